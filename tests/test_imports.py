@@ -172,9 +172,7 @@ def test_a_string_that_names_a_module_is_seen() -> None:
     assert names_in_strings(text) == {"harness.plots.public_objects"}
 
 
-def test_every_package_has_its_place_in_the_order_and_files_and_classes_have_names_of_their_own() -> (
-    None
-):
+def test_packages_have_an_order_and_files_and_classes_names_of_their_own() -> None:
     packages = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
     assert packages <= set(ORDER)
     assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "__main__.py", "version.py"}

@@ -1,7 +1,7 @@
 """Tensors per hidden layer that each activation function keeps for the backward pass.
 
-A layer more adds whole tensors of batch x width elements to what autograd holds. Their
-number follows from the derivatives: one that is written in the output (ReLU, sigmoid, tanh)
+A layer more adds whole tensors of batch x width elements to what autograd holds. Their number
+follows from the derivatives: a derivative that is written in the output (ReLU, sigmoid, tanh)
 shares the tensor that the next linear layer keeps anyway; one in the input needs a second.
 """
 

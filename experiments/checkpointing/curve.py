@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 DOMINANCE = 4.0
-"""Activations dominate where one has at least this many times a layer's gradients."""
+"""Activations dominate if one of them has at least this many times a layer's gradients."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +30,7 @@ class Curve:
     c: float
     r2: float
     is_whole: bool
-    """Every number of segments that was asked for was measured."""
+    """True if every number of segments that was asked for was measured."""
     seconds: tuple[float, ...]
     """The fastest repeat of each step with segments."""
     base_seconds: tuple[float, ...]

@@ -3,7 +3,7 @@
 The same network is trained as it is written and through ``torch.compile`` (Inductor), on a
 pretended GPU with PyTorch's own allocator: the note's MLP; one with what stands between the matmuls
 of today's networks (GELU, layer normalization, dropout); and blocks of a transformer. The peaks are
-those of a later step: what the autotuner allocates in the first one is not in them.
+those of a later step, without what the autotuner allocates in the first step.
 """
 
 import os
@@ -35,7 +35,7 @@ MLPS: dict[str, dict[str, str | float]] = {
     "ReLU": {"activation": "relu"},
     "GELU, norm, dropout": {"activation": "gelu", "norm": "layer", "dropout": 0.1},
 }
-"""The note's network, and one with more between its matmuls."""
+"""The note's network, and a network with more operators between its matmuls."""
 GRID: Mapping[Size, Grid] = {
     Size.QUICK: ((2, 4), (1024,)),
     Size.DEFAULT: ((2, 4, 8), (256, 1024, 4096)),

@@ -15,7 +15,7 @@ from harness.training.training_step import build
 from . import TOKENS
 
 STEPS = 3
-"""The last one is measured: the autotuner allocates in the first one."""
+"""The last step is measured, because the autotuner allocates in the first step."""
 
 
 def train(

@@ -60,7 +60,7 @@ def why_text(training: pd.DataFrame, peak: Growth | None) -> Iterator[str]:
 
 
 def _moment(cells: pd.DataFrame, form: object) -> str:
-    """Say what is alive at one of the moments that a peak can be."""
+    """Say what is alive at one of the moments that can be the peak."""
     own = cells[AT_PEAK].astype("int64").sum()
     shares = (own / own.sum()).sort_values(ascending=False)
     made = ", ".join(

@@ -124,7 +124,7 @@ def composition(training: pd.DataFrame) -> Figure | None:
 
 
 def cuda_figure(training: pd.DataFrame) -> Figure | None:
-    """Return a GPU's peaks at a few depths against the batch; nothing without records of one."""
+    """Return a GPU's peaks at a few depths against the batch; nothing without records of a GPU."""
     columns = {"reserved": "cuda.reserved_peak_bytes", "allocated": "cuda.allocated_peak_bytes"}
     if training[list(columns.values())].isna().all(axis=None):
         return None

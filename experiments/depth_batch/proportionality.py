@@ -20,7 +20,7 @@ from harness.analysis.frame import NOISY, ok_cells
 PRODUCT = ("constant", "depth", "batch", "depth·batch")
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
-"""The sizes of which every claim about growth speaks, whatever part of them a run measures."""
+"""The sizes of every claim about growth, even if a run measures only a part of them."""
 SPREAD = "rss_rise_spread_bytes"
 REACH = 3.4
 """Half of the 99% interval of three repeats (Student's t) over their range."""
@@ -58,7 +58,7 @@ class Growth:
 
     @property
     def whole(self) -> bool:
-        """One exact formula, or the largest of several, gives every cell."""
+        """True if one exact formula, or the maximum of several, gives every cell."""
         return self.pieces is not None and self.pieces.rows == self.pieces.total
 
     @property

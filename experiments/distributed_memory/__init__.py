@@ -1,8 +1,8 @@
 """Many GPUs: what one rank holds under DDP, ZeRO and FSDP2, from 1 to 1,024 ranks.
 
-The network is trained by rank 0 alone, by PyTorch's own process group and allocator on a
-pretended GPU, over an NCCL that moves nothing. What NCCL holds lies outside the allocator and is
-not in these bytes; docs/guides/dry-run.md states its range.
+Only rank 0 trains the network, with PyTorch's own process group and allocator on a pretended GPU,
+over an NCCL that moves nothing. What NCCL holds lies outside the allocator and is not in these
+bytes; docs/guides/dry-run.md states its range.
 """
 
 import os

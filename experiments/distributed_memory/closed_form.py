@@ -1,4 +1,4 @@
-"""Bytes that rank 0 holds between two steps of Adam, from the shapes of the network alone.
+"""Bytes that rank 0 holds between two steps of Adam, derived from the network's shapes.
 
 With P for the bytes of all parameters and N for the ranks, where nothing is rounded:
 

@@ -1,8 +1,8 @@
 """FlashAttention 2022: attention's memory grows with the sequence, not with its square.
 
-One head, measured as a published benchmark of a real GPU measures it: what a forward pass keeps and
-the peak of forward and backward pass above the inputs; attention that keeps its scores against
-PyTorch's scaled_dot_product_attention (SDPA) with the kernels that it chooses.
+One head is measured as a published benchmark of a real GPU measures it: the bytes that a forward
+pass keeps, and the peaks of both passes minus the inputs. Attention that keeps its scores is
+compared with PyTorch's scaled_dot_product_attention (SDPA) and the kernels that it chooses.
 """
 
 from collections.abc import Iterable, Mapping
@@ -171,7 +171,7 @@ def given_bytes(length: int, way: str) -> int:
 
 
 def above(found: Mapping[str, int], name: str) -> int:
-    """Return a number above the inputs; what is saved is so by itself."""
+    """Return a number minus the inputs; saved bytes do not contain the inputs."""
     return found[name] - (0 if name == "saved" else found["inputs"])
 
 

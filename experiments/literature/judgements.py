@@ -120,7 +120,7 @@ def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False)
 
 
 def claim_experiment(claim: str | ClaimText, *, jobs: Jobs, judge: Judge) -> Experiment:
-    """Return the experiment that tests a claim, which ``claims.toml`` may have by its name.
+    """Return the experiment that tests a claim, whose texts ``claims.toml`` may have.
 
     ``judge`` gets the steps that ended well. With some missing it may fail: the claim is open.
     """

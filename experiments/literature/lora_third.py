@@ -110,7 +110,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare the peak of each way with that of a step that trains all."""
+    """Compare each way's peak with the peak of a step that trains all parameters."""
     table = table_of(steps, size)
     of_full = table[table["way"] != FULL]
     cases = of_full.assign(holds=of_full["of_full"] <= THIRD * (1 + ROUGHLY))

@@ -1,4 +1,4 @@
-"""Gomez et al. 2017 (RevNet): reversible blocks store no activations, whatever their number.
+"""Gomez et al. 2017 (RevNet): any number of reversible blocks stores no activations.
 
 The same blocks run twice: with autograd's own bookkeeping, and so that each block's inputs are
 computed from its outputs. What is kept is then constant; parameters and gradients still grow.

@@ -9,7 +9,7 @@ from harness.schema.findings import Figure
 from .ratios import labels
 
 DEPTH = 8
-"""Shown by the figures, or the largest that was measured."""
+"""Depth that the figures show, or else the largest depth that was measured."""
 
 
 def composition(frame: pd.DataFrame) -> Figure | None:

@@ -1,4 +1,4 @@
-"""Growth of memory over a training run: exactly by the trace, by differences of RSS."""
+"""Growth of memory over a training run: exact by the trace, with an interval by RSS."""
 
 from dataclasses import dataclass
 
@@ -21,9 +21,9 @@ class Flatness:
     steps: int
     """Full steps from the second on."""
     peaks: tuple[int, ...]
-    """Every value that a full step's peak takes, bytes."""
+    """All different peaks of full steps, in bytes."""
     ends: tuple[int, ...]
-    """Every value of what is alive after a training step, partial ones included."""
+    """All different numbers of bytes alive after a training step, partial steps included."""
     growth_bytes: int
     """Bytes alive after the last step minus bytes alive after the first step."""
 

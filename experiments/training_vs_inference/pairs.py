@@ -84,10 +84,10 @@ def _rises(ratio: "pd.Series[float]") -> bool:
 
 
 def expected_difference(table: pd.DataFrame) -> "pd.Series[int]":
-    """Return training less inference by the closed form, for ReLU in float32 with SGD.
+    """Return training minus inference by the closed form, for ReLU in float32 with SGD.
 
-    The larger of two moments of the backward pass, each less inference's peak of
-    ``parameters + batch * (4 * features + 8 * width)``.
+    The larger of two moments of the backward pass, each minus inference's peak of ``parameters +
+    batch * (4 * features + 8 * width)``.
     """
     batch, width, classes = table["batch"], table["width"], table["classes"]
     begins = batch * (4 * width * table["depth"] + 8) + 4 * classes * (width + 1) + 8

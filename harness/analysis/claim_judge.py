@@ -84,8 +84,8 @@ def told(
     verdict, holds_for, fails_for = decision.verdict, decision.holds_for, decision.fails_for
     words = ""
     if data.control is not None:
-        words = f"{data.control.name.format(**known)}: "
-        words += control.words if control is not None else "not measured in this run"
+        words = f"{data.control.name.format(**known)} ("
+        words += f"{control.words if control is not None else 'not measured in this run'})"
         holds = (Verdict.SUPPORTED, Verdict.LIMITED)
         if control is not None and control.verdict is Verdict.SUPPORTED and verdict in holds:
             verdict, holds_for, fails_for = Verdict.OPEN, "", ""

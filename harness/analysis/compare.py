@@ -33,7 +33,7 @@ COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 FAR_APART = 10
 """If a noisy metric differs by more than this factor, the cause is not chance."""
 SMALLEST_BYTES = 256 * 1024
-"""Sizes that differ by less are never far apart: pages and heap come in pieces of this size."""
+"""Sizes that differ by less are never far apart, because pages and heap have this granularity."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -222,7 +222,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
 
 
 def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return ``run`` indexed by each cell's name: its experiment, and what is not the default."""
+    """Return ``run`` indexed by each cell's name: its experiment and its non-default fields."""
     defaults = {name: item.default for name, item in Workload.__dataclass_fields__.items()}
     cells = run[["experiment", *keys]].astype(object)
     names = []

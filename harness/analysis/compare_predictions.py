@@ -42,7 +42,7 @@ class Difference:
         return _is_bytes(self.name)
 
     def is_within(self, tolerance: Fraction) -> bool:
-        """Return whether it is a size that changed by at most a share of the first one."""
+        """Return whether it is a size that changed by at most a share of the first size."""
         if not (self.is_bytes and isinstance(self.first, int) and isinstance(self.second, int)):
             return False
         return abs(self.second - self.first) <= tolerance * self.first
@@ -72,7 +72,7 @@ class PredictionComparison:
 def compare_predictions(
     first: Path, second: Path, tolerance: Fraction = Fraction(0)
 ) -> PredictionComparison:
-    """Return what differs between two files; a size may differ by a share of the first one."""
+    """Return what differs between two files; a size may differ by a share of the first size."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))

@@ -109,7 +109,7 @@ def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> De
 
 
 def exactly(holds: bool) -> Decided:
-    """Return the decision on what is known exactly.
+    """Return the decision on a number that is known exactly.
 
     >>> exactly(False).verdict.name
     'REFUTED'

@@ -1,8 +1,8 @@
 """Loads all evidence: the cells that an experiment asked for, and the lines to believe.
 
-A cell without a line, a failed one and one that contradicts itself have no numbers. Attempts that
-differ, and lines of two versions, commits or machines contradict each other. A contradiction
-decides nothing: every claim of its experiment is open and names it.
+A cell without a line, with a failed line or with a line that contradicts itself has no numbers.
+Attempts that differ, and lines of two versions, commits or machines contradict each other. A
+contradiction decides nothing: every claim of its experiment is open and names it.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ class _Kind:
     key: Callable[[Any], str]
     """Name of a cell that its job and its line have in common."""
     empty: Callable[[Any], Any]
-    """From a job, the line of one that was not run."""
+    """Makes from a job the line of a job that was not run."""
     lost: Mapping[str, Any]
     """Fields of a line whose numbers are not believed."""
     numbers: Callable[[Any], object]
@@ -243,7 +243,7 @@ def _size(experiment: Experiment, device: str, lines: Mapping[str, Sequence[Any]
 def _settled(
     kind: _Kind, lines: Iterable[Any], *, believed: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return a line for each cell, and what is wrong with those that contradict themselves."""
+    """Return a line for each cell, and the contradictions in lines."""
     attempts: dict[str, list[Any]] = {}
     for one in lines:
         attempts.setdefault(kind.key(one), []).append(one)

@@ -97,7 +97,7 @@ class ExactMaximum:
     """
 
     forms: tuple[ExactForm, ...]
-    """Each with the rows that it gives, most first."""
+    """Each formula with the rows that it gives, the formula with most rows first."""
     rows: int
     total: int
 

@@ -159,7 +159,7 @@ def ok_cells(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def categories(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``frame`` with the columns of AT_PEAK named by their category alone."""
+    """Return ``frame`` with the columns of AT_PEAK named only by their category."""
     return frame.rename(columns=dict(zip(AT_PEAK, CATEGORIES, strict=True)))
 
 

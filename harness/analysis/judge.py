@@ -1,4 +1,4 @@
-"""Judges a claim from the parts of what it speaks of, each of which holds, fails or is open.
+"""Judges a claim from its parts, each of which holds, fails or is open.
 
 The middle verdict is earned: the claim holds in part only if the larger part holds, and both
 parts are named. If the smaller part holds, the claim fails, and that part is named.
@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of what a claim speaks of."""
+    """A part of the cases that a claim is about."""
 
     name: str
     """Follows "holds for": "Adam", "batch 512 and more"."""

@@ -30,9 +30,9 @@ def trace_rise(known: pd.DataFrame) -> "pd.Series[int]":
 
 
 def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return RSS rise next to the trace's rise for the cells where the latter is big.
+    """Return the RSS rise next to the trace's rise for cells with a big trace rise.
 
-    The trace's rise is its peak less what was alive without gradients. Columns: ``depth, batch,
+    The trace's rise is its peak minus the live bytes without gradients. Columns: ``depth, batch,
     peak_bytes, trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
     one_activation_bytes, from_the_heap`` (an activation is below the mmap threshold).
     """

@@ -136,7 +136,7 @@ class MemoryBudget:
         return use
 
     def _problem(self, name: str, use: "MemoryUse", limit: int | None, tolerance: Fraction) -> str:
-        """Return why the test fails, empty if it does not."""
+        """Return the reason if the test fails, else ""."""
         from harness.budgets.step_memory import growth, largest
 
         baseline = self._baseline.get(name)
@@ -172,7 +172,7 @@ def _growth_problem(
     limit: int | None,
     options: dict[str, Any],
 ) -> "tuple[DryRunReport, str]":
-    """Dry-run a target; return the report, and why the test fails, empty if it does not."""
+    """Dry-run a target; return the report and the reason if the test fails, else ""."""
     from harness.dry_runs.dry_run_sheet import growth_lines
     from harness.dry_runs.run import dry_run
     from harness.schema.units import format_bytes

@@ -146,7 +146,7 @@ def _is_of_the_machine(error: HarnessError) -> bool:
 
 
 def _problem_of_files(error: Exception) -> str | None:
-    """Return what is wrong with a file or folder of the user; None if that is not the cause."""
+    """Return the problem with a file or folder of the user; None if that is not the cause."""
     if any(words in str(error) for words in _NO_FOLDER):
         return "no folder for temporary files can be written; set TMPDIR to one"
     if not isinstance(error, OSError) or error.errno not in _USER_ERRNOS:
@@ -166,7 +166,7 @@ def _answer_error(arguments: list[str], problem: str) -> None:
 
 
 def _usage_problem(error: click.UsageError) -> str:
-    """Return what is wrong with the arguments, and what takes them."""
+    """Return the error in the arguments, and the command that takes them."""
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
         hints = tomllib.loads(Path(__file__).with_name("option_hints.toml").read_text())

@@ -39,7 +39,7 @@ _STOPPED = {
 def _answers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> "dict[str, Answer]":
-    """Read ``FILE:LINE=ANSWER``, or an answer alone for every other place."""
+    """Read ``FILE:LINE=ANSWER``, or only an answer for every other place."""
     from harness.dry_runs.value_answers import check_answers, parse_answer
 
     del context, parameter

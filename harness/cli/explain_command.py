@@ -116,7 +116,7 @@ def _log(file: str) -> "Log":
 
 
 def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
-    """Return what PyTorch could reserve on each GPU: its memory less the CUDA context's."""
+    """Return what PyTorch could reserve on each GPU: its memory minus the CUDA context."""
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, find
     from harness.schema.units import format_bytes
 

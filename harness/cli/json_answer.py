@@ -61,7 +61,7 @@ def print_json(facts: Mapping[str, Any] | bytes | str, verdict: object = None) -
 
 
 def print_error(command: str, message: str) -> None:
-    """Print an error in the place of an answer."""
+    """Print an error in place of an answer."""
     _print(JsonAnswer(command=command, error=message), {})
 
 

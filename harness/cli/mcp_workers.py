@@ -81,7 +81,7 @@ async def _asked(
 
 
 async def _listen(errors: ByteReceiveStream, said: list[str]) -> None:
-    """Read what the process prints, so that it never waits, and keep what it does now."""
+    """Read the process's output, so that it never blocks, and keep its current activity."""
     with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
         while True:
             text = (await errors.receive()).decode("utf-8", "replace")

@@ -57,7 +57,7 @@ _OTHER_NAMES = {
     "eval": "inference", "evaluation": "inference", "test": "inference", "training": "train",
     "gpu": "cuda", "none": "none", "adam8bit": "adam", "sgdm": "momentum",
 }  # fmt: skip
-"""Names of a choice in other programs."""
+"""Choices by the names that other programs use for them."""
 
 
 class Number(ParamType):

@@ -57,7 +57,7 @@ class Streams:
         sys.stderr = _text(_Raw(2, "w", closefd=False), sys.stderr)
 
     def problem(self) -> str | None:
-        """Write what is left; return why something of standard output could not be written."""
+        """Write the rest; return the reason if standard output could not be written."""
         sys.stdout.flush()
         sys.stderr.flush()
         return self._raw.problem

@@ -38,7 +38,7 @@ _HINTS: Mapping[str, str] = tomllib.loads(
 
 @dataclass(frozen=True, kw_only=True)
 class StepFlags:
-    """The options of a step as they are typed; None for one that is not given."""
+    """The options of a step as they are typed; None for an option that is not given."""
 
     target: str | None
     batch: int | None

@@ -7,7 +7,7 @@ from harness.cli.parameter_types import Choices, Context, Parameter, ParamType, 
 
 
 class ChoicesOrTarget(Choices):
-    """One of several names, or ``MODULE:CALLABLE``; ``of`` says what it is called with."""
+    """One of several names, or ``MODULE:CALLABLE``; ``of`` names the callable's arguments."""
 
     def __init__(self, choices: Sequence[str], of: str) -> None:
         super().__init__(choices)

@@ -12,7 +12,7 @@ _interrupt: Any = ctypes.pythonapi.PyErr_SetInterruptEx
 
 
 def call_after_operators(function: Callable[[], object]) -> object:
-    """Have the main thread call a function between two instructions; return what must stay alive.
+    """Make the main thread call a function between instructions; return an object to keep alive.
 
     The script's own functions may be running under ``torch.compile``, which does not compile a
     frame that has no tensor and no name of PyTorch's, such as ``look``, nor what this frame calls.

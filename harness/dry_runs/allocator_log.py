@@ -1,7 +1,7 @@
-"""The history of events that PyTorch's allocator keeps: begun, taken in parts, and ended.
+"""Begins the history of events that PyTorch's allocator keeps, reads it in parts, and ends it.
 
-PyTorch keeps events until they are taken. They are taken in parts, so that a long script takes no
-more memory than a short one.
+PyTorch keeps events until they are read. They are read in parts, so that a long script needs no
+more memory than a short script.
 """
 
 import pickle

@@ -136,7 +136,7 @@ class _Allocator:
             return self._allocated(size, stream, 0)
 
     def _freed(self, block: int) -> None:
-        """Release a block; one that a recording never allocated, or freed before, is left out."""
+        """Release a block; leave it out if the recording never allocated it, or freed it before."""
         self._awaited.discard(block)
         address = self._live.pop(block, 0)
         if address:

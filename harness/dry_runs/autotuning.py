@@ -19,7 +19,7 @@ from harness.dry_runs.own_code import INDUCTOR_CACHE
 from harness.prediction.after_import import after_import, instead
 
 UNMEASURED: Counter[str] = Counter()
-"""Choices that were made in this process, by what was chosen."""
+"""Number of choices that were made in this process, by the thing chosen."""
 
 _CACHE = os.environ.get(INDUCTOR_CACHE)  # before a script changes it
 
@@ -170,7 +170,7 @@ AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
     "torch._inductor.runtime.triton_heuristics": _triton_heuristics,
     "triton.runtime.autotuner": _triton_autotuner,
 }
-"""What to change in each module once it is imported."""
+"""Functions that change a module once it is imported."""
 
 
 def watch_unmeasured(tell: Callable[[str], None]) -> Compilations:

@@ -27,7 +27,7 @@ SOURCES = Path(__file__).parent / "stub"
 LIBRARY = "libharness_dry_run.so"
 
 DRIVER = "libcuda.so.1", "libnvidia-ml.so.1"
-"""Libraries that hold nothing but lead to the stub: the driver's names."""
+"""Empty libraries with the driver's names, which lead to the stub."""
 
 VALUES = "libharness_values.so"
 """The library that follows values (``stub/values/values.cpp``); it uses PyTorch's own."""

@@ -60,7 +60,7 @@ from harness.prediction.after_import import after_import
 _THREADS_SECONDS = 10.0
 """Seconds that threads may go on after enough steps."""
 _LEFT_OUT = "harness.dry_runs.left_out_values"
-"""It needs PyTorch, so it is there only if the script imported that."""
+"""A module that needs PyTorch, so it is loaded only if the script has imported PyTorch."""
 
 
 class Ending:

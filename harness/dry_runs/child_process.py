@@ -182,7 +182,7 @@ def _layers(request: Request, folder: Path, compiled: Path, stub: Path) -> Layer
 
 
 def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunReport:
-    """Move a snapshot to where it is wanted; return the report, with why that failed."""
+    """Move a snapshot to the wanted place; return the report, with the reason if that failed."""
     try:
         shutil.move(made, wanted)
     except OSError as error:

@@ -90,7 +90,7 @@ class Compilations:
         return [*self._breaks, *map(_broken, utils.graph_break_reasons)]
 
     def compiled(self) -> Compiled | None:
-        """Return what was compiled so far; None if nothing was."""
+        """Return the work of the compiler so far; None if nothing was compiled."""
         if not self._is_loaded:
             return None
         from torch._dynamo import utils

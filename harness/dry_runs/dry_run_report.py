@@ -51,7 +51,7 @@ class PlaceGroup(Struct, frozen=True, kw_only=True):
 
 
 class Moment(Struct, frozen=True, kw_only=True):
-    """When most bytes were requested, or when memory ran out, and what was alive then.
+    """The moment of most requested bytes, or of out of memory, and the blocks alive then.
 
     Attributes:
         requested_bytes: bytes requested and not freed; the categories add up to it.
@@ -73,7 +73,7 @@ class Moment(Struct, frozen=True, kw_only=True):
 
 
 class OutOfMemory(Struct, frozen=True, kw_only=True):
-    """One refused allocation: where, how much was asked for, how much was held."""
+    """One refused allocation: its place, its size, and the bytes held then."""
 
     device: int
     requested_bytes: int
@@ -91,7 +91,7 @@ class Device(Struct, frozen=True, kw_only=True):
         requested_total_bytes: sum of all allocations, of freed ones too.
         graph_pools: private pools of CUDA graphs that were still there at the end.
         graph_pool_bytes: bytes that they keep reserved between replays.
-        kept_by_works: most bytes of a step that collectives kept until a later one.
+        kept_by_works: most bytes of a step that collectives kept until a later step.
         growth: of what stays alive over the optimizer steps.
         phases: most bytes requested in training, evaluation and saving, and in the step after each.
     """
@@ -117,7 +117,7 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
     Attributes:
         runs: number of runs that ended with an answer, the first one included.
         lines: lines that decide by such values.
-        checks: those of them that were taken to pass, because the other answer is an error.
+        checks: lines whose check was assumed to pass, because the other answer is an error.
         moves: whether any peak differs between the runs.
         lowest: the lowest value of each peak in all runs, for the GPU that reserved most.
         highest: the highest value of each peak.
@@ -171,7 +171,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     Attributes:
         outcome: how the script ended.
         evidence: the error, the exit code or the signal; None if it ended well.
-        exit_code: the script's own, if it ended itself with another one than 0.
+        exit_code: the script's exit code, if it ended itself with a code other than 0.
         gpu: name of the pretended GPU.
         gpu_total_bytes: its memory.
         cuda: peaks of the GPU that reserved most.
@@ -201,7 +201,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         environment: versions and settings of the run.
         tests: each test of pytest or unittest, if the script runs them.
         cells: each cell of a notebook.
-        freed: what would free what is alive after its last cell, one after another.
+        freed: steps that would free the memory alive after its last cell, one after another.
         returned: what a function returned, as JSON decodes it.
         starts: both starts of a script that was resumed, of which this report is the worse one.
 

@@ -42,7 +42,7 @@ class Request:
     decided: Mapping[str, bool] = field(default_factory=dict)
     """Decisions by unknown values that are settled, by their lines."""
     try_values: bool = True
-    """True if the script runs with other values as soon as it may decide by unknown ones."""
+    """True if the script runs with other values as soon as it may decide by unknown values."""
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None

@@ -125,7 +125,7 @@ def _range(report: DryRunReport) -> Iterator[str]:
 
 
 def _compiled(report: DryRunReport) -> Iterator[str]:
-    """Yield what was compiled and captured, what it changed, and what nothing measured."""
+    """Yield the compiled graphs, the CUDA graphs, their effect, and the choices not measured."""
     done = report.compiled
     if done is not None:
         first, *rest = done.notes()

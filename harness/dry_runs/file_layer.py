@@ -191,7 +191,7 @@ class _Covering:
                 self._bind_locked(top, place)
 
     def _cover(self, top: Path, place: Path) -> None:
-        """Mount a layer above a folder; without one, what is there can only be read."""
+        """Mount a layer above a folder; without a layer the folder can only be read."""
         if self._writes and str(top) != "/etc":
             _bind(top, place)
             return
@@ -225,7 +225,7 @@ class _Covering:
             kernel.mount(None, str(place), flags=kernel.BIND | kernel.REMOUNT | kept)
 
     def _mount(self, top: Path, place: Path, layer: Path) -> None:
-        """Mount one layer; the kernel refuses one that is written below the folder itself."""
+        """Mount one layer; the kernel refuses a layer that is written below the same folder."""
         upper, work = layer / UPPER, layer / "work"
         upper.mkdir(parents=True, exist_ok=True)
         work.mkdir(exist_ok=True)
@@ -285,7 +285,7 @@ class _Covering:
 
 
 def _mounts() -> dict[str, frozenset[str]]:
-    """Return the flags of what is mounted, by its path, the outer ones first."""
+    """Return the flags of each mount by its path, outer mounts first."""
     found: dict[str, frozenset[str]] = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         own, _, file_system = line.partition(" - ")
@@ -301,7 +301,7 @@ def _mounts() -> dict[str, frozenset[str]]:
 
 
 def _foreign(here: Path) -> Iterator[Path]:
-    """Yield the first folders below one that have another owner or group than this process."""
+    """Yield the first folders below a folder whose owner or group differs from this process's."""
     for place, _, _ in itertools.islice(os.walk(here), _MOST_FOREIGN):
         facts = Path(place).stat()
         if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):

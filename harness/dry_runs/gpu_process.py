@@ -14,7 +14,7 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
         pid: its identifier.
         gpus: the GPUs that it held memory of.
         cuda: its peaks, of the GPU that it reserved most of.
-        fit: whether it would fit alone.
+        fit: whether it would fit without the other processes.
         optimizer_steps: number of optimizer steps that it completed.
         lost: whether it ended without a report of its own, for example because it was killed. Then
             only the bytes are known that the driver gave it.

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from harness.dry_runs.kept_tensors import Held  # it needs PyTorch
 
 _LOOKS = frozenset(1 << power for power in range(2, 40))
-"""Steps after which names are looked through for what they hold."""
+"""Steps after which the objects that names hold are counted."""
 
 
 class GrowthCauses:
-    """Names of the script after some of its steps, and what they lead to."""
+    """Names of the script after some of its steps, and the objects that they lead to."""
 
     def __init__(self) -> None:
         self._held: list[Held] = []
@@ -49,7 +49,7 @@ class GrowthCauses:
     def named_on_host(self, growth: Growth, steps_grow: bool) -> Growth:
         """Return the growth of the host with such names.
 
-        It is not known if they hold no more things, or if the steps allocate ever more on a GPU.
+        It is not known if they hold no more things, or if steps allocate more and more on a GPU.
         """
         if growth.kind != "leak" or not self._held:
             return growth

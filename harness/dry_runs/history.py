@@ -65,7 +65,7 @@ class History:
 
     Args:
         workspace_bytes: bytes of cuBLAS's workspace; None if they are not known.
-        own: returns whether a file is none of the user's.
+        own: returns whether a file is not the user's.
     """
 
     def __init__(self, *, workspace_bytes: int | None, own: Callable[[str], bool]) -> None:
@@ -87,10 +87,10 @@ class History:
         self.stack_bytes = 0
         """Bytes of the stacks that PyTorch kept of all events."""
         self.lost = False
-        """Some events were not kept, so what is counted from the beginning is not known."""
+        """Some events were not kept, so counts from the beginning are not known."""
 
     def live_bytes(self) -> int:
-        """Return what the host holds for blocks that are alive: their stacks, and objects here."""
+        """Return the host's bytes for live blocks: their stacks, and objects of this process."""
         sites = (block.site.context_bytes for block in self._live.values())
         return sum(sites) + _OBJECT_BYTES * len(self._live)
 
@@ -228,14 +228,14 @@ class History:
         """Return how memory grows over the optimizer steps; no event may come after this.
 
         Args:
-            begins: steps that are the first one of an optimizer.
+            begins: first steps of optimizers.
         """
         if self.lost:
             return Growth(kind="unknown", reason=NOT_KEPT)
         return self._ends.growth(self._live.values(), begins)
 
     def steps_grow(self) -> bool:
-        """Return whether the steps allocate ever more, as those of longer batches do."""
+        """Return whether the steps allocate more and more, as steps of longer batches do."""
         return not self.lost and self._ends.steps_grow()
 
     def phases(self) -> dict[str, int]:
@@ -272,7 +272,7 @@ class History:
         return most
 
     def most_between(self, first: int, last: int) -> int:
-        """Return most bytes requested at the allocations from one border to another one."""
+        """Return most bytes requested at the allocations between two borders."""
         if self.lost:
             return 0
         begins, most = self._phases.begins, self._phases.most

@@ -24,7 +24,8 @@ _SHARE = 8
 _LEAST_HEAP = 16 << 20
 """PyTorch takes more; less was counted if another allocator, such as jemalloc, is in use."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
-"""Steps after each of which the host is looked at; later ones take a hundredth of the time."""
+"""Number of steps after each of which the host is examined; later this takes a hundredth of the
+time."""
 
 
 class HostSteps:
@@ -41,7 +42,7 @@ class HostSteps:
         self._offset: int | None = None
 
     def look(self, step: int, own: int) -> None:
-        """Note what the host has after a step; in a long run not after each one, to save time."""
+        """Note the host's bytes after a step; in a long run only after some steps, to save time."""
         begin = time.thread_time()
         if begin < self._due or self._folded:
             return
@@ -79,7 +80,7 @@ class HostSteps:
         self._kept[step] = size - self._offset
 
     def growth(self, stack_bytes: int) -> Growth:
-        """Return the growth of the host; ``stack_bytes`` is what the history took in all."""
+        """Return the growth of the host; ``stack_bytes`` is the size of the history's stacks."""
         if _heap_bytes() < _LEAST_HEAP:
             return Growth(kind="unknown", reason="the heap of the host is not glibc's")
         kept = every_step(self._kept)
@@ -92,13 +93,13 @@ def host_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Return what is resident of the process."""
+    """Return the resident bytes of the process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 def anonymous_bytes() -> int:
-    """Return what is resident of the process, without pages of files."""
+    """Return the resident bytes of the process, without pages of files."""
     _, resident, of_files, *_ = map(int, Path("/proc/self/statm").read_text().split())
     return (resident - of_files) * resource.getpagesize()
 
@@ -119,7 +120,7 @@ def every_step(kept: Mapping[int, int]) -> list[int]:
 
 
 def own_bytes(of: Mapping[int, str]) -> int:
-    """Return what a dictionary of the recording takes of that."""
+    """Return the bytes of a dictionary of the recording."""
     return sys.getsizeof(of) + _OBJECT_BYTES * len(of)
 
 

@@ -37,7 +37,7 @@ class Samples(msgspec.Struct):
 
     together_bytes: int = 0
     with_left_out_bytes: int = 0
-    """All processes together, with what the script's own did not write at that time."""
+    """All processes together, with the bytes that the script's process had not written."""
     file_bytes: int = 0
     shared_bytes: int = 0
     processes: dict[str, HostProcess] = {}

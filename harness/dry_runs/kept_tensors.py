@@ -27,7 +27,7 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 class Held:
     """Tensors to which names lead: all, those with a graph, its nodes; names of dicts with keys.
 
-    ``host``: bytes of arrays, tensors, text and numbers on the host; ``things``: how many they are.
+    ``host``: bytes of arrays, tensors, text and numbers on the host; ``things``: their number.
     """
 
     step: int
@@ -46,7 +46,7 @@ class Held:
 
 
 def held_by_names(step: int) -> Held:
-    """Return what the names that the script uses lead to."""
+    """Return the objects that the script's names lead to."""
     held = Held(step)
     roots: dict[str, list[Any]] = {}
     waiting = deque(_without_plain(_names(), held))

@@ -115,7 +115,7 @@ def _storage(of: Tensor | torch.UntypedStorage) -> int:
 
 
 def _read_first(owner: Any, name: str, library: ctypes.CDLL) -> None:
-    """Have the values written before a function of Python reads them."""
+    """Write the values before a function of Python reads them."""
 
     @instead(owner, name)
     def reads(real: Callable[..., Any], *given: Any, **named: Any) -> Any:

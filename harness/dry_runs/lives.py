@@ -1,4 +1,4 @@
-"""Both lives of a script: its first start, and a second one that resumes from what it saved."""
+"""Both starts of a script: the first, and a second that resumes from its files."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Known contents of addresses after a number of allocations, and the owners of blocks by them."""
+"""Known contents of addresses after a number of allocations, which give blocks their owners."""
 
 from bisect import bisect_left
 from collections import defaultdict

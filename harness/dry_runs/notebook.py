@@ -37,7 +37,7 @@ class Notebook:
         """The shell has printed the traceback of the error that ``run`` raises."""
 
     def run(self, path: Path, main: ModuleType) -> None:
-        """Run all cells, up to the first one that fails; raise its error without its traceback."""
+        """Run all cells up to the first failure; raise its error without its traceback."""
         from IPython.terminal.interactiveshell import TerminalInteractiveShell
         from traitlets.config import Config
 

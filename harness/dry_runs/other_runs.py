@@ -1,6 +1,6 @@
 """Runs of one script: the first run, and next to it runs with other unknown values.
 
-Each run has a layer of files of its own; that of the first one is kept for a second start. The
+Each run has a layer of files of its own; the first run's layer is kept for a second start. The
 other runs start as soon as the first run may decide anything by a value that nobody knows. They run
 one after another if the script starts processes of its own.
 """
@@ -66,7 +66,7 @@ class OtherRuns:
         self._stop.set()
 
     def end(self) -> None:
-        """End the runs that are left, and remove the files of the first one."""
+        """End the runs that are left, and remove the files of the first run."""
         self.stop()
         for pool in self._pools:
             pool.shutdown(cancel_futures=True)
@@ -139,7 +139,7 @@ class OtherRuns:
             self._started += [pool.submit(settled, self.run, trial) for trial in OTHERS]
 
     def results(self, first: DryRunReport) -> list[Try]:
-        """Return the other runs, which are ended if they take much longer than the first one."""
+        """Return the other runs, which are ended if they take much longer than the first run."""
         seconds = first.wall_seconds or 0.0
         _, late = wait(self._started, timeout=_PATIENCE_SECONDS + _PATIENCE * seconds)
         if late:

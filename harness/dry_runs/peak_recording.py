@@ -1,4 +1,4 @@
-"""Recording of peaks alone, inside the process: PyTorch's own counters, steps, refused requests.
+"""Recording only of peaks, inside the process: PyTorch's counters, steps, refused requests.
 
 Nothing is started before the script initialises CUDA itself, so settings that it makes in its
 first lines hold, and a script that never uses the GPU is left alone.
@@ -41,11 +41,11 @@ class PeakRecording:
         self._refused: list[OutOfMemory] = []
         self.optimizer_steps = 0
         self.histories: list[History] = []
-        """Each GPU, after the end."""
+        """The history of each GPU, after the end."""
         self.history_bytes = 0
         self.host_growth: Growth | None = None
         self.notes: dict[str, None] = {}
-        """Each once, in the order in which they came."""
+        """Notes, each once, in the order in which they came."""
         self._note = self.notes.setdefault
 
     def start(self, torch_module: object, *, at_once: bool = False) -> None:

@@ -34,7 +34,7 @@ def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, st
 
 
 def joined(first: str, variable: str) -> str:
-    """Return a list of paths: the first, then what the environment has."""
+    """Return a list of paths: the given path, then the paths of the environment."""
     return ":".join(part for part in (first, os.environ.get(variable, "")) if part)
 
 

@@ -75,7 +75,7 @@ def pretended_gpu(
     outside_bytes: int | None = None,
     one_pool: bool | None = None,
 ) -> PretendedGpu:
-    """Return a GPU of the catalogue, with whatever else is given in place of its own."""
+    """Return a GPU of the catalogue; the given properties replace its own."""
     if isinstance(gpu, Gpu):
         entry = gpu
     else:

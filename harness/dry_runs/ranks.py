@@ -222,7 +222,7 @@ def _split(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
 
 
 def hold_works(timeout: datetime.timedelta) -> None:
-    """Hide complete works from the watchdog, for less time than they need to time out."""
+    """Hide complete works from the watchdog, but not so long that they time out."""
     _hold.append(int(timeout.total_seconds()) // _PART_OF_TIMEOUT)
     ctypes.CDLL(None).pretend_hold_works(min(_hold, default=0))
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FOLD_EVENTS = 6_000
 """Allocations and frees after which the history is folded: about 9,000 events, of 1 KiB each."""
 _SNAPSHOT_EVENTS = 1_000_000
-"""The same if the user wants a snapshot, which has the events since the last fold."""
+"""The same number if the user wants a snapshot, which has the events since the last fold."""
 
 _FOLD_SECONDS = 2.0
 """Seconds to wait for a fold in another thread when the script has ended."""
@@ -89,7 +89,7 @@ class Recording(PeakRecording):
         self._causes = GrowthCauses()
         self._optimizers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         self._begins: list[int] = []
-        """Steps that are the first one of an optimizer."""
+        """First steps of optimizers."""
         self._fold_bytes = 0
 
     def _begin_history(self) -> None:

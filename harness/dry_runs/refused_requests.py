@@ -23,7 +23,7 @@ def ran_while_handled() -> str | None:
 
 
 def refused_request(device: int, size: int, free: int) -> OutOfMemory:
-    """Return what is known at the moment of a refusal; PyTorch has been imported."""
+    """Return the facts about a refusal at its moment; PyTorch has been imported."""
     cuda = sys.modules["torch"].cuda
     return OutOfMemory(
         device=device,

@@ -81,7 +81,7 @@ def dry_run(
         quiet: whether to hide what the script prints.
         write_files: whether files that the script writes are the user's; values of the GPU in them
             are zeros. Otherwise they go into a layer of the run, which is deleted at the end.
-        try_values: whether code that may decide by unknown values runs twice more, with other ones.
+        try_values: whether code that may decide by unknown values runs twice more, with others.
         keep_files: a new or empty folder to copy what is in that layer to.
         resume: whether the script starts twice, the second time with what it wrote; the arguments
             of the second start, if they are others.

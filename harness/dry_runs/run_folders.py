@@ -13,7 +13,7 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 
 _PREFIX = "harness-dry-run-"
 _OWNER = "owner"
-"""A file that is locked as long as the dry run's process lives, whoever can see that process."""
+"""A file that is locked while the dry run's process lives, also for others who cannot see it."""
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def _places(folder: Path) -> tuple[Path, ...]:
 
 
 def sweep() -> None:
-    """End and remove what is left of dry runs whose process has gone without cleaning up."""
+    """End and remove the rest of dry runs whose process has ended without cleaning up."""
     for folder in [one for disk in disks() for one in disk.glob(f"{_PREFIX}*")]:
         with contextlib.suppress(OSError):
             if folder.stat().st_uid != os.geteuid() or folder.is_symlink():

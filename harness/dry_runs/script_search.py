@@ -17,13 +17,13 @@ Progress = Callable[[int, DryRunReport], object]
 
 @dataclass(frozen=True, kw_only=True)
 class LargestValue:
-    """A value that fits while the next one does not; both were run."""
+    """A value that fits while the next value does not; both were run."""
 
     name: str
     value: int | None
     """None if none fits, or if none was too large."""
     is_found: bool
-    """False if each value up to the last one that is tried fits."""
+    """False if all values that are tried fit."""
     report: DryRunReport
     tried: dict[int, str]
 

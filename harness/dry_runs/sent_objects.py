@@ -47,7 +47,7 @@ def _code(code: CodeType) -> Any:
 
 
 def _names_in_classes(code: CodeType) -> Iterator[str]:
-    """Yield what the bodies of a function's classes load, annotations too; cloudpickle does not."""
+    """Yield names that the bodies of a function's classes load, which cloudpickle ignores."""
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             yield from (one.argval for one in dis.get_instructions(inner) if one.opname in _BY_NAME)

@@ -67,7 +67,7 @@ class StartedProcess:
             real(code)
 
     def write(self) -> None:
-        """Write the result; nothing in a process that this one has forked."""
+        """Write the result, but not in a fork of this process."""
         if os.getpid() != self._pid or self._written:
             return
         self._written = True
@@ -79,7 +79,7 @@ class StartedProcess:
 
 
 def _name() -> str:
-    """Return this process's rank, or how multiprocessing or its command line calls it."""
+    """Return this process's rank, its name in multiprocessing, or its command line."""
     ranks = sys.modules.get("harness.dry_runs.real_ranks")
     if ranks is not None and ranks.RANK:
         return f"rank {ranks.RANK[-1]}"

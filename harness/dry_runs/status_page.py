@@ -87,7 +87,7 @@ class StatusPage(Structure):
 
 
 def not_pretended(called: Sequence[str]) -> str:
-    """Return in words why the stub could not do what was called."""
+    """Return in words why the stub could not serve a call."""
     names = ", ".join(called)
     if names.startswith(NO_ROOM):
         return f"the system gave no {names.removeprefix('an ')}"

@@ -63,7 +63,7 @@ class StepEnds:
             self._floor_bytes = alive if floor is None else min(floor, alive)
 
     def end_step(self) -> None:
-        """Note the end of a step: it has freed what was freed since the last one."""
+        """Note the end of a step, which has freed the blocks freed since the last end."""
         for block in self._freed:
             self._keep(block, len(self._ends_bytes))
         self._freed.clear()
@@ -72,7 +72,7 @@ class StepEnds:
         self._allocated_bytes = 0
 
     def steps_grow(self) -> bool:
-        """Return whether the steps allocate ever more; the first one builds the network."""
+        """Return whether the steps allocate more and more; the first step builds the network."""
         return series_growth(self._steps_bytes[1:], _BLOCK_BYTES).kind == "leak"
 
     def growth(self, alive: Iterable[HistoryBlock], begins: Collection[int]) -> Growth:
@@ -80,7 +80,7 @@ class StepEnds:
 
         Args:
             alive: blocks that are left.
-            begins: steps that are the first one of an optimizer.
+            begins: first steps of optimizers.
         """
         for block in (*alive, *self._freed):  # no step has freed them
             self._keep(block, None)

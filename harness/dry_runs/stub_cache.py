@@ -27,7 +27,7 @@ _MANIFEST = "built.json"
 _BUILDING = ".building-"
 _ABANDONED_SECONDS = 3600.0
 _UNSAFE = re.compile(r"[\s:;$]")
-"""What the dynamic linker takes for the end of a path, or for a variable (ld.so(8))."""
+"""Characters that end a path, or begin a variable, for the dynamic linker (ld.so(8))."""
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
@@ -92,7 +92,7 @@ def _kept_in(made: Path, make: Callable[[Path], None]) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    """Create the folder and those above it, and refuse one that others can write to."""
+    """Create the folder and its parents, and refuse a folder that others can write to."""
     chain = (folder, *folder.parents)
     ours = [place for place, one in enumerate(chain) if one.name.startswith(NAME)]
     own = chain[: ours[0] + 1][::-1] if ours else (folder,)

@@ -20,9 +20,9 @@ from harness.dry_runs.layer_size import TOO_LARGE, LayerSize, give_room
 from harness.processes.start_child import die_with_parent, readable
 
 GRACE_SECONDS = 30.0
-"""Seconds that a script that is to end has to clean up and to report."""
+"""Seconds that a script has to clean up and report after a signal to end."""
 SHORT_GRACE_SECONDS = 5.0
-"""The same after a second signal; a third one ends it at once."""
+"""The same seconds after a second signal; a third signal ends the script at once."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))

@@ -46,11 +46,11 @@ class TorchBuild:
 
 
 INSTALL_CUDA_TORCH = f"{sys.executable} -m pip install --force-reinstall torch"
-"""On Linux x86-64 the package index has the CUDA build of PyTorch under its plain name."""
+"""Command that installs the CUDA build, the default of the package index on Linux x86-64."""
 
 
 _COMPILERS = {"C": ("CC", "cc", "gcc", "clang"), "C++": ("CXX", "c++", "g++", "clang++")}
-"""An environment variable, and the usual names."""
+"""The environment variable of a compiler, and the compiler's usual names."""
 
 
 def torch_build() -> TorchBuild:
@@ -113,6 +113,6 @@ def _torch_folder() -> Path | None:
 
 
 def torch_version() -> str | None:
-    """Return the version of PyTorch that this interpreter would import; None without one."""
+    """Return the version of PyTorch that this interpreter would import; None without PyTorch."""
     folder = _torch_folder()
     return None if folder is None else _facts(folder).get("__version__")

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from harness.schema.errors import HarnessError
 
 Answer = float | Literal["all", "none"]
-"""A number, or how many elements a mask keeps: all of them, none, or a fraction below 1."""
+"""A number, or the elements that a mask keeps: all, none, or a fraction below 1."""
 
 EVERYWHERE = "*"
 _SHARES: Final = {"all": 1.0, "none": 0.0}
@@ -56,7 +56,7 @@ def answer_at(answers: Mapping[str, Answer], file: str, line: int) -> Answer | N
 
 
 def as_value(answer: Answer) -> float:
-    """Return the answer to a read of a value: of a truth value, all is 1 and none is 0."""
+    """Return the answer to a read of a value; for a truth value, all is 1 and none is 0."""
     return _SHARES[answer] if isinstance(answer, str) else answer
 
 

@@ -18,7 +18,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         known: how many of them got the true value; the others got the answer, or zeros.
         answer: the user's answer.
         sizes: operators there that read how large their result is, and could not know it.
-        open_sizes: how often such a size had no upper bound either.
+        open_sizes: how often such a size also had no upper bound.
         integers: unknown reads of truths, integers and copies.
         lines: lines that decided something by what was read here.
         decides: whether a number that was read here became more than the truth of a decision.

@@ -49,7 +49,7 @@ _FRACTIONS: Final = "efd"
 _ONE_BYTES: Final = 8
 """Largest size of one value in bytes."""
 _PRINTING, _OFFLOADING = (f"/torch/{name}" for name in ("_tensor_str.py", "autograd/graph.py"))
-"""Files of PyTorch that read values to print them, and to bring them back."""
+"""Files of PyTorch that read values only to print them or to copy them."""
 _SAVING = "/torch/serialization.py", "/safetensors/torch.py"
 """Files that read values to write them."""
 _SHARDED = tuple(
@@ -73,7 +73,7 @@ class _Place:
     always: bool
     """The user answered this very line, so the answer holds for known values too."""
     only_sizes: bool
-    """``all`` everywhere is an upper bound of sizes; the end of a loop is none."""
+    """``all`` everywhere is an upper bound of sizes, but not of the end of a loop."""
     operator: str
     counts: Counter[str] = field(default_factory=Counter)
     answered: bool = False
@@ -109,7 +109,7 @@ def _sender(frame: FrameType | None) -> str:
 
 
 class ValueReads:
-    """Counts reads by place, and gives unknown ones the values of a run.
+    """Counts reads by place, and gives unknown reads the values of a run.
 
     Args:
         answers: the user's.
@@ -175,7 +175,7 @@ class ValueReads:
             )  # any 0 was taken for one at first
 
     def end_at_a_read(self) -> None:
-        """Follow no values from now on; end this process if it reads one."""
+        """Follow no values from now on; end this process if it reads a value."""
         ctypes.CDLL(None).pretend_on_read(_END)
         if self._library is not None:
             self._library.harness_follow_values(None)
@@ -203,7 +203,7 @@ class ValueReads:
     def _on_read(
         self, destination: int, size: int, known: int, type_: int, operator: bytes | None
     ) -> int:
-        """Change what was read; return 1 if parts that are known must not come back."""
+        """Change what was read; return 1 if known parts must not be restored."""
         place = self._place(operator)
         place.counts.update(count=1, bytes=size)
         value, answered = None, False

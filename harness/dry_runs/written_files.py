@@ -33,8 +33,8 @@ def keep(layers: Path, folder: Path, here: Path) -> None:
 
     Args:
         layers: one of the folders of its layers.
-        folder: where the copies go: files below ``here`` by their path from there, others by their
-            whole path.
+        folder: the folder for the copies. Files below ``here`` keep their path from there, other
+            files their whole path.
         here: the script's working folder.
     """
     for top, upper in _uppers(layers):
@@ -72,7 +72,7 @@ def _is_own(path: Path, upper: Path) -> bool:
 
 
 def _changed(path: Path, held: Path) -> WrittenFile | None:
-    """Return what became of a path; None if it is as before, or only leads to what changed."""
+    """Return the change of a path; None if it did not change, or only files below it did."""
     facts = held.lstat()
     with contextlib.suppress(OSError):
         before = path.lstat()
@@ -109,7 +109,7 @@ def _is_opaque(folder: Path) -> bool:
 
 
 def _attribute(folder: Path, name: str) -> str | None:
-    """Return what the kernel notes of a folder of a layer; a plain user's has another prefix."""
+    """Return the kernel's attribute of a layer's folder; for a plain user its prefix differs."""
     for kind in ("trusted", "user"):
         with contextlib.suppress(OSError):
             return os.getxattr(folder, f"{kind}.overlay.{name}").decode(errors="replace")

@@ -94,7 +94,7 @@ class AllocationRecorder:
         self._log = AllocationLog() if self._device == "cuda" else None
         self._whole = self._range(WHOLE)
         self.accumulates = False
-        """Whether a step ends with an optimizer's, for what is inferred."""
+        """True if an inferred step ends with an optimizer's step."""
         self._result: Any = None
 
     def __enter__(self) -> "AllocationRecorder":

@@ -1,8 +1,8 @@
 """The CUDA caching allocator's own counters, and the memory that the driver holds outside it.
 
-The counters are the allocator's, kept on the CPU: they are exact, whatever the device has
-done by then. The device is synchronised before each reading all the same, so that memory
-waiting for another stream is settled and an error of a kernel shows where it happened.
+The counters are the allocator's, kept on the CPU. So they are exact, even if the device has not
+finished. The device is synchronised before each reading all the same, so that memory waiting for
+another stream is settled and an error of a kernel shows where it happened.
 
 Source: ``torch.cuda.memory_stats``; aten/src/ATen/cuda/CublasHandlePool.cpp (workspaces).
 """
@@ -48,7 +48,7 @@ def reserved_rise() -> Iterator[Rise]:
 
 
 class PhasePeaks:
-    """The peaks of each phase of a step; if a phase occurs twice, the higher ones."""
+    """The peaks of each phase of a step; if a phase occurs twice, the higher peaks count."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, dict[str, int]] = {}

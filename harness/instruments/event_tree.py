@@ -34,13 +34,14 @@ _new = tuple.__new__  # half the time of Event(*fields)
 
 
 class BlockClaim(NamedTuple):
-    """A statement on the block that is alive at an address; the first one holds."""
+    """A statement on the block that is alive at an address; the first statement holds."""
 
     address: int
     category: str
     module: str = ""
     size_bytes: int = 0
-    """Not 0: if no block is known there, there is one of that size from before the recording."""
+    """If not 0 and no block is known at the address, a block of this size is older than the
+    recording."""
 
 
 # What the walk finds, ordered by its first field, the time:
@@ -106,10 +107,10 @@ class Reader:
     ) -> None:
         """Prepare to read.
 
-        ``passages``: autograd's sequence number at each entry to a module and each exit, and
-        the module that runs from there on. ``infer``: find steps and phases if none is
-        announced; a forward pass after a backward pass begins a step, or if the step
-        ``accumulates``, only after an optimizer has stepped.
+        ``passages``: autograd's sequence number at each entry to a module and each exit, and the
+        module that runs from there on. ``infer``: find steps and phases if none is announced. A
+        forward pass after a backward pass then begins a step; if the step ``accumulates``, it does
+        so only after an optimizer has stepped.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.
         several = device != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -179,7 +180,7 @@ class Reader:
             )
 
     def _ours(self, node: Any, name: str, module: str, backward: int) -> str:
-        """Note what the recorder left in the tree; return the module inside."""
+        """Read the recorder's marks in the tree; return the module inside."""
         if name.startswith(MODULE):
             if not backward:
                 self._change(node, self._current.forward)
@@ -197,7 +198,7 @@ class Reader:
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
-        """Return the module of what is inside an operator, and its place in backward."""
+        """Return the module of the events inside an operator, and their place in backward."""
         if name.startswith(_ENGINE):
             self._change(node, self._current.backward)
             return module, 2
@@ -275,7 +276,7 @@ class Replay:
         self._rows: list[_Row] = []
 
     def run(self, items: Sequence[Item]) -> list[Event]:
-        """Return the events in order; what was there before the recording opens them."""
+        """Return the events in order; blocks from before the recording come first."""
         alive, rows = self._alive, self._rows
         for item in items:
             size, address = item[1], item[2]
@@ -307,7 +308,7 @@ class Replay:
                 self._before.append(self._initial[address])
 
     def _end(self, address: int, step: int, phase: str) -> None:
-        """Free a block that the profiler does not know, if the storage at ``address`` was one."""
+        """Free the block at ``address`` if the profiler does not know it."""
         row = self._initial.pop(address, None)
         if row is not None and self._alive.get(address) is row[-1]:
             del self._alive[address]

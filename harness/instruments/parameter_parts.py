@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def parts_of_parameter(parameter: Tensor) -> Iterator[Tensor]:
-    """Yield a parameter, and what a quantized one of bitsandbytes needs next to its values."""
+    """Yield a parameter, and the tensors that a quantized parameter of bitsandbytes also needs."""
     yield parameter
     state = getattr(parameter, "quant_state", None)
     while state is not None:

@@ -40,10 +40,10 @@ class Rise:
     """``VmHWM`` (the kernel's mark), ``psutil`` (sampled each millisecond) or ``cuda``."""
     rise_bytes: int = 0
     peak_bytes: int = 0
-    """The most that it held, absolute."""
+    """The most bytes that the process held."""
     lost_bytes: int = 0
     """Bytes that were resident before the block and are not after it; the peak may be too low by
-    them. The kernel takes pages of libraries from a process if another one wants memory."""
+    them. The kernel takes pages of libraries from a process if another process needs memory."""
 
 
 _GOLDEN = 0.618

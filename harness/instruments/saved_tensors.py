@@ -1,8 +1,8 @@
 """Tensors that autograd keeps for the backward pass, seen through saved-tensor hooks.
 
-Counts unique storages that are held when ``held()`` is called, so a tensor that two
-operators save counts once and one that was dropped again does not count. Views count with
-their whole storage: that is what stays in memory.
+Counts unique storages that are held when ``held()`` is called, so a tensor that two operators save
+counts once, and a dropped tensor does not count. Views count with their whole storage: that is what
+stays in memory.
 """
 
 import weakref

@@ -73,7 +73,7 @@ def _machine() -> Ability:
 
 
 def _worker() -> Iterator[Ability]:
-    """Start a worker for real and ask it what it sees."""
+    """Start a real worker and ask it for its environment."""
     launcher = default_launcher("pinned")
     what = f"isolated workers ({launcher.name})"
     try:
@@ -94,7 +94,7 @@ def _worker() -> Iterator[Ability]:
 
 
 def _gpu(launcher: Launcher) -> tuple[bool, str]:
-    """Have a worker initialise CUDA and say what it sees."""
+    """Let a worker initialise CUDA and report its GPU."""
     ended = launcher.launch(Describe(workload=Workload(device="cuda")), 120.0)
     if ended.failure is not None:
         return False, f"{ended.failure.message}; everything on the CPU can be measured"

@@ -113,7 +113,7 @@ def _leave_as_they_are(x: torch.Tensor, y: torch.Tensor | None) -> None:
 
 
 def _comparable(events: Sequence[Event], workload: Workload) -> list[Event]:
-    """Return events in an order that does not depend on addresses, and without them.
+    """Return events without their addresses, in an order that does not depend on addresses.
 
     Left out is the scratch of 16-bit matmuls, which depends on the processor: blocks that are
     freed by the very next event. Autocast empties its cache in the order of a hash table of

@@ -51,7 +51,7 @@ class TracedDeviceError(HarnessError, ValueError):
 
 
 class NestedTraceError(HarnessError):
-    """A trace was begun inside another one, or inside a PyTorch profiler."""
+    """A trace was begun inside another trace, or inside a PyTorch profiler."""
 
 
 class ModuleTrace:

@@ -111,7 +111,7 @@ def _after_tables(announce: Phase) -> Phase:
 
 @contextmanager
 def _tables_awaited(mode: str) -> Iterator[None]:
-    """In inference, wait after each layer over the block: it frees the output of the last one.
+    """In inference, wait after each layer, which frees the output of the layer before.
 
     In training next to nothing is freed before the peak, other than between phases.
     """

@@ -13,7 +13,7 @@ from harness.training.nested_tensors import tensors
 
 
 class StepRecording:
-    """One recording of a step, from before its network is built: its build, then each run of it."""
+    """One recording of a step, which begins before the network is built."""
 
     def __init__(self, device: str, announce: Phase, *, operators: bool = True) -> None:
         self._announce = announce

@@ -37,7 +37,7 @@ from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
 
 GATHERED_KINDS = 6
-"""From this many kinds of GPU on there are some 60 forks, so each has to copy fewer page tables."""
+"""Kinds of GPU from which on memory is gathered, so that some 60 forks copy fewer page tables."""
 ALL_SECONDS = 400.0
 """Seconds after which searches on all kinds of GPU end; the question's own deadline is 600 s."""
 
@@ -101,7 +101,7 @@ def _fits(
     find_largest: bool,
     also_tracing: bool,
 ) -> FitsOnGpus:
-    """Return the verdict on each GPU; those that differ in memory alone share a bench."""
+    """Return the verdict on each GPU; GPUs that differ only in memory share a bench."""
     kinds: dict[Gpu, list[Gpu]] = {}
     for gpu in gpus:
         kinds.setdefault(dataclasses.replace(gpu, name="", total_bytes=None), []).append(gpu)
@@ -138,7 +138,7 @@ def fits_of_kind(
     find_largest: bool = False,
     seconds: float = SEARCH_SECONDS,
 ) -> FitsOnGpus:
-    """Return the verdicts on GPUs that differ in memory alone, in a fork."""
+    """Return the verdicts on GPUs that differ only in memory, in a fork."""
     values = use_gpu(question, gpus[0])
     compilations = watch_unmeasured(lambda _: None)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations, is_traced=isinstance(question, PredictStep))

@@ -50,7 +50,7 @@ def step_of(question: Question[Any]) -> OwnStep:
 def traced_step(
     own: OwnStep, device: str, announce: Phase, compilations: Compilations
 ) -> StepReport:
-    """Return the traced step and what was compiled for it; refuse one of which nothing was."""
+    """Return the traced step and what was compiled; refuse a step if nothing was compiled."""
     report = trace_step(own, device, announce)
     compiled = compilations.compiled()
     snapshot: Any = torch.cuda.memory_snapshot

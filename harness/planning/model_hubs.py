@@ -31,7 +31,7 @@ _REFUSALS: Mapping[str | int, str] = {
     "EntryNotFound": "it has no config.json",
     "GatedRepo": "accept its terms at {page}, then set HF_TOKEN or run: hf auth login",
 }
-"""What the hub's error codes mean, or those of HTTP if it gives none."""
+"""Meanings of the hub's error codes, or of HTTP's codes if the hub gives none."""
 _TEXT = {"input_ids": "int64:{length}"}
 _TOKENS = {**_TEXT, "labels": "int64:{length}"}
 _FORMS: Mapping[str, Mapping[str, str]] = {
@@ -49,7 +49,7 @@ _LABELS = ("labels", "start_positions", "end_positions")
 
 
 def named_step(step: Step) -> tuple[Step, tuple[str, ...]]:
-    """Return the step with the network of a hub in the place of its name, and what was chosen."""
+    """Return the step with the network of a hub in place of its name, and the choices made."""
     hub = hub_of(step.target)
     if hub is None:
         return step, ()

@@ -58,7 +58,7 @@ class Lever:
         name: the change in words.
         relative_time: estimated time of a step, where the step as asked takes 1; None if unknown.
         fit: the verdict and the peaks; None if it was not run.
-        saved_bytes: reserved bytes less than those of the step as asked.
+        saved_bytes: reserved bytes of the step as asked minus those of this step.
         why: the reason if it was not run.
         code: lines of Python that make the change.
     """
@@ -92,7 +92,7 @@ class Edge:
     Attributes:
         name: the way in words.
         of: whose memory it saves.
-        saved_bytes: bytes less than the other way takes.
+        saved_bytes: bytes of the other way minus the bytes of this way.
         instead_of: that other way.
         fit: the verdict on a step that was resumed in the other way, if it was run.
     """

@@ -81,7 +81,7 @@ def _check_named(value: object) -> None:
 
 
 def _texts(step: Step) -> tuple[str, ...]:
-    """Return each input as text, as the user wrote it if it was one."""
+    """Return each input as text, unchanged if the user gave text."""
     given: Any = (step.inputs,) if isinstance(step.inputs, str) else step.inputs
     texts = not isinstance(given, dict) and all(isinstance(one, str) for one in given)
     return tuple(given) if texts else tuple(map(str, step.specs))

@@ -33,8 +33,8 @@ from harness.training.own_step import OwnStep
 class Bench:
     """Tries of one step on this process's GPU.
 
-    ``step`` runs it with that many examples and returns what it needs. Following values
-    takes longer than the step, so with ``may_ignore`` they are followed only if it reads one.
+    ``step`` runs it with that many examples and returns what it needs. Following values takes
+    longer than the step, so with ``may_ignore`` values are followed only if the step reads one.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class Subject:
 
     batch: int
     optimizer: str | None
-    """None for a function of the user's."""
+    """Name of the optimizer; None for a function of the user."""
     autocast: bool
     blocks: tuple[str, ...]
     has_norms: bool

@@ -55,11 +55,11 @@ class StepValues:
         return None if failed is None or failed.line in self._decided else failed
 
     def settle(self, failed: Decision) -> None:
-        """Have a check that failed pass from now on."""
+        """Let a failed check pass from now on."""
         self._decided[failed.line] = not failed.answer
 
     def end_at_a_read(self) -> None:
-        """Follow no values from now on; end this process if it reads one."""
+        """Follow no values from now on; end this process if it reads a value."""
         self._reads.end_at_a_read()
 
     def notes(self) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def use_gpu(
     Args:
         question: what is asked.
         gpu: the GPU.
-        trial: the run; in others than 0 values that nobody knows are other ones.
+        trial: the run; in run 0 unknown values are zeros, in the others they differ.
         decided: lines whose decision is settled.
     """
     architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")

@@ -1,4 +1,4 @@
-"""Labels for a language model that is given its tokens alone: the tokens, as in pretraining."""
+"""Labels for a language model that gets only tokens: the tokens, as in pretraining."""
 
 from msgspec.structs import replace
 

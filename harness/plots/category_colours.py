@@ -14,7 +14,7 @@ CATEGORY_COLOURS = {
     "activation": GREEN,
     "temporary": VERMILION,
 }
-"""By the category of a live byte, in the order in which they are stacked."""
+"""Colours by the category of a live byte, in the order in which pictures stack them."""
 
 BLOCK_COLOURS = {
     "before": GREY,
@@ -30,7 +30,7 @@ BLOCK_COLOURS = {
     "workspace": VIOLET,
     "unknown": GREY,
 }
-"""By the category of a block in a recording."""
+"""Colours by the category of a block in a recording."""
 
 PART_COLOURS = CATEGORY_COLOURS | {
     "interpreter": "#4d5560",

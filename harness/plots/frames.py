@@ -110,7 +110,7 @@ _FIELDS = {struct: tuple(dtypes(struct)) for struct in _STRUCTS}
 
 
 def _text(value: Any) -> str | None:
-    """Return ``value`` of an open-ended mapping as text, one object for equal texts."""
+    """Return ``value`` of an open-ended mapping as text; equal texts are the same object."""
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)

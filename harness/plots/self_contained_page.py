@@ -41,7 +41,7 @@ def page_part(name: str, **values: str) -> str:
 
 
 def scrolling(label: str, content: str) -> str:
-    """Return a region that scrolls sideways, with a shadow at the edge behind which it goes on."""
+    """Return a region that scrolls sideways, with a shadow at an edge with hidden content."""
     return (
         f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">'
         f"{content}</div>"

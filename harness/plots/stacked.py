@@ -22,7 +22,7 @@ from harness.plots.theme import (
 )
 
 _ROOM = 1.3
-"""How far an axis goes beyond the longest bar, for the number at its end."""
+"""Length of an axis beyond the longest bar, for the number at the bar's end."""
 
 
 def stacked(

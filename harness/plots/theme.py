@@ -188,7 +188,7 @@ class End:
 def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
     """Name each line next to the axes, with leaders if names would collide, below ``title``.
 
-    A line that ends far from there is named at its end: a long leader would look like data.
+    A line that ends far from the axes is named at its end, because a long leader looks like data.
     """
     canvas = axes.figure
     assert canvas is not None

@@ -20,9 +20,9 @@ class Largest(NamedTuple):
     """The end of a search."""
 
     batch: int | None
-    """A batch that fits while the next one does not; None if none fits, or none was too large."""
+    """A batch that fits while the next does not; None if none fits, or none was too large."""
     is_found: bool
-    """False if each batch up to the last one that is tried fits."""
+    """False if all batches that are tried fit."""
 
     def note(self, gpu: str) -> str:
         """Return why there is no largest batch."""

@@ -18,8 +18,8 @@ def largest_value(
 ) -> int | None:
     """Return a value from ``low`` to ``high`` that fits and whose successor does not.
 
-    Steps that double lead away from ``guess`` until the answer is bracketed; then the bracket
-    is halved. None if not even ``low`` fits; ``high`` if it fits too.
+    Steps that double lead away from ``guess`` until the answer is bracketed; then the bracket is
+    halved. Return None if not even ``low`` fits, and ``high`` if it fits.
     """
     if not fits(low):
         return None

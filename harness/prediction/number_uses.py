@@ -23,7 +23,7 @@ class Uses(Protocol):
 
 
 LISTENERS: Final[list[Uses]] = []
-"""The last one that came, once there is any."""
+"""All listeners; the last one counts."""
 
 
 def used(place: str) -> None:

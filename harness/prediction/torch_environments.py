@@ -21,7 +21,7 @@ ON_DISK_BYTES = 7 << 30
 COST = "pip downloads about 3 GB for it and unpacks 7 GB, which takes 3 to 10 minutes"
 INSTALL_SECONDS = 1800
 _TORCHVISION_PINNED = TorchVersion(2, 14)
-"""Up to here torchvision 0.22 belongs to torch 2.7, 0.23 to 2.8 and so on; later ones take any."""
+"""Last torch whose torchvision is fixed: 0.22 for 2.7, 0.23 for 2.8 and so on."""
 
 
 class InstallError(UnavailableError):

@@ -22,14 +22,14 @@ _COMPARISONS = "lt le gt ge eq ne"
 _CONVERSIONS = "__int__ __float__ as_integer_ratio is_integer hex"
 _ROUNDINGS = "trunc ceil floor divmod rdivmod"
 _OPPOSITE = "eq"
-"""Two numbers are equal or one is less: a run in which all decisions are true has no equal
-ones. What sorts numbers, or looks for the largest, compares them as they are."""
+"""If all decisions are true, one number is less than another and never equal to it. Code that sorts
+numbers, or looks for the largest, compares them as they are."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
 """Integers up to this are smaller than the first integer of one run, and larger than that of
 another (``trial_values.py``)."""
 _PRIORITY = -1.0
-"""NumPy's numbers have a lower one, and leave an operation to the other number; arrays do not."""
+"""Above NumPy's numbers, which leave an operation to this number, and below arrays."""
 
 
 class Unknown(float):

@@ -84,7 +84,7 @@ def known_version(text: str) -> TorchVersion:
 
 
 def is_newer_than_known(version: str | None) -> bool:
-    """Return whether ``version`` came after the newest one whose rules are known."""
+    """Return whether ``version`` is newer than all versions whose rules are known."""
     return version is not None and TorchVersion.parse(version) > NEWEST
 
 
@@ -150,4 +150,4 @@ WORKSPACES_FREED = Change(
     after="one for each product, freed when it is done; cuBLASLt has a smaller one of its own",
 )
 CHANGES = (MAXIMUM_COMPARES_FIRST, WORKSPACES_FREED)
-"""All of them, verified against the events of PyTorch's own allocator."""
+"""All changes, verified against the events of PyTorch's own allocator."""

@@ -26,7 +26,7 @@ _untouched: list[Any] = []
 """Functions of PyTorch that asked not to be compiled before the compiler was loaded."""
 
 _wanted = mmap.mmap(-1, 1)
-"""Not 0 once this process or a fork of it has loaded the compiler: memory that forks share."""
+"""Shared memory of forks: not 0 once this process or a fork has loaded the compiler."""
 
 
 class _StandIn(ModuleType):
@@ -79,7 +79,7 @@ def _load_if_wanted() -> None:
 
 
 def _real(name: str) -> ModuleType:
-    """Return a module of the compiler, in whose place no stand-in is left."""
+    """Return a module of the compiler after no stand-in is left in its place."""
     if _PARTS in sys.meta_path:
         sys.meta_path.remove(_PARTS)
         del sys.modules[COMPILER], sys.modules[PART]

@@ -1,4 +1,4 @@
-"""The GPU that a worker uses: whether there is one, what it is, and who holds its memory."""
+"""The GPU that a worker uses: its presence, its properties, and the owners of its memory."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ def _built_with_cuda() -> bool:
 def hide() -> None:
     """Let this process see no GPU, so that a step on the CPU makes no context on one.
 
-    To be called before CUDA is initialised; an optimizer's step would do that.
+    Call this before CUDA is initialised, for example by an optimizer's step.
     """
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

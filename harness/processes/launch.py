@@ -81,7 +81,7 @@ class Report:
         self._decoder = msgspec.json.Decoder(Message)
 
     def feed(self, data: bytes) -> None:
-        """Take in bytes; a line that is not a message (a torn last one) is skipped."""
+        """Take in bytes; a line that is not a message (such as a torn last line) is skipped."""
         *lines, rest = data.split(b"\n")
         if lines:
             lines[0] = b"".join([*self._rest, lines[0]])

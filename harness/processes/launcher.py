@@ -226,7 +226,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _runs(server: "subprocess.Popen[bytes]") -> bool:
-    """Return whether the server runs; one that ended keeps its number, for ``_kill_group``."""
+    """Return whether the server runs; an ended server keeps its number, for ``_kill_group``."""
     ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return server.returncode is None and os.waitid(os.P_PID, server.pid, ended) is None
 

@@ -1,4 +1,4 @@
-"""Waits for a process that loads PyTorch: not for a time, but as long as it works.
+"""Waits for a process that loads PyTorch, as long as the process works.
 
 A cold disk or a busy machine makes loading take minutes. A process that neither uses its processor
 nor reads is stuck.
@@ -20,7 +20,7 @@ _LOOK_SECONDS = 2.0
 
 
 def answers(connection: socket.socket, process: int) -> bool:
-    """Return whether something comes over ``connection``; False if ``process`` stands still."""
+    """Return whether something comes over ``connection``; False if ``process`` does nothing."""
     patience = _patience()
     seen, until = _progress(process), time.monotonic() + patience
     while time.monotonic() < until:
@@ -33,7 +33,7 @@ def answers(connection: socket.socket, process: int) -> bool:
 
 
 def stuck(process: str) -> str:
-    """Return what to say of a process that stands still, and what to do."""
+    """Return a message on a process that does nothing, with what to do."""
     return (
         f"{process} has done nothing for {_patience():g} s while it loads PyTorch; end other "
         f"processes, or set {VARIABLE} to more seconds, then run the command again"

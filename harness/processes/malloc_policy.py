@@ -28,7 +28,7 @@ ENVIRONMENT = {
     "system": {},
 }
 """Variables that a process must start with, by policy: a child reuses the holes in the heap
-that it inherits, so setting the policy in the child alone comes too late."""
+that it inherits, so setting the policy only in the child would be too late."""
 
 _LARGEST_HOLE_BYTES = 1 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

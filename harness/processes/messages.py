@@ -18,7 +18,7 @@ class Described(TypedDict):
 
 
 class Work(Struct, Generic[Answer], frozen=True, kw_only=True):
-    """One process's worth of work; each kind says what its answer is."""
+    """The work of one process; each kind of work states the type of its answer."""
 
     def as_call(self) -> "Call":
         """Return the work as a worker gets it."""

@@ -36,7 +36,7 @@ _OUT_OF_MEMORY_TEXTS = (
 
 
 _LIMIT_TEXTS = ("too many open files", "resource temporarily unavailable", "can't start new thread")
-"""What is said under a limit on files, processes and threads."""
+"""Messages of errors under a limit on files, processes and threads."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -151,7 +151,7 @@ def _users_place(error: BaseException) -> str | None:
 
 
 def _short(file: str) -> str:
-    """Return the path from the current folder, or the last two parts of another one."""
+    """Return the path from the current folder, or the last two parts of another path."""
     path = Path(file)
     if path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))

@@ -31,8 +31,8 @@ _CODE = (
     " del sys.argv[:2];"
     " raise SystemExit(importlib.import_module(sys.argv[0]).main())"
 )
-"""With ``-P``, the path holds neither the current folder nor a script's. The package is loaded from
-its file: another one of its name, or an older version, may be installed."""
+"""With ``-P``, the path contains neither the current folder nor a script's folder. The package is
+loaded from its file, because another package of its name, or an older version, may be installed."""
 
 
 def die_with_parent(parent: int) -> None:

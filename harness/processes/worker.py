@@ -27,10 +27,10 @@ Send = Callable[[Message], None]
 def prime(*, forward_only: bool = False) -> None:
     """Run tiny steps so that libraries do their one-time work before anything is measured.
 
-    On the CPU alone: a step on a GPU would leave blocks and workspaces in the allocator, and
-    what is measured there begins with a fresh one. ``forward_only`` if the process will
-    fork next to a GPU: a backward pass starts a thread per device, and an optimizer's step
-    initialises CUDA.
+    Only on the CPU, because a step on a GPU would leave blocks and workspaces in the allocator, and
+    a measurement there begins with a fresh allocator. ``forward_only`` if the process will fork
+    next to a GPU: a backward pass starts a thread per device, and an optimizer's step initialises
+    CUDA.
     """
     torch.set_num_threads(1)
     mode = "inference" if forward_only else "train"

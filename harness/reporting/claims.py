@@ -25,7 +25,7 @@ class ReportFileError(HarnessError):
 
 
 class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One claim and what the run's records say of it."""
+    """One claim with its verdict by the run's records."""
 
     experiment: str
     topic: str

@@ -28,7 +28,7 @@ MOST_STORY = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
-    """One experiment's part, drawn; without one, ``problem`` says why."""
+    """One experiment's part, drawn; if there is none, ``problem`` says why."""
 
     name: str
     """The experiment's; also the anchor."""
@@ -175,8 +175,8 @@ def rule_words(claim: Claim) -> str:
     )
     words += f"{claim.rule.open}."
     more = {
-        "Size that matters": claim.matters,
-        "Control, for which it must fail": claim.control,
+        "A difference matters from this size on": claim.matters,
+        "The claim must fail for a control": claim.control,
         "Derived a second way": claim.second,
     }
     return words + "".join(f" {name}: {text}." for name, text in more.items() if text)

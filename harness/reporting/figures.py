@@ -31,7 +31,7 @@ class DrawnFigure:
     svg: str
     """The whole SVG document, for a wide page."""
     narrow_svg: str
-    """The same figure for a phone: panels below each other, text as large."""
+    """The same figure for a phone, with panels below each other and text of the same size."""
     png: bytes
     data: pd.DataFrame
 
@@ -39,8 +39,8 @@ class DrawnFigure:
 def picture(figure: Figure) -> DrawnFigure:
     """Draw ``figure`` for a wide page, for a phone and as pixels.
 
-    The settings are the harness's own, whatever the user's are: the bytes depend on the figure and
-    on matplotlib's version alone.
+    The settings are the harness's, not the user's, so the bytes depend only on the figure and on
+    matplotlib's version.
     """
     with mpl.rc_context():
         mpl.rcdefaults()

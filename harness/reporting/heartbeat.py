@@ -8,7 +8,7 @@ from types import TracebackType
 from harness.schema.plain_text import printable
 
 SECONDS = 5.0
-"""From the beginning to the first line, and from each line to the next."""
+"""Seconds from the beginning to the first line, and from each line to the next."""
 
 
 class Heartbeat:
@@ -21,7 +21,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "Heartbeat":
-        """Begin; a process that may start no thread goes on without."""
+        """Begin; a process that cannot start a thread goes on without it."""
         try:
             self._thread.start()
         except RuntimeError:

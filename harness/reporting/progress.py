@@ -103,7 +103,7 @@ class Lines:
 
 
 class Terminal:
-    """One display: which experiment of how many, its cells, the time left, the last cell."""
+    """One display with the experiment's number, its cells, the time left and the last cell."""
 
     def __init__(self, bar: "Bar", experiments: int = 1) -> None:
         self._bar = bar

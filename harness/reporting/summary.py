@@ -145,7 +145,7 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
 
 
 def _far_apart(first: Path, second: Path) -> str:
-    """Return which measured metrics are ten times off, whatever the verdicts are."""
+    """Return the measured metrics that are ten times off, for any verdicts."""
     try:
         words = compare(first, second).far_apart_words
     except (RecordError, AnalysisError):  # a report without records, or of other cells

@@ -15,7 +15,7 @@ from harness.schema.units import format_bytes
 def csv_text(frame: pd.DataFrame, digits: int = 17) -> str:
     """Return ``frame`` as CSV; text that would be a formula is quoted.
 
-    A fraction has ``digits`` significant digits, a whole number all of its own.
+    A fraction has ``digits`` significant digits, and a whole number keeps all of its digits.
     """
     safe = frame.rename(columns=csv_cell)
     for position, name in enumerate(safe.columns):

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Ability:
-    """One ability: there or not, and how or why not."""
+    """One kind of measurement: if it is available, and how or why not."""
 
     what: str
     available: bool

@@ -28,7 +28,7 @@ CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "workspace": "cuBLAS workspace",
     "unknown": "unknown: recorded without Python stacks",
 }
-"""In the order in which they are stacked."""
+"""Categories in the order in which pictures stack them."""
 OWNERS = "harness"
 """Key in a dry run's recording of the known owners of blocks, for each device."""
 

@@ -86,7 +86,7 @@ class Claim(Judged):
     sentence: str
     """The claim, in the note's words or as a quantity of its own."""
     rule: Rule
-    """Results that decide, whatever the data are."""
+    """The rule that decides, stated before the data are known."""
     second: str
     """Second derivation of the number that decides, or why it has none."""
     measured: str
@@ -150,7 +150,7 @@ class Source:
     headline: str
     """The claim in at most about eight words, for the table."""
     rule: Rule
-    """Results that decide, whatever the data are."""
+    """The rule that decides, stated before the data are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,14 +163,14 @@ class Check:
     second_from: str
     """Source of ``second``: closed form, the other instrument, the real GPU of a witness."""
     allowed: int | float = 0
-    """Largest difference at which the two agree."""
+    """Largest difference at which the two numbers count as equal."""
     gates: bool = False
     """True if both numbers measure one quantity; if they then disagree, the claim is open. A law
     that the data do not follow leaves the verdict to the data, and is shown as a failed check."""
 
     @property
     def difference(self) -> int | float:
-        """The number less the second one."""
+        """The number minus the second number."""
         return self.value - self.second
 
     @property
@@ -198,7 +198,7 @@ class Witness:
 
     @property
     def difference_bytes(self) -> int:
-        """The harness's number less the published one."""
+        """The harness's number minus the published number."""
         return self.ours_bytes - self.published_bytes
 
 

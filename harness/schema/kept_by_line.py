@@ -29,7 +29,7 @@ _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
 """Memory has to rise by at least this part of what lines add; otherwise other lines free as much.
 If a line also frees blocks, some of its blocks are old by chance."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Memory that rises so often, and so much higher than before it is freed, may rise higher still."""
+"""Memory that rises this often, and by this factor above the level before, may still rise."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -71,7 +71,7 @@ class KeptByLine:
             ends_bytes: bytes alive at the end of each step.
             allocated_bytes: bytes that each step allocated.
             floor_bytes: least bytes alive in the second step.
-            begins: steps that are the first one of an optimizer, which the program makes anew.
+            begins: first steps of optimizers, which the program creates again.
         """
         count = len(ends_bytes)
         if count < LEAST_STEPS:
@@ -119,7 +119,7 @@ class KeptByLine:
         """Return the growth of lines, if memory rises with them.
 
         Args:
-            growth: the answer without them.
+            growth: the growth without these lines.
             grown: what each line added, by step.
             total: bytes in which what they add is seen, at the end of each step.
         """
@@ -163,7 +163,7 @@ class KeptByLine:
     def _allocates_more(
         self, replaced: Mapping[str, Mapping[int, int]], allocated_bytes: Sequence[int]
     ) -> bool:
-        """Return whether steps allocate ever more, without what these lines keep."""
+        """Return whether steps allocate more and more, without the blocks of these lines."""
         first = min(min(steps) for steps in replaced.values())
         others = list(allocated_bytes)
         for place in replaced:
@@ -208,7 +208,7 @@ class _Changes:
         return accumulate(self.by_step.get(step, 0) for step in range(count))
 
     def rises(self, count: int) -> list[int]:
-        """Return the steps in which there is more; none if they are few, or there is less once."""
+        """Return the steps that have more; none if they are few, or if one of them has less."""
         steps = sorted(step for step in self.by_step if step < count)
         return steps if len(steps) >= _LEAST_RISES and not self.falls(count) else []
 
@@ -217,7 +217,7 @@ class _Changes:
         return sum(step < count and size < 0 for step, size in self.by_step.items())
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether the second half rose far above the first one, and was freed."""
+        """Return whether the second half rose far above the first half, and was freed."""
         alive = rises = falls = 0
         most = [0, 0]
         for step in sorted(step for step in self.by_step if step < count):
@@ -239,7 +239,7 @@ class _Line:
         older: those that are older than ``_KEPT_STEPS``.
         born: bytes of the blocks that each step allocated.
         never_freed: bytes of the blocks that are left, by the step that allocated them.
-        longest: most steps at whose ends a block was alive that was freed.
+        longest: the longest life of a freed block, in ends of steps.
     """
 
     begin: int
@@ -316,7 +316,7 @@ def find_growth(
 
 
 def _added(sizes: Mapping[int, int], after: int) -> int:
-    """Return the bytes added after a step, without one that is more than all others together."""
+    """Return the bytes added after a step, without an addition that outweighs all others."""
     added = [size for step, size in sizes.items() if step > after]
     largest = max(added, default=0)
     return sum(added) - largest * (2 * largest > sum(added) and len(added) > 1)

@@ -56,7 +56,7 @@ def folded(rows: Sequence[Layer]) -> list[Layer]:
 
 
 def summed(rows: Sequence[Layer], name: str, kind: str) -> Layer:
-    """Return the layers as one, under another name."""
+    """Return the layers as a single layer under another name."""
     return Layer(
         name=name,
         kind=kind,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 Lifetimes = Mapping[int, int | None]
-"""The position of the event that frees a block, None without one, by that of its allocation."""
+"""Position of the event that frees a block (or None), by the position of its allocation."""
 
 
 def find_lifetimes(events: Iterable[tuple[str, int]]) -> Lifetimes:

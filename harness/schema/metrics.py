@@ -21,7 +21,7 @@ class ModuleMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Live bytes by what they are; their sum is the live total."""
+    """Live bytes by category; their sum is the total of live bytes."""
 
     parameter: Bytes = 0
     gradient: Bytes = 0
@@ -32,7 +32,7 @@ class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ProcessBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Resident bytes of the process at its peak by what they are; their sum is the peak."""
+    """Resident bytes of the process at its peak, by kind; their sum is the peak."""
 
     interpreter_bytes: Bytes
     """Resident before PyTorch was loaded: Python and the harness."""

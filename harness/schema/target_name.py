@@ -1,4 +1,4 @@
-"""The name of a network: what is wrong with it, as far as it can be seen without PyTorch."""
+"""Errors in the name of a network that can be found without PyTorch."""
 
 import importlib.util
 import re

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 Axis = Literal["batch", "depth", "width"]
 """The value that a threshold is searched for."""
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
-"""How a budget is enforced: RLIMIT_DATA, a cgroup, the CUDA allocator's limit, the GPU's memory."""
+"""Enforcement of a budget: RLIMIT_DATA, a cgroup, the CUDA allocator's limit, the GPU's memory."""
 BudgetOf = Literal["workload", "process"]
 """The bytes that a budget has to hold: the workload's, or those of its process in addition:
 heap and buffers of libraries."""
 EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
-"""What a caller can ask for."""
+"""Enforcements that a caller can ask for."""
 
 THRESHOLDS = "thresholds.jsonl"
 """Name of the file of a folder's thresholds."""
@@ -81,12 +81,12 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rounding_bytes: int
     """Headers, alignment and unused ends of pages of blocks of a page or more."""
     small_bytes: int
-    """Minus the blocks of less than a page, which lie in the room kept for small objects."""
+    """Minus the blocks smaller than a page, which lie in the room kept for small objects."""
     library_bytes: int
     """What was needed in addition: code and buffers of libraries, the heap's growth; in a cgroup
     page tables too."""
     unused_bytes: int
-    """What was left, less than one more example or layer needs."""
+    """The rest, which is less than one more example or layer needs."""
 
 
 class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ _STEP = "Optimizer.step#"
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceHistory:
-    """The events of one device, with what was there before them.
+    """The events of one device, with the blocks from before them.
 
     Attributes:
         settings: the allocator's settings as recorded.

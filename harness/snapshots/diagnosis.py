@@ -1,4 +1,4 @@
-"""Why a request failed: a leak, the optimizer's first step, fragmentation, or need."""
+"""The reason for a failed request: a leak, the optimizer's first step, fragmentation, or need."""
 
 from collections.abc import Sequence
 from typing import Literal

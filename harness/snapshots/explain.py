@@ -72,7 +72,7 @@ def explain_file(
     settings: str | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Explanation, ...]:
-    """Explain every device of the recording at ``path``, one that ran out of memory first."""
+    """Explain every device of the recording at ``path``, first those that ran out of memory."""
     if "per_process_memory_fraction" in (settings or ""):
         raise SnapshotError(
             "what-if settings must be without per_process_memory_fraction; give --memory instead"

@@ -12,7 +12,7 @@ from harness.snapshots.moments import FRAMES_SHOWN
 class FailedRequest:
     """The request that failed last.
 
-    ``usable_bytes`` is all that PyTorch could have reserved: what the GPU had or, if a limit of the
+    ``usable_bytes`` is all that PyTorch could have reserved: the GPU's memory or, if a limit of the
     process refused (``is_limited``), the most that was reserved before.
     """
 

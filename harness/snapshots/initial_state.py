@@ -49,7 +49,7 @@ def _live_at_start(
 
 
 def notes_on_origin(origin: Origin) -> Iterator[str]:
-    """Say what was there before the recording began."""
+    """List the blocks from before the recording."""
     if origin.reserved_bytes or origin.live:
         yield (
             f"the recording begins in the middle: {len(origin.live)} blocks and "

@@ -120,7 +120,7 @@ def timeline(
 
 
 def seconds_at(events: Sequence[TraceEvent], position: int) -> float | None:
-    """Return the seconds from the first event to another one; -1 is before the first."""
+    """Return the seconds from the first event to another event; -1 is before the first."""
     if not events:
         return None
     begin, end = events[0].time_us, events[max(position, 0)].time_us

@@ -114,7 +114,7 @@ class OutOfMemoryMessage:
         return max(0, rest)
 
     def unknown_bytes(self) -> int:
-        """Return what the message attributes to nobody, such as processes that it cannot see."""
+        """Return bytes without a known owner, such as those of processes that NVML cannot see."""
         held = self.reserved_bytes + self.outside_bytes() + self.others_bytes()
         return max(0, self.total_bytes - self.free_bytes - held)
 

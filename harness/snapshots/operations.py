@@ -1,8 +1,8 @@
 """A trace's events as operations: releases that are complete at once, and their requester.
 
-The allocator logs a release twice, when it is requested and when it is complete. Both come
-together unless another stream still used the block. And it logs segments freed, but
-not why: because the program emptied the cache, or to make room for a request.
+The allocator logs a release twice, when it is requested and when it is complete. Both come together
+unless another stream still used the block. The allocator also logs freed segments, but it does not
+log if the program emptied the cache or if a request needed room.
 """
 
 from collections.abc import Iterator, Sequence

@@ -98,7 +98,7 @@ class RecordedDevices:
     annotations: tuple[Annotation, ...]
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
-        """Return one device, or all: out of memory first, then by the number of events."""
+        """Return one device, or all, those out of memory first, then by number of events."""
         chosen = [each for each in self.snapshots if device in (None, each.device)]
         if not chosen:
             there = ", ".join(str(each.device) for each in self.snapshots)

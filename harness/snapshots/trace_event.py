@@ -37,7 +37,7 @@ class Stack(NamedTuple):
     """Python frames as ``function (file:line)``, innermost first.
 
     Unless ``stacks="python"`` is asked for, dozens of C++ frames come first; they are the same for
-    every request. A stack of C++ alone is one of an autograd thread.
+    every request. A stack that has only C++ belongs to an autograd thread.
 
     ``place`` is the first Python frame, ``own`` the first one in the user's own files, ``modules``
     are those whose ``forward`` ran, outermost first.

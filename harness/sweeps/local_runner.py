@@ -16,7 +16,7 @@ class LocalRunner(Runner[Job, Line]):
         self._slot = Slot()
 
     def submit(self, job: Job, attempt: int) -> "Future[tuple[Line, Trace | None]]":
-        """Run ``job`` now; the future that comes back has ended."""
+        """Run ``job`` now; the returned future has ended."""
         return ended(self.run(job, attempt))
 
     @abstractmethod

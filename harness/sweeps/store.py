@@ -1,4 +1,4 @@
-"""The records of one experiment's run: JSON Lines that survive whatever ends the writer.
+"""The records of one experiment's run: JSON Lines that survive any end of the writer.
 
 One append is one write and one fsync. Damage by a crash is repaired on opening and reported: a torn
 last line is cut off, and lines that are not records are moved to ``rejected.jsonl``. One writer at

@@ -70,7 +70,7 @@ def sweep(
         grid: a ``Grid``, or any iterable of workloads.
         out: folder for ``records.jsonl``; it is made if it does not exist.
         repeats: number of passes that time each step.
-        device: device that every workload runs on, whatever its own says.
+        device: device that every workload runs on, in place of its own.
         deadline_seconds: seconds after which one worker process is stopped.
         executor: where the cells run; one at a time on this machine by default.
         progress: is called for every cell; nothing is shown by default.

@@ -281,7 +281,7 @@ class _Run:
 
 
 def _charged(group: cgroup.ControlGroup, result: Needed) -> int | None:
-    """Return what the group was charged for at most, less what was charged ahead."""
+    """Return the most that the group was charged for, minus what was charged ahead."""
     charged, written = group.charged_bytes(), result["needed_bytes"]
     if charged is None or written is None:
         return charged

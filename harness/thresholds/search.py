@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from harness.schema.threshold import BandValue
 
 CONFIRMATIONS = 3
-"""How often each side of the answer is seen before it is believed."""
+"""Number of times that each side of the answer must be seen."""
 MOST_PROBES = 80
 """Number of probes after which a noisy search ends."""
 _CLOSE = 0.0051
-"""How far off a good guess may be, as a share: the second step of the widening."""
+"""Largest error of a good guess, as a share; also the second step of the widening."""
 _AROUND = (0, 1, -1, 3, -3)
 """Distances from an estimate at which the answer is looked for."""
 _TRUSTED = 3

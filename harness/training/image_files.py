@@ -60,7 +60,7 @@ def _folders() -> list[Path]:
 
 
 def images_in(folder: Path, train: bool) -> tuple[IdxFile, IdxFile] | None:
-    """Return the files of the images and of the labels in ``folder``; None if one is missing."""
+    """Return the files of the images and the labels in ``folder``; None if a file is missing."""
     part = "train" if train else "t10k"
     images = _read(folder, f"{part}-images-idx3-ubyte")
     labels = _read(folder, f"{part}-labels-idx1-ubyte")

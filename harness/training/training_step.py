@@ -25,7 +25,7 @@ Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 def build(workload: Workload, fill: Fill, network: Network | None = None) -> BuiltStep:
     """Create the network, its optimizer and one batch, in that order.
 
-    ``network`` makes another one than the workload's. In the step, ``x`` are examples, (batch,
+    ``network`` makes a network other than the workload's. In the step, ``x`` are examples, (batch,
     in_features), and ``y`` labels, int64 (batch,), None in inference.
     """
     torch.manual_seed(workload.seed)

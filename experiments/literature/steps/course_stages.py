@@ -15,7 +15,7 @@ def stage_peaks(context: int, train: bool, autocast: bool) -> dict[str, int]:
 
     Args:
         context: tokens in each of four examples.
-        train: whether to train; else the model runs forward alone.
+        train: whether to train; else only the forward pass runs.
         autocast: whether forward pass and loss run under autocast to bfloat16.
 
     """

@@ -105,7 +105,7 @@ def transformer(
 class MasterAdamW(torch.optim.Optimizer):
     """AdamW on float32 copies of 16-bit parameters, as ZeRO and Megatron train them.
 
-    The float32 gradients live for the update alone, or for good if ``keeps_gradients``.
+    The float32 gradients live only during the update, or always if ``keeps_gradients``.
     """
 
     def __init__(

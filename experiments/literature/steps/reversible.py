@@ -1,4 +1,4 @@
-"""Reversible blocks after Gomez et al. 2017: what came in is computed from what comes out."""
+"""Reversible blocks after Gomez et al. 2017: inputs are computed from outputs."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class Coupled(nn.Module):
 
 
 class _Rebuilt(Function):
-    """A run of blocks that keeps its last output alone."""
+    """A run of blocks that keeps only its last output."""
 
     @staticmethod
     def forward(ctx: Any, x1: Tensor, x2: Tensor, blocks: list[nn.Module]) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ def _undone(
 class ReversibleStack(nn.Module):
     """``depth`` blocks in ``stages`` equal runs; a linear layer stands before each run.
 
-    With ``rebuild`` a run keeps its last output alone, else autograd keeps what it always does.
+    With ``rebuild`` a run keeps only its last output, else autograd keeps its usual tensors.
     """
 
     def __init__(self, depth: int, width: int, rebuild: bool, stages: int = 1) -> None:

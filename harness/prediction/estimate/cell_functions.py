@@ -16,7 +16,7 @@ from torch.nn import functional
 
 _aten = torch.ops.aten
 _FEW_POINTS = 25
-"""Up to this many points on both sides, distances are not computed by a matmul."""
+"""Largest number of points on both sides whose distances are computed without a matmul."""
 
 
 def cell_functions() -> dict[Any, Callable[..., Any]]:
@@ -35,7 +35,7 @@ class _FusedCell(torch.autograd.Function):
     def forward(
         ctx: Any, parts: int, inputs: Tensor, hidden: Tensor, state: Tensor, *biases: Tensor
     ) -> Any:
-        """Return new states; the workspace has ``parts`` values for each of a state."""
+        """Return new states; the workspace has ``parts`` values for each value of a state."""
         is_lstm = parts == 4
         rows, width = state.shape
         workspace = inputs.new_empty(rows, parts * width)

@@ -6,10 +6,10 @@ padded to 16 bytes. Multiprocessors that share the positions of a weight's gradi
 each. The heuristics that choose a kernel are not published; the thresholds below stand for them.
 
 Source: the answers of cuDNN 9.26 under the dry run for 10,972 convolutions on capability 8.0,
-random ones and those of networks that ``results/cuda-dry-run/models.md`` leaves out. Of 923 others
-69% (float32) and 76% (float16) of the forward passes and gradients are within 10%.
-The rule of volumes was added after two networks of that table, R3D-18 and MC3-18, had been seen to
-miss; it was fitted on other volumes.
+    random ones and those of networks that ``results/cuda-dry-run/models.md`` leaves out. Of 923
+    others 69% (float32) and 76% (float16) of the forward passes and gradients are within 10%. The
+    rule of volumes was added after it was seen that two networks of that table, R3D-18 and MC3-18,
+    had errors. It was fitted on other volumes.
 """
 
 import math
@@ -27,13 +27,13 @@ _ROW_BYTES = 16
 _SHORT_SUM = {4: 123, 2: 63}
 """Products of an output up to which nothing is copied, by the bytes of an element."""
 _FEW_PRODUCTS = 5_000_000
-"""Below it nothing is copied for a gradient."""
+"""Number of products below which nothing is copied for a gradient."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
-"""Up to that many channels and positions nothing is copied for a gradient in float32."""
+"""Largest channels and positions for which nothing is copied for a float32 gradient."""
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
-"""Capabilities whose tensor cores are many times as fast as the rest; elsewhere they are twice."""
+"""Capabilities whose tensor cores are many times as fast as other cores, not only twice."""
 _LIGHT_BYTES = 96 << 10
-"""Below it, elsewhere, a weight in float32 has its gradients without tensor cores."""
+"""Bytes of a float32 weight below which its gradient uses no tensor cores on other GPUs."""
 _TILE = 128
 """Rows and columns of a weight's gradient that one multiprocessor computes."""
 _BUSY = 0.9
@@ -88,7 +88,7 @@ def _has_rows(given: Tensor) -> bool:
 
 
 class _Convolution(NamedTuple):
-    """A convolution; a transposed one is the convolution whose gradient it is.
+    """A convolution; a transposed convolution is described as the gradient of a convolution.
 
     Bytes are those of copies.
     """

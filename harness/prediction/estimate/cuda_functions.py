@@ -207,4 +207,4 @@ KERNELS: dict[Any, Function] = {
         for overload in getattr(_aten, name).overloads()
     },
 }
-"""By operator, what runs on the simulated GPU."""
+"""Functions that run on the simulated GPU, by operator."""

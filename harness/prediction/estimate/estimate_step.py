@@ -49,7 +49,7 @@ def estimate_step(
 ) -> StepReport:
     """Return the estimate of a step on a CPU, or on a GPU that need not be there.
 
-    Without ``gpu`` its kernels are the default one's, and there is no verdict.
+    Without ``gpu`` the kernels of the default GPU are assumed, and there is no verdict.
     """
     with collection_paused():
         if device != "cpu":

@@ -39,7 +39,7 @@ _OWN = str(Path(__file__).parents[1])
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
-"""What the gradient of an index calls; of a meta tensor it calls the other."""
+"""Operator that an index's gradient calls on a GPU, by the operator called on a meta tensor."""
 
 
 def _keeps(frame: FrameType | None) -> bool:
@@ -196,7 +196,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
 
 def _counts_of_a_sole_owner() -> tuple[int, int]:
-    """Return the reference counts, under a mode, of a gradient that the engine alone holds."""
+    """Return the reference counts, under a mode, of a gradient that only the engine holds."""
     seen = [(0, 0)]
 
     class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]

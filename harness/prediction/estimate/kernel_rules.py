@@ -42,7 +42,7 @@ _MATRICES = {
     "aten::mv": (),
     "aten::dot": (),
 }
-"""Operators that call cuBLAS, and which arguments are its matrices."""
+"""Operators that call cuBLAS, with the positions of the matrices in their arguments."""
 
 
 @overload
@@ -166,4 +166,4 @@ _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {
         for kernel, size in {"cudnn": 1, "flash": 32, "efficient": 64}.items()
     },
 }
-"""By operator, the rule for the arguments of a call."""
+"""Rules for the arguments of a call, by operator."""

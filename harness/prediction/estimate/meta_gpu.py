@@ -107,7 +107,7 @@ _INSTEAD: dict[Function, Function] = {
     torch.tensor: _made,
     Tensor.pin_memory: lambda tensor, *_: tensor,
 }
-"""By PyTorch's function, what is called instead; the mode is off then."""
+"""Functions that are called instead, by PyTorch's function; the mode is then off."""
 
 
 def _shape_and_type(tensor: Tensor) -> dict[str, object]:

@@ -135,7 +135,7 @@ _GPU_OF_MACHINE = {
     name.lower(): one.gpu for one in MACHINES for names in one.names.values() for name in names
 }
 DEFAULT = GPUS["a100-80gb"]
-"""Used if no GPU is named: the most common one to train on."""
+"""Default GPU, the most common GPU for training."""
 
 
 def names() -> tuple[str, ...]:

@@ -21,9 +21,9 @@ from harness.schema.errors import HarnessError
 KIB = 1 << 10
 
 SMALL_BYTES = 8_519_680
-"""Up to capability 8.9."""
+"""Bytes of a workspace up to capability 8.9."""
 LARGE_BYTES = 33_554_432
-"""From 9.0 on."""
+"""Bytes of a workspace from capability 9.0 on."""
 
 LT_WORKSPACE_BYTES = 1 << 20
 """Workspace of cuBLASLt, if it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""

@@ -99,9 +99,9 @@ def maximum_backward(
 class Dropout:
     """Writes the events of ``nn.Dropout`` in training; in inference it does nothing.
 
-    ``at::dropout`` draws a mask of the input's own type, divides it by the share that
-    stays, and multiplies; the mask is drawn in place on every processor: torch 2.13's
-    ``bernoulli_`` has no path through MKL's generator. The backward pass needs the mask alone.
+    ``at::dropout`` draws a mask of the input's own type, divides it by the share that stays, and
+    multiplies; the mask is drawn in place on every processor: torch 2.13's ``bernoulli_`` has no
+    path through MKL's generator. The backward pass needs only the mask.
 
     Source: aten/src/ATen/native/Dropout.cpp.
     """

@@ -25,7 +25,7 @@ class Segment(NamedTuple):
     last: int
     random_state: Event
     input: Event | None
-    """None for the batch, which outlives the step."""
+    """Input of the segment; None for the batch, which outlives the step."""
     output: Event
 
 
@@ -38,9 +38,9 @@ class Checkpointed:
         self._bounds = [depth * number // segments for number in range(segments + 1)]
         self._held: list[Segment] = []
         self._by_next: dict[int, Blocks] = {}
-        """Held by the linear layer after a hidden layer: gone before its activation's backward."""
+        """Blocks that the next linear layer holds, freed before the activation's backward pass."""
         self._by_activation: dict[int, Blocks] = {}
-        """Gone when the activation's backward has run."""
+        """Blocks that are freed when the activation's backward pass has run."""
 
     def forward(self, rows: int) -> None:
         """Write the segments' forward events, of which nothing but the outputs is kept."""

@@ -25,7 +25,7 @@ class UnsupportedWorkloadError(ValueError):
 def why_refused(workload: Workload) -> str | None:
     """Return why the events of ``workload`` are not predicted; None if they are.
 
-    Each technique is predicted by itself. A combination needs events of its own, such as the casts
+    Each technique is predicted separately. A combination needs events of its own, such as the casts
     that a segment which runs twice keeps; the dry run predicts a network of any combination.
     """
     is_stacked = workload.norm != "none" or workload.dropout > 0

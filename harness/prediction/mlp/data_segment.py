@@ -31,7 +31,7 @@ descriptors, as seen."""
 _UNTOUCHED_BYTES = 60 * PAGE_BYTES
 """The part of it that is never written to, as seen."""
 _TABLE_BYTES = 512 * PAGE_BYTES
-"""What one page table maps."""
+"""Bytes that one page table maps."""
 _OTHER_PAGES = 4
 """The kernel's objects of a few mappings, and tables that are not full, as seen: 2 to 8 pages."""
 

@@ -16,7 +16,7 @@ LABEL_BYTES = 8
 """A label is an int64."""
 
 STEP_BYTES = 4
-"""Adam's step counter is a float32, one a parameter, whatever the parameter's type."""
+"""Adam's step counter is a float32 for each parameter of any type."""
 
 TRACKED_BYTES = 8
 """Batch normalization counts its batches in an int64."""

@@ -43,7 +43,7 @@ class Loss(NamedTuple):
 
 
 class MlpLayer(NamedTuple):
-    """One linear layer: its shape, and the names of its module and of those up to the next."""
+    """One linear layer: its shape, its module's name, and the modules up to the next one."""
 
     fan_in: int
     fan_out: int
@@ -273,7 +273,7 @@ class MlpLayers:
         return self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
 
     def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
-        """Take a gradient: the first stays as the parameter's, a later one is added to it."""
+        """Take a gradient: the first becomes the parameter's, later ones are added to it."""
         if self.gradients[place] is None:
             self.gradients[place] = self.writer.allocate(size, operator, "gradient", module)
             return None

@@ -62,7 +62,7 @@ class Optimizer:
                 self._scalar("mul_")
 
     def _adam(self) -> None:
-        """One parameter after another; a denominator lives until the next replaces it."""
+        """Update one parameter after another; a denominator lives until the next replaces it."""
         writer, prefix = self._writer, self._prefix
         before: Event | None = None
         for size in self._sizes:
@@ -81,7 +81,7 @@ class Optimizer:
         writer.free(before)
 
     def _adam_foreach(self) -> None:
-        """One operation after another over all parameters: all denominators at once."""
+        """Run each operation over all parameters, so all denominators exist at once."""
         writer, prefix = self._writer, self._prefix
         writer.scratch((STEP_BYTES, f"{prefix}/aten::empty"))
         if self._kind == "adamw":

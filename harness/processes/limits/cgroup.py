@@ -38,10 +38,10 @@ class Names(NamedTuple):
     """The files of one version's memory controller."""
 
     limit: tuple[str, ...]
-    """Files that take the limit, in this order; all but the first may be missing."""
+    """Files that the limit is written to, in this order; only the first must exist."""
     usage: str
     peak: str
-    """Most that was charged at once; an old kernel has no such file."""
+    """File of the most bytes charged at once; an old kernel does not have it."""
     events: str
     """It has a line ``oom_kill N``."""
 

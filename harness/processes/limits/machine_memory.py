@@ -18,7 +18,7 @@ from harness.schema.errors import UnavailableError
 from harness.schema.units import format_bytes
 
 _UNLIMITED = 1 << 60
-"""From this size on a cgroup's limit means no limit; version 1 writes the largest whole page."""
+"""Size from which on a cgroup's limit means no limit; version 1 writes the largest whole page."""
 
 
 class MemoryUnavailableError(UnavailableError):

@@ -47,7 +47,7 @@ class Range(NamedTuple):
     end: int
 
     def parts(self) -> "Iterator[Range]":
-        """Yield what one page table maps each."""
+        """Yield parts that one page table each maps."""
         begin = self.begin
         while begin < self.end:
             end = min(self.end, (begin // HUGE_BYTES + 1) * HUGE_BYTES)
@@ -96,8 +96,8 @@ def _private_mappings() -> Iterator[tuple[Range, str, str]]:
 def make_own() -> None:
     """Copy the pages that this process may write to, and make the tables of those that it reads.
 
-    Of a file, only the parts that are in memory: nothing is read from a disk. Before Linux 5.14,
-    and if the kernel does not show which pages are in memory, nothing is done.
+    Only the parts of files that are in memory are mapped; nothing is read from a disk. Before Linux
+    5.14, and if the kernel does not show which pages are in memory, nothing is done.
     """
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         for place, rights, name in _private_mappings():

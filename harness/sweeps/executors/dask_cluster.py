@@ -1,4 +1,4 @@
-"""Cells on a Dask cluster: one that exists, by its address, or one started on this machine.
+"""Cells on a Dask cluster: an existing cluster, or a cluster started on this machine.
 
 Each cell runs in child processes of the Dask worker that takes it, which end with the worker.
 Dask never repeats a cell. A lost worker is recorded as a lost attempt, and the sweep tries again,
@@ -127,7 +127,7 @@ class DaskExecutor(Executor):
             return cls(client, stack.pop_all())
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        """Send ``cell`` to a worker, not to one that lost it before if there is another."""
+        """Send ``cell`` to a worker, if possible to a worker that has not lost it before."""
         sent = _Sent(cell=cell, attempt=attempt)
         self._send(sent)
         return sent.future

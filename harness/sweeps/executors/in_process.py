@@ -31,7 +31,7 @@ class InProcessExecutor(Executor):
         self._slot = Slot(InProcessLauncher())
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        """Measure ``cell`` now; the future that comes back has ended."""
+        """Measure ``cell`` now; the returned future has ended."""
         return ended(*self._slot.measure(cell, attempt, self.name, jobs=1, disturbed=True))
 
 

@@ -138,7 +138,7 @@ class Slot:
 
 
 class _Memory:
-    """Lets a cell begin when its predicted bytes are free, or when it is alone."""
+    """Lets a cell begin when its predicted bytes are free, or when no other cell runs."""
 
     def __init__(self, total_bytes: int) -> None:
         self._left_bytes = total_bytes
