@@ -4,6 +4,7 @@ import click
 
 from harness.cli.command import DONE, harness_command
 from harness.cli.json_answer import json_option, print_json
+from harness.cli.sheet_output import print_sheet
 from harness.schema.errors import did_you_mean
 
 
@@ -34,25 +35,27 @@ def gpus(name: str | None, sources: bool, as_json: bool) -> int:
         some = [{**to_builtins(one, str_keys=True), "names": names} for one, names in machines]
         print_json({"gpus": to_builtins(listed), "machines": some})
         return DONE
-    from harness.reporting.terminal import AnswerConsole
+    from harness.plots.sheet import Sheet, ShownTable
     from harness.schema.units import format_bytes
 
-    console = AnswerConsole()
     rows = [
         (known, format_bytes(one.total_bytes), "{}.{}".format(*one.capability), one.source)
         for known, one in listed.items()
     ]
-    heads = ("GPU", ">memory", ">capability", "source")
-    console.table(heads[: 3 + sources], [row[: 3 + sources] for row in rows])
+    gpus = ("GPU", ">memory", ">capability", "source"), rows
     rows = [
         (f"{count} x {one.gpu}", one.cloud, ", ".join(some), one.source)
         for one, found in machines
         for count, some in found.items()
     ]
-    if rows:
-        console.say("")
-        heads = ("GPUs", "cloud", "machine", "source")
-        console.table(heads[: 3 + sources], [row[: 3 + sources] for row in rows])
+    machines_of = ("GPUs", "cloud", "machine", "source"), rows
+    tables = [
+        ShownTable(heads=heads[: 3 + sources], rows=[row[: 3 + sources] for row in rows])
+        for heads, rows in (gpus, machines_of)
+        if rows
+    ]
+    first, *others = tables
+    print_sheet(Sheet(title="", verdict=[], parts=[first, *(p for t in others for p in ("", t))]))
     return DONE
 
 

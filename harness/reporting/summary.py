@@ -116,7 +116,7 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
     console = AnswerConsole()
     for number, folder in enumerate(folders, 1):
         console.say(f"run {number}: {folder}")
-    rows: list[list[Text]] = []
+    rows: list[tuple[str, ...]] = []
     contradicted = alike = missing = 0
     keys = dict.fromkeys(key for run in runs for key in run)
     for key in keys:
@@ -128,8 +128,11 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
         alike += len(verdicts) == len(runs) and len(set(verdicts)) == 1
         name = next(one.claim for one in claims if one is not None)
         cells = ["-" if one is None else SHORT[one.verdict] for one in claims]
-        rows.append([Text(cell, style="bold" if against else "") for cell in (name, *cells)])
-    console.table(["claim", *(f"run {number}" for number in range(1, len(runs) + 1))], rows)
+        rows.append((name, *cells, "contradicted" if against else ""))
+    heads = ("claim", *(f"run {number}" for number in range(1, len(runs) + 1)), "")
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        console.say("  ".join(map(str.ljust, row, widths)).rstrip())
     unsure = len(keys) - alike - contradicted - missing
     text = (
         f"{len(keys)} claims: {alike} alike in all runs, {unsure} alike or open, "

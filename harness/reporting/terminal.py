@@ -1,14 +1,10 @@
-"""Text of commands on a terminal: plain lines and tables that also read well through a pipe."""
+"""Lines of a report on a terminal, which also read well through a pipe."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 from harness.reporting.terminal_console import PlainConsole
-
-_WIDEST = 10_000
 
 
 class AnswerConsole(PlainConsole):
@@ -25,28 +21,3 @@ class AnswerConsole(PlainConsole):
         """Print a line for each text, with the words ``before`` it."""
         for text in texts:
             self.say(f"{before}{text}")
-
-    def table(self, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-        """Print a table; a heading that begins with ">" is of numbers, which stand to the right.
-
-        Without a terminal no name is broken, so that ``grep`` finds it.
-        """
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in headings:
-            is_numeric = heading.startswith(">")
-            table.add_column(
-                heading.removeprefix(">"),
-                justify="right" if is_numeric else "left",
-                overflow="fold",
-            )
-        for row in rows:
-            table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-        if not self.is_terminal:
-            wide = self.options.update(max_width=_WIDEST)
-            self.width = max(self.width, Measurement.get(self, wide, table).maximum)
-            with self.capture() as written:
-                self.print(table)
-            lines = written.get().splitlines()  # each is padded to the width of the widest
-            self.say_all((line.rstrip() for line in lines), before="")
-            return
-        self.print(table)

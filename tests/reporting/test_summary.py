@@ -81,7 +81,7 @@ def test_two_runs_stand_side_by_side(tmp_path: Path, narrow: None, ask: Ask) -> 
     assert shown[-1] == "2 claims: 1 alike in all runs, 1 alike or open, 0 contradicted"
     written(_claims("fails", "fails", "holds"), tmp_path / "1")
     shown = rows(3)
-    assert {"claim 0 holds fails", "claim 2 - holds"} <= {*shown}
+    assert {"claim 0 holds fails contradicted", "claim 2 - holds"} <= {*shown}
     assert "1 contradicted, 1 not in every run" in shown[-1]
     answer = json.loads(ask(["report", folders[1], "--against", folders[0], "--json"], 3).out)
     assert (answer["verdict"], answer["verdicts_agree"]) == ("different", False)
