@@ -98,12 +98,10 @@ class Sheet:
     commands: Sequence[str] = ()
 
 
-def sizes_table(
-    title: str, sizes: Iterable[tuple[str, int]], head: str = "metric", indent: int = 0
-) -> ShownTable:
+def sizes_table(title: str, sizes: Iterable[tuple[str, int]], head: str = "metric") -> ShownTable:
     """Return a table of sizes, each in bytes and in a unit for people."""
     rows = [(name, f"{size:,}", format_bytes(size)) for name, size in sizes]
-    return ShownTable(title=title, heads=(head, ">bytes", ">size"), rows=rows, indent=indent)
+    return ShownTable(title=title, heads=(head, ">bytes", ">size"), rows=rows)
 
 
 def sheet_text(sheet: Sheet, *, bold: bool = False, width: int | None = None) -> str:
