@@ -28,6 +28,8 @@ classes, two classes. Those of 3 and 4 differ at each place, or exchanging them 
 5 on the first decision of each line is true, or no improvement makes the script save weights."""
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of 1, and the numbers of 2."""
+FURTHER: Final = 5
+"""Numbers that two runs do not have, which show if a decision or a number moves a peak."""
 MIXED: Final = 100
 """Trial 502 has the numbers of 2 and mixes decisions. Its 5 is 1 + 4: the first and the third group
 of lines decide true and keep all. Lines join the three groups in turn."""

@@ -47,6 +47,8 @@ class Decisions:
         """Lines that decide by the values of each place."""
         self.numbers: set[str] = set()
         """Places whose values became more than truths."""
+        self.picked: set[str] = set()
+        """Places whose numbers were compared with known ones, to take one of both."""
         self.uses: Counter[str] = Counter()
         """Uses of unknown values, by the line that decides or else by the place that reads."""
 

@@ -1,10 +1,11 @@
 """Answers that depend on unknown values: the script runs with other values to give a range.
 
 Every decision is true in one run and false in another; numbers are small in one and large in
-another, and a mask keeps all or none. The answer is what holds in all runs. If the peaks move, and
-numbers are used, two more runs exchange the numbers and keep the decisions. If a number moves a
-peak, the answer is refused, because the number has no upper bound. If the peaks move by more than a
-thousandth, and several lines decide, more runs mix the decisions.
+another, and a mask keeps all or none. The answer is what holds in all runs. If the peaks move and
+numbers are used, or if ``max`` takes an unknown number or a known one, two more runs exchange the
+numbers and keep the decisions. If a number moves a peak, the answer is refused, because the number
+has no upper bound. If the peaks move by more than a thousandth, and several lines decide, more runs
+mix the decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from msgspec.structs import asdict, replace
 
 from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.trial_values import CROSSED, GROUPS, MIXED, OTHERS, SMALLER
+from harness.dry_runs.trial_values import CROSSED, FURTHER, GROUPS, MIXED, OTHERS, SMALLER
 from harness.dry_runs.value_places import (
     MOST_CHECKS,
     ValueRead,
@@ -97,19 +98,36 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
             f" with other values ends with {why}",
         )
     reports = [one.report for one in answers]
-    if all(_peaks(one) == _peaks(main) for one in reports):
+    moves = any(_peaks(one) != _peaks(main) for one in reports)
+    # max(0.5, x) hides x from a decision, unless x is large in a run whose decisions are true.
+    uses = [
+        read
+        for each in reports
+        for read in each.value_reads
+        if read.picked or (moves and _is_number(read))
+    ]
+    numbers = [*{read.place: read for read in uses}.values()]
+    if not moves and not numbers:
         return _with_range(main, answers)
     one, other = (each.trial for each in others)
     checks = {line: passes for each in answers for line, passes in each.checks.items()}
-    if numbers := [read for each in reports for read in _numbers(each)]:
+    if numbers:
         again = more([CROSSED * one + other, CROSSED * other + one], checks)
+        if not moves:
+            again = [each for each in again if each.report.outcome in ANSWERS]
+            hidden = any(_peaks(each.report) != _peaks(main) for each in again)
+            further = more([CROSSED * one + FURTHER], checks) if hidden else ()
+            if all(_peaks(each.report) == _peaks(again[0].report) for each in further):
+                return _with_range(main, [*answers, *again])
         if [_peaks(each.report) for each in again] != [_peaks(each.report) for each in others]:
-            peaks = sorted({each.cuda.requested_peak_bytes or 0 for each in reports})
+            runs = (*answers, *again)
+            peaks = sorted({each.report.cuda.requested_peak_bytes or 0 for each in runs})
+            ooms = any(each.report.outcome == Outcome.OOM for each in runs)
             return _refused(
                 main,
                 f"size depends on values at {_named(_numbers(main) or numbers)}, and no number"
                 f" bounds it: {' and '.join(f'{each:,}' for each in peaks)} B are requested with"
-                " three of them",
+                f" some of them{', and memory runs out' if ooms else ''}",
             )
         answers += again  # only decisions and masks move the peaks
     reads = [read for each in answers for read in each.report.value_reads]
@@ -210,8 +228,12 @@ def _deciding(report: DryRunReport) -> list[ValueRead]:
 
 
 def _numbers(report: DryRunReport) -> list[ValueRead]:
-    """Return the places whose values became more than truths, perhaps sizes without a bound."""
-    return [read for read in report.value_reads if read.decides and not read.sizes]
+    return [read for read in report.value_reads if _is_number(read)]
+
+
+def _is_number(read: ValueRead) -> bool:
+    """Return whether values became more than truths, perhaps sizes without a bound."""
+    return read.decides and not read.sizes
 
 
 def _named(reads: Sequence[ValueRead]) -> str:

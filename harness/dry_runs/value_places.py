@@ -22,6 +22,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         integers: unknown reads of truths, integers and copies.
         lines: lines that decided something by what was read here.
         decides: whether a number that was read here became more than the truth of a decision.
+        picked: whether ``max`` or the like took a number that was read here, or a known number.
     """
 
     place: str
@@ -35,6 +36,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     integers: int = 0
     lines: tuple[str, ...] = ()
     decides: bool = False
+    picked: bool = False
 
 
 class Decision(Struct, frozen=True):

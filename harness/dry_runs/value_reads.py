@@ -151,6 +151,10 @@ class ValueReads:
         """Answer a comparison of an unknown number."""
         return self.decisions.truth(place, otherwise, opposite=opposite, chooses=chooses)
 
+    def picked(self, place: str) -> None:
+        """Note that an unknown number or a known one is taken, by their sizes."""
+        self.decisions.picked.add(place)
+
     def used(self, place: str) -> None:
         """Note that something may be decided by an unknown number."""
         if not is_said():
@@ -304,6 +308,7 @@ class ValueReads:
                 sizes=tuple(sorted(one.sizes)),
                 lines=tuple(sorted(self.decisions.lines.get(one.name, ()))),
                 decides=one.name in self.decisions.numbers,
+                picked=one.name in self.decisions.picked,
                 **{name: one.counts[name] for name in _COUNTED},
             )
             for one in self._places.values()

@@ -18,6 +18,9 @@ class Uses(Protocol):
     def used(self, place: str) -> None:
         """Note that something may be decided by a number read at a place."""
 
+    def picked(self, place: str) -> None:
+        """Note that ``max`` or the like takes a number read at a place, or a known number."""
+
     def made(self, number: float) -> None:
         """Note a number that code in C may be given."""
 

@@ -167,9 +167,10 @@ def _comparison(owner: type, name: str) -> Callable[..., Any]:
         if equals and owner is int and _operation(sys._getframe(1)) == "BINARY_SUBSCR":
             return result  # a word is looked up by its number
         orders, of_two = name in _ORDER, type(other) is type(self)
-        chooses = (orders and owner is int and abs(other) <= _MOST_TRIED) or (
-            (orders or of_two) and _sorts(sys._getframe(1))
-        )
+        sorts = (orders or of_two) and _sorts(sys._getframe(1))
+        chooses = sorts or (orders and owner is int and abs(other) <= _MOST_TRIED)
+        if sorts and not of_two:
+            LISTENERS[0].picked(self.place)
         return LISTENERS[0].compared(self.place, result, opposite=opposite, chooses=chooses)
 
     return compare

@@ -104,6 +104,7 @@ x = big(np.float32(100) * u.sum().item())
 import math; x = big(math.fsum(z.item() for z in u[:3]) * 100)
 import math; x = big(4000 if math.atan(u.sum().item()) > 0.2 else 1)
 x = big(1 + min(9e9, *u.tolist()) * 100)
+n = max(1.0, u.sum().item())\nif n > 2: x = big(n)
 x = big(u.cpu().histc(4, 0, 1)[3] * 100)
 w = torch.zeros(9).cuda(); w.add_(int(i.max())); x = big(w.sum())
 w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=u.mean().item() + 0.5); x = big(same.sum())
@@ -125,6 +126,8 @@ RANGES = r"""
 1-4: x = big(4 if float(u[0]) > 0.5 else 1)
 1-4: x = big(4 if float(f"{u[0].item():.2f}") > 0.5 else 1)
 1-4: x = big(4 if int(i[0].item()) == 2 else 1)
+1-4: x = big(4 if max(0.5, u.sum().item()) > 1 else 1)
+1-4: best = max(0.5, u.sum().item())\nx = big(4 if best > 1 else 1)
 1-4: x = big(1 if i[0].item() not in frozenset([5, 6]) else 4)
 2-11: x = [big(1)]\nfor n in range(5):\n    x.append(big(1))\n    if (i == n).any(): break\nif torch.equal(i, i.flip(0)): x.append(big(5))
 1-18: x = [big(1)]\nfor n in range(8):\n    if (i == n).any(): break\n    x.append(big(1))\nif torch.equal(i, i.flip(0)): x.append(big(2))\nif u.mean().item() > 0.2: x.append(big(7))
@@ -152,6 +155,7 @@ for z in i[:50]: assert type(z.item()) is int and {int: 1}[type(z.item())]
 best = 0\nfor _ in range(3):\n    z = (u > 0.5).float().mean().item()\n    if z > best: best = z; torch.save(u, __file__ + ".best")\ntorch.load(__file__ + ".best")
 torch.save({"loss": u.mean().item(), "text": f"{u.mean().item():.2f}", "n": i.max().item()}, __file__ + ".pt"); assert torch.load(__file__ + ".pt")["text"][1] == "."
 print([z + 1 for z in i.tolist()])
+best = 0.0\nfor _ in range(3): best = max(best, u.mean().item())\nprint(best)
 """  # noqa: E501
 TOLD = r"""
 print(f"{u.mean().item():.3f}", round(u.mean().item(), 2))

@@ -88,6 +88,9 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         del place
         self.takes_values = True
 
+    def picked(self, place: str) -> None:
+        """Do nothing, because only one kind of number is tried."""
+
     def made(self, number: float) -> None:
         """Do nothing, because tensors of the step hold no unknown numbers."""
 
