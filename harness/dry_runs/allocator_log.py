@@ -7,6 +7,7 @@ more memory than a short script.
 import pickle
 import sys
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,12 @@ class AllocatorLog:
     def _begin(self) -> None:
         """Begin, without the events until now."""
         self._bindings._cuda_record_memory_history = self._real
+        clears = {"clear_history": True}
         try:
-            self._record(
-                "all", context="all", stacks="python", max_entries=MOST_EVENTS, clear_history=True
-            )
+            if "clear_history" not in signature(self._record).parameters:  # before torch 2.8
+                self._record(None)  # the end of a history clears it
+                clears = {}
+            self._record("all", context="all", stacks="python", max_entries=MOST_EVENTS, **clears)
         finally:
             self._bindings._cuda_record_memory_history = self._leave_out
 

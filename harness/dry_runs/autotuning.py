@@ -150,6 +150,12 @@ def _triton_heuristics(module: Any) -> None:
     module.CachingAutotuner.restore_args_from_cpu = lambda *_: None
 
 
+def _scheduler(module: Any) -> None:
+    """Have torch 2.7 estimate no seconds for a GPU without a clock, as later versions do."""
+    if module.torch.__version__.startswith("2.7."):
+        module.get_gpu_dram_gbps = lambda: float("inf")
+
+
 def _triton_autotuner(module: Any) -> None:
     """Count what ``@triton.autotune`` times."""
 
@@ -164,6 +170,7 @@ def _triton_autotuner(module: Any) -> None:
 AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
     "torch._inductor.config": _config,
     "torch._inductor.runtime.cache_dir_utils": _cache_dir_utils,
+    "torch._inductor.scheduler": _scheduler,
     "torch._inductor.select_algorithm": _select_algorithm,
     "torch._inductor.fx_passes.pad_mm": _pad_mm,
     "torch._inductor.codegen.triton": _triton_codegen,

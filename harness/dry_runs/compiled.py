@@ -67,8 +67,10 @@ class Compilations:
             self._fallbacks.append(", ".join(lines[:2]))
         return True
 
-    def _on_start(self, about: Any) -> None:
+    def _on_start(self, about: Any = None) -> None:
         self._begin = time.monotonic()
+        if about is None:  # torch 2.7 says nothing about it, so it counts no compilation again
+            return
         trigger = about.callback_trigger.name
         if trigger == "DYNAMO" and _recompiles(str(about.compile_id)):
             self._recompilations += 1
@@ -78,7 +80,7 @@ class Compilations:
         done = f"{self._seconds:.0f} s of compiling so far"
         self._tell(f"compiling: {what} {about.compile_id}{place}; {done}")
 
-    def _on_end(self, about: Any) -> None:
+    def _on_end(self, about: Any = None) -> None:
         del about
         if self._begin is not None:
             self._seconds += time.monotonic() - self._begin
@@ -97,7 +99,7 @@ class Compilations:
 
         graphs = utils.counters["stats"]["unique_graphs"]
         if self._begin is not None:  # ended while it compiled
-            self._on_end(None)
+            self._on_end()
         if not graphs and not self._unmeasured and not self._fallbacks and not self._seconds:
             return None
         breaks = self._all_breaks()

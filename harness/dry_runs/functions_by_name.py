@@ -13,12 +13,12 @@ LIBRARIES = re.compile(
 """Names of CUDA and the libraries that are pretended."""
 
 LOOKED_UP = """
-    __cudaInitModule __cudaRegisterManagedVar cuCtxSetLimit cuGetErrorName cuKernelGetAttribute
-    cuKernelGetFunction cuKernelSetAttribute cuLibraryGetKernel cuLibraryLoadData
-    cuLibraryLoadFromFile cuLibraryUnload cuLinkAddData cuLinkCreate cuLinkDestroy
-    cuOccupancyMaxPotentialClusterSize cuStreamGetCtx cublasLtCreate cudaDeviceSetLimit
-    cudaFuncSetCacheConfig cudaMemAdvise cudaMemPrefetchAsync cudnnDestroy nvmlErrorString
-    nvmlInit nvmlInit_v2 nvmlShutdown
+    __cudaInitModule __cudaRegisterManagedVar cuCtxSetLimit cuFuncSetCacheConfig cuGetErrorName
+    cuKernelGetAttribute cuKernelGetFunction cuKernelSetAttribute cuLibraryGetKernel
+    cuLibraryLoadData cuLibraryLoadFromFile cuLibraryUnload cuLinkAddData cuLinkCreate
+    cuLinkDestroy cuOccupancyMaxPotentialClusterSize cuStreamGetCtx cublasLtCreate
+    cudaDeviceSetLimit cudaFuncSetCacheConfig cudaMemAdvise cudaMemPrefetchAsync cudnnDestroy
+    nvmlErrorString nvmlInit nvmlInit_v2 nvmlShutdown
 """
 """Functions that Triton, cuDNN or a script looks up, and that PyTorch's libraries do not take."""
 

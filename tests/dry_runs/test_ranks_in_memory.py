@@ -167,7 +167,7 @@ torch.zeros(1000 * (1 + int(os.environ["RANK"])), device="cuda")
 
 
 def holding() -> Iterator[int]:
-    """Yield the processes that hold what the script does, besides PyTorch's 0.4 GiB."""
+    """Yield the processes that hold what the script does, next to PyTorch's 0.4 GiB."""
     for one in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             if one.memory_info().rss > 700 << 20:
