@@ -1,7 +1,7 @@
-"""Several ranks of a job, each in a run of its own, side by side: one report of all.
+"""Runs ranks of a job side by side, each in a run of its own, and joins their reports.
 
 While more than one rank runs, the host's memory is watched. If little is left, the rank that
-started last is ended, and runs again later, next to fewer others.
+started last is ended, and runs again later, next to fewer ranks.
 """
 
 import dataclasses
@@ -26,20 +26,20 @@ from harness.schema.units import format_bytes
 _MOST_AT_ONCE = 8
 _LOOK_SECONDS = 0.05
 _RESERVE = 10
-"""A rank is ended if less than this part of the host's memory is left; below half of it, all are
-but one."""
+"""A rank is ended if less than a tenth of the host's memory is left; below a twentieth, all ranks
+but the oldest are ended."""
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
     "does not fit", None, "depends", "unknown", "close call", "fits",
 )  # fmt: skip
 
 
 class RankRuns:
-    """The runs of several ranks of one request; only the first one prints what the script prints.
+    """The runs of several ranks of one request; only the first run shows the script's output.
 
     Args:
-        request: what to run, of any rank.
-        ranks: which ranks.
-        keeps: whether their files are kept as long as this object is in use.
+        request: the request, for any of the ranks.
+        ranks: numbers of the ranks.
+        keeps: whether the ranks' files are kept as long as this object is in use.
     """
 
     def __init__(self, request: Request, ranks: Sequence[int], *, keeps: bool = False) -> None:
@@ -128,7 +128,7 @@ class RankRuns:
 
 
 def _without_room(running: Sequence[int]) -> set[int]:
-    """Return which runs to end for lack of memory; the first, which is the oldest, goes on."""
+    """Return the runs to end for lack of memory; the first run, the oldest, goes on."""
     left, reserve, younger = machine_memory.available().bytes, _reserve_bytes(), running[1:]
     return set(() if left >= reserve else younger[-1:] if left >= reserve // 2 else younger)
 
@@ -138,7 +138,7 @@ def _reserve_bytes() -> int:
 
 
 def _joined(reports: Sequence[DryRunReport]) -> DryRunReport:
-    """Return the report of the rank that failed or else reserved most, with a row for each."""
+    """Return the report of the rank that failed or else reserved most, with a row for each rank."""
     first = max(reports, key=_weight)
     fits = [one.fit for one in reports]
     return replace(

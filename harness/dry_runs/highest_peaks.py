@@ -14,7 +14,7 @@ _COUNTED, _FREED = "allocation.all.allocated", "allocation.all.freed"
 
 
 class HighestPeaks:
-    """Highest peaks of each device; PyTorch has been imported when it is used."""
+    """Highest peaks of each device; use this class after the import of PyTorch."""
 
     def __init__(self) -> None:
         self._highest: dict[int, dict[str, int]] = {}

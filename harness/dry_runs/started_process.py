@@ -21,7 +21,7 @@ _MOST_NAME = 60
 
 
 def record() -> None:
-    """Begin recording in this process, whose PyTorch initialises CUDA."""
+    """Begin to record this process while PyTorch initialises CUDA."""
     folder = _run_folder()
     job: Request
     job, _ = pickle.loads((folder / JOB).read_bytes())
@@ -46,7 +46,7 @@ def _run_folder() -> Path:
 
 
 class StartedProcess:
-    """Writes what was seen of this process, once, at its end."""
+    """Writes the result of this process once, at its end."""
 
     def __init__(self, folder: Path, reads: ValueReads, recording: PeakRecording) -> None:
         self._pid = os.getpid()

@@ -1,4 +1,4 @@
-"""The user's answers to reads of values that nobody knows."""
+"""The user's answers to reads of unknown values."""
 
 import math
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class DryRunError(HarnessError, ValueError):
 
 
 def parse_answer(text: str) -> tuple[str, Answer]:
-    """Return the place and the answer of ``FILE:LINE=ANSWER``; without a place, everywhere."""
+    """Return the place and the answer of ``FILE:LINE=ANSWER``; no place means everywhere."""
     place, _, answer = text.rpartition("=")
     place = place or EVERYWHERE
     try:
