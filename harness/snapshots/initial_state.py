@@ -1,6 +1,6 @@
-"""State and settings at the start of a recording: the trace run backwards from its end.
+"""State and settings at the start of a recording, from the trace read backwards.
 
-A snapshot holds the segments at its end. What was allocated before and never freed is still there.
+A snapshot holds the segments at its end. They still contain older blocks that were never freed.
 """
 
 import re
@@ -63,9 +63,9 @@ _OF_THE_MACHINE = ("backend", "per_process_memory_fraction")
 
 
 def recorded_settings(snapshot: Snapshot) -> tuple[str, list[str]]:
-    """Return the settings of a recording, and what had to be assumed.
+    """Return the settings of a recording, and the assumptions that were needed.
 
-    The flags are what the allocator itself reported; later calls may have set them.
+    The allocator itself reported the flags; later calls may have set them.
     """
     notes = []
     if not snapshot.flags:
