@@ -4,7 +4,7 @@ A pickle is a program for a small machine that can also import and call. Two pas
 The first pass looks at every opcode. It refuses opcodes that do more than hold data, and opcodes
 that would take memory out of proportion to the file (a "new list" of one byte grows sixtyfold). In
 the second pass Python's own machine runs the file, which then names, calls and imports nothing. It
-reads from memory, so that a frame moves no byte to another place. The opcodes are those of
+reads from memory, so that a frame opcode moves no bytes. The opcodes are those of
 ``Lib/pickletools.py`` of CPython.
 """
 
