@@ -1,4 +1,4 @@
-"""The events of a workload's build and steps, derived without running, and what fits by them."""
+"""Derives the events of a workload's build and steps without running them, and what fits."""
 
 from collections.abc import Callable
 
@@ -47,8 +47,8 @@ def why_refused(workload: Workload) -> str | None:
 def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace:
     """Return the trace of the build and two steps (one in inference), as it would be measured.
 
-    Addresses are running numbers of blocks. ``without_scratch`` leaves out what a 16-bit matmul
-    allocates for itself: it depends on the processor, so such a workload is refused otherwise.
+    Addresses are running numbers of blocks. ``without_scratch`` leaves out the scratch of 16-bit
+    matmuls. It depends on the processor, so such a workload is refused otherwise.
     """
     if workload.device != "cpu":
         raise UnsupportedWorkloadError(
@@ -73,7 +73,7 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
 
 
 class StepWriter:
-    """Writes a workload's build, then as many steps as asked for."""
+    """Writes a workload's build, and then one step for each call of ``step``."""
 
     def __init__(self, writer: TraceWriter, workload: Workload, layers: MlpLayers) -> None:
         self._writer = writer
@@ -94,7 +94,7 @@ class StepWriter:
             self._writer.allocate(label_bytes(self._workload), "aten::empty", "input")
 
     def step(self) -> None:
-        """Write one more step: gradients dropped, passes, update; or a pass without autograd."""
+        """Write one more step: freed gradients, passes and update, or a pass without autograd."""
         writer, parts = self._writer, self._workload.accumulate
         batch = self._workload.batch
         writer.next_step()

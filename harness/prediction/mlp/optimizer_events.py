@@ -1,8 +1,8 @@
 """The events of one optimizer step, for each optimizer and its two forms.
 
-Only blocks below the elementwise kernels appear: an in-place update allocates nothing; a Python
-number that meets a tensor is wrapped into an 8-byte float64 tensor and cast to the tensor's
-type; Adam's denominator is the only block of a parameter's size.
+An in-place update allocates nothing. A Python number that is combined with a tensor is wrapped into
+an 8-byte float64 tensor and cast to the tensor's type. Adam's denominator is the only block of a
+parameter's size.
 
 Source: torch/optim/sgd.py, adam.py, adamw.py; the multi-tensor ("foreach") form runs the slow
 path of aten/src/ATen/native/ForeachOpsKernels.cpp on the CPU, one tensor at a time.
