@@ -45,7 +45,7 @@ class _Instant:
 
 @dataclass
 class _Phases:
-    """Phases between ends of steps, changes of mode, saving and loading: begin and most bytes."""
+    """Phases between ends of steps, changes of mode, saving and loading: start and most bytes."""
 
     begins: "array[int]" = field(default_factory=lambda: array("q"))
     most: "array[int]" = field(default_factory=lambda: array("q"))

@@ -23,7 +23,7 @@ class DeviceHistory:
 
     Attributes:
         settings: the allocator's settings as recorded.
-        steps: marks of PyTorch 2.6 and later at the begin and end of each optimizer step.
+        steps: marks of PyTorch 2.6 and later at the start and the end of each optimizer step.
         notes: facts that the recording lacks, and assumptions.
     """
 
