@@ -107,7 +107,7 @@ def _outcome(
     code: int,
     received: int | None,
 ) -> tuple[Outcome, str | None]:
-    """Return the outcome that explains most of what was seen."""
+    """Return the outcome that explains most observations."""
     if received is not None and inside.ended in ("ok", "interrupted", "lost"):
         interrupted = received == signal.SIGINT
         return Outcome.KILLED, "interrupted" if interrupted else f"ended by {_signal(received)}"

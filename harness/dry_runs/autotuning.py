@@ -174,7 +174,7 @@ AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
 
 
 def watch_unmeasured(tell: Callable[[str], None]) -> Compilations:
-    """Watch what ``torch.compile`` does from now on, and choose without measuring."""
+    """Watch ``torch.compile`` from now on, and choose without measuring."""
     for name, function in AFTER_IMPORT.items():
         after_import(name, functools.partial(_change, function, tell))
     return watch(tell, UNMEASURED)

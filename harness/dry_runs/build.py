@@ -98,7 +98,7 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
 
 
 def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
-    """Link a library that takes NVRTC's place; its file and its symbols are named as NVRTC's."""
+    """Link a library that takes NVRTC's place; its file and its symbols have NVRTC's names."""
     name = f"libnvrtc.so.{torch.cuda.partition('.')[0]}"
     versions = folder / "nvrtc.versions"
     versions.write_text(f"{name} {{ global: *nvrtc*; local: *; }};\n")
@@ -132,7 +132,7 @@ def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
 
 
 def _run(command: list[str | Path]) -> str:
-    """Run the compiler, for a limited time; return what it prints, and quote its first error."""
+    """Run the compiler, for a limited time; return its output, or raise with its first error."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         limits = f"ulimit -f {MOST_BLOCKS}; ulimit -t {COMPILER_SECONDS}"
         limited = ["/bin/sh", "-c", f'{limits}; exec "$0" "$@"', *command]

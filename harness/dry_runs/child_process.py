@@ -53,7 +53,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     """Run a request.
 
     Args:
-        request: what to run.
+        request: the code to run, and the pretended GPU.
         folder: folder for the files that the processes exchange.
         stop: ends the run when it is set.
     """

@@ -20,7 +20,7 @@ _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 def watch(
     tell: Callable[[str], None], unmeasured: Mapping[str, int] | None = None
 ) -> "Compilations":
-    """Watch what ``torch.compile`` does in this process from now on.
+    """Watch ``torch.compile`` in this process from now on.
 
     ``unmeasured`` counts the choices between kernels that are made without measuring.
     """

@@ -151,10 +151,9 @@ class Files(Struct, frozen=True, kw_only=True):
     """The place of the files that the script wrote.
 
     Attributes:
-        mode: ``layer`` if they went into a layer of the run, which is gone; ``read-only`` if the
-            kernel refused a layer, so that nothing could be written; ``written`` if they were
-            written for real.
-        written: what was written into the layer, the largest first.
+        mode: ``layer`` for a layer of the run, which no longer exists; ``read-only`` if the kernel
+            refused a layer, so that no file could be written; ``written`` for real files.
+        written: files written into the layer, the largest first.
         refused: reason why the kernel refused a layer.
         kept: the folder that they were copied to.
     """
@@ -169,7 +168,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     """Outcome of a script on a pretended GPU, and the memory that the script needed.
 
     Attributes:
-        outcome: how the script ended.
+        outcome: outcome of the script.
         evidence: the error, the exit code or the signal; None if it ended well.
         exit_code: the script's exit code, if it ended itself with a code other than 0.
         gpu: name of the pretended GPU.

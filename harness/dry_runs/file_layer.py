@@ -1,9 +1,9 @@
 """A layer of files for one run: the script may write, and the user's files do not change.
 
 The kernel's own overlay covers each folder of the root, in a mount namespace of the script's
-process. Nothing is intercepted: a read finds the files that the run has written, and all other
-files as they are. ``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses, Landlock
-makes everything except the run's own folders read-only.
+process. Nothing is intercepted: a read finds the run's own files, and all other files unchanged.
+``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses, Landlock makes everything
+except the run's own folders read-only.
 """
 
 import contextlib
@@ -301,7 +301,7 @@ def _mounts() -> dict[str, frozenset[str]]:
 
 
 def _foreign(here: Path) -> Iterator[Path]:
-    """Yield the first folders below a folder whose owner or group differs from this process's."""
+    """Yield the first folders below a folder with another owner or group than this process."""
     for place, _, _ in itertools.islice(os.walk(here), _MOST_FOREIGN):
         facts = Path(place).stat()
         if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):

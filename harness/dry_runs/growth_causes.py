@@ -63,14 +63,14 @@ class GrowthCauses:
         return dataclasses.replace(growth, causes=tuple(self._found(host_causes)))
 
     def _found(self, seek: "Callable[[Held, Held], Iterable[str]]") -> list[str]:
-        """Return what was found between the last two looks, or else since the last look."""
+        """Return the causes found between the last two looks, or else since the last look."""
         found = list(seek(*self._held[-2:])) if len(self._held) > 1 else []
         if not found and self._at_end is not None and self._at_end.step > self._held[-1].step:
             found = list(seek(self._held[-1], self._at_end))  # it began since
         return found
 
     def _cycles(self, growth: Growth) -> tuple[str, ...]:
-        """Return cycles of objects as the cause, if they hold most of what grew."""
+        """Return cycles of objects as the cause, if they hold most of the growth."""
         if self._in_cycles_bytes is None:
             self._in_cycles_bytes = _collected_bytes()
         size = self._in_cycles_bytes

@@ -40,7 +40,7 @@ class HighestPeaks:
                     instead(bindings, name)(stand_in)
 
     def totals(self, device: int) -> Counter[str]:
-        """Return what PyTorch's allocator counted on a device until now, by PyTorch's names."""
+        """Return the totals of PyTorch's allocator on a device until now, by PyTorch's names."""
         return Counter(_stats(device)) + self._before.get(device, Counter())
 
     def reset_counts(self, device: int) -> tuple[int, int]:

@@ -65,7 +65,7 @@ class History:
 
     Args:
         workspace_bytes: bytes of cuBLAS's workspace; None if they are not known.
-        own: returns whether a file is not the user's.
+        own: returns whether a file belongs to PyTorch, Python or the harness.
     """
 
     def __init__(self, *, workspace_bytes: int | None, own: Callable[[str], bool]) -> None:
@@ -207,7 +207,7 @@ class History:
         return [*([] if self._best is None else [self._best]), *self._refused]
 
     def marks(self) -> list[Mark]:
-        """Return the marks around each moment, and the last ones."""
+        """Return the marks around each moment, and the last marks."""
         around = [mark for instant in self._instants() for mark in instant.marks]
         found = {id(mark): mark for mark in (*around, *self._marks)}
         return sorted(found.values(), key=lambda mark: mark.allocations)

@@ -1,4 +1,4 @@
-"""Growth of the host in a dry run: what the script's process keeps after each optimizer step.
+"""Growth of the host in a dry run: bytes that the script's process keeps after each optimizer step.
 
 Allocated bytes are counted, not resident bytes, because an allocator that warms up or is fragmented
 takes pages without more objects in them. The recording also grows, so it is left out.

@@ -1,6 +1,6 @@
 """Memory of the host that a script and its workers take, sampled while it runs.
 
-The supervisor reads what the kernel says of each process. A peak between two samples is missed.
+The supervisor reads the kernel's numbers for each process. A peak between two samples is missed.
 """
 
 import contextlib
@@ -120,7 +120,7 @@ class HostSampler:
                 (self._folder / UNSEEN).write_text(", ".join(sorted(self._unseen)))
 
     def _look_for_a_gpu(self, pid: int) -> None:
-        """Note a program without the stub (a static one, say) that has opened a GPU."""
+        """Note a program without the stub, such as a static program, that has opened a GPU."""
         opened = (os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())  # noqa: PTH115
         has_gpu = any(path.startswith(_DEVICE) for path in opened)
         if has_gpu and _STUB not in Path(f"/proc/{pid}/maps").read_text():

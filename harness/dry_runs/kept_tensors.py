@@ -148,7 +148,7 @@ def _names() -> Iterator[tuple[str, Any]]:
 
 
 def _inside(name: str, thing: Any, held: Held) -> Iterable[tuple[str, Any]]:
-    """Return what a container or an object holds, each under its name."""
+    """Return the content of a container or an object, each item under its name."""
     kind = type(thing)
     if issubclass(kind, dict):
         if thing and all(isinstance(key, (int, tuple)) for key in thing):

@@ -90,7 +90,7 @@ def most_left_out() -> int:
 
 
 def most_with_left_out() -> int:
-    """Return the most bytes that the process held at one time, plus the bytes not written then."""
+    """Return the highest sum of the process's bytes and the bytes not written."""
     return int(_begun[0].harness_together_peak()) if _begun else 0
 
 

@@ -106,7 +106,7 @@ def ask_cudnn_once(notes: tuple[str, ...]) -> None:
 
 @cache
 def _plan_a_convolution(process: int) -> None:
-    """Plan once in each process, because what cuDNN creates depends on the GPU."""
+    """Plan once in each process, because cuDNN's objects depend on the GPU."""
     del process
     answers, count, engines = _answers(), ctypes.c_int64(), (ctypes.c_void_p * 10)()
     asked_before = answers.kinds

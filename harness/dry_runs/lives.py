@@ -34,7 +34,7 @@ def both_lives(
 
     Args:
         request: the first start.
-        arguments: the script's arguments in the second one.
+        arguments: the script's arguments in the second start.
         ranks: pretended ranks that start together; each rank finds the files of all ranks.
 
     Returns:

@@ -93,7 +93,7 @@ def _alive_bytes() -> int:
 
 
 def _freed(shell: Any, main: ModuleType, failed: BaseException | None) -> Iterator[Freed]:
-    """Drop one reference after another, and yield the bytes that each frees."""
+    """Drop one reference after another, and yield the bytes that each drop frees."""
 
     def by(what: str, let_go: Callable[[], object]) -> Freed:
         before = _alive_bytes()

@@ -13,7 +13,7 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
     Attributes:
         number: its number among the cells of code, from 1.
         text: its first line.
-        ended: how it ended.
+        ended: outcome of the cell.
         requested_peak_bytes: most bytes requested while it allocated; None if it allocated nothing.
         alive_bytes: requested bytes that were alive after the cell, on all GPUs.
     """

@@ -1,8 +1,8 @@
 """Runs a script several times: a first run, and other runs with other unknown values.
 
 Each run has a layer of files of its own; the first run's layer is kept for a second start. The
-other runs start as soon as the first run may decide anything by a value that nobody knows. They run
-one after another if the script starts processes of its own.
+other runs start as soon as the first run may decide anything by an unknown value. They run one
+after another if the script starts processes of its own.
 """
 
 import dataclasses
@@ -117,7 +117,7 @@ class OtherRuns:
         return self._run(trial, decided, explains=False)
 
     def explained(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run with other values and without output, and record what held the memory."""
+        """Run with other values and without output, and record the blocks that held memory."""
         return self._run(trial, decided, explains=True)
 
     def _run(self, trial: int, decided: Mapping[str, bool], *, explains: bool) -> DryRunReport:

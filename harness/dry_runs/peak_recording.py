@@ -1,7 +1,7 @@
 """Records only peaks inside the process: PyTorch's counters, steps and refused requests.
 
 Nothing is started before the script initialises CUDA itself, so settings in the script's first
-lines hold, and a script that never uses the GPU is left alone.
+lines hold, and a script that never uses the GPU does not change.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """One rank of many in one process: PyTorch's own process groups over an NCCL that moves nothing.
 
-``stub/cuda/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. This module
-answers what ranks ask each other in their store, in Python objects and on the host.
+``stub/cuda/nccl.c`` is that NCCL, so a group allocates and keeps the same blocks as on a GPU. This
+module answers the other ranks' part in the store, in Python objects and on the host.
 """
 
 import contextlib

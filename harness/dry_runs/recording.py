@@ -58,7 +58,7 @@ def recording_for(
 
 
 class Recording(PeakRecording):
-    """Watches one process, and records what held its memory."""
+    """Watches one process, and records the blocks that held its memory."""
 
     def __init__(
         self,
@@ -291,7 +291,7 @@ class Recording(PeakRecording):
         return self._label(lambda: self._causes.named(history.growth(self._begins)))
 
     def _label(self, label: Callable[[], Label]) -> Label | None:
-        """Return what held memory; None if inspecting an object of the script raises an error."""
+        """Return the holders of memory; None if inspecting an object of the script fails."""
         try:
             return label()
         except Exception as error:

@@ -57,7 +57,7 @@ def why_refused(error: BaseException | None, mode: Mode) -> str | None:
 
 
 def move_between_layers(devices: Mapping[str, int]) -> None:
-    """Let ``os.rename`` move what the kernel's layers cannot, if a normal run could.
+    """Let ``os.rename`` move files that layers cannot move, if a normal run could do so.
 
     The kernel moves no file between two layers. In a plain user's layer it also moves no folder
     that existed before.

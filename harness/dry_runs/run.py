@@ -49,7 +49,7 @@ def dry_run(
     resume: bool | Sequence[str] = False,
     **named: object,
 ) -> DryRunReport:
-    """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
+    """Run code on a pretended GPU and report the memory of PyTorch's CUDA allocator.
 
     Code that may decide something by unknown values of the GPU runs again with other values, and
     the report states the range of the peaks; ``answers`` saves these runs.
@@ -75,10 +75,10 @@ def dry_run(
         rank: the rank that runs here.
         ranks: several ranks instead, each in a run of its own; the report joins all ranks.
         deadline_seconds: end the script after this many seconds.
-        environment: environment variables in addition to this process's.
+        environment: environment variables in addition to this process's environment.
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
-        quiet: whether to hide what the script prints.
+        quiet: whether to hide the script's output.
         write_files: whether the script may change the user's files, in which values of the GPU are
             zeros. Otherwise written files go into a layer of the run, which is deleted at the end.
         try_values: whether code that may decide by unknown values runs with two other sets.
@@ -88,7 +88,7 @@ def dry_run(
         **named: named arguments of the function.
 
     Returns:
-        The report; ``returned`` holds what a function returned, as JSON.
+        The report; ``returned`` holds a function's result, as JSON.
 
     Raises:
         DryRunUnavailableError: PyTorch is not a CUDA build, there is no C compiler, or the stub is

@@ -18,7 +18,7 @@ _OWNER = "owner"
 
 @contextlib.contextmanager
 def room_for_files() -> Iterator[None]:
-    """Raise a one-line error if the folder for temporary files is full, or if there is none."""
+    """Raise a one-line error if the folder for temporary files is full or missing."""
     try:
         yield
     except OSError as error:

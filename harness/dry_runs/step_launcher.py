@@ -45,7 +45,7 @@ class StepLauncher:
         return self._launcher.launch(job, deadline_seconds, on_phase)
 
     def _stop(self) -> None:
-        """End the running job from another thread; the next one gets a new server."""
+        """End the running job from another thread; the next job gets a new server."""
         launcher, self._launcher = self._launcher, None
         if launcher is not None:
             launcher.stop()

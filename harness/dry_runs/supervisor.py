@@ -42,7 +42,7 @@ def supervised(
 
     Args:
         lifeline: end of a pipe that closes when the harness has ended.
-        folders: the folder of the run, then those that its layers are in.
+        folders: the folder of the run, then the folders of its layers.
         end_at: the deadline, by the system's monotonic clock.
         samples: whether the memory of the host is sampled.
     """

@@ -54,7 +54,7 @@ class Sides:
         return self._like not in _FEW if self._like else None
 
     def kept(self, line: str, most: int) -> int:
-        """Return how many elements a mask keeps in a line; in the first run it keeps all."""
+        """Return how many elements a mask keeps in a line; in the first run, all elements."""
         few = most if self.of(line) in (True, None) else _FEW.get(self._like, 0)
         return most if few > most >= 0 else few
 

@@ -1,8 +1,8 @@
 """Answers, counts and names the decisions that a script makes by unknown values.
 
-In the first run a value is zero and a truth is false. In the second run every decision is true, and
-in the third every decision is false. In mixed runs the decisions of some lines are true. A line
-that decides very often gets true and false in turn, because a loop may wait for one of them.
+In the first run every value is zero and every decision is false. In the second run every decision
+is true, and in the third every decision is false. In mixed runs the decisions of some lines are
+true. A line that decides very often gets true and false in turn, because a loop may wait.
 """
 
 import sys
@@ -53,7 +53,7 @@ class Decisions:
     def truth(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
     ) -> bool:
-        """Return the answer to a question in the innermost frame that is not the harness's.
+        """Return the answer to a question in the innermost frame outside the harness.
 
         If the number itself is chosen, as by ``max``, the answer is ``otherwise``. A small number
         that is said to be larger than another number would seem to have an upper bound.
@@ -119,7 +119,7 @@ def _callers(frame: FrameType | None) -> list[CodeType]:
 
 
 def _functions(trace: TracebackType | None) -> list[CodeType]:
-    """Return the code that an error passed through, without the harness's."""
+    """Return the code that an error passed through, without code of the harness."""
     functions = []
     while trace is not None:
         functions.append(trace.tb_frame.f_code)

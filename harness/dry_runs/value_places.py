@@ -38,7 +38,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True):
-    """A line that decided something by a value nobody knows, and the answer that it got."""
+    """A line that decided something by an unknown value, and the answer that it got."""
 
     line: str
     answer: bool

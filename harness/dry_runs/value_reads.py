@@ -113,7 +113,7 @@ class ValueReads:
 
     Args:
         answers: the user's answers.
-        trial: the run; 0 is the first one, in which values are zeros.
+        trial: number of the run; in run 0, the first run, values are zeros.
         decided: lines whose decision is settled (``Decisions``).
         on_use: called when an unknown value decides anything for the first time.
     """
@@ -257,7 +257,7 @@ class ValueReads:
         return in_autograd and TYPES[type_] in _FRACTIONS and size > _ONE_BYTES
 
     def _on_size(self, operator: bytes, most: int) -> int:
-        """Return the size of an operator's result plus 1; 0 if nothing is known of it.
+        """Return the size of an operator's result plus 1; 0 if the size is fully unknown.
 
         ctypes also returns 0 for an error that is raised in here.
         """

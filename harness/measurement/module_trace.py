@@ -106,7 +106,7 @@ class ModuleTrace:
 
     @property
     def peak_live_bytes(self) -> int:
-        """The most live bytes at any moment of the measured step, the last one."""
+        """The most live bytes at any moment of the measured step, which is the last step."""
         return self.trace.peak_live_bytes
 
     @property
@@ -210,7 +210,7 @@ class ModuleTrace:
             self._recorder.adopt(given, "input")
 
     def _on_unpack(self) -> None:
-        """At a backward pass's first saved tensor, note what is saved; wait for the pass's end."""
+        """At a backward pass's first saved tensor, note saved bytes; wait for the pass's end."""
         if self._in_backward:
             return
         self._in_backward = True

@@ -22,6 +22,6 @@ class Probe(OfWorkload[Needed], frozen=True, kw_only=True):
     budget_bytes: int | None = None
     kind: Enforcement = "rlimit"
     cgroup: str | None = None
-    """Folder of the cgroup that the process joins, if the budget is a cgroup's."""
+    """Folder of the cgroup that the process joins, if a cgroup enforces the budget."""
     whole_process: bool = False
     """True if the budget includes the process's own memory; then nothing is prepared."""

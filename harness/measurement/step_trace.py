@@ -1,7 +1,7 @@
 """Traces one step of any network, which is the source of every answer about the network.
 
 The recorder starts before the network is built, so sums over the trace are absolute. On the CPU two
-steps run and the second one is measured; on a GPU, real or pretended, steps run until the reserved
+steps run and the second step is measured; on a GPU, real or pretended, steps run until the reserved
 memory stops rising, and the next step is measured. On a GPU the user's own training loop is traced
 as one step (``trace_run``).
 """

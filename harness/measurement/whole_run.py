@@ -213,7 +213,7 @@ def _batch(images: Images, index: Tensor, workload: Workload) -> tuple[Tensor, T
 
 
 def _correct(built: BuiltStep, phase: Phase) -> int:
-    """Return the number of correctly classified examples of a batch, which nothing else holds."""
+    """Return the number of correctly classified examples; only ``built`` holds the batch."""
     with phase("forward"), torch.no_grad():
         return int((built.model(built.x).argmax(1) == built.y).sum())
 

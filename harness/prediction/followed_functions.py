@@ -1,4 +1,4 @@
-"""Functions of PyTorch, Python and YAML that read, take or write numbers which nobody knows.
+"""Functions of PyTorch, Python and YAML that read, take or write unknown numbers.
 
 ``install`` changes these functions. A number that is read is an object (``unknown_numbers.py``). A
 function makes another such object from the number, or counts the number as used.
@@ -145,7 +145,7 @@ def _follow_json() -> None:
 
 
 def _let_write(yaml: Any) -> None:
-    """Have YAML write such objects as plain ones."""
+    """Make YAML write such objects as plain objects."""
 
     @instead(yaml.representer.BaseRepresenter, "represent_data")
     def represent(real: Callable[..., Any], dumper: Any, value: Any) -> Any:

@@ -3,7 +3,7 @@
 It is the installed version if its rules are known, otherwise the nearest known version, or the
 caller's choice (``describing``). ``CHANGES`` are the only rules that differ between versions:
 ``harness doctor --check-model`` compares the model with the installed version, and
-``results/torch-versions.md`` with all known ones.
+``results/torch-versions.md`` with all known versions.
 """
 
 import functools
@@ -132,7 +132,7 @@ class Change:
     after: str
 
     def holds(self, version: TorchVersion | None = None) -> bool:
-        """Return whether the newer form holds in ``version``, by default the described one."""
+        """Return whether the newer form holds in ``version``, by default the described version."""
         return (version or described_version()) >= self.since
 
 

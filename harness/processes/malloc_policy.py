@@ -5,7 +5,7 @@ size says little about the live blocks. Under the pinned policy every block of 6
 mapping of its own, which returns to the kernel when the block is freed.
 
 An allocator that is loaded before the C library (``LD_PRELOAD``: jemalloc, tcmalloc, a memory
-profiler) replaces malloc, and with it everything that the policy pins.
+profiler) replaces malloc, so that the policy has no effect.
 
 Source: mallopt(3); prctl(2), PR_SET_THP_DISABLE; ld.so(8), LD_PRELOAD; proc_pid_maps(5).
 """
@@ -91,7 +91,7 @@ class MallocReplacedError(HarnessError):
 
 
 _ALLOCATING = ("malloc", "calloc", "realloc", "free")
-"""A replacement defines all of these functions, because one allocates what another frees."""
+"""A replacement defines all of these functions, because one frees the blocks of another."""
 
 
 @functools.cache

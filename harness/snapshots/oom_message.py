@@ -76,7 +76,7 @@ class OutOfMemoryMessage:
         allowed_bytes: the limit of ``set_per_process_memory_fraction``.
         backend: CUDA, HIP, XPU or NPU.
         setting: the environment variable of the allocator's settings, as this version names it.
-        states_free: whether the message says what was free; a message of XPU does not.
+        states_free: whether the message states the free bytes; a message of XPU does not.
     """
 
     gpu: int
@@ -114,7 +114,7 @@ class OutOfMemoryMessage:
         return max(0, rest)
 
     def unknown_bytes(self) -> int:
-        """Return bytes without a known owner, such as those of processes that NVML cannot see."""
+        """Return bytes without a known owner, such as bytes of processes that NVML cannot see."""
         held = self.reserved_bytes + self.outside_bytes() + self.others_bytes()
         return max(0, self.total_bytes - self.free_bytes - held)
 
@@ -146,7 +146,7 @@ class OutOfMemoryMessage:
         return "private pools" if free + pools >= requested else "real need"
 
     def as_dict(self) -> dict[str, object]:
-        """Return the numbers and what follows from them, for JSON."""
+        """Return the numbers and numbers derived from them, for JSON."""
         return {
             **asdict(self),
             "others": [{"process": pid, "bytes": size} for pid, size in self.others],

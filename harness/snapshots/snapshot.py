@@ -87,7 +87,7 @@ class Annotation(msgspec.Struct):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedDevices:
-    """All devices of a file: one snapshot for each that has events or segments.
+    """All devices of a file: one snapshot for each device with events or segments.
 
     ``pinned_bytes`` is page-locked host memory, which PyTorch 2.9 and later record next to
     the devices; ``annotations`` are the ranges that PyTorch's own optimizers and loaders mark.
@@ -214,7 +214,7 @@ def _read(entry: Any, kind: type[_Kind]) -> _Kind:
 
 
 def _valid(entries: Any, kind: type[_Kind]) -> Iterator[_Kind]:
-    """Yield the entries that can be read; no number needs the others."""
+    """Yield the entries that can be read; no number needs the other entries."""
     for entry in entries if isinstance(entries, list) else ():
         try:
             yield msgspec.convert(entry, kind)

@@ -55,7 +55,7 @@ BEFORE = Stack("before the recording", (), "before the recording")
 
 
 class TraceEvent(NamedTuple):
-    """One entry of a device's trace; the address of ``oom`` is the free bytes of the driver.
+    """One entry of a device's trace; the address of an ``oom`` event is the driver's free bytes.
 
     ``pool`` is None if the recording does not name it; ``stream`` holds the number of a private
     pool above its 64 bits: see ``snapshots.pools``.
@@ -131,7 +131,7 @@ class RecordedBlock(msgspec.Struct):
 
 
 class RecordedSegment(msgspec.Struct):
-    """A segment, or a mapped stretch of an expandable one, when the snapshot was taken."""
+    """A segment, or a mapped part of an expandable segment, when the snapshot was taken."""
 
     address: Address
     size_bytes: Size = msgspec.field(name="total_size")

@@ -1,4 +1,4 @@
-"""Estimates the step of any module without running it, on meta tensors in place of a GPU's.
+"""Estimates the step of any module without running it, on meta tensors in place of GPU tensors.
 
 PyTorch's dispatcher, autograd engine and optimizers run on tensors without memory, and a dispatch
 mode records each result. A table has the additional allocations of CUDA's kernels, if they can

@@ -20,7 +20,7 @@ from harness.schema.units import format_bytes
 
 
 class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Errors of estimates of networks up to one size, against the dry run of the same steps.
+    """Errors of estimates for networks up to a size, compared with dry runs of the same steps.
 
     Attributes:
         below_bytes: the largest allocated peak; 0 means no limit.

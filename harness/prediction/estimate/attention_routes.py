@@ -60,7 +60,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Return the output on a GPU of that capability; the other arguments are PyTorch's."""
+    """Return the output on a GPU of that capability; the other arguments are as in PyTorch."""
     given, mask = [query, key, value], attn_mask
     is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
     if is_flat:

@@ -31,7 +31,7 @@ _PRODUCTS = {
 
 
 def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
-    """Refuse a matrix product that PyTorch's kernels refuse."""
+    """Refuse a matmul that PyTorch's kernels refuse."""
     if operator not in _PRODUCTS:
         return
     types = [one.dtype for one in operands[:3] if isinstance(one, Tensor)]
@@ -156,7 +156,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._on_stack(name, self._outputs.named(name, forward))
 
     def pack(self, tensor: Tensor) -> tuple[Tensor, str]:
-        """Mark what autograd saves; keep the module's name for the backward pass."""
+        """Mark a tensor that autograd saves; keep the module's name for the backward pass."""
         module = self.modules[-1]
         self.mark([tensor], "activation")
         for storage in storages_of(tensor):

@@ -81,7 +81,7 @@ def _gru_cell(given: Tensor, state: Tensor, *weights: Tensor | None) -> Any:
 
 
 class _EuclideanDistance(torch.autograd.Function):
-    """Distances by one matrix product of the points and their squares."""
+    """Distances by one matmul of the points and their squares."""
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ write in place. Multiprocessors that share the positions of a weight's gradient 
 cuDNN's heuristics are not published; the thresholds below stand for them.
 
 Source: the answers of cuDNN 9.26 under the dry run for 10,972 convolutions on capability 8.0,
-    random ones and those of networks that ``results/cuda-dry-run/models.md`` leaves out. For 923
-    other convolutions, 69% (float32) and 76% (float16) of the workspaces are within 10%. The rule
-    of volumes was added after it was seen that two networks of that table, R3D-18 and MC3-18, had
-    errors. It was fitted on other volumes.
+    random convolutions and convolutions of networks that are not in
+    ``results/cuda-dry-run/models.md``. For 923 other convolutions, 69% (float32) and 76% (float16)
+    of the workspaces are within 10%. The rule of volumes was added after it was seen that two
+    networks of that table, R3D-18 and MC3-18, had errors. It was fitted on other volumes.
 """
 
 import math
@@ -45,7 +45,7 @@ _LEAST_SHARE = 2048
 def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any) -> list[int]:
     """Return the workspace of each result of a convolution or its gradient, in their order.
 
-    Each is allocated after its result and freed before the next one.
+    Each workspace is allocated after its result and freed before the next result.
     """
     if name == "aten::convolution":
         (given, weight), output = args[:2], result

@@ -105,7 +105,7 @@ class _RecurrentLayers(torch.autograd.Function):
         random: Tensor | None,
         *held: Tensor,
     ) -> Any:
-        """Keep input, initial states, weights, output and reserve; ``shape`` is the output's."""
+        """Keep input, initial states, weights, output and reserve; the output has ``shape``."""
         output = given.new_empty(shape)
         kept = given.new_empty(reserve)
         states = [torch.empty_like(state) for state in held[:2] if state.dim() == 3]

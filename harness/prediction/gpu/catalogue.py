@@ -249,5 +249,5 @@ def parse_capability(text: str) -> tuple[int, int]:
 
 
 def gpu_of(gpu: Gpu | str | None) -> Gpu:
-    """Return the GPU of a name, or the default one."""
+    """Return the GPU of a name, or the default GPU."""
     return find(gpu) if isinstance(gpu, str) else gpu or DEFAULT

@@ -1,4 +1,4 @@
-"""Derives the events of a workload's build and steps without running them, and what fits."""
+"""Derives the events of a workload's build and steps without running, and the largest that fits."""
 
 from collections.abc import Callable
 
@@ -45,7 +45,7 @@ def why_refused(workload: Workload) -> str | None:
 
 
 def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace:
-    """Return the trace of the build and two steps (one in inference), as it would be measured.
+    """Return the trace of the build and two steps (one in inference), equal to a measured trace.
 
     Addresses are running numbers of blocks. ``without_scratch`` leaves out the scratch of 16-bit
     matmuls. It depends on the processor, so such a workload is refused otherwise.

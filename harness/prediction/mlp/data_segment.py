@@ -37,7 +37,7 @@ _OTHER_PAGES = 4
 
 @lru_cache(maxsize=4096)  # a step has few sizes and many blocks
 def mapped_bytes(size_bytes: int) -> int:
-    """Return what a block of ``size_bytes`` adds to the data segment; 0 if it is small."""
+    """Return the bytes that a block of ``size_bytes`` adds to the data segment, 0 if small."""
     chunk = _chunk(_chunk(size_bytes) + ALIGNMENT_BYTES + _MINIMAL_BYTES)
     if chunk < PAGE_BYTES:
         return 0

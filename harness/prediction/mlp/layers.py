@@ -273,7 +273,7 @@ class MlpLayers:
         return self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
 
     def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
-        """Accept a gradient; the first stays as the parameter's, the others are added to it."""
+        """Accept a gradient; the first gradient stays, and later gradients are added to it."""
         if self.gradients[place] is None:
             self.gradients[place] = self.writer.allocate(size, operator, "gradient", module)
             return None

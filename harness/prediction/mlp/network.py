@@ -42,7 +42,7 @@ def predict(layers: MlpLayers, rows: int) -> None:
 
 
 def train(layers: MlpLayers, passes: "Plain | Checkpointed", rows: int, parts: int) -> None:
-    """Write the forward and backward pass of one (micro-)batch of ``rows``, one of ``parts``."""
+    """Write the forward and backward pass of a batch of ``rows``, or of one of ``parts`` of it."""
     writer = layers.writer
     writer.phase = "forward"
     passes.forward(rows)

@@ -3,8 +3,8 @@
 A forked process shares its pages with its parent until one of the two writes to them. Then the
 kernel copies the page and charges the copy to the writer's cgroup. The kernel also makes a page
 table when the process first touches code that its parent has loaded. Both cost hundreds of pages, a
-number that differs from run to run. ``make_own`` does both beforehand, so that a process is charged
-in its own group for what it allocates there.
+number that differs from run to run. ``make_own`` does both beforehand, so that a process's own
+group is charged only for memory that it allocates there.
 
 A fork also copies an entry for each small page of its parent. With torch loaded, this takes a third
 of the time of a small cell. A huge page has one entry (``gather``). Only ranges whose small pages
@@ -158,7 +158,7 @@ def await_freed_tables() -> None:
     """Wait until the kernel has freed the page tables of this process's freed memory.
 
     Until then the process's group is charged for the tables. The kernel frees them after a grace
-    period of 8 to 32 ms (on the machine where it was measured).
+    period of 8 to 32 ms (as measured).
     """
     number = _MEMBARRIER.get(platform.machine())
     if number is not None:

@@ -2,8 +2,8 @@
 
 ``data_segment``: the kernel refuses the mapping that would take the process's private writable
 memory past the limit (``RLIMIT_DATA``), and the allocation fails with an error.
-``caching_allocator``: PyTorch's CUDA allocator refuses what would exceed its share of a GPU. A
-memory cgroup, the third kind, kills instead of refusing: ``harness.processes.limits.cgroup``.
+``caching_allocator``: PyTorch's CUDA allocator refuses to exceed its share of a GPU. A memory
+cgroup, the third kind, kills instead of refusing: ``harness.processes.limits.cgroup``.
 
 Source: setrlimit(2); proc(5), VmData; mm/mmap.c of the Linux kernel (``may_expand_vm``).
 """
