@@ -50,7 +50,7 @@ class CallSite:
     Attributes:
         stack: frames of the user's code, innermost first.
         place: the innermost line of the user's code, or a description if there is none.
-        edge: index in ``EDGES``: 1 while the script saves a file, 2 while it loads one, else 0.
+        edge: index in ``EDGES``, which is 1 during saving, 2 during loading, else 0.
         context_bytes: bytes of the host that PyTorch uses for the stack.
     """
 
@@ -110,7 +110,7 @@ _THREAD = Caller(is_thread=True, in_backward=False)
 
 
 def caller_of(event: HistoryEvent) -> Caller:
-    """Return facts on the code that allocates or frees."""
+    """Return the caller that allocates or frees."""
     frames = event["frames"]
     if not frames:
         return _THREAD

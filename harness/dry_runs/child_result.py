@@ -63,7 +63,7 @@ class StartedResult(Struct, frozen=True, kw_only=True):
 
 
 def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
-    """End a recording; return the result without the end of the process."""
+    """End a recording; return the result, which still lacks the end of the process."""
     reads.look_at_the_host()
     notes = recording.notes
     try:

@@ -93,7 +93,7 @@ class Device(Struct, frozen=True, kw_only=True):
         graph_pool_bytes: bytes that these pools keep reserved between replays.
         kept_by_works: most bytes of one step that collectives kept until a later step.
         growth: growth of the memory that stays alive over the optimizer steps.
-        phases: most bytes requested in training, evaluation and saving, and in the step after each.
+        phases: most bytes requested in training, evaluation and saving, and in each next step.
     """
 
     index: int
@@ -115,8 +115,8 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
     """Results of runs with other values in place of unknown values that are read from the GPU.
 
     Attributes:
-        runs: number of runs that ended with an answer, the first one included.
-        lines: lines that decide by such values.
+        runs: number of runs that ended with an answer, with the first run.
+        lines: lines that decide by unknown values.
         checks: lines whose check was assumed to pass, because the other answer is an error.
         moves: whether any peak differs between the runs.
         lowest: the lowest value of each peak in all runs, for the GPU that reserved most.
@@ -135,7 +135,7 @@ class WrittenFile(Struct, frozen=True, kw_only=True):
     """A file or folder that the script has changed in its layer; the user's file did not change.
 
     Attributes:
-        path: its path.
+        path: path of the file or folder.
         what: kind of change; ``emptied`` means that a folder was removed and made again.
         size_bytes: its size; None for a folder and for a deleted file.
         former: the former path of a renamed folder.
@@ -155,7 +155,7 @@ class Files(Struct, frozen=True, kw_only=True):
             refused a layer, so that no file could be written; ``written`` for real files.
         written: files written into the layer, the largest first.
         refused: reason why the kernel refused a layer.
-        kept: the folder that they were copied to.
+        kept: folder of the copies, if the files were copied.
     """
 
     mode: Literal["layer", "read-only", "written"]
@@ -169,10 +169,10 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     Attributes:
         outcome: outcome of the script.
-        evidence: the error, the exit code or the signal; None if it ended well.
-        exit_code: the script's exit code, if it ended itself with a code other than 0.
+        evidence: the error, the exit code or the signal; None if the script ended well.
+        exit_code: the script's exit code, if the script ended with a code other than 0.
         gpu: name of the pretended GPU.
-        gpu_total_bytes: its memory.
+        gpu_total_bytes: memory of the pretended GPU.
         cuda: peaks of the GPU that reserved most.
         fit: whether the script fits the GPU, given the range of memory outside the allocator.
         outside_bytes: lowest and highest memory outside the allocator.
@@ -193,7 +193,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         kernels: number of CUDA kernels that were launched; the stub runs none of them.
         wall_seconds: seconds that the script ran.
         compiled: work of ``torch.compile``; None if nothing was compiled.
-        eager: peaks of the same run without ``torch.compile``, if they were asked for.
+        eager: peaks of the same run without ``torch.compile``, if requested.
         rank: the rank that ran; after several ranks, the rank that failed or else reserved most.
         ranks: the report of each rank, if several ranks ran.
         world_size: number of pretended ranks.

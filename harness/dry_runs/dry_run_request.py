@@ -1,4 +1,4 @@
-"""The request for a dry run: its parent checks it, then sends it to the child."""
+"""The request for a dry run, which the parent checks and sends to the child."""
 
 import os
 from collections.abc import Mapping

@@ -34,7 +34,7 @@ def dry_run_sheet(
     timeline: Callable[[], Timeline] | None = None,
     commands: Sequence[str] = (),
 ) -> Sheet:
-    """Return the sheet; ``timeline`` returns the picture of a page, ``commands`` come next."""
+    """Return the sheet; ``timeline`` returns the picture of a page, ``commands`` are suggested."""
     total = format_bytes(report.gpu_total_bytes)
     return Sheet(
         title=f"Dry run of {target}",

@@ -1,6 +1,6 @@
 """Runs ranks of a job side by side, each in a run of its own, and joins their reports.
 
-While more than one rank runs, the host's memory is watched. If little is left, the rank that
+While more than one rank runs, the host's memory is watched. If little memory is left, the rank that
 started last is ended, and runs again later, next to fewer ranks.
 """
 
@@ -61,7 +61,7 @@ class RankRuns:
         self._again = set[int]()
         self._keeps = keeps
         self.layers: tuple[Path, ...] = ()
-        """Folders of the layers of the ranks that wrote files, if they are kept."""
+        """Layer folders of the ranks that wrote files, if the files are kept."""
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +74,7 @@ class RankRuns:
             one.end()
 
     def answer(self) -> DryRunReport:
-        """Run each rank by itself; return the report of all."""
+        """Run each rank by itself; return the report of all ranks."""
         at_once = min(len(self._runs), len(os.sched_getaffinity(0)), _MOST_AT_ONCE)
         with ThreadPoolExecutor(at_once, thread_name_prefix="harness-rank") as pool:
             try:
@@ -97,7 +97,7 @@ class RankRuns:
         )
 
     def _reports(self, pool: ThreadPoolExecutor, at_once: int) -> list[DryRunReport]:
-        """Return the report of each rank; as many run side by side as the host has memory for."""
+        """Return the report of each rank; the host's memory limits how many run at once."""
         waiting, reports = deque(range(len(self._runs))), dict[int, DryRunReport]()
         running, ended = dict[Future[DryRunReport], int](), set[int]()
         while waiting or running:

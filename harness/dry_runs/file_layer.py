@@ -191,7 +191,7 @@ class _Covering:
                 self._bind_locked(top, place)
 
     def _cover(self, top: Path, place: Path) -> None:
-        """Mount a layer above a folder; without a layer the folder can only be read."""
+        """Mount a layer above a folder; without a layer make the folder read-only."""
         if self._writes and str(top) != "/etc":
             _bind(top, place)
             return
@@ -205,7 +205,7 @@ class _Covering:
             self._cover_inside(top, place)
 
     def _cover_inside(self, top: Path, place: Path) -> None:
-        """Cover each subfolder of a folder with mounts, which a plain user cannot cover whole."""
+        """Cover each subfolder of a folder that has mounts and cannot be covered as a whole."""
         for inner in top.iterdir():
             is_plain = inner.is_dir() and not inner.is_symlink() and str(inner) not in self._mounts
             if is_plain:
@@ -213,7 +213,7 @@ class _Covering:
                     self._cover(inner, place / inner.name)
 
     def _flags(self, top: Path) -> frozenset[str]:
-        """Return the flags of the mount that a path is on."""
+        """Return the flags of the mount that contains a path."""
         on = [one for one in self._mounts if top.is_relative_to(one)]
         return self._mounts[on[-1]] if on else frozenset()
 

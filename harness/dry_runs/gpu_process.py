@@ -12,8 +12,8 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
     Attributes:
         name: its rank, its name in ``multiprocessing``, or its command line.
         pid: its identifier.
-        gpus: the GPUs that it held memory of.
-        cuda: its peaks on the GPU of which it reserved most.
+        gpus: the GPUs on which it held memory.
+        cuda: its peaks on the GPU on which it reserved most.
         fit: whether it would fit without the other processes.
         optimizer_steps: number of optimizer steps that it completed.
         lost: whether it ended without a report of its own, for example because it was killed. Then

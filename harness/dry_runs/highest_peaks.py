@@ -57,7 +57,7 @@ class HighestPeaks:
         )
 
     def device(self, index: int, segments: Sequence[Mapping[str, Any]]) -> Device:
-        """Return the counts of a device, whose segments are among those of a snapshot."""
+        """Return the counts of a device; ``segments`` are all segments of a snapshot."""
         private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
         totals = self.totals(index)
         return Device(

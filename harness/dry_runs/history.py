@@ -33,7 +33,7 @@ _OBJECT_BYTES = 400
 
 @dataclass(slots=True, eq=False)
 class _Instant:
-    """A moment whose blocks may not have known owners or frees yet."""
+    """A moment whose blocks may still lack their owners and their frees."""
 
     event: HistoryEvent
     site: CallSite
@@ -85,7 +85,7 @@ class History:
         self._phases = _Phases()
         self._works = Counter[int]()
         self.stack_bytes = 0
-        """Bytes of the stacks that PyTorch kept of all events."""
+        """Bytes of the stacks that PyTorch kept for all events."""
         self.lost = False
         """True if some events were not kept, so that counts from the beginning are not known."""
 
@@ -109,7 +109,7 @@ class History:
             events: events in their order.
             marks: known contents of addresses since the last call.
             steps: numbers of allocations and frees at the ends of optimizer steps since then.
-            modes: number of allocations whenever a module changed to training or evaluation.
+            modes: numbers of allocations at changes of a module to training or evaluation.
             borders: numbers of allocations that bound the ranges of ``most_between``.
         """
         sites = Sites(self._own)
@@ -221,7 +221,7 @@ class History:
         return [self._moment(instant) for instant in self._refused]
 
     def kept_by_works(self) -> int:
-        """Return the most bytes of other code that the collectives of one step freed."""
+        """Return the most bytes that one step's collectives freed and other code allocated."""
         return max(self._works.values(), default=0)
 
     def growth(self, begins: Collection[int] = ()) -> Growth:

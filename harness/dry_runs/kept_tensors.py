@@ -1,7 +1,7 @@
 """Finds the GPU tensors and the host bytes that names of the script lead to, at two steps.
 
-A name that leads to more than some steps before keeps the memory that grows. Only plain containers,
-modules and the script's own objects are looked into, without calling their code.
+A name that leads to more objects than some steps before keeps the growing memory. Only plain
+containers, modules and the script's own objects are searched, without calling their code.
 """
 
 import contextlib

@@ -85,7 +85,7 @@ def unsent() -> str | None:
 
 
 def most_left_out() -> int:
-    """Return the most bytes of tensors at one time whose values were not written."""
+    """Return the most bytes of unwritten tensors that existed at one time."""
     return int(_begun[0].harness_left_peak()) if _begun else 0
 
 

@@ -1,6 +1,6 @@
 """NVIDIA's libraries that PyTorch asked for sizes in this process, and their answers.
 
-The stub counts them (``stub/pretend.h``). Only cuDNN's graph interface answers without a GPU.
+The stub counts requests (``stub/pretend.h``). Only cuDNN's graph interface answers without a GPU.
 """
 
 import ctypes

@@ -23,7 +23,7 @@ def is_own(file: str) -> bool:
 
 
 def users_frame() -> FrameType | None:
-    """Return the innermost frame of the user's code; without it, the main thread's frame.
+    """Return the innermost frame of the user's code in this thread, or else in the main thread.
 
     A variable must not hold its own frame, because tensors would live until a collection.
     """

@@ -79,7 +79,7 @@ class PeakRecording:
         self._begin_history()
 
     def _begin_history(self) -> None:
-        """Begin to record more than peaks, if it is wanted."""
+        """Begin to record more than peaks, if the job asks for more."""
 
     def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
         if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
@@ -96,7 +96,7 @@ class PeakRecording:
         return self.optimizer_steps == self._most_steps
 
     def _look(self, optimizer: "torch.optim.Optimizer") -> None:
-        """Look at the memory after a step, if more than peaks is recorded."""
+        """Record the memory after a step, if more than peaks is recorded."""
 
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Note an allocation that was refused, before the error unwinds the stack."""

@@ -88,7 +88,7 @@ def agree(c10d: Any, data_parallel: Any) -> None:
 
 
 def end_ranks() -> None:
-    """End the groups that the script left, so that their threads end with the interpreter."""
+    """End the groups that the script left, so that their threads do not outlive the interpreter."""
     dist = sys.modules.get("torch.distributed")
     if dist is not None and dist.is_available() and dist.is_initialized():
         with contextlib.suppress(Exception):
@@ -209,7 +209,7 @@ def _receiving(real: Callable[..., Any], c10d: Any, note: Callable[[str], None])
 
 
 def destroy(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """End a group after its watchdog may find all works complete."""
+    """Let the group's watchdog find all works complete, and end the group."""
     ctypes.CDLL(None).pretend_hold_works(0)
     return real(*arguments, **named)
 
@@ -231,7 +231,7 @@ def release_works() -> None:
     """Let the watchdog look after an optimizer step with collectives, and at no other time.
 
     The watchdog looks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
-    until the first collective after such a look. A step of a dry run takes a different time.
+    until the first collective after such a look. A step of a dry run takes another time.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FOLD_EVENTS = 6_000
 """Allocations and frees after which the history is folded; about 9,000 events of 1 KiB each."""
 _SNAPSHOT_EVENTS = 1_000_000
-"""The same number if the user wants a snapshot, which has the events since the last fold."""
+"""Number before a fold if the user wants a snapshot, which has the events since the last fold."""
 
 _FOLD_SECONDS = 2.0
 """Seconds to wait for a fold in another thread when the script has ended."""
@@ -160,7 +160,7 @@ class Recording(PeakRecording):
         self._label(lambda: self._causes.look(self.optimizer_steps, is_last=is_last))
 
     def fold_if_due(self, *, at_once: bool = False) -> bool:
-        """Reduce the events that the allocator keeps, if there are many; return whether it did."""
+        """Reduce the events that the allocator keeps, if there are many; return True if so."""
         if self._log is None or self._failed or not self._folding.acquire(blocking=False):
             return False
         collects = gc.isenabled()

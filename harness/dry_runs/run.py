@@ -81,7 +81,7 @@ def dry_run(
         quiet: whether to hide the script's output.
         write_files: whether the script may change the user's files, in which values of the GPU are
             zeros. Otherwise written files go into a layer of the run, which is deleted at the end.
-        try_values: whether code that may decide by unknown values runs with two other sets.
+        try_values: whether code that may decide by unknown values also runs with other values.
         keep_files: a new or empty folder for copies of the files in that layer.
         resume: whether the script starts twice, the second time with the files of the first start;
             or the arguments of the second start, if they differ.

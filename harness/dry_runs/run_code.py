@@ -48,7 +48,7 @@ def _run_script(script: Path, notebook: Notebook) -> None:
 
 
 def _give_way(folder: Path) -> None:
-    """Let an import find the user's module if this process has loaded one of the same name."""
+    """Let an import find the user's module if this process has loaded another by that name."""
     for name in ("harness", "msgspec"):
         file = getattr(sys.modules.get(name), "__file__", None)
         if Path(file or "").parent == folder / name:

@@ -40,7 +40,7 @@ def record() -> None:
 
 
 def _run_folder() -> Path:
-    """Return the folder of the run, which a layer has at another place."""
+    """Return the folder of the run, which has another path in a layer."""
     above = Path(os.environ["HARNESS_DRY_RUN_STATUS"]).parent
     return above / "run" if (above / "run").is_dir() else above
 

@@ -9,7 +9,7 @@ from harness.schema.growth import Growth, series_growth
 from harness.schema.kept_by_line import KeptByLine
 
 _BLOCK_BYTES = 512
-"""Unit to whose multiple the allocator rounds each request up."""
+"""Unit of rounding; the allocator rounds each request up to a multiple of these bytes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class StepEnds:
         self._floor_bytes: int | None = None
         self._kept = KeptByLine()
         self._freed: list[HistoryBlock] = []
-        """Blocks freed since the last end of a step that were alive at an end of a step."""
+        """Blocks freed since the last step's end that were alive at the end of a step."""
 
     def allocate(self, block: HistoryBlock) -> None:
         """Count a block."""
@@ -79,7 +79,7 @@ class StepEnds:
         """Return the growth of memory over the steps; no event may follow.
 
         Args:
-            alive: blocks that are left.
+            alive: blocks that are still alive.
             begins: first steps of optimizers.
         """
         for block in (*alive, *self._freed):  # no step has freed them

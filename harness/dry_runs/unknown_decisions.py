@@ -1,8 +1,8 @@
 """Answers, counts and names the decisions that a script makes by unknown values.
 
-In the first run every value is zero and every decision is false. In the second run every decision
-is true, and in the third every decision is false. In mixed runs the decisions of some lines are
-true. A line that decides very often gets true and false in turn, because a loop may wait.
+In the first run every number is zero and every truth value is false. In the second run every
+decision is true, and in the third every decision is false. In mixed runs the decisions of some
+lines are true. A line that decides very often gets true and false in turn, because a loop may wait.
 """
 
 import sys

@@ -61,7 +61,7 @@ def as_value(answer: Answer) -> float:
 
 
 def as_size(answer: Answer, most: int) -> int | None:
-    """Return the answer to a question for a size, at most ``most``; None if it has no size.
+    """Return the answer to a question for a size, at most ``most``; None if it is not a size.
 
     A number below 1 is a fraction of ``most``, which is -1 if no upper bound is known.
 

@@ -239,17 +239,17 @@ def trace(
 ) -> Iterator[ModuleTrace]:
     """Trace every allocation of your own training step, in this process.
 
-    Put it around the forward pass, the backward pass and the optimizer step. The trace is
-    complete when the block has ended, also if it ended with an exception. It cannot be nested
-    and does not work together with another PyTorch profiler.
+    Put this context around the forward pass, the backward pass and the optimizer step. The trace is
+    complete when the block has ended, even if the block ended with an exception. Traces cannot be
+    nested and do not work together with another PyTorch profiler.
 
     Args:
-        model: the network. Parameters, buffers and gradients that it has already count.
+        model: the network. Its existing parameters, buffers and gradients count.
         optimizer: the optimizer, or several, whose existing state counts. Other optimizers that
             step inside the block count from then on.
         inputs: tensors, in any containers, that exist before the block and count as input. The
             arguments of the network count as input by themselves.
-        device: type of the device whose allocator is traced; by default that of the parameters.
+        device: type of the device whose allocator is traced; by default the parameters' device.
         operators: whether events name their operators; tracing without names costs a third.
 
     Yields:

@@ -164,7 +164,7 @@ def warm_up(step: BuiltStep, announce: Phase, peaks: StepPeaks) -> None:
 
 
 def saved_pass(step: BuiltStep, announce: Phase) -> dict[str, Any]:
-    """Run one step under saved-tensor hooks; return the most that one forward pass held."""
+    """Run one step under saved-tensor hooks; return the most bytes that one forward pass held."""
     saved = SavedTensors()
     with saved.watch(), wrapped_forwards(step.model, on_stack(saved.modules)):
         run_step(step, announced_to(announce, saved.phase))

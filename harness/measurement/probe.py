@@ -110,7 +110,7 @@ def _after_tables(announce: Phase) -> Phase:
 
 @contextmanager
 def _tables_awaited(mode: str) -> Iterator[None]:
-    """In inference, wait after each layer, which frees the output of the layer before.
+    """In inference, wait after each layer, because each layer frees its input.
 
     In training hardly anything is freed before the peak, except between phases.
     """

@@ -19,7 +19,7 @@ def largest_value(
     """Return a value from ``low`` to ``high`` that fits and whose successor does not.
 
     The search moves away from ``guess`` in steps that double until it brackets the answer; then it
-    halves the bracket. It returns None if ``low`` does not fit, and ``high`` if that fits.
+    halves the bracket. It returns None if ``low`` does not fit, and ``high`` if ``high`` fits.
     """
     if not fits(low):
         return None

@@ -2,7 +2,7 @@
 
 A comparison is a use that decides. Making an integer, a truth value, an array or the length of a
 text from the number is such a use, too. Sums, means and printing are not. The object does not see C
-code that reads it without a call, nor ``'%.2f' % x`` and ``Decimal(x)`` in an estimate.
+code that reads it without a call. In an estimate it does not see ``'%.2f' % x`` and ``Decimal(x)``.
 """
 
 import dis
@@ -22,8 +22,8 @@ _COMPARISONS = "lt le gt ge eq ne"
 _CONVERSIONS = "__int__ __float__ as_integer_ratio is_integer hex"
 _ROUNDINGS = "trunc ceil floor divmod rdivmod"
 _OPPOSITE = "eq"
-"""Comparison that is false if all decisions are true, because a number cannot be less than another
-and equal to it. Code that sorts numbers, or finds the largest, compares their values."""
+"""Comparison that is false if all decisions are true, because a number is not less than another and
+equal to it. Code that sorts numbers, or finds the largest, compares the values."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
 """Largest integer that is smaller than the first integer of one run and larger than the first
@@ -115,7 +115,7 @@ def unknown(value: Any, place: str) -> Any:
 
 
 def with_ones(place: str, *numbers: Any) -> list[Any]:
-    """Return numbers with 1 in place of unknown numbers, whose operation failed.
+    """Return numbers with 1 for each unknown number, after an operation with them failed.
 
     The failure is decided like a comparison; in a run without the failure, 1 replaces the number.
     """

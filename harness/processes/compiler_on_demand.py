@@ -91,7 +91,7 @@ def _real(name: str) -> ModuleType:
 
 
 def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **named: Any) -> Any:
-    """Return a function unchanged if PyTorch asks, which is known by ``wrapping=False``."""
+    """Return a function unchanged if PyTorch asks; only PyTorch passes ``wrapping=False``."""
     if wrapping or _PARTS not in sys.meta_path:
         disable: Callable[..., Any] = _real(COMPILER).disable
         return disable(function, *arguments, wrapping=wrapping, **named)

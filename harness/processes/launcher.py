@@ -207,7 +207,7 @@ class ForkLauncher:
 
 
 def _lines(errors: IO[bytes]) -> list[str]:
-    """Return the first lines of a process's output; an error in C++ ends before its frames."""
+    """Return the first lines of a process's output, up to the frames of an error in C++."""
     errors.seek(0)
     return errors.read(1 << 16).decode(errors="replace").splitlines()
 
@@ -226,7 +226,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _runs(server: "subprocess.Popen[bytes]") -> bool:
-    """Return whether the server runs; an ended server keeps its number, for ``_kill_group``."""
+    """Return whether the server runs; an ended server keeps its process id, for ``_kill_group``."""
     ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return server.returncode is None and os.waitid(os.P_PID, server.pid, ended) is None
 

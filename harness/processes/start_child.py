@@ -75,7 +75,7 @@ def main() -> int:
 def readable(files: Iterable[socket.socket | int], seconds: float | None = None) -> list[int]:
     """Return the descriptors with data, or at their end, within ``seconds``.
 
-    Unlike ``select.select`` it takes descriptors above 1,023.
+    Unlike ``select.select``, this function accepts descriptors above 1,023.
     """
     poll = select.poll()
     for file in files:

@@ -1,8 +1,8 @@
 """Gives each block of a recording a category: from its owner in a dry run, else by a guess.
 
-Other recordings name no owners. Parameters are allocated by ``Module._apply``, optimizer state
-and its temporaries within ``Optimizer.step``, activations under a ``forward``, gradients and
-backward temporaries by the autograd thread, which has no Python frames.
+Other recordings name no owners. ``Module._apply`` allocates parameters, ``Optimizer.step``
+allocates optimizer state and its temporaries, and a ``forward`` allocates activations. Autograd's
+thread, which has no Python frames, allocates gradients and temporaries.
 """
 
 from bisect import bisect_right

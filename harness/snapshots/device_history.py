@@ -100,7 +100,7 @@ def device_histories(
 
 
 def _notes_on_file(recording: RecordedDevices) -> Iterator[str]:
-    """Yield a sentence on the devices of a recording, and on its pinned memory of the host."""
+    """Yield a sentence on the devices of a recording, and on its pinned host memory."""
     if len(recording.snapshots) > 1:
         devices = (f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots)
         yield f"devices in the recording: {', '.join(devices)}"

@@ -20,7 +20,7 @@ class Origin:
 
 
 def find_origin(snapshot: Snapshot, events: Sequence[TraceEvent]) -> Origin:
-    """Return the state before ``events``, which end where the segments were recorded."""
+    """Return the state before ``events``, which end when the segments were recorded."""
     reserved = sum(segment.size_bytes for segment in snapshot.segments)
     reserved -= sum(map(reserved_change, events))
     return Origin(live=_live_at_start(snapshot.segments, events), reserved_bytes=reserved)

@@ -46,7 +46,7 @@ _NO_PROGRESS = re.compile(
 _ROOT_CAUSE = re.compile(
     r"Root Cause \(first observed failure\):[^\n]*\n(?:[^\n]*\n){0,6}?\W*rank\W{1,20}(\d{1,6})\b"
 )
-"""The rank that failed first, as torchrun says."""
+"""Pattern for the rank that failed first, as torchrun reports."""
 _LIMITS = re.compile(r"\bLimits:\s(?:[^\n]*\n){0,4}?\W*memory:\s*(\d{1,12})([KMGT]i)\b")
 
 _MESSAGE_LINES = 12

@@ -14,7 +14,7 @@ _ROUNDING = 10_000
 
 
 def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
-    """Return (letter, name, bytes) of all parts of the GPU's memory; they add up to its total.
+    """Return (letter, name, bytes) of all parts of the GPU's memory; their sum is its total.
 
     The sum is exact up to rounding. If the message lacks the process's own bytes, its context
     cannot be separated from other processes.

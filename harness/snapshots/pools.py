@@ -42,7 +42,7 @@ def number_pools(
 def _pools_of_events(
     events: Sequence[TraceEvent], segments: Sequence[RecordedSegment]
 ) -> Sequence[PoolId]:
-    """Return each event's pool; if an old recording does not name it, return the segment's pool.
+    """Return each event's pool; if a recording lacks the pool, return the segment's pool.
 
     Older recordings name only the pools of the segments at the end. A segment's addresses belong to
     this pool since the segment's allocation. Earlier blocks at these addresses, and segments that

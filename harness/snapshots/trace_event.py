@@ -79,7 +79,7 @@ def own_line(event: TraceEvent) -> str:
 
 
 def reserved_change(event: TraceEvent) -> int:
-    """Return the change of the reserved bytes by a segment's event; negative if it was freed."""
+    """Return the change of the reserved bytes by a segment's event; a free is negative."""
     if event.action in TAKING:
         return event.size_bytes
     return -event.size_bytes if event.action in GIVING else 0

@@ -53,7 +53,7 @@ class OpenBlock:
 
 
 class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records each block's beginning and end; a mode that sees the operators feeds it."""
+    """Records each block's start and end; a subclass sees the operators."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

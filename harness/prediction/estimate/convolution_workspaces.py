@@ -8,8 +8,8 @@ cuDNN's heuristics are not published; the thresholds below stand for them.
 Source: the answers of cuDNN 9.26 under the dry run for 10,972 convolutions on capability 8.0,
     random convolutions and convolutions of networks that are not in
     ``results/cuda-dry-run/models.md``. For 923 other convolutions, 69% (float32) and 76% (float16)
-    of the workspaces are within 10%. The rule of volumes was added after it was seen that two
-    networks of that table, R3D-18 and MC3-18, had errors. It was fitted on other volumes.
+    of the workspaces are within 10%. The rule of volumes was added after two networks of that
+    table, R3D-18 and MC3-18, had shown errors. The rule was fitted on other volumes.
 """
 
 import math
@@ -25,7 +25,7 @@ from harness.prediction.gpu.catalogue import Gpu
 _ROW_BYTES = 16
 """Multiple of a copied row's size and of the first row's address; one row is spare."""
 _SHORT_SUM = {4: 123, 2: 63}
-"""Most products of an output element for which nothing is copied, by bytes of an element."""
+"""Most products of an output element without copies, by bytes of an element."""
 _FEW_PRODUCTS = 5_000_000
 """Number of products below which a gradient's kernel copies nothing."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9

@@ -123,7 +123,7 @@ class _RecurrentLayers(torch.autograd.Function):
 
 
 def _random_states(gpu: Gpu) -> Callable[[Tensor], Tensor]:
-    """Return a function that gives the random states, which PyTorch makes once, for a tensor."""
+    """Return a function that makes the random states on a tensor's GPU, at its first call."""
     threads = gpu.multiprocessors * gpu.threads_per_multiprocessor
     made: list[Tensor] = []
 

@@ -212,7 +212,7 @@ _new_parameter = nn.Parameter.__new__
 def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
     """Make a parameter on the meta device from any tensor.
 
-    A parameter stays the same object on its way to the GPU only if both tensors have one kind.
+    A parameter stays the same object on its way to the GPU only if both are meta tensors.
     """
     if type(data) is Tensor:
         with torch._C.DisableTorchFunction():

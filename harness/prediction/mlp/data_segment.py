@@ -45,7 +45,7 @@ def mapped_bytes(size_bytes: int) -> int:
 
 
 def _chunk(request_bytes: int) -> int:
-    """Return glibc's chunk for a request (``request2size``)."""
+    """Return the size of glibc's chunk for a request (``request2size``)."""
     padded = (request_bytes + _HEADER_BYTES + _UNIT_BYTES - 1) // _UNIT_BYTES * _UNIT_BYTES
     return max(padded, _MINIMAL_BYTES)
 

@@ -143,7 +143,7 @@ class MlpLayers:
         *,
         others: str | None = None,
     ) -> tuple[Event, tuple[Event, ...]]:
-        """Write an activation's forward events; ``given`` is its input, and in place its output.
+        """Write an activation's forward events; ``given`` is its input, and its output if in place.
 
         Return its output, of ``category``, and the blocks alive next to it, in the order of their
         frees. Additional blocks are of category ``others`` (by default ``category``).

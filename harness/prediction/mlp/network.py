@@ -16,7 +16,7 @@ DROPOUT, ACTIVATION, NORM, NEXT = "dropout", "activation", "norm", "next"
 def predict(layers: MlpLayers, rows: int) -> None:
     """Write a forward pass without autograd; a layer's input is freed when its output replaces it.
 
-    ``nn.Sequential`` replaces it after each module; the from-scratch model does after each layer.
+    ``nn.Sequential`` replaces the input after each module, the from-scratch model after each layer.
     """
     free = layers.writer.free
     hidden: Event | None = None
@@ -42,7 +42,7 @@ def predict(layers: MlpLayers, rows: int) -> None:
 
 
 def train(layers: MlpLayers, passes: "Plain | Checkpointed", rows: int, parts: int) -> None:
-    """Write the forward and backward pass of a batch of ``rows``, or of one of ``parts`` of it."""
+    """Write forward and backward pass of ``rows``, a batch or one of ``parts`` micro-batches."""
     writer = layers.writer
     writer.phase = "forward"
     passes.forward(rows)

@@ -33,7 +33,7 @@ class Optimizer:
         self._prefix = f"Optimizer.step#{_NAMES.get(workload.optimizer)}.step"
 
     def step(self) -> None:
-        """Write the events of one step; the first creates the state."""
+        """Write the events of one step; the first step creates the state."""
         first, self._first = self._first, False
         if self._kind == "momentum":
             self._momentum(first)

@@ -94,7 +94,7 @@ def _private_mappings() -> Iterator[tuple[Range, str, str]]:
 
 
 def make_own() -> None:
-    """Copy the pages that this process may write to, and make page tables for the others.
+    """Copy the pages that this process may write to, and make tables for pages that it reads.
 
     Only the parts of files that are in memory are mapped; nothing is read from a disk. Nothing is
     done before Linux 5.14, or if the kernel does not show which pages are in memory.
