@@ -151,8 +151,9 @@ class Files(Struct, frozen=True, kw_only=True):
     """The place of the files that the script wrote.
 
     Attributes:
-        mode: ``layer`` for a layer of the run, which no longer exists; ``read-only`` if the kernel
-            refused a layer, so that no file could be written; ``written`` for real files.
+        mode: ``layer`` if the files are in a layer, which is removed after the run. ``read-only``
+            if the kernel refused a layer, so that no file could be written. ``written`` for real
+            files.
         written: files written into the layer, the largest first.
         refused: reason why the kernel refused a layer.
         kept: folder of the copies, if the files were copied.

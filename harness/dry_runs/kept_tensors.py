@@ -25,7 +25,7 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 
 @dataclass
 class Held:
-    """Counts by name: tensors, tensors with a graph, and its nodes; also the names of dicts.
+    """Counts by name of tensors, of tensors with a graph and of graph nodes; names of dicts.
 
     ``host`` has bytes of arrays, tensors, text and numbers on the host; ``things`` counts them.
     """

@@ -52,7 +52,7 @@ def dry_run(
     """Run code on a pretended GPU and report the memory of PyTorch's CUDA allocator.
 
     Code that may decide something by unknown values of the GPU runs again with other values, and
-    the report states the range of the peaks; ``answers`` saves these runs.
+    the report states the range of the peaks. ``answers`` makes these runs unnecessary.
 
     Args:
         target: path of a script, name of a module (with ``module=True``), or a function that can
@@ -68,8 +68,8 @@ def dry_run(
         one_pool: whether the GPU shares the host's memory; by default the catalogue decides.
         steps: end the script after this many optimizer steps.
         snapshot: file to write PyTorch's memory snapshot to.
-        answers: values for reads of unknown GPU values: ``FILE:LINE`` to a number, or to ``all``,
-            ``none`` or a fraction of the elements that a mask keeps; ``*`` for all other lines.
+        answers: answers to reads of unknown GPU values, by ``FILE:LINE``: a number, or ``all``,
+            ``none`` or a fraction of the elements that a mask keeps. ``*`` means all other lines.
         world_size: pretend this many ranks, of which ``rank`` runs here, with PyTorch's fake
             process group.
         rank: the rank that runs here.
@@ -95,7 +95,7 @@ def dry_run(
             not loaded.
         DryRunError: an argument is wrong.
         StepError: a function cannot be sent to another process.
-        GpuError: no such GPU.
+        GpuError: the GPU is unknown.
 
     >>> import harness, pathlib, tempfile
     >>> script = pathlib.Path(tempfile.mkdtemp()) / "train.py"

@@ -15,7 +15,7 @@ _RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
 
 
 class DryRunError(HarnessError, ValueError):
-    """A dry run that cannot be started as it was asked for.
+    """A dry run that cannot start with the given arguments.
 
     >>> import harness
     >>> harness.dry_run("no_such_file.py", gpu="l4")

@@ -59,8 +59,8 @@ _SHARDED = tuple(
 """Files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
-"""Largest saved tensor (a number, not weights) and largest part of a copy to the host, in bytes,
-whose values differ between runs; the rest of a larger copy is zeros."""
+"""Largest bytes of a saved tensor (a number, not weights) and of a copy to the host whose values
+differ between runs. The rest of a larger copy is zeros."""
 
 
 @dataclass(kw_only=True)

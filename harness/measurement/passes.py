@@ -130,8 +130,8 @@ def _resident(
 
     Small gradients that lay next to each other leave a hole, which a large block would take and
     keep resident. So the policy is applied again. Released pages of the heap cost time when they
-    return. If the kernel took pages during a step, its reading is dropped and the step runs again,
-    unless ``again_until`` (monotonic clock) has passed, because the deadline is then near.
+    return. If the kernel took pages during a step, its reading is dropped and the step runs again.
+    After ``again_until`` (monotonic clock) it does not run again, because the deadline is near.
     """
     for _ in range(UNDISTURBED_TRIES):
         if step.mode != "inference":

@@ -1,7 +1,7 @@
 """A process that has loaded and primed torch, and forks a worker per request.
 
 A fresh interpreter costs seconds per cell. A fork of this process costs milliseconds and is always
-in the same state. The server runs one job at a time, has one thread, and does no job itself.
+in the same state. The server has one thread and one fork at a time, which does a job.
 
 Protocol on the inherited socket, lines of JSON both ways. A request is a length line and the job,
 with two descriptors attached (results, standard error). The replies are ``{"pid": n}`` and then

@@ -3,7 +3,7 @@
 A forked worker shares its pages with the fork server. The RSS of both contains these pages, as in a
 process that has loaded PyTorch itself. Pages of files are an exception, because a fork gets their
 entries one by one, when it reads them. ``of_worker`` maps the file pages that the fork server had
-in memory, so that the worker's RSS equals that of a process on its own.
+in memory, so that the worker has the RSS of a process that was not forked.
 
 Source: proc_pid_smaps(5).
 """

@@ -33,7 +33,7 @@ class OutOfMemoryReport:
 
     Attributes:
         sheet: the explanation.
-        facts: the same facts by the keys of its JSON.
+        facts: the explanation's facts, by the keys of its JSON.
         held: the owners of the GPU's memory with their bytes; empty if the text has no numbers.
         limit: the line in the picture, by its bytes and its name.
     """
@@ -120,7 +120,7 @@ def explain(source: str | Path) -> OutOfMemoryReport:
 
 
 def is_message(text: str) -> bool:
-    """Return whether a text is a message itself and not the name of a file."""
+    """Return whether a text is a message and not the name of a file."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "oom_kill", "oomkilled")
     known = any(each in text.lower() for each in words) or other_message(text) is not None
     is_sentence = text.count(" ") > 2 and not _LIKE_A_PATH.search(text)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 LONGEST_BYTES = 64 << 20
-"""Largest size that is kept, a quarter for the first messages and the rest for the last."""
+"""Largest size that is kept; the first messages get a quarter, the last messages the rest."""
 MOST_PIPED_BYTES = 4 << 30
 """Largest size that is read if the end is not known."""
 AROUND = 400

@@ -58,7 +58,7 @@ class TraceEvent(NamedTuple):
     """One entry of a device's trace; the address of an ``oom`` event is the driver's free bytes.
 
     ``pool`` is None if the recording does not name it; ``stream`` holds the number of a private
-    pool above its 64 bits: see ``snapshots.pools``.
+    pool above its 64 bits (``snapshots.pools``).
     """
 
     action: str

@@ -20,17 +20,17 @@ from harness.schema.units import format_bytes
 
 
 class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Errors of estimates for networks up to a size, compared with dry runs of the same steps.
+    """Errors of estimates for networks up to one size, by dry runs of the same steps.
 
     Attributes:
         below_bytes: the largest allocated peak; 0 means no limit.
         reserved_least: least reserved bytes as a multiple of the estimated allocated bytes.
-        reserved_most: most reserved bytes as such a multiple.
+        reserved_most: most reserved bytes as a multiple of the estimated allocated bytes.
         steps: number of held-out steps, which did not contribute to the range.
         within_requested: share of these steps whose requested peak is within 1%.
-        within_allocated: the same for the allocated peak.
+        within_allocated: share of these steps whose allocated peak is within 1%.
         requested: lowest and highest error of the requested peak.
-        allocated: the same for the allocated peak.
+        allocated: lowest and highest error of the allocated peak.
         in_range: share of these steps whose reserved peak lies in the range.
     """
 

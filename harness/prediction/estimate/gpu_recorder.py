@@ -172,8 +172,8 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def _sums_in_place(self, first: Tensor, second: object, *others: object) -> bool:
         """Return whether the engine would add the second gradient to the first in place.
 
-        The engine does so if nothing else holds the first gradient, but not under a dispatch mode.
-        So the recorder does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
+        The engine does so if nothing else holds the first gradient, but a dispatch mode prevents
+        it. So the recorder does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
         """
         if others or not isinstance(second, Tensor) or torch.is_grad_enabled():
             return False

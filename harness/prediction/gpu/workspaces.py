@@ -37,7 +37,7 @@ class WorkspaceConfigError(HarnessError, ValueError):
 
 
 def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> int:
-    """Return the bytes of one workspace under ``config``, the variable's text if it is set.
+    """Return the bytes of one workspace; ``config`` is CUBLAS_WORKSPACE_CONFIG, if it is set.
 
     Like PyTorch, this function sums all pairs found anywhere in the text; without a pair, the
     capability's default counts. ``:0:0`` means no workspace.

@@ -26,7 +26,7 @@ def why_refused(workload: Workload) -> str | None:
     """Return why the events of ``workload`` are not predicted; None if they are.
 
     Each technique is predicted separately. A combination needs events of its own, such as the casts
-    that a segment which runs twice keeps; the dry run predicts a network of any combination.
+    that a recomputed segment keeps. The dry run predicts a network of any combination.
     """
     is_stacked = workload.norm != "none" or workload.dropout > 0
     if workload.autocast is not None and (
@@ -48,7 +48,7 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
     """Return the trace of the build and two steps (one in inference), equal to a measured trace.
 
     Addresses are running numbers of blocks. ``without_scratch`` leaves out the scratch of 16-bit
-    matmuls. It depends on the processor, so such a workload is refused otherwise.
+    matmuls. It depends on the processor; by default such a workload is refused.
     """
     if workload.device != "cpu":
         raise UnsupportedWorkloadError(

@@ -42,7 +42,7 @@ def predict(layers: MlpLayers, rows: int) -> None:
 
 
 def train(layers: MlpLayers, passes: "Plain | Checkpointed", rows: int, parts: int) -> None:
-    """Write forward and backward pass of ``rows``, a batch or one of ``parts`` micro-batches."""
+    """Write both passes of one of ``parts`` micro-batches, which has ``rows`` examples."""
     writer = layers.writer
     writer.phase = "forward"
     passes.forward(rows)

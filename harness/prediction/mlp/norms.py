@@ -1,8 +1,8 @@
 """Blocks of a normalization between a linear layer and its activation.
 
 Both normalizations keep their input, a mean and an inverse deviation. Batch normalization keeps
-these two numbers for each unit, layer normalization for each row. The other blocks are scratch of
-the kernels, in which each thread has a part.
+these two numbers for each unit, layer normalization keeps them for each row. The other blocks are
+scratch of the kernels, in which each thread has a part.
 
 Source: aten/src/ATen/native/Normalization.cpp (``_batch_norm_impl_index``),
 cpu/batch_norm_kernel.cpp (if an input of rows and units counts as channels-last) and

@@ -113,7 +113,7 @@ def joined(folder: str, budget_bytes: int) -> Iterator[None]:
 
 
 def stay_on_one_processor() -> None:
-    """Keep this thread on one processor, the same processor in each child of a fork server.
+    """Keep this thread on one processor, which is the same in each child of a fork server.
 
     The kernel charges a group in batches, and each processor keeps the rest of its batch. A
     processor also keeps the last 31 pages that it mapped, even if they are freed. If a process

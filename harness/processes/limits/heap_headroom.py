@@ -16,12 +16,12 @@ import mmap
 from harness.processes.malloc_policy import fill_holes, glibc
 
 PAGE_BYTES = mmap.PAGESIZE
-"""Size from which on every block is a mapping of its own, in whole pages."""
+"""Size of the smallest block that is a mapping of its own, in whole pages."""
 
 _M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4
 _ROOM_BYTES, _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES = 4 << 20, 16 << 10, 256 << 20
 _HOLE_BYTES = PAGE_BYTES - 16
-"""Largest block that is not a mapping of its own, with malloc's header."""
+"""Bytes, with malloc's header, of the largest block that is not a mapping of its own."""
 _HEADER_BYTES = 8
 _ARENA_BITS = 20
 _OBJECT_BYTES = 400

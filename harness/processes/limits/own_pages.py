@@ -140,7 +140,7 @@ def _cached_page(part: Range) -> Range | None:
 def gather() -> int:
     """Gather this process's memory in huge pages if the kernel can; return the gathered bytes.
 
-    The process must be allowed to use huge pages meanwhile.
+    Allow huge pages to the process before the call.
     """
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         full = [
