@@ -1,7 +1,7 @@
-"""Begins the history of events that PyTorch's allocator keeps, reads it in parts, and ends it.
+"""Begins, reads in parts, and ends the history of events that PyTorch's allocator keeps.
 
-PyTorch keeps events until they are read. They are read in parts, so that a long script needs no
-more memory than a short script.
+PyTorch keeps events until this module reads them. Reading in parts keeps the memory of a long
+script as low as that of a short script.
 """
 
 import pickle
@@ -105,7 +105,7 @@ def snapshot() -> Any:
 def write_snapshot(held: Any, histories: Sequence[History], path: Path) -> Exception | None:
     """Write a snapshot as ``torch.cuda.memory._dump_snapshot`` does; return an error.
 
-    ``explain`` reads one more key. It holds each device's number of allocations and the known
+    ``explain`` reads one more key, which holds each device's number of allocations and the known
     owners of the device's blocks.
     """
     known = [

@@ -1,7 +1,7 @@
 """Inductor's and Triton's choices between kernels if nothing can be measured.
 
-On a GPU the autotuner takes the fastest kernel. Here it takes the library's kernel (ATen) or the
-first configuration, and still allocates for timing. ``HARNESS_DRY_RUN_AUTOTUNE=triton`` takes the
+On a GPU the autotuner takes the fastest kernel. In a dry run it takes the library's kernel (ATen)
+or the first configuration, and allocates for timing. ``HARNESS_DRY_RUN_AUTOTUNE=triton`` takes the
 first Triton template, for the other end of the peak's range.
 """
 

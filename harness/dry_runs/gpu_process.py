@@ -16,8 +16,8 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
         cuda: its peaks on the GPU on which it reserved most.
         fit: whether it would fit without the other processes.
         optimizer_steps: number of optimizer steps that it completed.
-        lost: whether it ended without a report of its own, for example because it was killed. Then
-            only the driver's count of its bytes is known.
+        lost: whether the process ended without a report of its own, for example because it was
+            killed. Only the driver's count of its bytes is then known.
     """
 
     name: str

@@ -47,7 +47,7 @@ class GrowthCauses:
         return dataclasses.replace(growth, causes=growth.causes + found or self._cycles(growth))
 
     def named_on_host(self, growth: Growth, steps_grow: bool) -> Growth:
-        """Return the growth of the host with the names that keep it.
+        """Return the growth of the host with the names that hold the growing memory.
 
         Growth is unknown if names hold larger things, not more, or if GPU steps allocate more.
         """

@@ -1,8 +1,8 @@
 """Runs a script several times: a first run, and other runs with other unknown values.
 
 Each run has a layer of files of its own; the first run's layer is kept for a second start. The
-other runs start as soon as the first run may decide anything by an unknown value. They run one
-after another if the script starts processes of its own.
+other runs start as soon as the first run may decide anything by an unknown value. The other runs
+take turns if the script starts processes of its own.
 """
 
 import dataclasses

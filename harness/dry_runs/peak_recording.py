@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class EnoughStepsError(SystemExit):
-    """Ends a process, as a script ends itself, after the requested optimizer steps."""
+    """Ends a process like ``sys.exit`` in a script, after the requested optimizer steps."""
 
 
 class PeakRecording:

@@ -17,8 +17,8 @@ class RanTest(Struct, frozen=True, kw_only=True):
         requested_peak_bytes: most bytes requested while it allocated, in the process of all tests
             or in a process that it started; None if it allocated nothing.
         seconds: duration of the test.
-        uses_values: whether it used unknown values, even if only in PyTorch's own code; a test that
-            did so passes only if it passes with other values, too.
+        uses_values: whether the test used unknown values, even if only in PyTorch's own code. It
+            then passes only if it passes with other values, too.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Records peaks and the blocks that held them: the history, owners of blocks, growth."""
+"""Records peaks, the blocks alive at them, the owners of blocks, and growth."""
 
 import gc
 import itertools

@@ -58,7 +58,7 @@ class StepLauncher:
 
 
 LAUNCHER = StepLauncher()
-"""The instance of this process; a fork of the process lacks its thread and its server."""
+"""The instance of this process; a fork of this process has neither thread nor server."""
 
 atexit.register(LAUNCHER.close)
 if hasattr(os, "register_at_fork"):

@@ -29,8 +29,8 @@ From 5 on the first decision of each line is true, so that a script saves its fi
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of trial 1, and the numbers of trial 2."""
 MIXED: Final = 100
-"""Trial 502 has the numbers of trial 2 and mixed decisions. Its 5 is 1 + 4, so the first and the
-third group of lines decide true and keep all. Lines join the three groups in turn."""
+"""Trial 502 has the numbers of trial 2 and mixed decisions. The digit 5 is 1 + 4, so the first and
+the third group of lines decide true and keep all. Lines join the three groups in turn."""
 GROUPS: Final = 3
 
 

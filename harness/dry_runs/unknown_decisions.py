@@ -31,7 +31,7 @@ class Decisions:
 
     Args:
         sides: the side that each line takes.
-        decided: lines and their given answers, because the other answer ended in an error.
+        decided: given answers by line; the opposite answers ended in an error.
         on_use: called when an unknown value decides anything for the first time.
     """
 

@@ -33,8 +33,8 @@ def keep(layers: Path, folder: Path, here: Path) -> None:
 
     Args:
         layers: one of the folders of its layers.
-        folder: the folder for the copies. Files below ``here`` keep their path from there, other
-            files their whole path.
+        folder: the folder for the copies. Files below ``here`` keep their path from there; other
+            files keep their whole path.
         here: the script's working folder.
     """
     for top, upper in _uppers(layers):
@@ -72,7 +72,7 @@ def _is_own(path: Path, upper: Path) -> bool:
 
 
 def _changed(path: Path, held: Path) -> WrittenFile | None:
-    """Return the change of a path; None if it did not change, or only files below it did."""
+    """Return the change of a path; None if only files below the path changed, or nothing."""
     facts = held.lstat()
     with contextlib.suppress(OSError):
         before = path.lstat()

@@ -71,7 +71,7 @@ class OutOfMemoryMessage:
         private_bytes: free in private pools (CUDA graphs, MemPool), where other code cannot use it.
         process_bytes: all memory of this process, with the CUDA context.
         others: other processes' memory by process id.
-        elsewhere: processes on other MIG instances of the GPU: NVML lists them, but they hold
+        elsewhere: processes on other MIG instances of the GPU, which NVML lists although they hold
             more than this instance has.
         allowed_bytes: the limit of ``set_per_process_memory_fraction``.
         backend: CUDA, HIP, XPU or NPU.

@@ -38,9 +38,9 @@ def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]
 def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
     """Yield the program's operations, without the allocator's own operations.
 
-    These are requests and releases; ``empty_cache`` if segments were freed without a request that
-    needed room; and ``release_pool`` if segments of a private pool were freed, because the program
-    must have dropped it. Each operation has its position among ``events``.
+    The operations are requests and releases, ``empty_cache`` if segments were freed without a
+    request that needed room, and ``release_pool`` if segments of a private pool were freed, since
+    the program must have dropped it. Each operation has its position among ``events``.
     """
     given: TraceEvent | None = None
     took = False

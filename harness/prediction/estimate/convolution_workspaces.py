@@ -1,9 +1,9 @@
 """Workspaces of cuDNN's convolutions, by rules for a machine without cuDNN.
 
-Tensor cores multiply rows of channels, which PyTorch's tensors do not have. So cuDNN copies the
-kernel's inputs into a workspace, with channels padded to 16 bytes, and also its output if it cannot
-write in place. Multiprocessors that share the positions of a weight's gradient have a weight each.
-cuDNN's heuristics are not published; the thresholds below stand for them.
+Tensor cores multiply rows of channels, which PyTorch's tensors do not have. So cuDNN copies a
+kernel's inputs into a workspace, with channels padded to 16 bytes. If the kernel cannot write in
+place, the workspace also has its output. Multiprocessors that share the positions of a weight's
+gradient have a weight each. The thresholds below stand for cuDNN's unpublished heuristics.
 
 Source: the answers of cuDNN 9.26 under the dry run for 10,972 convolutions on capability 8.0,
     random convolutions and convolutions of networks that are not in

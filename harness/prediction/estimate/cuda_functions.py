@@ -1,11 +1,11 @@
 """PyTorch's functions and operators that CUDA runs differently from the meta device.
 
 ``torch.dropout``, ``torch.rms_norm`` and others choose a fused kernel by the device's type, which
-is not CUDA for a meta tensor. Recurrent layers are one call of cuDNN. Its reserve counts as the
+is not CUDA for a meta tensor. Recurrent layers are one call of cuDNN. The reserve counts as the
 values that any algorithm must keep, as in the dry run: gates, cell states and the outputs between
-layers. Their dropout keeps a state of curand for each thread of the GPU. ``KERNELS`` holds the
-operators that the meta device lacks or runs in a costlier way. Each returns tensors with the
-shapes, types and storages of the CUDA kernel's results.
+layers. Dropout keeps a state of curand for each thread of the GPU. ``KERNELS`` holds the operators
+that the meta device lacks or runs in a costlier way. Each operator returns tensors with the shapes,
+types and storages of the CUDA kernel's results.
 
 Source: aten/src/ATen/native/Dropout.cpp, layer_norm.cpp (``rms_norm``), SoftMax.cpp,
 cudnn/RNN.cpp; harness/dry_runs/stub/cuda/cudnn.c.

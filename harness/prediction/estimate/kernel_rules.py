@@ -1,7 +1,7 @@
 """Additional allocations of CUDA's kernels next to their results, if they decide a step's peak.
 
-PyTorch's meta kernels give the results of an operator. A table has the additional blocks of its
-CUDA kernel: copies of matrices that cuBLAS cannot read in place, workspaces, and the sums of
+PyTorch's meta kernels give the results of an operator. A table has the additional blocks of the
+CUDA kernels: copies of matrices that cuBLAS cannot read in place, workspaces, and the sums of
 softmax and attention. ``register_operator`` adds to the table. Other blocks are small next to a
 step's peak.
 

@@ -5,8 +5,8 @@ cast until the context ends. The examples are cast, too, and the logits are cast
 In the backward pass each gradient has the low type and is cast to float32.
 
 When the context ends, the cached casts are freed in the order of a hash table of addresses, which
-differs between runs. Here they are freed in the order of the parameters, which is a possible order.
-No metric depends on the order, because nothing is allocated meanwhile.
+differs between runs. The prediction frees them in the order of the parameters, which is a possible
+order. No metric depends on the order, because nothing is allocated meanwhile.
 
 Source: aten/src/ATen/autocast_mode.cpp (``cached_cast``, ``clear_cache``).
 """

@@ -86,10 +86,10 @@ def saved_input_bytes(workload: Workload) -> int:
 def saved_activation_bytes(workload: Workload) -> int:
     """Return the other saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
 
-    ``copies`` is 1 if a hidden layer keeps one tensor, 2 if its activation keeps its input next to
-    the next layer's input, and 3 for the from-scratch maximum. A normalization adds its input and
-    its statistics. Dropout adds its mask, and adds its output if the activation keeps its own. With
-    checkpointing only the last layer of each segment counts, once.
+    ``copies`` is 1 if a hidden layer keeps one tensor, 2 if its activation also keeps its input,
+    and 3 for the from-scratch maximum. A normalization adds its input and its statistics. Dropout
+    adds its mask, and adds its output if the activation keeps its own. With checkpointing only the
+    last layer of each segment counts, once.
     """
     return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)
 

@@ -34,7 +34,7 @@ CHECKED_MACHINES = ("x86_64", "AMD64")
 def predict(
     workload: Workload, *, budget_bytes: int | None = None, torch: str | None = None
 ) -> StepReport:
-    """Predict the metrics of a step without running it, and whether it fits.
+    """Predict the metrics of a step without running it, and the verdict on a budget.
 
     Nothing is run and no torch is imported. A metric that cannot be derived exactly is None, and
     ``reason`` says why. On CUDA there are closed forms only for the tensors that autograd saves.
