@@ -71,8 +71,8 @@ _INTEGER: Final = {
 }
 _RISING: Final = {1: (0.02, 0.98, 3.5, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
 _FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
-"""Fractions by trial: rising if decisions are true, else falling. The largest element is the last
-or the first one, so that ``h.index(max(h))`` gives both ends. Limits of losses and shares lie
+"""Fractions by trial: rising if decisions are true, else falling. In a list the largest element
+comes last or first, so that ``h.index(max(h))`` gives both ends. Limits of losses and shares lie
 between the numbers that two runs read at the same time."""
 _MORE: Final = 509
 """Count of numbers before they repeat."""

@@ -83,7 +83,7 @@ def git_commit() -> str | None:
 
 
 def pretended_device() -> str | None:
-    """Return a record's text for a pretended GPU, e.g. ``dry run, a100-40gb``; None without."""
+    """Return a record's text for a pretended GPU, e.g. ``dry run, a100-40gb``; None without it."""
     name = os.environ.get(PRETENDED)
     return None if name is None else f"dry run, {name}"
 

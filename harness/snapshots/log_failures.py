@@ -276,7 +276,7 @@ def _owner(failure: LogFailure) -> object:
 
 
 def _counted(found: Sequence[LogFailure]) -> Iterable[LogFailure]:
-    """Return the failures; messages of one owner with the same numbers are one failure."""
+    """Return the failures; messages of one rank or GPU with equal numbers are one failure."""
     kept: dict[int, LogFailure] = {}
     last: dict[object, int] = {}
     numbers = attrgetter("message", "requested_bytes", "advice", "went_on")

@@ -21,7 +21,7 @@ _MULTIPLE = 8
 _LITTLE_SHARED_MEMORY = {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
 """Capabilities with 100 KiB of shared memory."""
 _FUSES_MORE = TorchVersion(2, 14)
-"""First version whose fused kernels take three dimensions, and shared keys without flash."""
+"""First version whose fused kernels accept three dimensions, or shared keys without flash."""
 
 _aten = torch.ops.aten
 

@@ -161,7 +161,7 @@ def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
-    """Return bytes of copies of input and output, and of weights for each share and their sum."""
+    """Return bytes of the copies of input and output, of each share's weight and of their sum."""
     if not one.is_volume and not _needs_copies(one, gpu):
         return 0
     tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)

@@ -68,7 +68,7 @@ class DeviceMode(TorchFunctionMode):
 
 
 def _tosses(size: Any, device: object = "cpu", **_: object) -> bool:
-    """Return whether the host draws one number, by which a program may skip a layer."""
+    """Return whether the host draws one number, which may decide to skip a layer."""
     on_host = device is None or torch.device(str(device)).type == "cpu"
     return on_host and size in ((), (1,), ([],), ((),), ([1],), ((1,),))
 

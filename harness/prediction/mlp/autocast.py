@@ -109,7 +109,7 @@ class AutocastLayers(MlpLayers):
         return result
 
     def _to_full(self, low: Event, place: int, module: str) -> None:
-        """Write the cast of a gradient to float32, which stays or is added to the held gradient."""
+        """Write a gradient's cast to float32; the cast stays or is added to the held gradient."""
         size_bytes = low.size_bytes // self.element_bytes * _FULL_BYTES
         full = self.gradient(size_bytes, place, _CAST_BACKWARD, module)
         self.writer.free(low, full)

@@ -1,4 +1,4 @@
-"""Derives the events of a workload's build and steps without running, and the largest that fits."""
+"""Derives the events of a workload's build and steps, and the largest workload that fits."""
 
 from collections.abc import Callable
 

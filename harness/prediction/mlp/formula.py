@@ -89,7 +89,7 @@ def saved_activation_bytes(workload: Workload) -> int:
     ``copies`` is 1 if a hidden layer keeps one tensor, 2 if its activation also keeps its input,
     and 3 for the from-scratch maximum. A normalization adds its input and its statistics. Dropout
     adds its mask, and adds its output if the activation keeps its own. With checkpointing only the
-    last layer of each segment counts, once.
+    last layer of each segment counts, and only once.
     """
     return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)
 
