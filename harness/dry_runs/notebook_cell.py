@@ -14,8 +14,7 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
         number: its number among the cells of code, from 1.
         text: its first line.
         ended: outcome of the cell.
-        requested_peak_bytes: most bytes requested while the cell allocated; None if it allocated
-            nothing.
+        requested_peak_bytes: most bytes requested during the cell; None if it allocated nothing.
         alive_bytes: requested bytes that were alive after the cell, on all GPUs.
     """
 
