@@ -318,7 +318,7 @@ def _bind(source: Path, place: Path, flags: int = 0) -> None:
 
 
 def disks() -> Iterator[Path]:
-    """Yield folders for layers, folders on a disk before folders in memory."""
+    """Yield folders for layers: TMPDIR, then ``/var/tmp`` on a disk, then ``/tmp``."""
     given = [os.environ["TMPDIR"]] if "TMPDIR" in os.environ else []
     seen = set[str]()
     for below in (*given, "/var/tmp", tempfile.gettempdir(), "/tmp"):

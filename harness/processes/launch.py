@@ -50,7 +50,7 @@ class Launcher(Protocol):
 
 
 def environment_of_child(malloc: str) -> dict[str, str]:
-    """Return this process's environment for a worker, with the variables of the malloc policy."""
+    """Return a worker's environment; its malloc variables come only from the malloc policy."""
     sets_malloc = ("MALLOC_", "GLIBC_TUNABLES")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(sets_malloc)}
     extra = {

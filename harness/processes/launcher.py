@@ -207,7 +207,7 @@ class ForkLauncher:
 
 
 def _lines(errors: IO[bytes]) -> list[str]:
-    """Return the first lines of a process's output, up to the frames of an error in C++."""
+    """Return the first lines of a process's output; an error in C++ precedes its frames."""
     errors.seek(0)
     return errors.read(1 << 16).decode(errors="replace").splitlines()
 

@@ -161,7 +161,7 @@ def find(name: str) -> Gpu:
 
 
 def _hint(name: str) -> str:
-    """Return a hint on names that are similar to an unknown name."""
+    """Return a hint for an unknown name, such as similar names."""
     short = _short(name)
     other = next((maker for words, maker in _OTHER_MAKERS if re.match(words, short)), None)
     if other is not None:
