@@ -152,8 +152,8 @@ class Files(Struct, frozen=True, kw_only=True):
 
     Attributes:
         mode: ``layer`` if the files are in a layer, which is removed after the run. ``read-only``
-            if the kernel refused a layer, so that no file could be written. ``written`` for real
-            files.
+            if the kernel refused a layer, so that no file could be written. ``written`` if they are
+            real files.
         written: files written into the layer, the largest first.
         refused: reason why the kernel refused a layer.
         kept: folder of the copies, if the files were copied.

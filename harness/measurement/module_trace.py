@@ -149,7 +149,7 @@ class ModuleTrace:
         self._recorder.next_step()
 
     def metrics(self) -> Metrics:
-        """Return the metrics of a record that this trace gives."""
+        """Return the metrics that this trace can give a record."""
         saved = saved_metrics(self._saved.most, self._parameters, self._input_addresses)
         return msgspec.convert(trace_metrics(self.trace) | saved, Metrics)
 

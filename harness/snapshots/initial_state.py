@@ -1,6 +1,6 @@
 """State and settings at the start of a recording, from the trace read backwards.
 
-A snapshot holds the segments at its end, which still contain older blocks that were never freed.
+The segments at the end of a snapshot still contain older blocks that were never freed.
 """
 
 import re

@@ -88,10 +88,10 @@ def _convert_in_place(tensor: Tensor, converted: Tensor) -> None:
 def _lstm_workspace(args: Sequence[Any]) -> Tensor:
     """Return the workspace that oneDNN keeps for the backward pass of one LSTM layer and direction.
 
-    It has the gates, the hidden states, three parts of states and two of cell states, each on its
-    own pages. Rows are padded to 64 bytes, and by 64 more if they would be multiples of 1 KiB
-    (oneDNN, src/cpu/rnn/rnn_utils.cpp). The rows of each part follow from 26 sizes measured with
-    torch 2.13, in float32.
+    Its parts are the gates, the hidden states, three blocks of states and two blocks of cell
+    states, each on its own pages. Rows are padded to 64 bytes, and by 64 more if they would be
+    multiples of 1 KiB (oneDNN, src/cpu/rnn/rnn_utils.cpp). The rows of each part follow from 26
+    sizes measured with torch 2.13, in float32.
     """
     (length, batch, features), hidden = args[0].shape, args[10]
     rows, states = length * batch, 2 * (length + 1) * batch
