@@ -1,7 +1,7 @@
-"""Begins the history of events that PyTorch's allocator keeps, reads it in parts, and ends it.
+"""Begins, reads in parts, and ends the history of events that PyTorch's allocator keeps.
 
-PyTorch keeps events until they are read. They are read in parts, so that a long script needs no
-more memory than a short script.
+PyTorch keeps events until this module reads them. Reading in parts keeps the memory of a long
+script as low as that of a short script.
 """
 
 import pickle
@@ -17,18 +17,18 @@ from harness.dry_runs.history import History
 from harness.schema.block_categories import OWNERS
 
 MOST_EVENTS = 2_000_000
-"""Most events of the history; older ones are dropped. An event takes about 0.5 KiB of the host."""
+"""Most events in the history; older events are dropped. An event takes about 0.5 KiB."""
 Counts = list[tuple[int, int]]
-"""The number of each device's allocations so far, and of its frees."""
+"""Numbers of allocations and frees of each device so far."""
 
 
 class AllocatorLog:
     """The history of all devices.
 
     Args:
-        most: allocations and frees after which the history is due to be taken.
-        on_own_call: called when the script itself begins or ends a history, which is left out
-            because it would clear this one.
+        most: number of allocations and frees after which the history must be read.
+        on_own_call: called when the script begins or ends a history. The script's call is left out,
+            because it would clear this history.
         reset: returns the allocations and frees of a device that the script has reset.
     """
 
@@ -48,7 +48,7 @@ class AllocatorLog:
         self._begin()
 
     def _begin(self) -> None:
-        """Begin, without the events until now."""
+        """Begin the history, and drop the events until now."""
         self._bindings._cuda_record_memory_history = self._real
         clears = {"clear_history": True}
         try:
@@ -65,7 +65,7 @@ class AllocatorLog:
         self._on_own_call()
 
     def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
-        """Return a snapshot, and drop its events; None if few came, or if some came meanwhile."""
+        """Return a snapshot and drop its events; None if few events came, or one came meanwhile."""
         if sum(map(sum, now)) < self._next and not at_once:
             return None
         held = snapshot() | {"counts": now}
@@ -77,7 +77,7 @@ class AllocatorLog:
         return held
 
     def counts(self) -> Counts:
-        """Return the number of each device's allocations so far, and of its frees."""
+        """Return the numbers of allocations and frees of each device so far."""
         found = []
         for device in range(torch.cuda.device_count()):
             one = self._bindings._cuda_memoryStats(device)["allocation"]["all"]
@@ -94,7 +94,7 @@ class AllocatorLog:
 
 
 def snapshot() -> Any:
-    """Return the allocator's snapshot; PyTorch's own function imports Inductor, for seconds."""
+    """Return the allocator's snapshot; PyTorch's function would import Inductor for seconds."""
     absent = "torch._inductor" not in sys.modules
     if absent:
         vars(torch)["_inductor"] = None
@@ -108,8 +108,8 @@ def snapshot() -> Any:
 def write_snapshot(held: Any, histories: Sequence[History], path: Path) -> Exception | None:
     """Write a snapshot as ``torch.cuda.memory._dump_snapshot`` does; return an error.
 
-    ``explain`` reads one more key: for each device the number of its allocations, and what is known
-    of the owners of its blocks.
+    ``explain`` reads one more key, which holds each device's number of allocations and the known
+    owners of the device's blocks.
     """
     known = [
         {

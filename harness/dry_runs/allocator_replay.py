@@ -84,7 +84,7 @@ def _run(run: AllocatorRun, work: list[Operation], order: str) -> AllocatorPeaks
 def _endless(work: list[Operation]) -> int:
     """Return a size of memory in which no request fails.
 
-    In expandable segments each stream of each pool reserves addresses for all of it, twice.
+    With expandable segments each stream of each pool reserves addresses for twice the memory.
     """
     return ENDLESS_BYTES // len({(each.stream, each.pool) for each in work} or {0})
 
@@ -92,8 +92,8 @@ def _endless(work: list[Operation]) -> int:
 class _Allocator:
     """PyTorch's allocator, with the blocks of a recording by their numbers.
 
-    A block that another stream still used is released when its release was complete, so it counts
-    as allocated until then. If memory is short before, ``do`` waits for it, as PyTorch does.
+    If another stream still used a block, the block is released when its recorded release was
+    complete. If memory is short before that, ``do`` waits for the release, as PyTorch does.
     """
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class _Allocator:
             return self._allocated(size, stream, 0)
 
     def _freed(self, block: int) -> None:
-        """Release a block; leave it out if the recording never allocated it, or freed it before."""
+        """Release a block; do nothing if it was never allocated or is already freed."""
         self._awaited.discard(block)
         address = self._live.pop(block, 0)
         if address:

@@ -1,7 +1,7 @@
 """Requests and releases for PyTorch's own allocator on pretended GPUs: plain data, no torch.
 
-A recording is fed to it under other settings, on other GPUs, and with the driver's addresses in
-ascending and in descending order, which decide between free blocks of equal size.
+The allocator gets a recording under other settings, on other GPUs, and with the driver's addresses
+in ascending and in descending order. The order decides between free blocks of equal size.
 """
 
 import zlib
@@ -20,13 +20,13 @@ from harness.schema.errors import UnavailableError
 from harness.schema.run_outcome import Outcome
 
 ALLOCATE, FREE, FREE_REQUESTED, FREE_COMPLETED, EMPTY_CACHE, RELEASE_POOL = range(6)
-"""Kind of a step of the work; a release that another stream delays is two steps."""
+"""Kinds of steps; a release that another stream delays takes two steps."""
 
 _FUNCTION = "harness.dry_runs.allocator_replay:answer"
 
 
 class Operation(NamedTuple):
-    """One step of the work: its block is any number, and pool 0 is the default pool."""
+    """One step of the work; any number may name a block, and pool 0 is the default pool."""
 
     action: int
     block: int
@@ -38,7 +38,7 @@ class Operation(NamedTuple):
 
 
 class AllocatorRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the work: ``work`` is its number; without ``memory_bytes`` nothing fails."""
+    """One run of the work with number ``work``; without ``memory_bytes`` no request fails."""
 
     settings: str = ""
     memory_bytes: int | None = None
@@ -46,14 +46,14 @@ class AllocatorRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllocatorRuns(msgspec.Struct, frozen=True, kw_only=True):
-    """Runs of encoded works."""
+    """Encoded works, and the runs that use them."""
 
     works: tuple[bytes, ...]
     runs: tuple[AllocatorRun, ...]
 
 
 class RanOut(msgspec.Struct, frozen=True, kw_only=True):
-    """The request that could not be served, and the allocator's bytes then."""
+    """The request that failed, and the allocator's counters at that moment."""
 
     position: int
     requested_bytes: int
@@ -82,7 +82,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def encoded(work: Iterable[Operation]) -> bytes:
-    """Return a work as bytes: six numbers an operation."""
+    """Return the work as bytes, with six numbers for each operation."""
     numbers = array("q")
     for operation in work:
         numbers.extend(operation)
@@ -102,13 +102,13 @@ def run_in_pytorch(
     seconds: float,
     option: str,
 ) -> tuple[RunInOrders, ...]:
-    """Return what each run needs in PyTorch's allocator.
+    """Return the peaks of each run in PyTorch's allocator.
 
     Args:
         works: the requests and releases that the runs refer to.
         runs: the settings, the GPU's memory and the work of each run.
-        seconds: the limit of all runs together.
-        option: the option that the settings come from, for errors.
+        seconds: time limit for all runs together.
+        option: name of the option that sets the settings, for error messages.
 
     Raises:
         TimeoutError: the runs took longer.

@@ -1,4 +1,4 @@
-"""The report of a dry run: what was seen from inside, by the stub and from outside."""
+"""Assembles the report of a dry run from the child's result, the stub's counts and host samples."""
 
 import ast
 import contextlib
@@ -43,7 +43,7 @@ def assemble_report(
     received: int | None,
     seconds: float,
 ) -> DryRunReport:
-    """Put together what was seen from inside, by the stub and from outside.
+    """Return the report from the child's result, the stub's counts and the host's samples.
 
     ``code`` is negative for a signal; ``received`` is the signal that the harness passed on.
     """
@@ -107,7 +107,7 @@ def _outcome(
     code: int,
     received: int | None,
 ) -> tuple[Outcome, str | None]:
-    """Return the outcome that explains most of what was seen."""
+    """Return the outcome that explains most observations."""
     if received is not None and inside.ended in ("ok", "interrupted", "lost"):
         interrupted = received == signal.SIGINT
         return Outcome.KILLED, "interrupted" if interrupted else f"ended by {_signal(received)}"
@@ -139,12 +139,12 @@ def _outcome(
 
 
 def _signal(number: int) -> str:
-    """Return the name of a signal; those of real-time programs have none."""
+    """Return the name of a signal, or ``signal N`` for a real-time signal."""
     return signal.Signals(number).name if number < signal.SIGRTMIN else f"signal {number}"
 
 
 def _asked_nothing(request: Request, inside: ChildResult, page: StatusPage) -> bool:
-    """Return whether a PyTorch script did not use the GPU, and the host was not asked about."""
+    """Return whether a PyTorch script did not use the GPU, and no host limit was given."""
     is_script = request.kind != "function" and "torch" in inside.environment
     return is_script and not page.allocated and request.host_memory_bytes is None
 
@@ -161,7 +161,7 @@ def _nothing_ran(request: Request) -> str:
 
 
 def _uncounted(page: StatusPage, processes: RealProcesses) -> str | None:
-    """Return why the allocator's peaks are not what the script's own process allocated."""
+    """Return why the allocator's peaks differ from the driver's count for the script's process."""
     if page.hidden and not page.allocated:
         return (
             "CUDA_VISIBLE_DEVICES hid every pretended GPU from the script; --gpus N pretends more"
@@ -208,7 +208,7 @@ def _fit(
     processes: RealProcesses,
     host: Host | None,
 ) -> DryRunFit | None:
-    """Return whether what ran fits next to the memory outside the allocator."""
+    """Return whether the peaks fit next to the memory outside the allocator."""
     if outcome == "oom" or (outcome == "ok" and processes.seen.out_of_memory):
         return "does not fit"
     if outcome != "ok" or cuda.reserved_peak_bytes is None:

@@ -1,8 +1,8 @@
 """Inductor's and Triton's choices between kernels if nothing can be measured.
 
-On a GPU the autotuner takes the fastest. Here the library's kernel (ATen) is taken, or the first
-configuration, and what the autotuner allocates meanwhile is allocated all the same. Set
-``HARNESS_DRY_RUN_AUTOTUNE=triton`` to take the first Triton template: the peak's other end.
+On a GPU the autotuner takes the fastest kernel. In a dry run it takes the library's kernel (ATen)
+or the first configuration, and allocates for timing. ``HARNESS_DRY_RUN_AUTOTUNE=triton`` takes the
+first Triton template, for the other end of the peak's range.
 """
 
 import functools
@@ -19,7 +19,7 @@ from harness.dry_runs.own_code import INDUCTOR_CACHE
 from harness.prediction.after_import import after_import, instead
 
 UNMEASURED: Counter[str] = Counter()
-"""Number of choices that were made in this process, by the thing chosen."""
+"""Numbers of choices that this process made without measuring, by kind of choice."""
 
 _CACHE = os.environ.get(INDUCTOR_CACHE)  # before a script changes it
 
@@ -28,12 +28,12 @@ _TAKES_TRITON = os.environ.get(VARIABLE) == "triton"
 
 
 def _config(config: Any) -> None:
-    """Keep no choice on disk, because a choice makes allocations that each run must show."""
+    """Store no choice on disk, because each run must show the allocations of choosing."""
     config.autotune_local_cache = False
 
 
 def _cache_dir_utils(module: Any) -> None:
-    """Keep pretended times in the dry run's own folder, also if the script names another one."""
+    """Keep pretended times in the dry run's own folder, even if the script names another folder."""
 
     @instead(module, "cache_dir")
     def cache_dir(find: Callable[[], str]) -> str:
@@ -83,7 +83,7 @@ def _select_algorithm(module: Any) -> None:
 
 
 def _pad_mm(module: Any) -> None:
-    """Name matmuls that would be padded if a measurement said that it pays."""
+    """Count the decisions on padding a matmul, which a GPU would make by measuring."""
     module.get_cached_should_pad = lambda _: None
     module.get_cached_base_mm_benchmark_time = lambda _: None
 
@@ -117,7 +117,7 @@ _FIRST_BLOCKS = "block sizes of a Triton kernel: the first configuration"
 
 
 def _triton_heuristics(module: Any) -> None:
-    """Time a kernel of one configuration once, for what its timing allocates."""
+    """Time a kernel of one configuration once, because the timing allocates memory."""
     import torch
 
     @instead(module.CachingAutotuner, "autotune_to_one_config")
@@ -157,7 +157,7 @@ def _scheduler(module: Any) -> None:
 
 
 def _triton_autotuner(module: Any) -> None:
-    """Count what ``@triton.autotune`` times."""
+    """Count the choices of ``@triton.autotune``."""
 
     @instead(module.Autotuner, "_bench")
     def counted(bench: Any, self: Any, *arguments: Any, **named: Any) -> Any:
@@ -181,7 +181,7 @@ AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
 
 
 def watch_unmeasured(tell: Callable[[str], None]) -> Compilations:
-    """Watch what ``torch.compile`` does from now on, and choose without measuring."""
+    """Watch ``torch.compile`` from now on, and choose without measuring."""
     for name, function in AFTER_IMPORT.items():
         after_import(name, functools.partial(_change, function, tell))
     return watch(tell, UNMEASURED)

@@ -1,7 +1,7 @@
 """Build the stub for the installed PyTorch, once, into the user's cache folder.
 
-The stub defines every function of CUDA and NVIDIA's libraries that PyTorch takes from them.
-Functions in ``stub/*/*.c`` are pretended. All others are weak symbols that do nothing, or refuse
+The stub defines every function of CUDA and NVIDIA's libraries that PyTorch uses. Functions in
+``stub/*/*.c`` are pretended. All other functions are weak symbols that do nothing, or refuse
 (``functions_by_name.py``).
 """
 
@@ -30,7 +30,7 @@ DRIVER = "libcuda.so.1", "libnvidia-ml.so.1"
 """Empty libraries with the driver's names, which lead to the stub."""
 
 VALUES = "libharness_values.so"
-"""The library that follows values (``stub/values/values.cpp``); it uses PyTorch's own."""
+"""The library that follows values (``stub/values/values.cpp``); it uses PyTorch's libraries."""
 
 _FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
 
@@ -45,10 +45,10 @@ _PYTORCH = (
 )
 
 COMPILER_SECONDS = 300
-"""The limit of each process of the compiler, in processor time: it takes up to half a minute."""
+"""Processor seconds that a process of the compiler may take; it needs up to half a minute."""
 _OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGXCPU)
 MOST_BLOCKS = 1 << 17
-"""The limit of each file that it writes, its error messages too, in blocks of 512 bytes."""
+"""Largest file, or error output, that the compiler may write, in blocks of 512 bytes."""
 
 
 def build(torch: TorchBuild) -> Path:
@@ -57,7 +57,7 @@ def build(torch: TorchBuild) -> Path:
 
 
 def _fingerprint(torch: TorchBuild) -> str:
-    """Return a short hash of the sources, of what generates and builds, and of PyTorch's build."""
+    """Return a short hash of the sources, of the code that builds them, and of PyTorch's build."""
     text = hashlib.sha256(f"{torch.libraries} {torch.cuda}".encode())
     text.update(str((torch.libraries / "libtorch_cuda.so").stat().st_size).encode())
     own = Path(__file__), Path(functions_by_name.__code__.co_filename)
@@ -98,7 +98,7 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
 
 
 def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
-    """Link a library that takes NVRTC's place; its file and its symbols are named as NVRTC's."""
+    """Link a library that takes NVRTC's place; its file and its symbols have NVRTC's names."""
     name = f"libnvrtc.so.{torch.cuda.partition('.')[0]}"
     versions = folder / "nvrtc.versions"
     versions.write_text(f"{name} {{ global: *nvrtc*; local: *; }};\n")
@@ -113,7 +113,7 @@ def preloaded(folder: Path) -> tuple[Path, ...]:
 
 
 def needed(libraries: Path) -> frozenset[str]:
-    """Return NVIDIA's functions that PyTorch's libraries take from others, or look up by name."""
+    """Return NVIDIA's functions that PyTorch's libraries import, or look up by name."""
     names = symbols([path for name in _PYTORCH if (path := libraries / name).exists()], "undefined")
     looked_up = re.findall(
         rb"\0((?:cu[A-Z]|nvml[A-Z])\w{3,60})(?=\0)", (libraries / "libc10_cuda.so").read_bytes()
@@ -132,7 +132,7 @@ def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
 
 
 def _run(command: list[str | Path]) -> str:
-    """Run the compiler, for a limited time; return what it prints, and quote its first error."""
+    """Run the compiler, for a limited time; return its output, or raise with its first error."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         limits = f"ulimit -f {MOST_BLOCKS}; ulimit -t {COMPILER_SECONDS}"
         limited = ["/bin/sh", "-c", f'{limits}; exec "$0" "$@"', *command]

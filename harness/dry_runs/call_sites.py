@@ -1,4 +1,4 @@
-"""The code that requested or freed a block, by the stack of an event of the allocator's history."""
+"""Finds the code that requested or freed a block, by the stack of an event in the history."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ _LOADING = frozenset(
 )
 _COLLECTIVES = "torch/distributed/distributed_c10d.py"
 _CONTEXT_BYTES, _FRAME_BYTES = 160, 16
-"""Bytes of the stack that PyTorch keeps of an event, and of a frame in it (a vector, whose
-capacity doubles): measured on 2.11 to 2.15."""
+"""Bytes that PyTorch keeps for the stack of an event, and for each frame in a vector whose capacity
+doubles (measured on torch 2.11 to 2.15)."""
 ENTRY_BYTES = 168
-"""Bytes of an event without its stack: 104 up to torch 2.14."""
+"""Bytes of an event without its stack; up to torch 2.14 an event has 104 bytes."""
 
 
 class HistoryFrame(TypedDict):
@@ -45,13 +45,13 @@ class HistoryEvent(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CallSite:
-    """A stack: its place, and what the history needs of it.
+    """A stack with its place and the facts that the history needs.
 
     Attributes:
         stack: frames of the user's code, innermost first.
-        place: the innermost line of the user's code, or what is known without one.
-        edge: number of what the script does at an edge of its run, in ``EDGES``.
-        context_bytes: bytes of the host that PyTorch keeps of it.
+        place: the innermost line of the user's code, or a description if there is none.
+        edge: index in ``EDGES``, which is 1 during saving, 2 during loading, else 0.
+        context_bytes: bytes of the host that PyTorch uses for the stack.
     """
 
     caller: Caller
@@ -66,7 +66,7 @@ _AS_KEY: Callable[[HistoryFrame], tuple[str, int, str]] = itemgetter("filename",
 
 
 class Sites:
-    """The sites of some events; equal stacks are looked at once."""
+    """The call sites of events; equal stacks are examined once."""
 
     def __init__(self, own: Callable[[str], bool]) -> None:
         self._own = own
@@ -110,7 +110,7 @@ _THREAD = Caller(is_thread=True, in_backward=False)
 
 
 def caller_of(event: HistoryEvent) -> Caller:
-    """Return who allocates or frees."""
+    """Return the caller that allocates or frees."""
     frames = event["frames"]
     if not frames:
         return _THREAD
@@ -130,7 +130,7 @@ def _place(files: list[str], stack: tuple[Frame, ...], *, in_backward: bool) -> 
 
 
 def stack_bytes(event: HistoryEvent) -> int:
-    """Return bytes of the stack that PyTorch keeps of an allocation or a free."""
+    """Return the bytes that PyTorch keeps for the stack of an allocation or a free."""
     return _CONTEXT_BYTES + _FRAME_BYTES * capacity(len(event["frames"]))
 
 

@@ -1,6 +1,6 @@
-"""The process that a dry run happens in: runs the user's code, writes what was seen.
+"""The child process of a dry run, which runs the user's code and writes the result.
 
-The code is run as ``python script.py`` or ``python -m module`` would: same ``__main__``,
+The code runs as under ``python script.py`` or ``python -m module``, with the same ``__main__``,
 ``sys.argv``, first entry of ``sys.path`` and traceback. The report is written when an interpreter
 would end, after its threads and all functions that were registered for the exit.
 """
@@ -58,7 +58,7 @@ from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import
 
 _THREADS_SECONDS = 10.0
-"""Seconds that threads may go on after enough steps."""
+"""Seconds that threads may go on after the last step that was asked for."""
 _LEFT_OUT = "harness.dry_runs.left_out_values"
 """A module that needs PyTorch, so it is loaded only if the script has imported PyTorch."""
 
@@ -86,7 +86,7 @@ class Ending:
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
-        """Write the result and return True; False if another thread writes it, to be waited for."""
+        """Write the result and return True; return False if another thread is writing it."""
         if os.getpid() != self._pid:  # a process that the script forked
             return True
         if not self._lock.acquire(blocking=False):
@@ -133,7 +133,7 @@ class Ending:
         return True
 
     def on_late_error(self, error: BaseException | None) -> None:
-        """Note an error that ends a thread or a function at the exit, which Python only prints."""
+        """Note an error in a thread or in an exit function, which Python only prints."""
         if error is not None and is_gpu_out_of_memory(error):
             self._late = "oom", first_line(error)
         elif isinstance(error, KeyboardInterrupt):
@@ -146,7 +146,7 @@ class Ending:
             os._exit(128 + number)
 
     def in_fork(self) -> None:
-        """Let signals end a fork as they end one of Python: a pool that ends its workers waits."""
+        """Let signals end a fork as in plain Python, because a pool waits for its ended workers."""
         for number in (one for one in FORWARDED if signal.getsignal(one) == self.on_terminate):
             signal.signal(number, signal.SIG_DFL)
 
@@ -156,7 +156,7 @@ class Ending:
             os._exit(0 if self.ended in ("ok", "stopped") else 1)
 
     def listen(self) -> None:
-        """Register this for the exit (as last function), for signals and for threads' errors."""
+        """Register this object for the exit (as last function), signals and threads' errors."""
         if self._job.kind == "module":  # which may be a test runner
             self._table.watch()
         if not self._job.explains:
@@ -178,7 +178,7 @@ class Ending:
         sys.unraisablehook = functools.partial(also, sys.unraisablehook)
 
     def soon(self) -> None:
-        """End after enough steps even if a thread of the script does not."""
+        """End the process after the last step even if a thread of the script goes on."""
 
         def end() -> None:
             if not self._lock.locked():
@@ -199,7 +199,7 @@ def first_line(error: BaseException) -> str:
 
 
 def is_gpu_out_of_memory(error: BaseException) -> bool:
-    """Return whether PyTorch found no memory on the GPU."""
+    """Return whether an error says that the GPU is out of memory."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
@@ -217,7 +217,7 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _outcome(error: BaseException | None, *, is_printed: bool = False) -> tuple[str, str | None]:
-    """Return how the script ended, and the evidence; print what Python would, if nobody has."""
+    """Return the outcome and its evidence; print an unprinted error as Python would."""
     if error is None or isinstance(error, EnoughStepsError):
         return ("ok" if error is None else "stopped"), None
     if isinstance(error, SystemExit):
@@ -244,7 +244,7 @@ def _tell(line: str) -> None:
 
 
 def _on_torch(job: Request, reads: ValueReads, recording: PeakRecording, module: Any) -> None:
-    """Begin to watch, when PyTorch has been imported."""
+    """Begin to watch after the import of PyTorch."""
     from harness.dry_runs import left_out_values  # it needs PyTorch
 
     recording.start(module)

@@ -1,4 +1,4 @@
-"""Starts the process of a dry run, waits for it, and ends it with all that it started."""
+"""Starts the process of a dry run, waits for it, and ends all processes that it started."""
 
 import contextlib
 import dataclasses
@@ -53,8 +53,8 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     """Run a request.
 
     Args:
-        request: what to run.
-        folder: what the processes exchange.
+        request: the code to run, and the pretended GPU.
+        folder: folder for the files that the processes exchange.
         stop: ends the run when it is set.
     """
     torch = torch_build()
@@ -118,7 +118,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Ended:
-    """End of a child: its exit code, when, and the signals that it was sent."""
+    """The end of a child: its exit code, its time, and the signals sent to the child."""
 
     code: int
     at: float
@@ -163,7 +163,7 @@ def _run_child(
 
 
 def _closed(descriptor: int) -> int:
-    """Close a descriptor, once; return none."""
+    """Close a descriptor unless it is -1; return -1."""
     if descriptor >= 0:
         os.close(descriptor)
     return -1
@@ -182,7 +182,7 @@ def _layers(request: Request, folder: Path, compiled: Path, stub: Path) -> Layer
 
 
 def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunReport:
-    """Move a snapshot to the wanted place; return the report, with the reason if that failed."""
+    """Move a snapshot to its place; return the report, with a note if the move failed."""
     try:
         shutil.move(made, wanted)
     except OSError as error:
@@ -191,7 +191,7 @@ def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunRep
 
 
 def _resumed_from(sign: Path) -> str:
-    """Return in words which files a second start has read."""
+    """Return a sentence on the files that the second start read."""
     first, *more = sign.read_text().splitlines()
     read = f"{first} and {len(more)} more" if more else first
     return f"{RESUMED_FROM}{read}, which the first one had written"
@@ -200,7 +200,7 @@ def _resumed_from(sign: Path) -> str:
 def _with_files(
     report: DryRunReport, request: Request, folder: Path, layers: Layers
 ) -> DryRunReport:
-    """Return the report with the files that the script wrote; copy them if that is wanted."""
+    """Return the report with the files that the script wrote; copy the files if asked to."""
     if not (folder / MODE).exists():  # ended before it began
         return report
     mode = (folder / MODE).read_text()
@@ -227,13 +227,13 @@ def _with_files(
 
 
 def _hides_all(count: int) -> bool:
-    """Return whether this process's environment, meant for real GPUs, hides the pretended ones."""
+    """Return whether CUDA_VISIBLE_DEVICES, meant for real GPUs, hides the pretended GPUs."""
     first = os.environ.get(VISIBLE, "0").partition(",")[0].strip()
     return not first.startswith("GPU-") and not (first.isdecimal() and int(first) < count)
 
 
 def _pipe() -> tuple[int, int]:
-    """Return a pipe whose descriptors are not those of a standard stream that is closed."""
+    """Return a pipe whose descriptors are 3 or higher, because a standard stream may be closed."""
     ends = os.pipe()
     reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
     for end in ends:
@@ -242,7 +242,7 @@ def _pipe() -> tuple[int, int]:
 
 
 def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
-    """Return the child's environment: the stub is loaded before every other library."""
+    """Return the child's environment, which loads the stub before every other library."""
     refuse_unfollowed({**os.environ, **request.environment}, memory_ends=True)
     inherited = dict(os.environ)
     if _hides_all(request.gpu.count):
@@ -262,7 +262,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
 
 @contextlib.contextmanager
 def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
-    """Send the child what interrupts or ends this process, and go on waiting for its report."""
+    """Pass signals that interrupt or end this process to the child, and wait for its report."""
     handed_on: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:

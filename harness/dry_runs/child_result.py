@@ -1,4 +1,4 @@
-"""The result of a process of a dry run, seen from inside: it writes this, its parent reads it."""
+"""The result that a process of a dry run writes about itself, for its parent to read."""
 
 import ctypes
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ChildResult(Struct, frozen=True, kw_only=True):
-    """Observations of the child process from inside; its parent makes the report of them."""
+    """Observations of the child process on itself; its parent makes the report from them."""
 
     ended: Literal["ok", "oom", "error", "interrupted", "stopped", "lost"]
     """``lost``: the process left no result of its own."""
@@ -40,7 +40,7 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     history_bytes: int = 0
     host_growth: Growth | None = None
     gpus: tuple[int, ...] = ()
-    """Which of the machine's GPUs each device is."""
+    """Number of the machine's GPU for each device."""
     pinned_bytes: tuple[int, int] | None = None
     at_end_bytes: int = 0
     """Memory of the process when the script ended, without pages of files."""
@@ -63,7 +63,7 @@ class StartedResult(Struct, frozen=True, kw_only=True):
 
 
 def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
-    """End a recording; return what was seen, without how the process ended."""
+    """End a recording; return the result, which still lacks the end of the process."""
     reads.look_at_the_host()
     notes = recording.notes
     try:
@@ -90,7 +90,7 @@ def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
 
 
 def _unwritten_pinned_bytes(stub: ctypes.CDLL) -> int:
-    """Return most pinned bytes whose pages nothing wrote to; on a real host they are resident."""
+    """Return the most pinned bytes that nothing wrote to; on a real host they are resident."""
     stub.harness_unwritten_pinned.restype = ctypes.c_size_t
     return int(stub.harness_unwritten_pinned())
 
@@ -105,7 +105,7 @@ def _environment() -> dict[str, str]:
 
 
 def write_result(result: Struct, folder: Path, name: str) -> None:
-    """Write a result into a run's folder, which the script may have removed, or its disk filled."""
+    """Write a result into a run's folder; the script may have removed it, or filled the disk."""
     try:
         data = msgspec.json.encode(result)
     except UnicodeEncodeError:  # names of files that are not text

@@ -1,7 +1,7 @@
-"""Work of ``torch.compile`` in a dry run: graphs, breaks, seconds, choices that nothing measured.
+"""Work of ``torch.compile`` in a dry run: graphs, breaks, seconds and unmeasured choices.
 
-Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. Only its kernels do
-not run, so no choice between kernels is made by measuring (``autotuning.py``).
+Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. Only the kernels do
+not run, so choices between kernels are made without measuring (``autotuning.py``).
 """
 
 import logging
@@ -20,7 +20,7 @@ _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 def watch(
     tell: Callable[[str], None], unmeasured: Mapping[str, int] | None = None
 ) -> "Compilations":
-    """Watch what ``torch.compile`` does in this process from now on.
+    """Watch ``torch.compile`` in this process from now on.
 
     ``unmeasured`` counts the choices between kernels that are made without measuring.
     """
@@ -43,7 +43,7 @@ class Compilations:
         self._fallbacks: list[str] = []
 
     def watch(self, dynamo: Any) -> None:
-        """Have TorchDynamo, just imported, call back, also after ``torch._dynamo.reset()``."""
+        """Register callbacks of the imported TorchDynamo, again after ``torch._dynamo.reset()``."""
 
         def register() -> None:
             dynamo.callback_handler.register_start_callback(self._on_start)
@@ -60,7 +60,7 @@ class Compilations:
         logging.getLogger("torch._dynamo.convert_frame").addFilter(self._keep_fallback)
 
     def _keep_fallback(self, record: logging.LogRecord) -> bool:
-        """Keep a warning that code runs without being compiled; let every record pass."""
+        """Keep a warning that code runs uncompiled; let every log record pass."""
         text = record.getMessage()
         if any(word in text for word in _FALLBACKS):
             lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -115,7 +115,7 @@ class Compilations:
 
 
 def _recompiles(compile_id: str) -> bool:
-    """Return whether an identity such as ``3/1`` is not the first of its frame; ``3/0_2`` is."""
+    """Return whether a compile id such as ``3/1`` is a recompilation; ``3/0_2`` is the first."""
     count = compile_id.rpartition("/")[2].partition("_")[0]
     return count.isdigit() and int(count) > 0
 

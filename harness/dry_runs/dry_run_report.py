@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DryRunFit = Fit | Literal["unknown", "depends"]
-"""``unknown``: the GPU shares the host's memory, and the host was not sampled. ``depends``: it fits
-with some of the values that nobody knows, and with others it does not."""
+"""``unknown``: the GPU shares the host's memory, and the host was not sampled. ``depends``: the run
+fits with some unknown values and does not fit with others."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -54,12 +54,12 @@ class Moment(Struct, frozen=True, kw_only=True):
     """The moment of most requested bytes, or of out of memory, and the blocks alive then.
 
     Attributes:
-        requested_bytes: bytes requested and not freed; the categories add up to it.
+        requested_bytes: bytes requested and not freed; the sum of the categories.
         allocation: number of the allocation, from 1.
-        seconds: since the first allocation.
-        step: optimizer steps that were complete.
-        stack: where the memory was asked for, innermost frame first; empty in the backward pass,
-            which runs in a thread without Python.
+        seconds: seconds since the first allocation.
+        step: number of completed optimizer steps.
+        stack: stack of the request, innermost frame first; empty in the backward pass, which runs
+            in a thread without Python.
         groups: the largest groups of live blocks.
     """
 
@@ -88,12 +88,12 @@ class Device(Struct, frozen=True, kw_only=True):
     """One pretended GPU.
 
     Attributes:
-        requested_total_bytes: sum of all allocations, of freed ones too.
+        requested_total_bytes: sum of all allocations, freed or not.
         graph_pools: private pools of CUDA graphs that were still there at the end.
-        graph_pool_bytes: bytes that they keep reserved between replays.
-        kept_by_works: most bytes of a step that collectives kept until a later step.
-        growth: of what stays alive over the optimizer steps.
-        phases: most bytes requested in training, evaluation and saving, and in the step after each.
+        graph_pool_bytes: bytes that these pools keep reserved between replays.
+        kept_by_works: most bytes of one step that collectives kept until a later step.
+        growth: growth of the memory that stays alive over the optimizer steps.
+        phases: most bytes requested in training, evaluation and saving, and in each next step.
     """
 
     index: int
@@ -112,11 +112,11 @@ class Device(Struct, frozen=True, kw_only=True):
 
 
 class UnknownValues(Struct, frozen=True, kw_only=True):
-    """Results of runs with other values for those that are read from the GPU and not known.
+    """Results of runs with other values in place of unknown values that are read from the GPU.
 
     Attributes:
-        runs: number of runs that ended with an answer, the first one included.
-        lines: lines that decide by such values.
+        runs: number of runs that ended with an answer, with the first run.
+        lines: lines that decide by unknown values.
         checks: lines whose check was assumed to pass, because the other answer is an error.
         moves: whether any peak differs between the runs.
         lowest: the lowest value of each peak in all runs, for the GPU that reserved most.
@@ -135,10 +135,10 @@ class WrittenFile(Struct, frozen=True, kw_only=True):
     """A file or folder that the script has changed in its layer; the user's file did not change.
 
     Attributes:
-        path: its path.
-        what: ``emptied`` is a folder that was removed and made again.
-        size_bytes: its size; None for a folder and for what was deleted.
-        former: the path of a renamed folder before.
+        path: path of the file or folder.
+        what: kind of change; ``emptied`` means that a folder was removed and made again.
+        size_bytes: its size; None for a folder and for a deleted file.
+        former: the former path of a renamed folder.
     """
 
     path: str
@@ -151,12 +151,12 @@ class Files(Struct, frozen=True, kw_only=True):
     """The place of the files that the script wrote.
 
     Attributes:
-        mode: ``layer`` if they went into a layer of the run, which is gone; ``read-only`` if the
-            kernel refused a layer, so that nothing could be written; ``written`` if they were
-            written for real.
-        written: what was written into the layer, the largest first.
-        refused: why the kernel refused a layer.
-        kept: the folder that they were copied to.
+        mode: ``layer`` if the files are in a layer, which is removed after the run. ``read-only``
+            if the kernel refused a layer, so that no file could be written. ``written`` if they are
+            real files.
+        written: files written into the layer, the largest first.
+        refused: reason why the kernel refused a layer.
+        kept: folder of the copies, if the files were copied.
     """
 
     mode: Literal["layer", "read-only", "written"]
@@ -166,44 +166,44 @@ class Files(Struct, frozen=True, kw_only=True):
 
 
 class DryRunReport(Struct, frozen=True, kw_only=True):
-    """The end of a script on a pretended GPU, and the memory that it needed.
+    """Outcome of a script on a pretended GPU, and the memory that the script needed.
 
     Attributes:
-        outcome: how the script ended.
-        evidence: the error, the exit code or the signal; None if it ended well.
-        exit_code: the script's exit code, if it ended itself with a code other than 0.
+        outcome: outcome of the script.
+        evidence: the error, the exit code or the signal; None if the script ended well.
+        exit_code: the script's exit code, if the script ended with a code other than 0.
         gpu: name of the pretended GPU.
-        gpu_total_bytes: its memory.
+        gpu_total_bytes: memory of the pretended GPU.
         cuda: peaks of the GPU that reserved most.
-        fit: whether it fits the GPU, with the range of memory outside the allocator.
-        outside_bytes: that range, lowest and highest.
+        fit: whether the script fits the GPU, given the range of memory outside the allocator.
+        outside_bytes: lowest and highest memory outside the allocator.
         host: memory of the host that the script and its workers took.
-        devices: each pretended GPU, with its peaks and what was alive at its peak, of the process
+        devices: each pretended GPU with its peaks and the blocks alive at its peak, in the process
             that reserved most.
-        processes: each process, if others than the script's own held memory of the GPUs, the
-            largest first.
-        shared: what they held at once, for each GPU.
+        processes: each process, the largest first, if other processes than the script's own held
+            memory of the GPUs.
+        shared: bytes that these processes held at once, for each GPU.
         out_of_memory: each refused allocation.
-        value_reads: places that read values, those with most reads first.
+        value_reads: places that read values, places with most reads first.
         unsupported: functions of CUDA that PyTorch called and that are not pretended.
-        files: what became of the files that the script wrote; None if it did not start.
-        unknown: what runs with other values say, if values that nobody knows may decide anything.
+        files: the files that the script wrote; None if the script did not start.
+        unknown: results of runs with other values, if unknown values may decide anything.
         failed_by: the check of an unknown value that ended the script with an error.
-        notes: what else you must know to use the numbers.
+        notes: further facts that you must know to use the numbers.
         optimizer_steps: number of optimizer steps that were completed.
-        kernels: number of CUDA kernels that were asked for; none of them ran.
-        wall_seconds: how long the script ran.
-        compiled: what ``torch.compile`` did; None if nothing was compiled.
-        eager: peaks of the same run without ``torch.compile``, if they were asked for.
-        rank: the rank that ran; of several, the rank that failed or else reserved most.
-        ranks: the report of each, by rank, if several were run.
+        kernels: number of CUDA kernels that were launched; the stub runs none of them.
+        wall_seconds: seconds that the script ran.
+        compiled: work of ``torch.compile``; None if nothing was compiled.
+        eager: peaks of the same run without ``torch.compile``, if requested.
+        rank: the rank that ran; after several ranks, the rank that failed or else reserved most.
+        ranks: the report of each rank, if several ranks ran.
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
         tests: each test of pytest or unittest, if the script runs them.
         cells: each cell of a notebook.
-        freed: steps that would free the memory alive after its last cell, one after another.
-        returned: what a function returned, as JSON decodes it.
-        starts: both starts of a script that was resumed, of which this report is the worse one.
+        freed: steps that would free, one after another, the memory alive after the last cell.
+        returned: return value of a function, as JSON decodes it.
+        starts: reports of both starts of a resumed script; this report is that of the worse start.
 
     ``harness.dry_run`` shows an example.
     """

@@ -1,4 +1,4 @@
-"""The request for a dry run: its parent checks it, then sends it to the child."""
+"""The request for a dry run, which the parent checks and sends to the child."""
 
 import os
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.value_answers import Answer, DryRunError
 
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
-"""Files of a run's folder: the place of the script's files, what was seen, PyTorch's snapshot, and
-the reason if the script was not run."""
+"""Files of a run's folder: the place of the script's files, the result, PyTorch's snapshot, and the
+reason why a script did not run."""
 JOB, PROCESSES = "job.pickle", "processes"
-"""The request, and the folder of what was seen in the processes that the script started."""
+"""The request, and the folder of results of the processes that the script started."""
 RESUMED = "resumed"
-"""The sign in that folder that a file of an earlier run was opened."""
+"""File that exists in the folder once a file of an earlier run was opened."""
 USED = "used"
-"""The sign in that folder that a value which nobody knows may have decided something."""
+"""File that exists in the folder once an unknown value may have decided something."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A dry run in all its parts; ``dry_run`` makes one from friendlier arguments."""
+    """A request for a dry run; ``dry_run`` makes it from friendlier arguments."""
 
     gpu: PretendedGpu
     kind: Literal["script", "module", "function"]
@@ -36,11 +36,11 @@ class Request:
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     trial: int = 0
-    """Number of the sequence that unknown values get (``trial_values.py``); 0: zeros."""
+    """Number of the sequence of values for unknown reads (``trial_values.py``); 0 means zeros."""
     explains: bool = True
-    """False if only peaks are needed, not what held them; the run then takes half the time."""
+    """False if only peaks are needed, without their blocks; the run then takes half the time."""
     decided: Mapping[str, bool] = field(default_factory=dict)
-    """Decisions by unknown values that are settled, by their lines."""
+    """Settled answers to decisions by unknown values, by line."""
     try_values: bool = True
     """True if the script runs with other values as soon as it may decide by unknown values."""
     world_size: int | None = None
@@ -51,15 +51,15 @@ class Request:
     quiet: bool = False
     write_files: bool = False
     keep_files: Path | None = None
-    """The folder that the files which the script writes are copied to."""
+    """Folder for copies of the files that the script writes."""
     path: tuple[str, ...] = ()
     """Folders in which a function finds its modules."""
     earlier: tuple[Path, ...] = ()
-    """Folders of the layers of an earlier run, whose files this one finds."""
+    """Layer folders of an earlier run, whose files this run finds."""
     resumes_from: frozenset[str] = frozenset()
-    """Files that it wrote: this run is a resumed one if it opens one of them."""
+    """Files that the earlier run wrote; a run that opens such a file is a resumed run."""
     plans: Path | None = None
-    """The file in which the runs share what cuDNN answers (``stub/cuda/cudnn_plans.c``)."""
+    """File in which the runs share cuDNN's answers (``stub/cuda/cudnn_plans.c``)."""
     lifeline: int = -1
     """The end of a pipe that closes when the parent has ended."""
     end_at: float | None = None

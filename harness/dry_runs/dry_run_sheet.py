@@ -1,4 +1,4 @@
-"""The sheet of a dry run: the answer, the peaks, what was alive, what was read and written."""
+"""The sheet of a dry run: the answer, the peaks, live blocks, values read and files written."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -34,7 +34,7 @@ def dry_run_sheet(
     timeline: Callable[[], Timeline] | None = None,
     commands: Sequence[str] = (),
 ) -> Sheet:
-    """Return the sheet; ``timeline`` returns what a page draws, ``commands`` are to type next."""
+    """Return the sheet; ``timeline`` returns the picture of a page, ``commands`` are suggested."""
     total = format_bytes(report.gpu_total_bytes)
     return Sheet(
         title=f"Dry run of {target}",
@@ -110,7 +110,7 @@ def _peaks(report: DryRunReport) -> Iterator[Part]:
 
 
 def _range(report: DryRunReport) -> Iterator[str]:
-    """Yield how far values that nobody knows move the peaks, and by which lines."""
+    """Yield the range of the peaks under unknown values, and the lines that decide."""
     unknown = report.unknown
     if unknown is None:
         return
@@ -125,7 +125,7 @@ def _range(report: DryRunReport) -> Iterator[str]:
 
 
 def _compiled(report: DryRunReport) -> Iterator[str]:
-    """Yield the compiled graphs, the CUDA graphs, their effect, and the choices not measured."""
+    """Yield the compiled graphs, the CUDA graphs, their effect, and the unmeasured choices."""
     done = report.compiled
     if done is not None:
         first, *rest = done.notes()
@@ -197,7 +197,7 @@ def _phases(report: DryRunReport) -> Iterator[Part]:
 
 
 def growth_lines(report: DryRunReport) -> Iterator[str]:
-    """Yield if memory grows from step to step: how much, by which lines, and what keeps it."""
+    """Yield the growth of memory from step to step, its lines, and the names that keep it."""
     host = report.host
     taken = 0 if host is None else host.peak_bytes[1]
     shared = host is not None and host.limit_source == ONE_POOL
@@ -278,7 +278,7 @@ def _files(report: DryRunReport) -> Iterator[Part]:
 
 
 def _how(read: ValueRead) -> str:
-    """Return what the reads of a place got, if that is not zero."""
+    """Return the values that the reads of a place got, unless they are zeros."""
     if read.answer is not None:
         answer = read.answer if isinstance(read.answer, str) else f"{read.answer:g}"
         return f"  (answered {answer})"

@@ -1,7 +1,7 @@
-"""Several ranks of a job, each in a run of its own, side by side: one report of all.
+"""Runs ranks of a job side by side, each in a run of its own, and joins their reports.
 
-While more than one rank runs, the host's memory is watched. If little is left, the rank that
-started last is ended, and runs again later, next to fewer others.
+While more than one rank runs, the host's memory is watched. If little memory is left, the rank that
+started last is ended, and runs again later, next to fewer ranks.
 """
 
 import dataclasses
@@ -26,20 +26,20 @@ from harness.schema.units import format_bytes
 _MOST_AT_ONCE = 8
 _LOOK_SECONDS = 0.05
 _RESERVE = 10
-"""A rank is ended if less than this part of the host's memory is left; below half of it, all are
-but one."""
+"""A rank is ended if less than a tenth of the host's memory is left; below a twentieth, all ranks
+but the oldest are ended."""
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
     "does not fit", None, "depends", "unknown", "close call", "fits",
 )  # fmt: skip
 
 
 class RankRuns:
-    """The runs of several ranks of one request; only the first one prints what the script prints.
+    """The runs of several ranks of one request; only the first run shows the script's output.
 
     Args:
-        request: what to run, of any rank.
-        ranks: which ranks.
-        keeps: whether their files are kept as long as this object is in use.
+        request: the request, for any of the ranks.
+        ranks: numbers of the ranks.
+        keeps: whether the ranks' files are kept as long as this object is in use.
     """
 
     def __init__(self, request: Request, ranks: Sequence[int], *, keeps: bool = False) -> None:
@@ -61,7 +61,7 @@ class RankRuns:
         self._again = set[int]()
         self._keeps = keeps
         self.layers: tuple[Path, ...] = ()
-        """Folders of the layers of the ranks that wrote files, if they are kept."""
+        """Layer folders of the ranks that wrote files, if the files are kept."""
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +74,7 @@ class RankRuns:
             one.end()
 
     def answer(self) -> DryRunReport:
-        """Run each rank by itself; return the report of all."""
+        """Run each rank by itself; return the report of all ranks."""
         at_once = min(len(self._runs), len(os.sched_getaffinity(0)), _MOST_AT_ONCE)
         with ThreadPoolExecutor(at_once, thread_name_prefix="harness-rank") as pool:
             try:
@@ -97,7 +97,7 @@ class RankRuns:
         )
 
     def _reports(self, pool: ThreadPoolExecutor, at_once: int) -> list[DryRunReport]:
-        """Return the report of each rank; as many run side by side as the host has memory for."""
+        """Return the report of each rank; the host's memory limits how many run at once."""
         waiting, reports = deque(range(len(self._runs))), dict[int, DryRunReport]()
         running, ended = dict[Future[DryRunReport], int](), set[int]()
         while waiting or running:
@@ -128,7 +128,7 @@ class RankRuns:
 
 
 def _without_room(running: Sequence[int]) -> set[int]:
-    """Return which runs to end for lack of memory; the first, which is the oldest, goes on."""
+    """Return the runs to end for lack of memory; the first run, the oldest, goes on."""
     left, reserve, younger = machine_memory.available().bytes, _reserve_bytes(), running[1:]
     return set(() if left >= reserve else younger[-1:] if left >= reserve // 2 else younger)
 
@@ -138,7 +138,7 @@ def _reserve_bytes() -> int:
 
 
 def _joined(reports: Sequence[DryRunReport]) -> DryRunReport:
-    """Return the report of the rank that failed or else reserved most, with a row for each."""
+    """Return the report of the rank that failed or else reserved most, with a row for each rank."""
     first = max(reports, key=_weight)
     fits = [one.fit for one in reports]
     return replace(

@@ -1,4 +1,4 @@
-"""A dry run that is tried, for ``harness doctor``."""
+"""Tries a dry run for ``harness doctor``."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,11 @@ from harness.prediction.versions import installed_version
 from harness.schema.ability import Ability
 
 TESTED_TRITON = ("3.8", "3.9")
-"""Versions of Triton that the tests passed with, those of torch 2.14 and 2.15."""
+"""Versions of Triton, those of torch 2.14 and 2.15, with which the tests passed."""
 
 
 def examine_dry_run() -> Iterator[Ability]:
-    """Allocate one tensor on a pretended GPU; say what is missing if that cannot be done."""
+    """Allocate one tensor on a pretended GPU; say what is missing if that fails."""
     what = "CUDA dry run"
     try:
         torch = torch_build()

@@ -1,9 +1,9 @@
-"""A layer of files for one run: the script writes what it wants, and the user's files stay.
+"""A layer of files for one run: the script may write, and the user's files do not change.
 
 The kernel's own overlay covers each folder of the root, in a mount namespace of the script's
-process. Nothing is intercepted: a read finds the files that the run has written, and all other
-files as they are. ``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses,
-Landlock makes everything read-only but the run's own folders.
+process. Nothing is intercepted: a read finds the run's own files, and all other files unchanged.
+``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses, Landlock makes everything
+except the run's own folders read-only.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from typing import Literal
 from harness.dry_runs import kernel_calls as kernel
 
 FOLDER = Path("/.harness-dry-run")
-"""Place in a layer of the run's folder, the stub, and the settings that the stub reads."""
+"""Folder in a layer that holds the run's folder, the stub and the stub's settings."""
 PRELOADED = Path("/etc/ld.so.preload")
-"""The dynamic linker loads what this file names into every program (ld.so(8))."""
+"""File that names the libraries which the dynamic linker loads into every program (ld.so(8))."""
 LAYERS, ROOT, UPPER, COVERS = "layers", "root", "upper", "covers"
-"""A folder of layers; in it the root folder, what a layer holds, and the folder that it covers."""
+"""Names of the folder of layers, the new root, a layer's files, and the path that it covers."""
 WAYS_OUT = (
     "let the kernel make a layer (Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined;"
     " Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or give --write-files"
@@ -45,12 +45,12 @@ class Layers:
     """Places of one run's layers.
 
     Attributes:
-        folders: folders on disks for what is written; a layer cannot cover the folder that it is
-            in, so there are two or more.
-        through: folders that are not covered: caches of compiled code.
+        folders: folders on disks for written files; a layer cannot cover the folder that contains
+            it, so there are two or more.
+        through: folders that are not covered, such as caches of compiled code.
         stub: the folder of the built stub.
-        preloaded: names of the libraries in there that every program of the run loads.
-        earlier: folders of the layers of a run whose files this one finds.
+        preloaded: names of the stub's libraries that every program of the run loads.
+        earlier: layer folders of an earlier run, whose files this run finds.
     """
 
     folders: tuple[Path, ...]
@@ -67,7 +67,7 @@ class Layers:
             writes: whether the script's files are written for real.
 
         Returns:
-            Where its files go, and the path by which this process finds the run's folder.
+            The mode of the script's files, and the path of the run's folder in this process.
 
         Raises:
             OSError: the kernel can neither cover files nor keep them from being written.
@@ -87,7 +87,7 @@ class Layers:
         return "read-only", folder
 
     def writable(self, folder: Path) -> tuple[Path, ...]:
-        """Return what can be written without a layer."""
+        """Return the places that can be written without a layer."""
         return (folder, *self.through, Path("/dev"), Path("/proc"))
 
 
@@ -105,7 +105,7 @@ class _Covering:
         self._count = 0
 
     def cover(self) -> None:
-        """Build a new root folder of layers, and make it this process's."""
+        """Build a new root folder of layers, and enter it."""
         self._unshare()
         for place in self._layers.folders:
             place.mkdir(parents=True)
@@ -182,7 +182,7 @@ class _Covering:
             self._bind_locked(top, self._root / top.name)
 
     def _cover_mounted(self, top: Path) -> None:
-        """Cover what is mounted below a covered folder, because that folder's layer lacks it."""
+        """Cover the mounts below a covered folder, because the folder's layer lacks them."""
         place = self._root / top.relative_to("/")
         with contextlib.suppress(OSError):  # another user's, or below what another mount hides
             if top.is_dir():
@@ -191,7 +191,7 @@ class _Covering:
                 self._bind_locked(top, place)
 
     def _cover(self, top: Path, place: Path) -> None:
-        """Mount a layer above a folder; without a layer the folder can only be read."""
+        """Mount a layer above a folder; without a layer make the folder read-only."""
         if self._writes and str(top) != "/etc":
             _bind(top, place)
             return
@@ -205,7 +205,7 @@ class _Covering:
             self._cover_inside(top, place)
 
     def _cover_inside(self, top: Path, place: Path) -> None:
-        """Cover each folder in one with mounts, which a plain user cannot cover as a whole."""
+        """Cover each subfolder of a folder that has mounts and cannot be covered as a whole."""
         for inner in top.iterdir():
             is_plain = inner.is_dir() and not inner.is_symlink() and str(inner) not in self._mounts
             if is_plain:
@@ -213,19 +213,19 @@ class _Covering:
                     self._cover(inner, place / inner.name)
 
     def _flags(self, top: Path) -> frozenset[str]:
-        """Return the flags of the mount that a path is on."""
+        """Return the flags of the mount that contains a path."""
         on = [one for one in self._mounts if top.is_relative_to(one)]
         return self._mounts[on[-1]] if on else frozenset()
 
     def _bind_locked(self, top: Path, place: Path) -> None:
-        """Let a path be read, and written only if all is written for real."""
+        """Make a path readable, and writable only if all files are written for real."""
         _bind(top, place, kernel.RECURSIVE)  # a plain user may not leave out what is mounted below
         if not self._writes:
             kept = sum(kernel.KEPT_FLAGS.get(flag, 0) for flag in self._flags(top) | {"ro"})
             kernel.mount(None, str(place), flags=kernel.BIND | kernel.REMOUNT | kept)
 
     def _mount(self, top: Path, place: Path, layer: Path) -> None:
-        """Mount one layer; the kernel refuses a layer that is written below the same folder."""
+        """Mount one layer; the kernel refuses a layer that is stored below the covered folder."""
         upper, work = layer / UPPER, layer / "work"
         upper.mkdir(parents=True, exist_ok=True)
         work.mkdir(exist_ok=True)
@@ -248,16 +248,16 @@ class _Covering:
         self._count += 1
 
     def _earlier(self, top: Path) -> Iterator[Path]:
-        """Yield what an earlier run has written below a folder."""
+        """Yield the folders of files that an earlier run wrote below a folder."""
         for folder in self._layers.earlier:
             for covers in folder.glob(f"*/{COVERS}"):
                 if covers.read_text() == str(top):
                     yield covers.with_name(UPPER)
 
     def _make_foreign(self, top: Path, upper: Path) -> None:
-        """Make folders of other owners or groups in a plain user's layer; the kernel copies none.
+        """Make folders of other owners in a plain user's layer; the kernel copies no such folder.
 
-        They are those above the working and the home folder, and the first ones below the former.
+        They are the home and the working folder, their parents, and folders in the working folder.
         """
         for folder in self._foreign:
             for path in (*reversed(folder.parents), folder):
@@ -267,7 +267,7 @@ class _Covering:
                     self._stand_for(path, made)
 
     def _stand_for(self, top: Path, upper: Path) -> None:
-        """Give a layer's folder the owner and mode of the covered one, so that permissions stay."""
+        """Give a layer's folder the covered folder's owner and mode, so that permissions stay."""
         facts = top.stat()
         if self._is_root:
             os.chown(upper, facts.st_uid, facts.st_gid)
@@ -301,7 +301,7 @@ def _mounts() -> dict[str, frozenset[str]]:
 
 
 def _foreign(here: Path) -> Iterator[Path]:
-    """Yield the first folders below a folder whose owner or group differs from this process's."""
+    """Yield the first folders below a folder with another owner or group than this process."""
     for place, _, _ in itertools.islice(os.walk(here), _MOST_FOREIGN):
         facts = Path(place).stat()
         if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):
@@ -309,7 +309,7 @@ def _foreign(here: Path) -> Iterator[Path]:
 
 
 def _is_inside(top: Path, layers: Path) -> bool:
-    """Return whether layers are written in the folder itself: a later run could not find them."""
+    """Return whether layers lie in the folder, so that a later run could not find them."""
     return layers.is_relative_to(top) and layers.stat().st_dev == top.stat().st_dev
 
 
@@ -318,7 +318,7 @@ def _bind(source: Path, place: Path, flags: int = 0) -> None:
 
 
 def disks() -> Iterator[Path]:
-    """Yield folders below which layers may be written: on a disk rather than in memory."""
+    """Yield folders for layers: TMPDIR, then ``/var/tmp`` on a disk, then ``/tmp``."""
     given = [os.environ["TMPDIR"]] if "TMPDIR" in os.environ else []
     seen = set[str]()
     for below in (*given, "/var/tmp", tempfile.gettempdir(), "/tmp"):
@@ -329,7 +329,7 @@ def disks() -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of layers, also the parts that this user is not allowed to read."""
+    """Remove a folder of layers, even parts that this user is not allowed to read."""
     for place, folders, _ in os.walk(folder) if os.geteuid() else ():
         for inner in (Path(place, name) for name in folders):
             with contextlib.suppress(OSError):

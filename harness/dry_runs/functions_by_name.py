@@ -1,7 +1,7 @@
 """Functions of CUDA and NVIDIA's libraries that no file of the stub pretends, by their names.
 
-Functions that order work or set what has no effect on memory do nothing, successfully. All others
-refuse by name, so that nothing unknown passes silently.
+Functions that order work, or set something without effect on memory, succeed and do nothing. Calls
+of all other functions are refused by name, so that nothing unknown passes silently.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 LIBRARIES = re.compile(
     r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|cupti|nvml|nccl[A-Z]"
 )
-"""Names of CUDA and the libraries that are pretended."""
+"""Pattern for functions of CUDA and of the libraries that are pretended."""
 
 LOOKED_UP = """
     __cudaInitModule __cudaRegisterManagedVar cuCtxSetLimit cuFuncSetCacheConfig cuGetErrorName
@@ -20,7 +20,7 @@ LOOKED_UP = """
     cudaDeviceSetLimit cudaFuncSetCacheConfig cudaMemAdvise cudaMemPrefetchAsync cudnnDestroy
     nvmlErrorString nvmlInit nvmlInit_v2 nvmlShutdown
 """
-"""Functions that Triton, cuDNN or a script looks up, and that PyTorch's libraries do not take."""
+"""Functions that Triton, cuDNN or a script looks up, and that PyTorch's libraries do not import."""
 
 _SUCCEEDS = "int {name}(void) {{ return 0; }}"
 _WRITES = "int {name}(void) {{ pretend_wrote(); return 0; }}"
@@ -58,11 +58,11 @@ _RULES = [
 """Behaviour of functions by the beginning of their names; the first rule that matches counts."""
 
 _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
-"""The error that each library returns for what it cannot do; CUDA's own is 801."""
+"""Error of each library for an unsupported call; CUDA's own error is 801."""
 
 
 def functions_by_name(names: Iterable[str]) -> str:
-    """Return C code for functions, which counts if no other source file defines them."""
+    """Return C code for functions; the code counts unless another source file defines them."""
     lines = ["void *pretend_handle(void);", "void pretend_wrote(void);"]
     lines += ["int pretend_exchange(void);", "void pretend_unsupported(const char *function);"]
     for name in sorted({*names, *LOOKED_UP.split()}):

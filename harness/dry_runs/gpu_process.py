@@ -1,4 +1,4 @@
-"""Processes that used the pretended GPUs, as the report of a dry run has them."""
+"""Processes that used the pretended GPUs, in the report of a dry run."""
 
 from msgspec import Struct
 
@@ -12,12 +12,12 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
     Attributes:
         name: its rank, its name in ``multiprocessing``, or its command line.
         pid: its identifier.
-        gpus: the GPUs that it held memory of.
-        cuda: its peaks, of the GPU that it reserved most of.
+        gpus: the GPUs on which it held memory.
+        cuda: its peaks on the GPU on which it reserved most.
         fit: whether it would fit without the other processes.
         optimizer_steps: number of optimizer steps that it completed.
-        lost: whether it ended without a report of its own, for example because it was killed. Then
-            only the bytes are known that the driver gave it.
+        lost: whether the process ended without a report of its own, for example because it was
+            killed. Only the driver's count of its bytes is then known.
     """
 
     name: str
@@ -30,13 +30,13 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
 
 
 class SharedGpu(Struct, frozen=True, kw_only=True):
-    """Most bytes that processes held of one GPU at the same time, and their number.
+    """Most bytes of one GPU that processes held at the same time, and the number of processes.
 
     Attributes:
-        index: the GPU.
-        processes: how many processes they were, each with a context of its own.
-        held_bytes: what they held together, as the driver counts.
-        fit: whether that fits with the memory outside the allocator of each of them.
+        index: number of the GPU.
+        processes: number of these processes, each with a context of its own.
+        held_bytes: bytes that they held together, by the driver's count.
+        fit: whether these bytes fit next to the memory outside the allocator of each process.
     """
 
     index: int

@@ -1,4 +1,4 @@
-"""Names of the script that keep what grows, looked through after some of its steps."""
+"""Finds the names of the script that hold the growing memory, after some of its steps."""
 
 import dataclasses
 import gc
@@ -24,21 +24,21 @@ class GrowthCauses:
         self._in_cycles_bytes: int | None = None
 
     def look(self, step: int, *, is_last: bool) -> None:
-        """Look through the names after some of the steps, and after the last one."""
+        """Look through the names after some of the steps, and after the last step."""
         if is_last or step in _LOOKS:
             from harness.dry_runs.kept_tensors import held_by_names
 
             self._held.append(held_by_names(step))
 
     def look_at_end(self, step: int) -> None:
-        """Look through the names that are left when the script has ended: those of its files."""
+        """Look through the names that are left at the end, the names of the script's files."""
         if step >= LEAST_STEPS:
             from harness.dry_runs.kept_tensors import held_by_names
 
             self._at_end = held_by_names(step)
 
     def named(self, growth: Growth) -> Growth:
-        """Return the growth of a GPU with the names that keep what grows, if any was found."""
+        """Return the growth of a GPU with the names that hold the growing memory, if any."""
         if growth.kind != "leak" or not self._held:
             return growth
         from harness.dry_runs.kept_tensors import causes
@@ -47,9 +47,9 @@ class GrowthCauses:
         return dataclasses.replace(growth, causes=growth.causes + found or self._cycles(growth))
 
     def named_on_host(self, growth: Growth, steps_grow: bool) -> Growth:
-        """Return the growth of the host with such names.
+        """Return the growth of the host with the names that hold the growing memory.
 
-        It is not known if they hold no more things, or if steps allocate more and more on a GPU.
+        Growth is unknown if names hold larger things, not more, or if GPU steps allocate more.
         """
         if growth.kind != "leak" or not self._held:
             return growth
@@ -63,14 +63,14 @@ class GrowthCauses:
         return dataclasses.replace(growth, causes=tuple(self._found(host_causes)))
 
     def _found(self, seek: "Callable[[Held, Held], Iterable[str]]") -> list[str]:
-        """Return what was found between the last two looks, or else since the last one."""
+        """Return the causes found between the last two looks, or else since the last look."""
         found = list(seek(*self._held[-2:])) if len(self._held) > 1 else []
         if not found and self._at_end is not None and self._at_end.step > self._held[-1].step:
             found = list(seek(self._held[-1], self._at_end))  # it began since
         return found
 
     def _cycles(self, growth: Growth) -> tuple[str, ...]:
-        """Return cycles of objects as the cause, if they hold most of what grew."""
+        """Return cycles of objects as the cause, if they hold most of the growth."""
         if self._in_cycles_bytes is None:
             self._in_cycles_bytes = _collected_bytes()
         size = self._in_cycles_bytes

@@ -14,7 +14,7 @@ _COUNTED, _FREED = "allocation.all.allocated", "allocation.all.freed"
 
 
 class HighestPeaks:
-    """Highest peaks of each device; PyTorch has been imported when it is used."""
+    """Highest peaks of each device; use this class after the import of PyTorch."""
 
     def __init__(self) -> None:
         self._highest: dict[int, dict[str, int]] = {}
@@ -40,7 +40,7 @@ class HighestPeaks:
                     instead(bindings, name)(stand_in)
 
     def totals(self, device: int) -> Counter[str]:
-        """Return what PyTorch's allocator counted on a device until now, by PyTorch's names."""
+        """Return the totals of PyTorch's allocator on a device until now, by PyTorch's names."""
         return Counter(_stats(device)) + self._before.get(device, Counter())
 
     def reset_counts(self, device: int) -> tuple[int, int]:
@@ -57,7 +57,7 @@ class HighestPeaks:
         )
 
     def device(self, index: int, segments: Sequence[Mapping[str, Any]]) -> Device:
-        """Return the counts of a device, whose segments are among those of a snapshot."""
+        """Return the counts of a device; ``segments`` are all segments of a snapshot."""
         private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
         totals = self.totals(index)
         return Device(

@@ -1,7 +1,7 @@
-"""The moment of a peak and what was alive then, from the allocator's own history.
+"""Finds the moment of a peak and the blocks alive then, in the allocator's own history.
 
 All events of ``torch.cuda.memory._snapshot()`` are reduced in parts, and no event is kept. The
-events have only requested bytes, so the moment is that of most requested bytes.
+events have only requested bytes, so the peak is the moment of most requested bytes.
 """
 
 from array import array
@@ -28,12 +28,12 @@ from harness.schema.growth import Growth
 MOST_GROUPS = 30
 NOT_KEPT = "some events of the allocator were not kept"
 _OBJECT_BYTES = 400
-"""Bytes that a block takes here, about."""
+"""Approximate bytes of the host that one block's objects take."""
 
 
 @dataclass(slots=True, eq=False)
 class _Instant:
-    """A moment of which the owners of blocks, and what frees them, may not be known yet."""
+    """A moment whose blocks may still lack their owners and their frees."""
 
     event: HistoryEvent
     site: CallSite
@@ -45,7 +45,7 @@ class _Instant:
 
 @dataclass
 class _Phases:
-    """Runs of allocations between ends of steps, modes, saving, loading: begin, most bytes."""
+    """Phases between ends of steps, changes of mode, saving and loading: start and most bytes."""
 
     begins: "array[int]" = field(default_factory=lambda: array("q"))
     most: "array[int]" = field(default_factory=lambda: array("q"))
@@ -61,11 +61,11 @@ class _Phases:
 
 
 class History:
-    """Moments, growth and phases of one device, by its events, and by owners and steps.
+    """Moments, growth and phases of one device, from its events, owners of blocks and steps.
 
     Args:
         workspace_bytes: bytes of cuBLAS's workspace; None if they are not known.
-        own: returns whether a file is not the user's.
+        own: returns whether a file belongs to PyTorch, Python or the harness.
     """
 
     def __init__(self, *, workspace_bytes: int | None, own: Callable[[str], bool]) -> None:
@@ -85,9 +85,9 @@ class History:
         self._phases = _Phases()
         self._works = Counter[int]()
         self.stack_bytes = 0
-        """Bytes of the stacks that PyTorch kept of all events."""
+        """Bytes of the stacks that PyTorch kept for all events."""
         self.lost = False
-        """Some events were not kept, so counts from the beginning are not known."""
+        """True if some events were not kept, so that counts from the beginning are not known."""
 
     def live_bytes(self) -> int:
         """Return the host's bytes for live blocks: their stacks, and objects of this process."""
@@ -103,14 +103,14 @@ class History:
         modes: Sequence[tuple[int, bool]] = (),
         borders: Sequence[int] = (),
     ) -> list[tuple[int, int]]:
-        """Take the events since the last time in; return events and stack bytes by each step's end.
+        """Add the events since the last call; return events and stack bytes by each step's end.
 
         Args:
             events: events in their order.
-            marks: known contents of addresses since the last time.
-            steps: numbers of allocations and of frees at the ends of optimizer steps since then.
-            modes: the number of allocations when a module was turned to training, or evaluation.
-            borders: numbers of allocations between which ``most_between`` is asked.
+            marks: known contents of addresses since the last call.
+            steps: numbers of allocations and frees at the ends of optimizer steps since then.
+            modes: numbers of allocations at changes of a module to training or evaluation.
+            borders: numbers of allocations that bound the ranges of ``most_between``.
         """
         sites = Sites(self._own)
         seen = list(self._live.values())
@@ -207,7 +207,7 @@ class History:
         return [*([] if self._best is None else [self._best]), *self._refused]
 
     def marks(self) -> list[Mark]:
-        """Return the marks around each moment, and the last ones."""
+        """Return the marks around each moment, and the last marks."""
         around = [mark for instant in self._instants() for mark in instant.marks]
         found = {id(mark): mark for mark in (*around, *self._marks)}
         return sorted(found.values(), key=lambda mark: mark.allocations)
@@ -221,11 +221,11 @@ class History:
         return [self._moment(instant) for instant in self._refused]
 
     def kept_by_works(self) -> int:
-        """Return most bytes that the collectives of one step freed, of what others allocated."""
+        """Return the most bytes that one step's collectives freed and other code allocated."""
         return max(self._works.values(), default=0)
 
     def growth(self, begins: Collection[int] = ()) -> Growth:
-        """Return how memory grows over the optimizer steps; no event may come after this.
+        """Return the growth of memory over the optimizer steps; no event may follow.
 
         Args:
             begins: first steps of optimizers.
@@ -279,7 +279,7 @@ class History:
         return max(most[bisect_left(begins, first) : bisect_left(begins, last)], default=0)
 
     def _moment(self, instant: _Instant) -> Moment:
-        """Return what was alive just after an event."""
+        """Return the moment just after an event, with the live blocks."""
         marks = ((mark.allocations, mark.owners) for mark in instant.marks)
         owners = owners_at(instant.alive, marks)
         categories: Counter[BlockCategory] = Counter()

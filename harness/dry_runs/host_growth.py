@@ -1,4 +1,4 @@
-"""Growth of the host in a dry run: what the script's process keeps after each optimizer step.
+"""Growth of the host in a dry run: bytes that the script's process keeps after each optimizer step.
 
 Allocated bytes are counted, not resident bytes, because an allocator that warms up or is fragmented
 takes pages without more objects in them. The recording also grows, so it is left out.
@@ -16,23 +16,23 @@ from harness.processes.malloc_policy import glibc
 from harness.schema.growth import Growth, series_growth
 
 _OBJECT_BYTES = 64
-"""Bytes of a small object of Python, about."""
+"""Approximate bytes of a small Python object."""
 _LEAST_BYTES = 128 << 10
-"""Clean programs drift by up to 60 KiB a step until garbage in cycles is collected (torch 2.11)."""
+"""Least growth a step; clean programs drift by up to 60 KiB before a collection (torch 2.11)."""
 _SHARE = 8
-"""The recording's size is known to a few percent, so growth must exceed an eighth of it."""
+"""Growth must exceed an eighth of the recording's size, which is known to a few percent."""
 _LEAST_HEAP = 16 << 20
-"""PyTorch takes more; less was counted if another allocator, such as jemalloc, is in use."""
+"""Least heap of a process with PyTorch; a smaller count means another allocator, e.g. jemalloc."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
-"""Number of steps after each of which the host is examined; later this takes a hundredth of the
+"""The host is examined after each of the first 50 steps; later examinations take a hundredth of the
 time."""
 
 
 class HostSteps:
     """Bytes that the host had allocated at the ends of steps, without the recording's own.
 
-    Before the history is reduced for the first time, its size is estimated from its stacks and left
-    out. Later the host is looked at just after the history was reduced, when it is empty.
+    Before the history is first reduced, its size is estimated from its stacks and left out. Later
+    the host is examined just after a reduction, when the history is empty.
     """
 
     def __init__(self) -> None:
@@ -51,10 +51,10 @@ class HostSteps:
         self._due = now + _HOST_SHARE * (now - begin) if step > _ALL_STEPS else 0.0
 
     def leave_out(self, ended: Sequence[Sequence[tuple[int, int]]]) -> None:
-        """Leave out the history that the first fold ended: events and stack bytes by each step.
+        """Subtract the history until the first fold from the bytes of each step.
 
         Args:
-            ended: those of each device.
+            ended: events and stack bytes at the end of each step, for each device.
         """
         if self._folded:
             return
@@ -72,7 +72,7 @@ class HostSteps:
         self._kept = dict(enumerate(kept, first))
 
     def look_after_fold(self, step: int, own: int) -> None:
-        """Note what the host has after a step whose history was folded."""
+        """Note the host's bytes after a step whose history was folded."""
         size = host_bytes() - own
         if self._offset is None:  # no more is kept than after the last step that was looked at
             last = max(self._kept, default=0)
@@ -88,7 +88,7 @@ class HostSteps:
 
 
 def host_bytes() -> int:
-    """Return what the process has allocated: from glibc, and small objects of Python."""
+    """Return the bytes that the process has allocated from glibc and as small Python objects."""
     return _heap_bytes() + _OBJECT_BYTES * sys.getallocatedblocks()
 
 
@@ -105,7 +105,7 @@ def anonymous_bytes() -> int:
 
 
 def every_step(kept: Mapping[int, int]) -> list[int]:
-    """Return bytes at the end of each step, given those of some steps: between two on a line.
+    """Return bytes at the end of each step, interpolated linearly between the given steps.
 
     >>> every_step({1: 10, 2: 20, 4: 60})
     [10, 20, 40, 60]
@@ -125,7 +125,7 @@ def own_bytes(of: Mapping[int, str]) -> int:
 
 
 def _heap_bytes() -> int:
-    """Return what is allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
+    """Return the bytes allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
     libc = glibc()
     sizes = [0] * 8 if libc is None else libc.mallinfo2().sizes
     return int(sizes[4] + sizes[7])

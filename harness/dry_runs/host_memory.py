@@ -1,6 +1,6 @@
 """Memory of the host that a script and its workers take, sampled while it runs.
 
-The supervisor reads what the kernel says of each process. A peak between two samples is missed.
+The supervisor reads the kernel's numbers for each process. A peak between two samples is missed.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from harness.instruments.host_pages import MAIN, page_sums, shared_memory
 from harness.schema.host import HostProcess
 
 SAMPLES, ENDING, UNSEEN = "host.json", "ending", "unseen"
-"""Files in the folder of a dry run: the samples; the sign that the script has ended; and programs
-that opened a real GPU, past the pretended one."""
+"""Files in the folder of a dry run: the samples, the sign that the script has ended, and the
+programs that opened a real GPU past the stub."""
 
 _EVERY_SECONDS = 0.05
 _SHARE = 20
-"""A sample takes at most this part of the processor time that the script and its workers take."""
+"""Samples take at most 1/20 of the processor time of the script and its workers."""
 _AT_LATEST_SECONDS = 0.3
 """Seconds between samples of a script that waits, or longer if a sample then costs too much."""
 _WORKER = "pt_data_worker"
@@ -29,15 +29,15 @@ _DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 
 
 class Samples(msgspec.Struct):
-    """Highest samples: of all processes together, of files, shared memory, and each process.
+    """Highest samples of all processes together, of files, shared memory, and each process.
 
-    The harness's modules in the script's process are counted. Nearly all that they import PyTorch
-    imports, too: a real process that imports it takes 1% more (290 MiB, and 287 in a dry run).
+    The harness's modules in the script's process are counted. PyTorch imports nearly all of their
+    imports, too: a real process with PyTorch takes 290 MiB, and 287 MiB in a dry run.
     """
 
     together_bytes: int = 0
     with_left_out_bytes: int = 0
-    """All processes together, with the bytes that the script's process had not written."""
+    """Highest sample of all processes, plus the bytes that the script's process had not written."""
     file_bytes: int = 0
     shared_bytes: int = 0
     processes: dict[str, HostProcess] = {}
@@ -86,7 +86,7 @@ class HostSampler:
         self._due_of_script = self._done_at_sample + _SHARE * spent
 
     def _left_out_bytes(self) -> int:
-        """Return the bytes that are not written now, as the stub has them on its page."""
+        """Return the bytes that are not written now, from the stub's status page."""
         with contextlib.suppress(OSError), (self._folder / "status").open("rb") as page:
             page.seek(StatusPage.left_out.offset)
             return int.from_bytes(page.read(StatusPage.left_out.size), sys.byteorder)
@@ -120,7 +120,7 @@ class HostSampler:
                 (self._folder / UNSEEN).write_text(", ".join(sorted(self._unseen)))
 
     def _look_for_a_gpu(self, pid: int) -> None:
-        """Note a program without the stub (a static one, say) that has opened a GPU."""
+        """Note a program without the stub, such as a static program, that has opened a GPU."""
         opened = (os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())  # noqa: PTH115
         has_gpu = any(path.startswith(_DEVICE) for path in opened)
         if has_gpu and _STUB not in Path(f"/proc/{pid}/maps").read_text():

@@ -23,10 +23,10 @@ def host_of(
     gpu: PretendedGpu,
     given_bytes: int | None,
 ) -> Host | None:
-    """Return what the host needed, and whether it fits; None if nothing was sampled.
+    """Return the host's memory and the verdict on it; None if nothing was sampled.
 
-    ``given_bytes`` takes the place of a container's limit. ``held_bytes``, what the GPUs hold, is
-    added if they share the host's memory.
+    ``given_bytes`` takes the place of a container's limit. ``held_bytes``, the bytes on the GPUs,
+    are added if the GPUs share the host's memory.
     """
     try:
         seen = msgspec.json.decode((folder / SAMPLES).read_bytes(), type=Samples)

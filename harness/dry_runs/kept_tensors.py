@@ -1,7 +1,7 @@
-"""Tensors of the GPU, and bytes of the host, to which names of the script lead, now and then.
+"""Finds the GPU tensors and the host bytes that names of the script lead to, at two steps.
 
-If a name leads to more than some steps before, it keeps the memory that grows. Only plain
-containers, modules and the script's own objects are looked into, without calling their code.
+A name that leads to more objects than some steps before keeps the growing memory. Only plain
+containers, modules and the script's own objects are searched, without calling their code.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 
 @dataclass
 class Held:
-    """Tensors to which names lead: all, those with a graph, its nodes; names of dicts with keys.
+    """Counts by name of tensors, of tensors with a graph and of graph nodes; names of dicts.
 
-    ``host``: bytes of arrays, tensors, text and numbers on the host; ``things``: their number.
+    ``host`` has bytes of arrays, tensors, text and numbers on the host; ``things`` counts them.
     """
 
     step: int
@@ -40,7 +40,7 @@ class Held:
     things: Counter[str] = field(default_factory=Counter)
 
     def count_on_host(self, name: str, size: int) -> None:
-        """Count one thing on the host, to which a name leads."""
+        """Count one object on the host that a name leads to."""
         self.host[name] += size
         self.things[name] += 1
 
@@ -74,7 +74,7 @@ def held_by_names(step: int) -> Held:
 
 
 def _without_plain(things: Iterable[tuple[str, Any]], held: Held) -> Iterator[tuple[str, Any]]:
-    """Yield what may hold more; text and numbers are counted at once, which saves memory."""
+    """Yield objects that may hold others; count text and numbers at once to save memory."""
     for name, thing in things:
         if issubclass(type(thing), (str, bytes, int, float)):
             held.count_on_host(name, sys.getsizeof(thing))
@@ -83,7 +83,7 @@ def _without_plain(things: Iterable[tuple[str, Any]], held: Held) -> Iterator[tu
 
 
 def causes(then: Held, now: Held) -> Iterator[str]:
-    """Yield in words which names lead to more than before."""
+    """Yield a sentence for each name that leads to more tensors than before."""
     steps = f"{now.step - then.step} steps before"
     for name, count in (now.tensors - then.tensors).most_common(_LINES):
         holds = (
@@ -111,7 +111,7 @@ def causes(then: Held, now: Held) -> Iterator[str]:
 
 
 def host_causes(then: Held, now: Held) -> Iterator[str]:
-    """Yield in words which names lead to more of the host's memory than before."""
+    """Yield a sentence for each name that leads to more host memory than before."""
     for name, size in _more_on_host(then, now).items():
         yield (
             f"{name} holds {format_bytes(now.host[name])} of the host, {format_bytes(size)}"
@@ -120,7 +120,7 @@ def host_causes(then: Held, now: Held) -> Iterator[str]:
 
 
 def larger_on_host(then: Held, now: Held) -> list[str]:
-    """Return names whose objects became larger; no name if one of them leads to more objects."""
+    """Return names whose objects became larger; no name if any name leads to more objects."""
     names = list(_more_on_host(then, now))
     return [] if any(now.things[name] > then.things[name] for name in names) else names
 
@@ -148,7 +148,7 @@ def _names() -> Iterator[tuple[str, Any]]:
 
 
 def _inside(name: str, thing: Any, held: Held) -> Iterable[tuple[str, Any]]:
-    """Return what a container or an object holds, each under its name."""
+    """Return the content of a container or an object, each item under its name."""
     kind = type(thing)
     if issubclass(kind, dict):
         if thing and all(isinstance(key, (int, tuple)) for key in thing):

@@ -10,7 +10,7 @@ _C = ctypes.CDLL(None, use_errno=True)
 NEW_MOUNTS, NEW_USER = 0x20000, 0x10000000
 BIND, RECURSIVE, PRIVATE, REMOUNT = 0x1000, 0x4000, 1 << 18, 32
 KEPT_FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
-"""Flags of a mount by their names in mountinfo: a user namespace may not clear them."""
+"""Flags of a mount by their names in mountinfo; a user namespace may not clear them."""
 _DETACH = 2
 _PIVOT_ROOT, _CAPABILITIES = {"x86_64": (155, 126), "aarch64": (41, 91)}.get(
     os.uname().machine, (-1, -1)

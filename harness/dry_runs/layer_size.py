@@ -1,4 +1,4 @@
-"""The size of what a run writes into its layers, watched by the supervisor: a disk may fill."""
+"""Watches the size of a run's layers for the supervisor, because a disk may fill."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ _ROOM, _ROOM_BYTES = "room", 8 << 20
 """A file that reserves room for the results, in case that the script fills the disk."""
 _EVERY_SECONDS = 0.5
 _SHARE = 20
-"""A look takes at most this part of the time."""
+"""Looks take at most 1/20 of the time."""
 
 
 class LayerSize:
@@ -30,7 +30,7 @@ class LayerSize:
     def excess(self, *, at_once: bool = False) -> str | None:
         """Return a sentence if too much was written, else None.
 
-        The folder is only walked if the disk has lost the room of half of the limit.
+        The folder is walked only if the free space of its disk fell by half of the limit.
         """
         if (begin := time.monotonic()) < self._due and not at_once:
             return None

@@ -1,7 +1,7 @@
 """Initial values of large tensors on the host: written only if something reads them.
 
-``stub/values/left_out.h`` has the rule, in the CPU kernels of PyTorch's operators. Python's own
-ways to a tensor's memory, which are not operators, ask for the values here.
+``stub/values/left_out.h`` has the rule for PyTorch's operators. Functions of Python that reach a
+tensor's memory without an operator ask for the values here.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _UNSENT = (
 )
 _begun: list[ctypes.CDLL] = []
 _cut_off: list[bool] = []
-"""Whether a seed was set, for each use of another distribution."""
+"""For each call of ``trunc_normal_``, True if a seed was set."""
 
 
 def leave_values_out() -> None:
@@ -57,7 +57,7 @@ def leave_values_out() -> None:
         b: float = 2.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Save minutes: numbers outside the bounds are moved to the bounds, if any is read."""
+        """Clamp numbers to the bounds only when a value is read, which saves minutes."""
         if generator is None:
             with torch.no_grad():
                 tensor.normal_(mean, std)
@@ -74,28 +74,28 @@ def is_left_out(tensor: Tensor) -> bool:
 
 
 def take(storage: torch.UntypedStorage) -> None:
-    """Leave out the values of memory that another process sent without them."""
+    """Leave out the values of a storage that another process sent without values."""
     for library in _begun:
         library.harness_without_values(_storage(storage))
 
 
 def unsent() -> str | None:
-    """Return why a step gives no answer: it reads values on the host that this process has not."""
+    """Return why a step has no answer, if it read host values that this process lacks."""
     return _UNSENT if _begun and _begun[0].harness_unsent_was_read() else None
 
 
 def most_left_out() -> int:
-    """Return most bytes of tensors that were there at once and whose values were not written."""
+    """Return the most bytes of unwritten tensors that existed at one time."""
     return int(_begun[0].harness_left_peak()) if _begun else 0
 
 
 def most_with_left_out() -> int:
-    """Return most bytes that the process held, with those that were not written, as it grew."""
+    """Return the highest sum of the process's bytes and the bytes not written."""
     return int(_begun[0].harness_together_peak()) if _begun else 0
 
 
 def notes() -> tuple[str, ...]:
-    """Return what was left out, if anything was."""
+    """Return a note on the values left out, if there are any."""
     size = _begun[0].harness_left_bytes() if _begun else 0
     if not size:
         return ()

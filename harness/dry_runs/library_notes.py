@@ -1,6 +1,6 @@
-"""NVIDIA's libraries that PyTorch asked for sizes in this process, and what they answered.
+"""NVIDIA's libraries that PyTorch asked for sizes in this process, and their answers.
 
-The stub counts them (``stub/pretend.h``). Only cuDNN's graph interface answers without a GPU.
+The stub counts requests (``stub/pretend.h``). Only cuDNN's graph interface answers without a GPU.
 """
 
 import ctypes
@@ -55,7 +55,7 @@ _C_TYPES = {
 }
 """Types of values by their number in ``cudnnBackendAttributeType_t``."""
 ENGINE_MISSING = "unable to find an engine"
-"""PyTorch says so if no engine of cuDNN finds memory for its workspace."""
+"""PyTorch's message if no engine of cuDNN finds memory for its workspace."""
 
 
 class _Answers(ctypes.Structure):
@@ -98,7 +98,7 @@ def library_notes() -> tuple[str, ...]:
 def ask_cudnn_once(notes: tuple[str, ...]) -> None:
     """Let cuDNN plan a convolution, if ``notes`` say that a fork of this process asks for plans.
 
-    Later forks inherit what cuDNN creates for its first answer, a third of the time of a try.
+    Later forks inherit the objects of cuDNN's first answer, which saves a third of a try's time.
     """
     if _KINDS[_ANSWERS].format(_version()) in notes:
         _plan_a_convolution(os.getpid())
@@ -106,7 +106,7 @@ def ask_cudnn_once(notes: tuple[str, ...]) -> None:
 
 @cache
 def _plan_a_convolution(process: int) -> None:
-    """Plan once in each process, because what cuDNN creates depends on the GPU."""
+    """Plan once in each process, because cuDNN's objects depend on the GPU."""
     del process
     answers, count, engines = _answers(), ctypes.c_int64(), (ctypes.c_void_p * 10)()
     asked_before = answers.kinds
@@ -129,7 +129,7 @@ def _plan_a_convolution(process: int) -> None:
 def _described(kind: int, *attributes: tuple[Any, ...]) -> ctypes.c_void_p:
     """Return a descriptor of cuDNN's graph interface.
 
-    Each attribute is its name, its type and its values; the numbers are those of cudnn_graph.h.
+    Each attribute has a name, a type and values, with the numbers of cudnn_graph.h.
     """
     library, made = ctypes.CDLL(None), ctypes.c_void_p()
     library.cudnnBackendCreateDescriptor(kind, ctypes.byref(made))
@@ -143,7 +143,7 @@ def _described(kind: int, *attributes: tuple[Any, ...]) -> ctypes.c_void_p:
 
 @contextmanager
 def refusing_old_cudnn() -> Iterator[None]:
-    """Raise UnsupportedError in place of what PyTorch raises if cuDNN cannot be asked."""
+    """Raise UnsupportedError in place of PyTorch's error if cuDNN cannot be asked."""
     try:
         yield
     except RuntimeError as error:

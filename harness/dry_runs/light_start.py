@@ -1,7 +1,7 @@
-"""The first code of the harness in a process that the script starts: when it imports PyTorch.
+"""The first code of the harness in a process of the script, executed at PyTorch's import.
 
-``stub/processes/bring_recorder.c`` executes this file in such a process. It loads nothing of the
-harness before PyTorch initialises CUDA or a group of ranks, so other processes cost nothing.
+``stub/processes/bring_recorder.c`` executes this file in such a process. The file loads nothing of
+the harness before PyTorch initialises CUDA or a group of ranks, so other processes cost nothing.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any
 RECORDER = "HARNESS_DRY_RUN_RECORDER"
 """Environment variable that holds the path of this file."""
 SEED = 7_310_579_553_881_862
-"""Seed of PyTorch's generator on the host, which differs from process to process by default."""
+"""Seed of PyTorch's generator on the host; PyTorch's default differs from process to process."""
 
 
 def watch_groups(c10d: Any, begin: Any) -> None:
@@ -34,7 +34,7 @@ def watch_groups(c10d: Any, begin: Any) -> None:
 
 
 def _harness(module: str) -> Any:
-    """Return a module of this harness, even if the interpreter would find another by its name."""
+    """Return a module of this harness, even if the interpreter finds another of its name."""
     file = os.path.join(os.path.dirname(os.path.dirname(os.environ[RECORDER])), "__init__.py")  # noqa: PTH118, PTH120
     loaded = sys.modules.get("harness")
     if loaded is None:

@@ -1,4 +1,4 @@
-"""Both starts of a script: the first, and a second that resumes from its files."""
+"""Starts a script twice; the second start resumes from the files of the first start."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _NOT_RESUMED = (
 )
 _OTHER_RANKS = "with --ranks each rank finds what the others have saved"
 _MOST_LAYERS = 100
-"""The kernel takes a page of their names."""
+"""Limit of layers, because the kernel accepts one page of their names."""
 _TOO_MANY = f"of more than {_MOST_LAYERS} ranks that save, none can be resumed: give fewer --ranks"
 _WORST_FIRST = ("does not fit", "depends", "unknown", "close call", "fits")
 
@@ -30,15 +30,15 @@ _WORST_FIRST = ("does not fit", "depends", "unknown", "close call", "fits")
 def both_lives(
     request: Request, arguments: tuple[str, ...], ranks: Sequence[int] | None = None
 ) -> DryRunReport:
-    """Run a script, and again with what it wrote; return the report of the worse start.
+    """Run a script, then again with its files; return the report of the worse start.
 
     Args:
         request: the first start.
-        arguments: the script's arguments in the second one.
-        ranks: pretended ranks that start together: each finds what all of them have written.
+        arguments: the script's arguments in the second start.
+        ranks: pretended ranks that start together; each rank finds the files of all ranks.
 
     Returns:
-        That report, with those of both starts if there were two.
+        The report of the worse start, with the reports of both starts if there were two.
     """
     _check(request)
 
@@ -66,7 +66,7 @@ def both_lives(
 
 
 def _written(report: DryRunReport) -> Iterator[str]:
-    """Yield the files that a start has written, of all its ranks."""
+    """Yield the files that all ranks of a start have written."""
     for one in report.ranks or (report,):
         for file in one.files.written if one.files is not None else ():
             if file.size_bytes is not None:
@@ -74,7 +74,7 @@ def _written(report: DryRunReport) -> Iterator[str]:
 
 
 def _resumed(report: DryRunReport) -> DryRunReport:
-    """Return the report of a second start, or that it was not resumed."""
+    """Return the report of a second start, or a refusal if the script did not resume."""
     was_resumed = any(note.startswith(RESUMED_FROM) for note in report.notes)
     if was_resumed or report.outcome != Outcome.OK:
         return report

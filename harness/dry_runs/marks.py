@@ -32,13 +32,13 @@ class Lifetime(Protocol):
 
 
 def window(marks: Sequence[Mark], allocation: int) -> list[Mark]:
-    """Return the marks around an allocation that name the owners of what was alive then."""
+    """Return the marks around an allocation that name the owners of the blocks alive then."""
     place = bisect_left([mark.allocations for mark in marks], allocation)
     return kept(marks, range(max(0, place - _BEFORE), place + _AFTER))
 
 
 def kept(marks: Sequence[Mark], places: range) -> list[Mark]:
-    """Return the marks at some places, and those of all modules."""
+    """Return the marks at some places, and the marks of all modules."""
     return [mark for place, mark in enumerate(marks) if place in places or mark.is_whole]
 
 

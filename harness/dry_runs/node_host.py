@@ -1,4 +1,4 @@
-"""Memory of a node's host, from ranks of a job that each ran by itself."""
+"""Memory of a node's host, computed from ranks of a job that ran separately."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,8 +13,8 @@ def on_nodes(report: DryRunReport, gpus: int) -> DryRunReport:
     """Return the report of pretended ranks with the host of the node whose ranks need most.
 
     Args:
-        report: of one rank, or of several.
-        gpus: GPUs of a node, each with a rank, or fewer ranks if the world has fewer.
+        report: report of one rank, or of several ranks.
+        gpus: number of GPUs of a node; each has a rank, unless the world has fewer ranks.
     """
     nodes: dict[int, dict[int, Host]] = {}
     for one in report.ranks or (report,):
@@ -31,8 +31,8 @@ def host_of_node(ranks: Mapping[int, Host], count: int) -> Host:
     """Return the host of one node.
 
     Args:
-        ranks: what each rank that ran needed of it.
-        count: how many ranks the node has; a rank that did not run is assumed to need as much as
+        ranks: host memory of each rank that ran.
+        count: number of ranks of the node; a rank that did not run is assumed to need as much as
             the ranks that did.
     """
     hosts = list(ranks.values())

@@ -1,7 +1,7 @@
 """A notebook, run cell by cell in IPython's own shell, with the memory after each cell.
 
-The shell is also that of Jupyter's kernel: it keeps the traceback of an error and the results of
-cells, and with them their tensors.
+Jupyter's kernel uses the same shell. The shell keeps the traceback of an error and the results of
+cells, so it keeps their tensors alive.
 """
 
 import functools
@@ -34,7 +34,7 @@ class Notebook:
         self.freed: tuple[Freed, ...] = ()
         """Steps that free the bytes which are alive at the end."""
         self.has_printed = False
-        """The shell has printed the traceback of the error that ``run`` raises."""
+        """True if the shell has printed the traceback of the error that ``run`` raises."""
 
     def run(self, path: Path, main: ModuleType) -> None:
         """Run all cells up to the first failure; raise its error without its traceback."""
@@ -74,7 +74,7 @@ class Notebook:
             raise failed
 
     def cells(self) -> tuple[NotebookCell, ...]:
-        """Return the cells with their peaks, after the recording's end."""
+        """Return the cells with their peaks; call this after the recording's end."""
         return tuple(self._complete(*one) for one in self._cells)
 
     def _complete(self, cell: NotebookCell, first: list[int], last: list[int]) -> NotebookCell:
@@ -93,7 +93,7 @@ def _alive_bytes() -> int:
 
 
 def _freed(shell: Any, main: ModuleType, failed: BaseException | None) -> Iterator[Freed]:
-    """Drop one reference after another, and yield the bytes that each frees."""
+    """Drop one reference after another, and yield the bytes that each drop frees."""
 
     def by(what: str, let_go: Callable[[], object]) -> Freed:
         before = _alive_bytes()
@@ -109,7 +109,7 @@ def _freed(shell: Any, main: ModuleType, failed: BaseException | None) -> Iterat
 
 
 def _forget_error(shell: Any, error: BaseException | None) -> None:
-    """Drop what Python and IPython keep of the last error."""
+    """Drop the references to the last error that Python and IPython keep."""
     shell.last_execution_result = shell.InteractiveTB.tb = None
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):

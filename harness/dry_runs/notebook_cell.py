@@ -13,9 +13,9 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
     Attributes:
         number: its number among the cells of code, from 1.
         text: its first line.
-        ended: how it ended.
-        requested_peak_bytes: most bytes requested while it allocated; None if it did not.
-        alive_bytes: bytes requested that were alive after it, on all GPUs.
+        ended: outcome of the cell.
+        requested_peak_bytes: most bytes requested during the cell; None if it allocated nothing.
+        alive_bytes: requested bytes that were alive after the cell, on all GPUs.
     """
 
     number: int
@@ -28,7 +28,7 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
 class Freed(Struct, frozen=True):
     """A reference that a notebook still holds at its end, and the bytes that dropping it frees.
 
-    The references before it in a list are dropped first.
+    The preceding references of a list are dropped first.
     """
 
     what: str
@@ -36,7 +36,7 @@ class Freed(Struct, frozen=True):
 
 
 def code_cells(path: Path) -> list[str]:
-    """Return the source of each cell of code that is not empty; none of another file."""
+    """Return the source of each cell of code that is not empty; none for another file."""
     try:
         cells = json.loads(path.read_bytes())["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

@@ -1,7 +1,7 @@
 """``nvidia-smi`` for the pretended GPUs: a program on the PATH of a dry run's script.
 
-It is run by its path and imports nothing of the harness: the stub, which is in every process,
-answers as NVML does. A question that it cannot answer is refused by its name.
+The program runs by its path and imports nothing of the harness. The stub, which is in every
+process, answers as NVML does. A question without an answer is refused by name.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def folder_of_program(folder: Path) -> None:
 
 
 def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, str]:
-    """Return what is known of a GPU, with its unit, by the name of the field."""
+    """Return the known values of a GPU with their units, by the name of the field."""
     device = ctypes.c_void_p()
     stub.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device))
     name, uuid = ctypes.create_string_buffer(96), ctypes.create_string_buffer(96)

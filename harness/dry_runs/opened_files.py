@@ -9,7 +9,7 @@ from typing import Any
 from harness.prediction.after_import import after_import, instead
 
 _CACHED = "/__pycache__/", "/.cache/"
-"""Parts of paths: a second start finds these files, but does not resume from them."""
+"""Parts of paths of files that a second start finds but does not resume from."""
 
 
 def may_be_resumed_from(file: str) -> bool:
@@ -22,11 +22,11 @@ def may_be_resumed_from(file: str) -> bool:
 
 
 def note_reads(files: Collection[str], sign: Path) -> None:
-    """Write the names of those files that Python or safetensors opens only to read them.
+    """Write the names of the given files that Python or safetensors opens for reading.
 
     Args:
-        files: their real paths.
-        sign: the file to write to, a line for each.
+        files: real paths of the files.
+        sign: file to write to, one name in each line.
     """
     if not files:
         return

@@ -1,8 +1,8 @@
-"""Runs of one script: the first run, and next to it runs with other unknown values.
+"""Runs a script several times: a first run, and other runs with other unknown values.
 
 Each run has a layer of files of its own; the first run's layer is kept for a second start. The
-other runs start as soon as the first run may decide anything by a value that nobody knows. They run
-one after another if the script starts processes of its own.
+other runs start as soon as the first run may decide anything by an unknown value. The other runs
+take turns if the script starts processes of its own.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ _STARTS = "the script may decide by values that nobody knows: it runs twice more
 _LOOK_SECONDS = 0.05
 _PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
-"""Seconds that other runs may take in addition to a multiple of the first run's time."""
+"""Other runs may take these seconds plus this multiple of the first run's time."""
 
 
 class OtherRuns:
@@ -50,7 +50,7 @@ class OtherRuns:
         return self
 
     def _share_plans(self) -> None:
-        """Have the runs share what cuDNN answers about plans."""
+        """Let the runs share cuDNN's answers about plans."""
         file = os.memfd_create("plans")  # it leaves nothing behind
         self._files.callback(os.close, file)
         os.truncate(file, _PLANS_BYTES)
@@ -117,7 +117,7 @@ class OtherRuns:
         return self._run(trial, decided, explains=False)
 
     def explained(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run with other values and without output, and say what held the memory."""
+        """Run with other values and without output, and record the blocks that held memory."""
         return self._run(trial, decided, explains=True)
 
     def _run(self, trial: int, decided: Mapping[str, bool], *, explains: bool) -> DryRunReport:
@@ -139,7 +139,7 @@ class OtherRuns:
             self._started += [pool.submit(settled, self.run, trial) for trial in OTHERS]
 
     def results(self, first: DryRunReport) -> list[Try]:
-        """Return the other runs, which are ended if they take much longer than the first run."""
+        """Return the other runs' reports; end a run that takes much longer than the first run."""
         seconds = first.wall_seconds or 0.0
         _, late = wait(self._started, timeout=_PATIENCE_SECONDS + _PATIENCE * seconds)
         if late:
@@ -155,10 +155,10 @@ class OtherRuns:
         return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
 
     def _alone(self, trial: int, one: Try) -> Try:
-        """Run again what failed next to other runs, because all runs share the network's ports."""
+        """Repeat a failed run without other runs, because all runs share the network's ports."""
         return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
 
 
 def _has_others(folder: Path) -> bool:
-    """Return whether other processes use the GPU, which may meet those of another run at a port."""
+    """Return whether other processes use the GPU; two runs may then need the same port."""
     return any((folder / PROCESSES).glob("*.begun"))

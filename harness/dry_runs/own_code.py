@@ -23,9 +23,9 @@ def is_own(file: str) -> bool:
 
 
 def users_frame() -> FrameType | None:
-    """Return the innermost frame of the user's code; if this thread has none, the main thread's.
+    """Return the innermost frame of the user's code in this thread, or else in the main thread.
 
-    No variable holds a frame that holds the variable: tensors would live until a collection.
+    A variable must not hold its own frame, because tensors would live until a collection.
     """
     frame = _users(sys._getframe(1))
     if frame is None:

@@ -28,7 +28,7 @@ def owned(optimizer: torch.optim.Optimizer) -> Owners:
 
 
 def owned_in_process(on_optimizer: Callable[[torch.optim.Optimizer], object]) -> Owners:
-    """Return what modules and parameters hold, found among all objects of the process."""
+    """Return the blocks of modules and parameters, found among all objects of the process."""
     owners: Owners = {}
     for thing in gc.get_objects():
         kind = type(thing)  # isinstance would have lazy objects load themselves

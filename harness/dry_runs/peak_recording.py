@@ -1,7 +1,7 @@
-"""Recording only of peaks, inside the process: PyTorch's counters, steps, refused requests.
+"""Records only peaks inside the process: PyTorch's counters, steps and refused requests.
 
-Nothing is started before the script initialises CUDA itself, so settings that it makes in its
-first lines hold, and a script that never uses the GPU is left alone.
+Nothing is started before the script initialises CUDA itself, so settings in the script's first
+lines hold, and a script that never uses the GPU does not change.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class EnoughStepsError(SystemExit):
-    """Ends a process, as a script ends itself, after the optimizer steps that were asked for."""
+    """Ends a process like ``sys.exit`` in a script, after the requested optimizer steps."""
 
 
 class PeakRecording:
@@ -49,7 +49,7 @@ class PeakRecording:
         self._note = self.notes.setdefault
 
     def start(self, torch_module: object, *, at_once: bool = False) -> None:
-        """Have recording begin when PyTorch, just imported, initialises CUDA, or at once."""
+        """Begin to record when the imported PyTorch initialises CUDA, or at once."""
         global torch
         import torch
 
@@ -60,7 +60,7 @@ class PeakRecording:
             torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
 
     def _begin(self) -> None:
-        """Start recording; called inside CUDA's initialisation by the script."""
+        """Start recording, while the script's process initialises CUDA."""
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
         backend = torch.cuda.get_allocator_backend()
@@ -79,7 +79,7 @@ class PeakRecording:
         self._begin_history()
 
     def _begin_history(self) -> None:
-        """Begin to record more than peaks, if it is wanted."""
+        """Begin to record more than peaks, if the job asks for more."""
 
     def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
         if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
@@ -96,7 +96,7 @@ class PeakRecording:
         return self.optimizer_steps == self._most_steps
 
     def _look(self, optimizer: "torch.optim.Optimizer") -> None:
-        """Look at the memory after a step, if more than peaks is recorded."""
+        """Record the memory after a step, if more than peaks is recorded."""
 
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Note an allocation that was refused, before the error unwinds the stack."""
@@ -110,10 +110,10 @@ class PeakRecording:
         return []
 
     def mark_owners(self) -> None:
-        """Note now what holds memory, if a history is kept."""
+        """Note the present owners of memory, if a history is kept."""
 
     def pinned_bytes(self) -> tuple[int, int] | None:
-        """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
+        """Return the most pinned bytes in use, and the most that PyTorch's host allocator took."""
         if not self._began:
             return None
         from harness.instruments.pinned_memory import pinned_bytes  # it needs PyTorch
@@ -121,7 +121,7 @@ class PeakRecording:
         return pinned_bytes()
 
     def finish(self) -> tuple[list[Device], list[OutOfMemory]]:
-        """Return what each device saw."""
+        """Return the results of each device."""
         if not self._began:
             return [], []
         from harness.dry_runs.allocator_log import snapshot  # it needs PyTorch

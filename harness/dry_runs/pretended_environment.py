@@ -15,10 +15,10 @@ from harness.prediction.versions import installed_version
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SEEN = {VISIBLE: "0"}
-"""A worker sees its pretended GPU even if the environment hides real GPUs."""
+"""Variables with which a worker sees its pretended GPU even if real GPUs are hidden."""
 
 _THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
-"""Each of Inductor's worker processes imports PyTorch first: no gain with so few processors."""
+"""With so few processors Inductor's worker processes gain nothing, since each imports PyTorch."""
 
 
 def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, str]:
@@ -41,8 +41,8 @@ def joined(first: str, variable: str) -> str:
 def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that keep compiled code below the dry run's cache.
 
-    Triton's code is found again, graphs are not: a second run would not allocate what compiling
-    allocates.
+    A second run finds Triton's code again. It compiles the graphs again, because compiling
+    allocates memory that the run must show.
     """
     triton = installed_version("triton") or "none"
     described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]

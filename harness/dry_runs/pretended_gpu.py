@@ -1,4 +1,4 @@
-"""The GPU that a dry run pretends, and the environment variables that make it."""
+"""The GPU that a dry run pretends, and the environment variables that describe it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,8 @@ class PretendedGpu(Gpu):
     """Properties of the GPU that the stub reports.
 
     Attributes:
-        outside_bytes: the least and the most that the CUDA context and libraries take of it.
-        count: equal GPUs in the machine.
+        outside_bytes: least and most bytes of the GPU that the CUDA context and libraries take.
+        count: number of equal GPUs in the machine.
     """
 
     total_bytes: int
@@ -44,7 +44,7 @@ class PretendedGpu(Gpu):
             )
 
     def binary(self, architectures: Sequence[int]) -> int | None:
-        """Return the architecture of the kernels that PyTorch would run here; None without any."""
+        """Return the architecture of the kernels that PyTorch would run; None without kernels."""
         major, minor = self.capability
         runs = [one for one in architectures if one // 10 == major and one % 10 <= minor]
         return max(runs, default=None)
@@ -106,13 +106,13 @@ def refuse_unfollowed(
     memory_ends: bool = False,
     option: str = "--alloc-conf",
 ) -> None:
-    """Refuse settings by which PyTorch's allocator counts nothing, or less than an answer needs.
+    """Refuse settings under which PyTorch's allocator counts nothing, or too little.
 
     Args:
         environment: the environment of the process that uses the GPU.
         given: settings that the question names.
-        memory_ends: whether the process's GPU has the size that the answer is about. A worker's GPU
-            has more, so a fraction of its memory means nothing.
+        memory_ends: whether the process's GPU has the memory of the GPU in the answer. A worker's
+            GPU has more memory, so a fraction of it has no meaning.
         option: the option that the settings come from.
     """
     for name in _UNCACHED:

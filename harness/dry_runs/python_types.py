@@ -1,8 +1,8 @@
-"""Unknown numbers in what Python computes in C, and in libraries that are written in C.
+"""Follows unknown numbers through Python's C code, and through libraries written in C.
 
 ``stub/values/python_types.c`` calls this module. ``text % number`` is the text of an unknown
-number. The run decides if a set contains the number. Code that asks for its type gets Python's own
-type. A decimal number made from it, or a number read from its text, counts as a use.
+number. The run decides if a set contains the number. Code that asks for the type of the number gets
+Python's own type. Making a decimal number from it, or reading a number from its text, is a use.
 """
 
 import array
@@ -22,7 +22,7 @@ from harness.prediction.unknown_texts import TEXTS, Text, text_of
 
 _TYPES: Final = (str, set, dict, tuple, type, float, int, Unknown, UnknownWhole, Text)
 _MADE: Final = (decimal.Decimal, datetime.timedelta, array.array)
-"""Types whose objects are made of numbers, and which may be changed afterwards."""
+"""Types of objects that are made of numbers; their methods in ``_READING`` take numbers, too."""
 _MOST_MADE: Final = 4
 _READING: Final[dict[type, str]] = {array.array: "append extend fromlist insert __setitem__"}
 _READING[decimal.Decimal] = "from_float __eq__ __ne__ __lt__ __le__ __gt__ __ge__"

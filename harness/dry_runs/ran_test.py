@@ -11,14 +11,14 @@ class RanTest(Struct, frozen=True, kw_only=True):
     """One test on a pretended GPU.
 
     Attributes:
-        name: as its runner calls it.
-        outcome: ``refused`` if it was decided by values that nobody knows.
-        why: the last line of what it raised, or the line that decided.
+        name: name of the test in its runner.
+        outcome: outcome of the test; ``refused`` if unknown values decided it.
+        why: last line of its error, or the line that decided.
         requested_peak_bytes: most bytes requested while it allocated, in the process of all tests
-            or in one that it started; None if it allocated nothing.
-        seconds: how long it took.
-        uses_values: whether it used values that nobody knows, if only in PyTorch's own code; a test
-            that does passes only if it passes with other values, too.
+            or in a process that it started; None if it allocated nothing.
+        seconds: duration of the test.
+        uses_values: whether the test used unknown values, even if only in PyTorch's own code. It
+            then passes only if it passes with other values, too.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """One rank of many in one process: PyTorch's own process groups over an NCCL that moves nothing.
 
-``stub/cuda/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. This module
-answers what ranks ask each other without NCCL: in their store, in Python objects, on the host.
+``stub/cuda/nccl.c`` is that NCCL, so a group allocates and keeps the same blocks as on a GPU. This
+module answers the other ranks' part in the store, in Python objects and on the host.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from harness.dry_runs.trial_values import LIBRARY_VARIABLE
 from harness.prediction.after_import import after_import, instead
 
 _IDENTIFIER = bytes(128)
-"""NCCL's, which the first rank of a group writes into the store."""
+"""NCCL's identifier, which the first rank of a group writes into the store."""
 _MOST_SECONDS = 0.5
 _LOOK_SECONDS = 0.01
 _WATCHDOG = "pt_nccl_watchdg\n"
@@ -66,7 +66,7 @@ def pretend_ranks(notes: dict[str, None]) -> None:
 
 
 def exchanges_of_objects(c10d: Any, note: Callable[[str], None]) -> dict[str, Callable[..., Any]]:
-    """Return functions that exchange Python objects with ranks that send what this one sends."""
+    """Return functions that exchange Python objects as if all ranks sent the same objects."""
     stand_ins = {
         name: _agreeing(getattr(c10d, name), note)
         for name in ("all_gather_object", "gather_object")
@@ -88,7 +88,7 @@ def agree(c10d: Any, data_parallel: Any) -> None:
 
 
 def end_ranks() -> None:
-    """End the groups that the script left: their threads must not outlive the interpreter."""
+    """End the groups that the script left, so that their threads do not outlive the interpreter."""
     dist = sys.modules.get("torch.distributed")
     if dist is not None and dist.is_available() and dist.is_initialized():
         with contextlib.suppress(Exception):
@@ -105,7 +105,7 @@ def _values() -> ctypes.CDLL:
 
 
 def _store(dist: Any) -> type:
-    """Return the store of a rank that is alone: it holds its own keys, and waits for nobody."""
+    """Return the store of a single rank, which holds only its own keys and never waits."""
     alive: list[object] = []
 
     class RankStore(dist.Store):  # type: ignore[misc]
@@ -149,7 +149,7 @@ class _AnyGroup(type):
 
 
 class _HostGroup(metaclass=_AnyGroup):
-    """Gloo's stand-in, PyTorch's fake group: other ranks hold the same, a sum is this rank's."""
+    """PyTorch's fake group in place of Gloo; a sum over all ranks is this rank's own value."""
 
     def __new__(cls, store: object, rank: int, size: int, *_: object, **__: object) -> Any:
         from torch._C._distributed_c10d import FakeProcessGroup
@@ -181,7 +181,7 @@ def _agreeing(
 
 
 def _stages_agree(schedules: ModuleType) -> None:
-    """Let every stage of a pipeline know its shapes if this one does; torch 2.15 asks all."""
+    """Let every stage of a pipeline know its shapes if this stage does (torch 2.15 asks all)."""
     vote = "_initialize_pipeline_distributed_state"
     for kind in vars(schedules).values():
         if isinstance(kind, type) and vote in vars(kind):
@@ -189,7 +189,7 @@ def _stages_agree(schedules: ModuleType) -> None:
 
 
 def _receiving(real: Callable[..., Any], c10d: Any, note: Callable[[str], None]) -> Any:
-    """Let a rank keep its own objects instead of receiving others, which nobody knows."""
+    """Let a rank keep its own objects instead of receiving unknown objects."""
     bind = inspect.signature(real).bind
 
     @functools.wraps(real)
@@ -209,7 +209,7 @@ def _receiving(real: Callable[..., Any], c10d: Any, note: Callable[[str], None])
 
 
 def destroy(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """End a group, whose watchdog finds its works complete."""
+    """Let the group's watchdog find all works complete, and end the group."""
     ctypes.CDLL(None).pretend_hold_works(0)
     return real(*arguments, **named)
 
@@ -228,10 +228,10 @@ def hold_works(timeout: datetime.timedelta) -> None:
 
 
 def release_works() -> None:
-    """Let the watchdog look, after an optimizer step and nowhere else, if there were collectives.
+    """Let the watchdog look after an optimizer step with collectives, and at no other time.
 
     The watchdog looks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
-    until the first collective after such a look. In a dry run a step takes another time.
+    until the first collective after such a look. A step of a dry run takes another time.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

@@ -27,9 +27,9 @@ class RealProcesses:
     """Results of all processes of a run.
 
     Attributes:
-        seen: what was seen, with the peaks of the process that reserved most.
-        rows: the processes, the largest first; none if only the script's own used a GPU.
-        shared: what they held of each GPU at once.
+        seen: the joined result, with the peaks of the process that reserved most.
+        rows: the processes, the largest first; empty if only the script's own process used a GPU.
+        shared: bytes of each GPU that the processes held at once.
         unknown: why the answer is not known, although the script ended well.
     """
 
@@ -59,12 +59,12 @@ class _One:
 def real_processes(
     folder: Path, inside: ChildResult, page: StatusPage, gpu: PretendedGpu
 ) -> RealProcesses:
-    """Return what was seen in all processes.
+    """Return the joined results of all processes.
 
     Args:
         folder: the folder of the run.
-        inside: what was seen in the script's own process.
-        page: what the stub counted.
+        inside: result of the script's own process.
+        page: counts of the stub.
         gpu: the pretended GPU.
     """
     found = list(_started(folder / PROCESSES, page))
@@ -87,7 +87,7 @@ def real_processes(
 
 
 def _started(folder: Path, page: StatusPage) -> Iterator[_One]:
-    """Yield the processes that the recorder began in."""
+    """Yield the processes in which the recorder began."""
     nothing = (0,) * len(page.peaks)
     for begun in sorted(folder.glob("*.begun")):
         pid, result = int(begun.stem), begun.with_suffix(".json")
@@ -107,7 +107,7 @@ def _started(folder: Path, page: StatusPage) -> Iterator[_One]:
 
 
 def _joined(inside: ChildResult, found: Sequence[_One]) -> ChildResult:
-    """Return what was seen in all processes, with the devices of the largest one."""
+    """Return the joined result of all processes, with the devices of the largest process."""
     if not found:
         return inside
     seen = [one.seen for one in found if one.seen is not None]
@@ -167,7 +167,7 @@ def _row(one: _One, gpu: PretendedGpu) -> GpuProcess:
 
 
 def _shared(page: StatusPage, gpu: PretendedGpu, largest: Sequence[Device]) -> Iterator[SharedGpu]:
-    """Yield what was held of each GPU at once, and the verdict on it."""
+    """Yield the bytes of each GPU held at once, and the verdict on them."""
     kept = max((device.kept_by_works for device in largest), default=0)
     for index, (held, processes) in enumerate(page.together):
         most = held + processes * (gpu.outside_bytes[1] + kept)
@@ -207,10 +207,10 @@ def _named(names: Sequence[str]) -> str:
 
 
 def uncounted(inside: ChildResult, driver: Sequence[int]) -> str | None:
-    """Return why the allocator's peaks are not what a process allocated; None if they are.
+    """Return why the allocator's peaks differ from the driver's count; None if they agree.
 
     Args:
-        inside: what was seen in the process.
+        inside: result of the process.
         driver: most bytes of each GPU that the driver gave it.
     """
     places = inside.gpus or range(len(inside.devices))

@@ -1,8 +1,8 @@
-"""Ranks that are real processes: PyTorch's own store, Gloo and NCCL's groups, over a stub of NCCL.
+"""Ranks as real processes, with PyTorch's own store and groups of Gloo and NCCL over a stub.
 
-The stub moves no data, so a tensor that would receive values keeps its own, or its values are not
-known, as for pretended ranks (``ranks.py``). Python objects and barriers also go over PyTorch's own
-Gloo, so they are real.
+The stub of NCCL moves no data. So a tensor that would receive values keeps its own values, or has
+unknown values, as for pretended ranks (``ranks.py``). Python objects and barriers also go over
+PyTorch's own Gloo, so they are real.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ _sides: Final[dict[Any, Any]] = {}
 
 
 def begin() -> None:
-    """Stand in for what NCCL would move; this process has joined a group."""
+    """Replace NCCL's transfers after this process has joined a group."""
     import torch.distributed as dist
     from torch.distributed import distributed_c10d as c10d
     from torch.nn.parallel import distributed as data_parallel
@@ -58,7 +58,7 @@ def begin() -> None:
 def _also_over_gloo(
     c10d: Any, real: Callable[..., Any], pretended: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Return a function that makes NCCL's allocations, and does over Gloo what the stub cannot."""
+    """Return a function that makes NCCL's allocations, and then moves the data over Gloo."""
     bind = inspect.signature(real).bind
 
     @functools.wraps(real)
@@ -81,7 +81,7 @@ def _has_gloo_alone(c10d: Any, group: Any) -> bool:
 
 
 def _side(c10d: Any, group: Any) -> Any:
-    """Return a group of Gloo with the same ranks, which all of them ask for at the same time."""
+    """Return a Gloo group of the same ranks; all ranks must ask for it at the same time."""
     key = group or "all"
     if key not in _sides:
         ranks = c10d.get_process_group_ranks(group or c10d._get_default_group())

@@ -1,4 +1,4 @@
-"""Recording of peaks and of what held them: the allocator's history, owners of blocks, growth."""
+"""Records peaks, the blocks alive at them, the owners of blocks, and growth."""
 
 import gc
 import itertools
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from harness.dry_runs.allocator_log import AllocatorLog, Counts
 
 FOLD_EVENTS = 6_000
-"""Allocations and frees after which the history is folded: about 9,000 events, of 1 KiB each."""
+"""Allocations and frees after which the history is folded; about 9,000 events of 1 KiB each."""
 _SNAPSHOT_EVENTS = 1_000_000
-"""The same number if the user wants a snapshot, which has the events since the last fold."""
+"""Number before a fold if the user wants a snapshot, which has the events since the last fold."""
 
 _FOLD_SECONDS = 2.0
 """Seconds to wait for a fold in another thread when the script has ended."""
@@ -58,7 +58,7 @@ def recording_for(
 
 
 class Recording(PeakRecording):
-    """Watches one process, and can say what held its memory."""
+    """Watches one process, and records the blocks that held its memory."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class Recording(PeakRecording):
         self._folding = threading.Lock()
         self._folded_in_step = False
         self._failed = False
-        """A fold ended with an error, so what held the memory is not known."""
+        """True if a fold ended with an error; the owners of the memory are then unknown."""
         self._marks: list[Mark] = []
         self._steps: list[Counts] = []
         self._modes: list[tuple[Counts, bool]] = []
         self._borders: list[Counts] = []
-        """These four, since the last fold."""
+        """Marks, steps, modes and borders since the last fold."""
         self._owners: dict[int, BlockCategory] | None = None
         self._host = HostSteps()
         self._own_bytes = 0
@@ -160,7 +160,7 @@ class Recording(PeakRecording):
         self._label(lambda: self._causes.look(self.optimizer_steps, is_last=is_last))
 
     def fold_if_due(self, *, at_once: bool = False) -> bool:
-        """Reduce the events that the allocator keeps, if there are many; return whether it did."""
+        """Reduce the events that the allocator keeps, if there are many; return True if so."""
         if self._log is None or self._failed or not self._folding.acquire(blocking=False):
             return False
         collects = gc.isenabled()
@@ -219,7 +219,7 @@ class Recording(PeakRecording):
         self._mark_modules(is_whole=False)  # there may be thousands
 
     def _mark_modules(self, *, is_whole: bool = True) -> None:
-        """Note what modules and parameters hold, found among all objects of the process."""
+        """Note the blocks of modules and parameters, found among all objects of the process."""
         from harness.dry_runs.owned_blocks import owned_in_process  # it needs PyTorch
 
         def look(optimizer: torch.optim.Optimizer) -> None:
@@ -229,7 +229,7 @@ class Recording(PeakRecording):
         self._add_mark(owned_in_process(look), is_whole=is_whole)
 
     def mark_owners(self) -> None:
-        """Note now what modules and parameters hold, because the script may soon let go of them."""
+        """Note the blocks of modules and parameters now, because the script may soon drop them."""
         if self._log is not None:
             self._label(self._mark_modules)
 
@@ -239,7 +239,7 @@ class Recording(PeakRecording):
         return [allocations for allocations, _ in self._borders[-1]]
 
     def finish(self) -> tuple[list[Device], list[OutOfMemory]]:
-        """Return what each device saw, and write the snapshot if one is wanted."""
+        """Return the results of each device, and write the snapshot if asked to."""
         if self._log is None:
             return [], []
         from harness.dry_runs import allocator_log  # it needs PyTorch
@@ -291,7 +291,7 @@ class Recording(PeakRecording):
         return self._label(lambda: self._causes.named(history.growth(self._begins)))
 
     def _label(self, label: Callable[[], Label]) -> Label | None:
-        """Return what held memory; None if inspecting an object of the script raises an error."""
+        """Return the holders of memory; None if inspecting an object of the script fails."""
         try:
             return label()
         except Exception as error:

@@ -23,7 +23,7 @@ def ran_while_handled() -> str | None:
 
 
 def refused_request(device: int, size: int, free: int) -> OutOfMemory:
-    """Return the facts about a refusal at its moment; PyTorch has been imported."""
+    """Return the facts about a refusal at its moment; call this after PyTorch's import."""
     cuda = sys.modules["torch"].cuda
     return OutOfMemory(
         device=device,

@@ -13,7 +13,7 @@ from harness.prediction.after_import import instead
 
 _WRITES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.truncate": 0, "os.rename": 1}
 _WRITES |= {"os.link": 1, "os.symlink": 1}
-"""Audit events (docs.python.org, "Audit events table") and the argument that is written."""
+"""Audit events (docs.python.org, "Audit events table"); the position of the written path."""
 OTHERS_FILE = (
     "the kernel takes no file of another owner or group into a plain user's layer: run as that"
     " group (sg GROUP), or give --write-files"
@@ -22,7 +22,7 @@ _REFUSALS = {errno.EACCES, errno.EPERM, errno.EXDEV}
 
 
 def tell_writes(tell: Callable[[str], None], allowed: tuple[Path, ...]) -> None:
-    """Say once, at the first write that the kernel will refuse, what lets a script write."""
+    """Say once, at the first write that the kernel will refuse, how to let a script write."""
     told: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -45,7 +45,7 @@ def _written(event: str, arguments: tuple[Any, ...]) -> str | bytes | None:
 
 
 def why_refused(error: BaseException | None, mode: Mode) -> str | None:
-    """Return why something could not be written, if an error says that it could not."""
+    """Return why a write was refused, if an error says that it was."""
     number = error.errno if isinstance(error, OSError) else None
     if mode == "layer":
         return OTHERS_FILE if number == errno.EOVERFLOW else None
@@ -57,7 +57,7 @@ def why_refused(error: BaseException | None, mode: Mode) -> str | None:
 
 
 def move_between_layers(devices: Mapping[str, int]) -> None:
-    """Let ``os.rename`` move what the kernel's layers cannot, if a normal run could.
+    """Let ``os.rename`` move files that layers cannot move, if a normal run could do so.
 
     The kernel moves no file between two layers. In a plain user's layer it also moves no folder
     that existed before.

@@ -49,53 +49,53 @@ def dry_run(
     resume: bool | Sequence[str] = False,
     **named: object,
 ) -> DryRunReport:
-    """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
+    """Run code on a pretended GPU and report the memory of PyTorch's CUDA allocator.
 
     Code that may decide something by unknown values of the GPU runs again with other values, and
-    the report states the range of the peaks; ``answers`` saves these runs.
+    the report states the range of the peaks. ``answers`` makes these runs unnecessary.
 
     Args:
         target: path of a script, name of a module (with ``module=True``), or a function that can
             be pickled; it runs in a process of its own.
-        *arguments: what the function is called with, or the script's ``sys.argv[1:]``.
+        *arguments: arguments of the function, or the script's ``sys.argv[1:]``.
         gpu: name from the catalogue, e.g. ``a100-40gb`` (the default), or a description.
         capability: compute capability, e.g. ``9.0``, of a GPU that the catalogue lacks.
-        memory_bytes: its memory.
-        multiprocessors: its number of streaming multiprocessors.
-        gpus: equal GPUs in the machine.
+        memory_bytes: memory of the GPU.
+        multiprocessors: number of streaming multiprocessors of the GPU.
+        gpus: number of equal GPUs in the machine.
         outside_bytes: bytes outside PyTorch's allocator; by default a range is assumed.
         host_memory_bytes: memory of the host to check against; by default a container's limit.
         one_pool: whether the GPU shares the host's memory; by default the catalogue decides.
         steps: end the script after this many optimizer steps.
         snapshot: file to write PyTorch's memory snapshot to.
-        answers: values for reads of unknown GPU values: ``FILE:LINE`` to a number, or to ``all``,
-            ``none`` or a fraction of the elements that a mask keeps; ``*`` for all other lines.
+        answers: answers to reads of unknown GPU values, by ``FILE:LINE``: a number, or ``all``,
+            ``none`` or a fraction of the elements that a mask keeps. ``*`` means all other lines.
         world_size: pretend this many ranks, of which ``rank`` runs here, with PyTorch's fake
             process group.
-        rank: this rank.
-        ranks: several ranks instead, each in a run of its own, side by side; one report of all.
+        rank: the rank that runs here.
+        ranks: several ranks instead, each in a run of its own; the report joins all ranks.
         deadline_seconds: end the script after this many seconds.
-        environment: environment variables in addition to this process's.
+        environment: environment variables in addition to this process's environment.
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
-        quiet: whether to hide what the script prints.
-        write_files: whether files that the script writes are the user's; values of the GPU in them
-            are zeros. Otherwise they go into a layer of the run, which is deleted at the end.
-        try_values: whether code that may decide by unknown values runs twice more, with others.
-        keep_files: a new or empty folder to copy what is in that layer to.
-        resume: whether the script starts twice, the second time with what it wrote; the arguments
-            of the second start, if they are others.
-        **named: more of what a function is called with.
+        quiet: whether to hide the script's output.
+        write_files: whether the script may change the user's files, in which values of the GPU are
+            zeros. Otherwise written files go into a layer of the run, which is deleted at the end.
+        try_values: whether code that may decide by unknown values also runs with other values.
+        keep_files: a new or empty folder for copies of the files in that layer.
+        resume: whether the script starts twice, the second time with the files of the first start;
+            or the arguments of the second start, if they differ.
+        **named: named arguments of the function.
 
     Returns:
-        The report; ``returned`` holds what a function returned, as JSON.
+        The report; ``returned`` holds a function's result, as JSON.
 
     Raises:
         DryRunUnavailableError: PyTorch is not a CUDA build, there is no C compiler, or the stub is
             not loaded.
         DryRunError: an argument is wrong.
         StepError: a function cannot be sent to another process.
-        GpuError: no such GPU.
+        GpuError: the GPU is unknown.
 
     >>> import harness, pathlib, tempfile
     >>> script = pathlib.Path(tempfile.mkdtemp()) / "train.py"

@@ -1,4 +1,4 @@
-"""Folders of dry runs: made, found by their processes, and removed when a run has ended."""
+"""Makes the folders of dry runs, and removes them when a run has ended."""
 
 import contextlib
 import fcntl
@@ -13,12 +13,12 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 
 _PREFIX = "harness-dry-run-"
 _OWNER = "owner"
-"""A file that is locked while the dry run's process lives, also for others who cannot see it."""
+"""File that is locked while the dry run's process lives, even if others cannot see the process."""
 
 
 @contextlib.contextmanager
 def room_for_files() -> Iterator[None]:
-    """Raise a one-line error if the folder for temporary files is full, or if there is none."""
+    """Raise a one-line error if the folder for temporary files is full or missing."""
     try:
         yield
     except OSError as error:
@@ -29,7 +29,7 @@ def room_for_files() -> Iterator[None]:
 
 @contextlib.contextmanager
 def run_folder() -> Iterator[Path]:
-    """Make a folder for what the processes of a dry run exchange, and remove it at the end."""
+    """Make a folder for the files that a dry run's processes exchange; remove it at the end."""
     with room_for_files():
         sweep()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -44,17 +44,17 @@ def run_folder() -> Iterator[Path]:
 
 
 def layer_folders(folder: Path) -> tuple[Path, ...]:
-    """Return the folders of the layers of the run that a folder is of."""
+    """Return the layer folders of the run with this folder."""
     return tuple(place / LAYERS for place in _places(folder))
 
 
 def _places(folder: Path) -> tuple[Path, ...]:
-    """Return where a run may write, on each disk, by one name."""
+    """Return the folder of a run on each disk, by one name."""
     return tuple(disk / folder.name for disk in disks())
 
 
 def sweep() -> None:
-    """End and remove the rest of dry runs whose process has ended without cleaning up."""
+    """Remove processes and folders of dry runs that ended without cleaning up."""
     for folder in [one for disk in disks() for one in disk.glob(f"{_PREFIX}*")]:
         with contextlib.suppress(OSError):
             if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
@@ -66,7 +66,7 @@ def sweep() -> None:
 
 
 def end_processes_of(folder: Path) -> None:
-    """End the processes of a dry run: its folder is mounted for them, or in their environment."""
+    """End the processes that have a dry run's folder in their mounts or environment."""
     name = os.fsencode(folder.name) + b"/"
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The tests of a runner in the script's process: how each ended, and the memory that it took."""
+"""Tests of a runner in the script's process, each with its outcome and its memory."""
 
 import re
 import time
@@ -19,12 +19,12 @@ from harness.prediction.after_import import after_import, instead
 from harness.schema.library_files import is_library
 
 _NOT_PRETENDED = "not supported by harness dry-run"
-"""Text of the stub's error, of a function that it does not pretend."""
+"""Text of the stub's error for a function that it does not pretend."""
 _ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception): ")
 
 
 class _Started(NamedTuple):
-    """A process: when it began to use the GPU, its peak, and lines that used unknown values."""
+    """A process with its first use of the GPU, its peak, and lines that used unknown values."""
 
     at: float
     peak_bytes: int
@@ -35,8 +35,8 @@ class RunnerTable:
     """Watches the runners that the script imports.
 
     Args:
-        reads: of values, some of which nobody knows.
-        recording: the process's.
+        reads: reads of values, some of them unknown.
+        recording: recording of the process.
     """
 
     def __init__(self, reads: ValueReads, recording: PeakRecording) -> None:
@@ -102,7 +102,7 @@ class RunnerTable:
         """Return the tests with their memory, after the recording's end.
 
         Args:
-            processes: the folder of what was seen in other processes.
+            processes: folder with the results of other processes.
         """
         started = list(_started(processes))
         return tuple(self._complete(*one, started) for one in self._found)
@@ -115,7 +115,7 @@ class RunnerTable:
         clock: float,
         started: Sequence[_Started],
     ) -> RanTest:
-        """Return a test with its memory, and with what processes that it started have used."""
+        """Return a test with its memory and the memory of the processes that it started."""
         mine = [one for one in started if clock <= one.at <= clock + run.seconds]
         borders = zip(self._recording.histories, first or [0] * len(last), last, strict=False)
         peaks = [history.most_between(begin, end) for history, begin, end in borders]
@@ -132,7 +132,7 @@ class RunnerTable:
 
 
 def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, str | None]:
-    """Return how a test ended, given the lines that used unknown values.
+    """Return the outcome of a test, given the lines that used unknown values.
 
     PyTorch's own checks of values do not count as the test's uses, unless the test failed.
     """
@@ -146,7 +146,7 @@ def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, 
 
 
 def _first_line(message: str) -> str:
-    """Return the first line of an error, or that of the other process that it reports."""
+    """Return the first line of an error, or of another process's error that it reports."""
     first, *others = message.splitlines() or [""]
     errors = [one for one in others if _ERROR.match(one)] if first.endswith(":") else []
     return errors[-1] if errors else first

@@ -1,4 +1,4 @@
-"""The largest value of a script's argument with which it fits, such as its batch size."""
+"""Finds the largest value of an argument, such as the batch size, with which a script fits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from harness.prediction.largest_batch import largest_batch
 from harness.prediction.largest_value import HIGHEST
 
 START = 4
-"""The first value that is tried, and then twice as much."""
+"""First value that is tried; each next value is twice as large."""
 
 Run = Callable[[int], DryRunReport]
 Progress = Callable[[int, DryRunReport], object]
@@ -21,7 +21,7 @@ class LargestValue:
 
     name: str
     value: int | None
-    """None if none fits, or if none was too large."""
+    """Largest value that fits; None if no value fits, or no value was too large."""
     is_found: bool
     """False if all values that are tried fit."""
     report: DryRunReport

@@ -1,7 +1,7 @@
-"""The user's Python objects as bytes for another process: functions by value.
+"""Sends the user's Python objects to another process as bytes, and functions by value.
 
 A large floating-point parameter is sent without its values, which decide nothing on a pretended
-GPU: the worker refuses a step that reads them on the host.
+GPU. The worker refuses a step that reads these values on the host.
 """
 
 import dis
@@ -55,12 +55,12 @@ def _names_in_classes(code: CodeType) -> Iterator[str]:
 
 
 class _Named(cloudpickle.Pickler):  # type: ignore[misc]
-    """Sends the files' names, so that the worker names the user's lines."""
+    """Pickler that also sends file names, so that the worker can name the user's lines."""
 
     dispatch_table: ClassVar = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return how an object is made again."""
+        """Return how to rebuild an object."""
         made = super().reducer_override(obj)
         if isinstance(obj, FunctionType) and made is not NotImplemented:
             names, known = _names_in_classes(obj.__code__), obj.__globals__
@@ -69,14 +69,14 @@ class _Named(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class _Pickler(_Named):
-    """Sends the memory of a large parameter as its size; tensors that share it still share it."""
+    """Pickler that sends only the size of a large parameter's memory, which stays shared."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
         self._left: dict[int, Any] = {}
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return how an object is made again."""
+        """Return how to rebuild an object."""
         import torch
 
         if type(obj) is torch.nn.Parameter and _is_large(obj):
@@ -89,7 +89,7 @@ class _Pickler(_Named):
 
 
 def _without_values(size_bytes: int) -> Any:
-    """Return a storage in the process that reads the bytes."""
+    """Return a storage without values, in the process that reads the bytes."""
     import torch
 
     from harness.dry_runs.left_out_values import take

@@ -1,4 +1,4 @@
-"""Parts of the sheet where a script has several: starts, tests, cells, ranks, processes."""
+"""Parts of the sheet for several starts, tests, cells, ranks or processes of a script."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ STARTS = ("first start", "resumed")
 
 
 def starts_parts(report: DryRunReport) -> Iterator[Part]:
-    """Yield the answer of both starts, and what the second one holds in addition."""
+    """Yield the answer of both starts, and the memory that only the second start holds."""
     if not report.starts:
         return
     rows = []
@@ -60,9 +60,9 @@ def _phases(starts: tuple[DryRunReport, ...]) -> ShownTable:
 def _more_when_resumed(
     starts: tuple[DryRunReport, ...],
 ) -> Iterator[tuple[int, BlockCategory, str]]:
-    """Yield bytes, category and line of what the second start's worst moment has in addition.
+    """Yield bytes, category and line of the additional memory at the second start's peak.
 
-    Another line that holds the same, as an optimizer's state that was loaded, is not more.
+    Memory that only moved to another line, such as a loaded optimizer state, does not count.
     """
     moments = [_worst_moment(start) for start in starts]
     totals = [Counter({} if one is None else one.categories) for one in moments]
@@ -91,7 +91,7 @@ def _places(moment: Moment | None) -> Counter[tuple[str, BlockCategory]]:
 
 
 def tests_parts(report: DryRunReport) -> Iterator[Part]:
-    """Yield how each test ended, and most bytes that it requested."""
+    """Yield the outcome of each test, and the most bytes that it requested."""
     if not report.tests:
         return
     counts = Counter(one.outcome for one in report.tests)
@@ -111,7 +111,7 @@ def tests_parts(report: DryRunReport) -> Iterator[Part]:
 
 
 def cells_parts(report: DryRunReport) -> Iterator[Part]:
-    """Yield most bytes requested in each cell of a notebook, and those that are alive after it."""
+    """Yield the most bytes requested in each cell of a notebook, and the bytes alive after it."""
     if not report.cells:
         return
     rows = []
@@ -135,7 +135,7 @@ def cells_parts(report: DryRunReport) -> Iterator[Part]:
 
 
 def ranks_parts(report: DryRunReport) -> Iterator[str]:
-    """Yield the peaks of each rank, equal neighbours in one line."""
+    """Yield the peaks of each rank, with equal neighbours in one line."""
     if report.ranks:
         yield f"Ranks ({len(report.ranks)}, each in a run of its own):"
     for said, alike in groupby(report.ranks, key=_said_of_rank):
@@ -156,7 +156,7 @@ def _said_of_rank(one: DryRunReport) -> str:
 
 
 def processes_parts(report: DryRunReport) -> Iterator[str]:
-    """Yield the processes that used the GPUs, and what they held at once."""
+    """Yield the processes that used the GPUs, and the bytes that they held at once."""
     if not report.processes:
         return
     yield f"Processes on the GPUs ({len(report.processes)}, the largest first):"
@@ -182,5 +182,5 @@ def processes_parts(report: DryRunReport) -> Iterator[str]:
 
 
 def short(text: str) -> str:
-    """Return a text of the user's, cut where it is long."""
+    """Return a text of the user, shortened if it is long."""
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 3] + "..."

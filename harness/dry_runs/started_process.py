@@ -21,7 +21,7 @@ _MOST_NAME = 60
 
 
 def record() -> None:
-    """Begin recording in this process, whose PyTorch initialises CUDA."""
+    """Begin to record this process while PyTorch initialises CUDA."""
     folder = _run_folder()
     job: Request
     job, _ = pickle.loads((folder / JOB).read_bytes())
@@ -40,13 +40,13 @@ def record() -> None:
 
 
 def _run_folder() -> Path:
-    """Return the folder of the run, which a layer has at another place."""
+    """Return the folder of the run, which has another path in a layer."""
     above = Path(os.environ["HARNESS_DRY_RUN_STATUS"]).parent
     return above / "run" if (above / "run").is_dir() else above
 
 
 class StartedProcess:
-    """Writes what was seen of this process, once, at its end."""
+    """Writes the result of this process once, at its end."""
 
     def __init__(self, folder: Path, reads: ValueReads, recording: PeakRecording) -> None:
         self._pid = os.getpid()

@@ -6,9 +6,9 @@ from ctypes import Structure, c_char, c_uint64
 _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 512
 NO_ROOM = "an address space"
-"""Begins the name of what ``stub/cuda/state.c`` cannot reserve."""
+"""Beginning of the name of a resource that ``stub/cuda/state.c`` cannot reserve."""
 _ENDED = 1 << 62
-"""Added to the identifier of a process that now runs another program."""
+"""Number added to the identifier of a process that now runs another program."""
 
 
 class _Process(Structure):
@@ -24,9 +24,9 @@ class _Process(Structure):
 
 
 class StatusPage(Structure):
-    """Counters of the driver's level that the stub keeps next to the process, and outlive it.
+    """Counters at the driver's level, which the stub keeps in a file that outlives the process.
 
-    ``struct status`` of ``stub/pretend.h``.
+    The layout is ``struct status`` of ``stub/pretend.h``.
     """
 
     _fields_ = [
@@ -79,7 +79,7 @@ class StatusPage(Structure):
 
     @property
     def refused_elsewhere_bytes(self) -> int:
-        """Return the largest allocation that another process was refused for good."""
+        """Return the largest allocation that was finally refused to another process."""
         refused: list[int] = [
             one.refused_bytes for one in self.processes if one.pid not in (0, self.pid)
         ]

@@ -1,4 +1,4 @@
-"""Blocks of the allocator's history, and which of them are alive at the end of each step."""
+"""Blocks of the allocator's history, and the blocks alive at the end of each step."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from harness.schema.growth import Growth, series_growth
 from harness.schema.kept_by_line import KeptByLine
 
 _BLOCK_BYTES = 512
-"""The allocator rounds each request up to a multiple of this."""
+"""Unit of rounding; the allocator rounds each request up to a multiple of these bytes."""
 
 
 @dataclass(slots=True, eq=False)
 class HistoryBlock:
     """A block, from its allocation on; ``begin`` and ``end`` count allocations and frees.
 
-    ``freed`` is the number of allocations when it was freed, by ``freed_by``.
+    ``freed`` is the number of allocations when ``freed_by`` freed the block.
     """
 
     address: int
@@ -31,7 +31,7 @@ class HistoryBlock:
 
 
 class StepEnds:
-    """Bytes alive at the ends of steps, in rounded blocks, and what each line keeps over them."""
+    """Bytes alive at the ends of steps, in rounded blocks, and bytes that each line keeps."""
 
     def __init__(self) -> None:
         self._alive_bytes = self._allocated_bytes = 0
@@ -41,7 +41,7 @@ class StepEnds:
         self._floor_bytes: int | None = None
         self._kept = KeptByLine()
         self._freed: list[HistoryBlock] = []
-        """Blocks that were freed since the last end, and lived over one."""
+        """Blocks freed since the last step's end that were alive at the end of a step."""
 
     def allocate(self, block: HistoryBlock) -> None:
         """Count a block."""
@@ -56,14 +56,14 @@ class StepEnds:
             self._freed.append(block)
 
     def look(self) -> None:
-        """Note what is alive after an event."""
+        """Note the bytes alive after an event."""
         if len(self._ends_bytes) == 1:
             floor = self._floor_bytes
             alive = self._alive_bytes
             self._floor_bytes = alive if floor is None else min(floor, alive)
 
     def end_step(self) -> None:
-        """Note the end of a step, which has freed the blocks freed since the last end."""
+        """Note the end of a step, and that the step freed all blocks since the last end."""
         for block in self._freed:
             self._keep(block, len(self._ends_bytes))
         self._freed.clear()
@@ -76,10 +76,10 @@ class StepEnds:
         return series_growth(self._steps_bytes[1:], _BLOCK_BYTES).kind == "leak"
 
     def growth(self, alive: Iterable[HistoryBlock], begins: Collection[int]) -> Growth:
-        """Return how memory grows over the steps; nothing may come after.
+        """Return the growth of memory over the steps; no event may follow.
 
         Args:
-            alive: blocks that are left.
+            alive: blocks that are still alive.
             begins: first steps of optimizers.
         """
         for block in (*alive, *self._freed):  # no step has freed them

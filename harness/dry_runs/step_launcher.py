@@ -1,4 +1,4 @@
-"""Starts workers on a pretended GPU, which each of them describes by itself."""
+"""Starts workers on a pretended GPU, whose properties each job sets for itself."""
 
 import atexit
 import os
@@ -14,7 +14,7 @@ from harness.processes.messages import Answer, Ended, Work
 
 
 class StepLauncher:
-    """Runs jobs in forks of a server; the thread that starts it stays, or the server would end."""
+    """Runs jobs in forks of a server; the thread that starts the server must live as long."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harness-step")
@@ -45,7 +45,7 @@ class StepLauncher:
         return self._launcher.launch(job, deadline_seconds, on_phase)
 
     def _stop(self) -> None:
-        """End the running job from another thread; the next one gets a new server."""
+        """End the running job from another thread; the next job gets a new server."""
         launcher, self._launcher = self._launcher, None
         if launcher is not None:
             launcher.stop()
@@ -58,7 +58,7 @@ class StepLauncher:
 
 
 LAUNCHER = StepLauncher()
-"""The instance of this process; a fork has neither its thread nor its server."""
+"""The instance of this process; a fork of this process has neither thread nor server."""
 
 atexit.register(LAUNCHER.close)
 if hasattr(os, "register_at_fork"):

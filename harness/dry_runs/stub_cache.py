@@ -1,6 +1,6 @@
 """The folder of the built stub: no other user can write there, and damage is noticed.
 
-The stub is loaded into every process of a dry run, so who can change it can run code as this user.
+A user who can change the stub can run code as this user, since every dry run loads the stub.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.schema.user_cache import NAME, cache_folders, is_own
 
 QUIET_SECONDS = 10.0
-"""Seconds of waiting for another process that builds before a line says so."""
+"""Seconds to wait for another process that builds, before a line says so."""
 
 _MANIFEST = "built.json"
 _BUILDING = ".building-"
@@ -120,7 +120,7 @@ def _unsafe(path: Path, why: str) -> DryRunUnavailableError:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Return whether each file is what was built, and nobody else can write to it."""
+    """Return whether each file is unchanged since the build, and only this user can write to it."""
     try:
         expected: dict[str, str] = json.loads((folder / _MANIFEST).read_text())
         files = {folder / name: digest for name, digest in expected.items()}

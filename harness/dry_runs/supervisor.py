@@ -1,7 +1,7 @@
-"""The process between the harness and the script: it ends with nothing of the script left behind.
+"""The process between the harness and the script, which ends all processes of the script.
 
-Processes whose parent has gone become its children (prctl(2), PR_SET_CHILD_SUBREAPER). A pipe
-closes when the harness has ended, however that happened.
+Processes whose parent has ended become children of the supervisor (prctl(2),
+PR_SET_CHILD_SUBREAPER). A pipe closes when the harness has ended for any reason.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 _PATIENCE_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
-"""Seconds between two looks at the script: a signal of its end could be lost."""
+"""Seconds between two looks at the script, because the signal of its end could be lost."""
 
 
 def supervised(
@@ -42,7 +42,7 @@ def supervised(
 
     Args:
         lifeline: end of a pipe that closes when the harness has ended.
-        folders: the folder of the run, then those that its layers are in.
+        folders: the folder of the run, then the folders of its layers.
         end_at: the deadline, by the system's monotonic clock.
         samples: whether the memory of the host is sampled.
     """
@@ -72,7 +72,7 @@ class _Supervisor:
         self._kill_at = math.inf
 
     def run(self, lifeline: int, folders: Sequence[Path], end_at: float) -> None:
-        """Wait for the script's end, or the harness's; then end the process as the script ended."""
+        """Wait for the end of the script or the harness; then end as the script ended."""
         for number in FORWARDED:
             signal.signal(number, self._hand_on)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
@@ -105,7 +105,7 @@ class _Supervisor:
         _end_like(code or 0)
 
     def _ended(self) -> int | None:
-        """Reap what has ended; return the script's exit code, negative for a signal."""
+        """Reap ended processes; return the script's exit code, negative for a signal."""
         code = None
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -114,7 +114,7 @@ class _Supervisor:
         return code
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
-        """Hand on the first signal as it is; later ones end a script that swallows Ctrl-C."""
+        """Pass the first signal on; later signals end a script that ignores Ctrl-C."""
         del frame
         self._signals += 1
         if self._signals == 1:
@@ -130,7 +130,7 @@ class _Supervisor:
 
 
 def _write_reason(excess: str, folder: Path) -> None:
-    """Write into a run's folder why it was ended."""
+    """Write into a run's folder why the run was ended."""
     give_room(folder)
     (folder / TOO_LARGE).write_text(excess)
 

@@ -1,6 +1,6 @@
 """Requirements of the dry run: a CUDA build of PyTorch, and a C and C++ compiler.
 
-PyTorch is looked at through its files, never imported: the process that asks stays small.
+PyTorch's files are read and PyTorch is never imported, so that the calling process stays small.
 """
 
 import functools
@@ -39,7 +39,7 @@ class TorchBuild:
 
     @functools.cache  # noqa: B019 - there are one or two builds
     def architectures(self) -> tuple[int, ...]:
-        """Return the architectures that it has kernels for: ``torch.cuda.get_arch_list()``."""
+        """Return the architectures that have kernels: ``torch.cuda.get_arch_list()``."""
         text = (self.libraries / "libtorch_python.so").read_bytes()
         match = re.search(rb"\0((?:sm_\d+[af]? ?)+(?:compute_\d+ ?)*)\0", text)
         return tuple(int(n) for n in re.findall(rb"sm_(\d+)", match[1])) if match else ()
@@ -88,7 +88,7 @@ def compiler(language: Literal["C", "C++"] = "C") -> str:
 
 
 def _facts(torch: Path) -> dict[str, str | None]:
-    """Return the names of PyTorch's file of versions, which imports nothing of PyTorch."""
+    """Return the variables of PyTorch's version file, which imports nothing of PyTorch."""
     facts: dict[str, str | None] = {}
     exec((torch / "version.py").read_text(), facts)
     return facts

@@ -1,6 +1,6 @@
 """Values that unknown reads get when a script runs again, to see if anything depends on them.
 
-Each read gets numbers of its own: one value for all would not show ``len(set(x))``.
+Each read gets numbers of its own, because equal values would hide the effect of ``len(set(x))``.
 """
 
 import random
@@ -17,22 +17,22 @@ _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that holds the path of the library that ``build.py`` compiled."""
 OTHERS: Final = 1, 2
-"""Runs with other values: small before large ones and every decision true; large ones before small
-ones and every decision false."""
+"""Two runs with other values. The first has small before large values and makes every decision
+true; the second has large before small values and makes every decision false."""
 _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
-"""Runs in which every decision is false, and the elements that a mask keeps there; it keeps all
-if a decision is true."""
+"""Number of elements that a mask keeps in each run with false decisions; in runs with true
+decisions a mask keeps all elements."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
-"""Values that are tried instead if a run ends with an error; the last three index an alphabet, ten
-classes, two classes. Those of 3 and 4 differ at each place, or exchanging them shows nothing. From
-5 on the first decision of each line is true, or no improvement makes the script save weights."""
+"""Trial that replaces a trial with an error; the last three have indices of an alphabet, ten
+classes and two classes. Trials 3 and 4 differ at each place, so that exchanging them has an effect.
+From 5 on the first decision of each line is true, so that a script saves its first best weights."""
 CROSSED: Final = 10
-"""Trial 12 has the decisions and masks of 1, and the numbers of 2."""
+"""Trial 12 has the decisions and masks of trial 1, and the numbers of trial 2."""
 FURTHER: Final = 5
-"""Numbers that two runs do not have, which show if a decision or a number moves a peak."""
+"""Trial whose numbers show if a decision or a number moves a peak: no other run has them."""
 MIXED: Final = 100
-"""Trial 502 has the numbers of 2 and mixes decisions. Its 5 is 1 + 4: the first and the third group
-of lines decide true and keep all. Lines join the three groups in turn."""
+"""Trial 502 has the numbers of trial 2 and mixed decisions. The digit 5 is 1 + 4, so the first and
+the third group of lines decide true and keep all. Lines join the three groups in turn."""
 GROUPS: Final = 3
 
 
@@ -45,18 +45,18 @@ class Sides:
         self._lines: dict[str, int] = {}
 
     def first(self) -> bool | None:
-        """Return whether the first decision of each line is true; None if it is like the others."""
+        """Return whether the first decision of each line is true; None if like the others."""
         return True if self._like > max(OTHERS) and self._like in _FEW else None
 
     def of(self, line: str) -> bool | None:
-        """Return whether a line decides true; None in the first run, if the number decides."""
+        """Return whether a line decides true; None in the first run, where the number decides."""
         if self._true:
             group = self._lines.setdefault(line, len(self._lines)) % GROUPS
             return bool(self._true >> group & 1)
         return self._like not in _FEW if self._like else None
 
     def kept(self, line: str, most: int) -> int:
-        """Return how many elements a mask keeps in a line; in the first run it keeps all."""
+        """Return how many elements a mask keeps in a line; in the first run, all elements."""
         few = most if self.of(line) in (True, None) else _FEW.get(self._like, 0)
         return most if few > most >= 0 else few
 
@@ -73,11 +73,11 @@ _INTEGER: Final = {
 }
 _RISING: Final = {1: (0.02, 0.98, 3.5, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
 _FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
-"""Fractions of runs that decide true, and of the others. The largest of a list is the last one in
-some runs, and the first one in others, so that ``h.index(max(h))`` has both ends. Limits of losses
-and of shares lie between the numbers of two runs that are read at the same time."""
+"""Fractions by trial: rising if decisions are true, else falling. In a list the largest element
+comes last or first, so that ``h.index(max(h))`` gives both ends. Limits of losses and shares lie
+between the numbers that two runs read at the same time."""
 _MORE: Final = 509
-"""Numbers before they repeat."""
+"""Count of numbers before they repeat."""
 
 
 class TrialValues:
@@ -99,7 +99,7 @@ class TrialValues:
         self._fractions = [*fractions, *beyond]
 
     def take(self, place: str, size: int, type_: int) -> bytes:
-        """Return the bytes of the next values of a place; the first ones of all places differ."""
+        """Return the bytes of the next values of a place; the first values of all places differ."""
         number = self._read.setdefault(place, 0)
         self._read[place] += 1
         kind, later = TYPES[type_], list(self._read).index(place)
@@ -116,7 +116,7 @@ class TrialValues:
 
 
 def encoded(values: Sequence[float], size: int, type_: int) -> bytes:
-    """Return values as the bytes that a reader expects, again from the first if they are few."""
+    """Return values as the bytes that a reader expects, repeated if they are too few."""
     kind = TYPES.get(type_) or _INTEGERS.get(size, "B")
     width = 2 if type_ == _BFLOAT16 else struct.calcsize(f"<{kind}")
     few = values[: size // width]

@@ -1,8 +1,8 @@
-"""Decisions that a script makes by values nobody knows: answered, counted, and named.
+"""Answers, counts and names the decisions that a script makes by unknown values.
 
-In the first run a value is zero and a truth is false. In the second run every decision is true, and
-in the third every decision is false. In mixed runs the decisions of some lines are true. A line
-that decides very often gets true and false in turn, because a loop may wait for one of them.
+In the first run every number is zero and every truth value is false. In the second run every
+decision is true, and in the third every decision is false. In mixed runs the decisions of some
+lines are true. A line that decides very often gets true and false in turn, because a loop may wait.
 """
 
 import sys
@@ -16,7 +16,7 @@ from harness.dry_runs.value_places import Decision
 from harness.schema.library_files import is_library
 
 MANY: Final = 500
-"""Decisions of a line after which true and false alternate."""
+"""Number of decisions of a line after which true and false alternate."""
 _NEAR: Final = 3
 _INSIDE = (
     *("/unknown_numbers.py", "/unknown_texts.py", "/number_uses.py", "/after_import.py"),
@@ -31,8 +31,8 @@ class Decisions:
 
     Args:
         sides: the side that each line takes.
-        decided: lines whose other answer ended in an error, and the answer that they get.
-        on_use: called when anything is decided by an unknown value for the first time.
+        decided: given answers by line; the opposite answers ended in an error.
+        on_use: called when an unknown value decides anything for the first time.
     """
 
     def __init__(
@@ -46,19 +46,19 @@ class Decisions:
         self.lines: dict[str, set[str]] = {}
         """Lines that decide by the values of each place."""
         self.numbers: set[str] = set()
-        """Places whose values became more than truths."""
+        """Places whose values are used as numbers, not only as true or false."""
         self.picked: set[str] = set()
-        """Places whose numbers were compared with known ones, to take one of both."""
+        """Places whose numbers ``max`` or the like compared with known numbers."""
         self.uses: Counter[str] = Counter()
         """Uses of unknown values, by the line that decides or else by the place that reads."""
 
     def truth(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
     ) -> bool:
-        """Return the answer to a question in the innermost frame that is not the harness's.
+        """Return the answer to a question in the innermost frame outside the harness.
 
         If the number itself is chosen, as by ``max``, the answer is ``otherwise``. A small number
-        that is said to be larger than another one would hide that it has no upper bound.
+        that is said to be larger than another number would seem to have an upper bound.
         """
         frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -104,7 +104,7 @@ def is_said() -> bool:
 
 
 def _asking() -> FrameType | None:
-    """Return the innermost frame that is not one of those that follow numbers."""
+    """Return the innermost frame outside the code that follows numbers."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.endswith(_INSIDE):
         frame = frame.f_back
@@ -112,7 +112,7 @@ def _asking() -> FrameType | None:
 
 
 def _callers(frame: FrameType | None) -> list[CodeType]:
-    """Return the code of a frame and of the two that called it."""
+    """Return the code of a frame and of the two frames that called it."""
     codes: list[CodeType] = []
     while frame is not None and len(codes) < _NEAR:
         codes.append(frame.f_code)
@@ -121,7 +121,7 @@ def _callers(frame: FrameType | None) -> list[CodeType]:
 
 
 def _functions(trace: TracebackType | None) -> list[CodeType]:
-    """Return the code that an error passed through, without the harness's."""
+    """Return the code that an error passed through, without code of the harness."""
     functions = []
     while trace is not None:
         functions.append(trace.tb_frame.f_code)

@@ -1,11 +1,10 @@
 """Answers that depend on unknown values: the script runs with other values to give a range.
 
-Every decision is true in one run and false in another; numbers are small in one and large in
-another, and a mask keeps all or none. The answer is what holds in all runs. If the peaks move and
-numbers are used, or if ``max`` takes an unknown number or a known one, two more runs exchange the
-numbers and keep the decisions. If a number moves a peak, the answer is refused, because the number
-has no upper bound. If the peaks move by more than a thousandth, and several lines decide, more runs
-mix the decisions.
+Every decision is true in one run and false in another run. Numbers are small or large, and a mask
+keeps all or none. The answer holds in all runs. If the peaks move and numbers are used, or if
+``max`` takes an unknown number or a known number, two more runs exchange the numbers and keep the
+decisions. If a number moves a peak, the answer is refused, because the number has no upper bound.
+If the peaks move by more than a thousandth, and several lines decide, more runs mix the decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from harness.schema.run_outcome import Outcome
 from harness.schema.units import format_bytes
 
 Run = Callable[[int, Mapping[str, bool]], DryRunReport]
-"""Runs the script with the values of a trial, 0 for zeros, and some lines' decisions given."""
+"""Runs the script with the values of a trial (0 for zeros) and given decisions of some lines."""
 NOT_TRIED = (
     "the script may decide by values that nobody knows; other ones were not tried, because its"
     " files are written for real and nothing runs twice in one folder"
@@ -66,7 +65,7 @@ def settled(run: Run, trial: int, known: Mapping[str, bool] | None = None) -> Tr
 
 
 def tries_others(first: DryRunReport) -> bool:
-    """Return whether other values may change what a run has answered."""
+    """Return whether other values may change the answer of a run."""
     if first.tests and first.outcome == Outcome.ERROR:  # each test has its own answer
         return any(one.uses_values and one.outcome == "passed" for one in first.tests)
     return first.outcome in (*ANSWERS, Outcome.ERROR) and any(
@@ -138,7 +137,7 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
 
 
 def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
-    """Return runs in which one group of lines decides true, then all that raise or lower the peak.
+    """Return runs with true decisions of one group, or of all groups that raise or lower the peak.
 
     A run that ends with an error is ignored, because the mixture may make the script fail.
     """
@@ -156,7 +155,7 @@ def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try
 
 
 def _agreed(tests: Sequence[RanTest], others: Sequence[DryRunReport]) -> tuple[RanTest, ...]:
-    """Return tests of the first run, refused if they passed there and not with other values."""
+    """Return the tests of the first run; refuse a passed test that fails with other values."""
     names = [{one.name for one in each.tests if one.outcome == "passed"} for each in others]
     why = "it does not pass with other values, which nobody knows"
     return tuple(
@@ -214,7 +213,7 @@ def _peaks(report: DryRunReport) -> list[object]:
 
 
 def _differ_much(reports: Sequence[DryRunReport]) -> bool:
-    """Return whether the peaks differ by more than a thousandth; Lightning's differ by 12 B."""
+    """Return whether the peaks differ by more than a thousandth (Lightning's differ by 12 B)."""
     peaks = [_bytes(one) for one in reports]
     return max(peaks) - min(peaks) > max(peaks) // 1000
 
@@ -232,12 +231,12 @@ def _numbers(report: DryRunReport) -> list[ValueRead]:
 
 
 def _is_number(read: ValueRead) -> bool:
-    """Return whether values became more than truths, perhaps sizes without a bound."""
+    """Return whether values are used as numbers, perhaps as sizes without a bound."""
     return read.decides and not read.sizes
 
 
 def _named(reads: Sequence[ValueRead]) -> str:
-    """Return the places, and the answer that they want if there is a line to name."""
+    """Return the places in words, with the option that answers the places that are lines."""
     lines = [read for read in reads if read.place.rpartition(":")[2].isdecimal()]
     hint = f" ({answers_to_type(lines, 'NUMBER')} gives the value)" if lines else ""
     return _places(reads) + hint

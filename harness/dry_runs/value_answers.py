@@ -1,4 +1,4 @@
-"""The user's answers to reads of values that nobody knows."""
+"""The user's answers to reads of unknown values."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
 
 
 class DryRunError(HarnessError, ValueError):
-    """A dry run that cannot be started as it was asked for.
+    """A dry run that cannot start with the given arguments.
 
     >>> import harness
     >>> harness.dry_run("no_such_file.py", gpu="l4")
@@ -26,7 +26,7 @@ class DryRunError(HarnessError, ValueError):
 
 
 def parse_answer(text: str) -> tuple[str, Answer]:
-    """Return the place and the answer of ``FILE:LINE=ANSWER``; without a place, everywhere."""
+    """Return the place and the answer of ``FILE:LINE=ANSWER``; no place means everywhere."""
     place, _, answer = text.rpartition("=")
     place = place or EVERYWHERE
     try:
@@ -61,7 +61,7 @@ def as_value(answer: Answer) -> float:
 
 
 def as_size(answer: Answer, most: int) -> int | None:
-    """Return the answer to a question for a size, at most ``most``; None if it has no size.
+    """Return the answer to a question for a size, at most ``most``; None if it is not a size.
 
     A number below 1 is a fraction of ``most``, which is -1 if no upper bound is known.
 

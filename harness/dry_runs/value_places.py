@@ -15,14 +15,14 @@ class ValueRead(Struct, frozen=True, kw_only=True):
 
     Attributes:
         count: number of reads.
-        known: how many of them got the true value; the others got the answer, or zeros.
+        known: number of reads that got the true value; other reads got the answer, or zeros.
         answer: the user's answer.
-        sizes: operators there that read how large their result is, and could not know it.
-        open_sizes: how often such a size also had no upper bound.
-        integers: unknown reads of truths, integers and copies.
-        lines: lines that decided something by what was read here.
-        decides: whether a number that was read here became more than the truth of a decision.
-        picked: whether ``max`` or the like took a number that was read here, or a known number.
+        sizes: operators at the place that read the size of their result and could not know it.
+        open_sizes: number of such sizes that also had no upper bound.
+        integers: number of unknown reads of booleans, integers and copies.
+        lines: lines that decided something by values read here.
+        decides: whether a number read here was used as a number, not only as true or false.
+        picked: whether ``max`` or the like took a number read here, or a known number.
     """
 
     place: str
@@ -40,7 +40,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True):
-    """A line that decided something by a value nobody knows, and the answer that it got."""
+    """A line that decided something by an unknown value, and the answer that it got."""
 
     line: str
     answer: bool

@@ -1,4 +1,4 @@
-"""Reads of GPU values: each is counted with the place that made it, known and unknown apart.
+"""Counts reads of GPU values by place, and separates known from unknown values.
 
 The stub (``stub/values``) calls back for each copy from the GPU to the host. The copy holds the
 true values if they are known, the user's answer if there is one, and zeros otherwise. An
@@ -8,8 +8,8 @@ one are followed until they decide something (``unknown_numbers.py``).
 PyTorch reports each operator to a callback, as it does to its profiler. If all inputs are known,
 the operator's CPU kernel computes the result. A ``TorchDispatchMode`` would make ``torch.compile``
 run eagerly; a callback does not, and also sees Autograd's threads and compiled code. Large
-floating-point tensors, random numbers of the GPU, and what a replayed CUDA graph or a collective
-leaves behind are not followed.
+floating-point tensors, random numbers of the GPU, and results of a replayed CUDA graph or a
+collective are not followed.
 """
 
 import ctypes
@@ -42,10 +42,10 @@ HARMLESS: Final = b"harmless"
 """Name in place of an operator for a read that decides nothing (``stub/cuda/memory.c``)."""
 _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers")
 _LISTENING: Final[list[object]] = []
-"""PyTorch calls back as long as the process lives."""
+"""Callbacks that PyTorch calls as long as the process lives."""
 NO_PYTHON = "a thread without Python"
 _FRACTIONS: Final = "efd"
-"""Types of ``TYPES``."""
+"""Floating-point formats of ``TYPES``."""
 _ONE_BYTES: Final = 8
 """Largest size of one value in bytes."""
 _PRINTING, _OFFLOADING = (f"/torch/{name}" for name in ("_tensor_str.py", "autograd/graph.py"))
@@ -59,8 +59,8 @@ _SHARDED = tuple(
 """Files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
-"""Largest saved tensor in bytes whose values differ between runs: a number, not weights. The same
-of a copy to the host: the rest of a larger one is zeros."""
+"""Largest bytes of a saved tensor (a number, not weights) and of a copy to the host whose values
+differ between runs. The rest of a larger copy is zeros."""
 
 
 @dataclass(kw_only=True)
@@ -71,9 +71,9 @@ class _Place:
     line: int
     answer: Answer | None
     always: bool
-    """The user answered this very line, so the answer holds for known values too."""
+    """True if the user answered this very line; the answer then holds for known values too."""
     only_sizes: bool
-    """``all`` everywhere is an upper bound of sizes, but not of the end of a loop."""
+    """True for ``all`` everywhere, an upper bound of sizes but not of the end of a loop."""
     operator: str
     counts: Counter[str] = field(default_factory=Counter)
     answered: bool = False
@@ -98,7 +98,7 @@ def _files(frame: FrameType | None) -> list[str]:
 
 
 def _sender(frame: FrameType | None) -> str:
-    """Return the line of PyTorch that sends a shard to the host; none of any other read."""
+    """Return the line of PyTorch that sends a shard to the host; "" for any other read."""
     for _ in range(_MOST_FRAMES):
         if frame is None or not is_own(frame.f_code.co_filename):
             break
@@ -112,10 +112,10 @@ class ValueReads:
     """Counts reads by place, and gives unknown reads the values of a run.
 
     Args:
-        answers: the user's.
-        trial: the run; 0 is the first one, in which values are zeros.
+        answers: the user's answers.
+        trial: number of the run; in run 0, the first run, values are zeros.
         decided: lines whose decision is settled (``Decisions``).
-        on_use: called when anything is decided by an unknown value for the first time.
+        on_use: called when an unknown value decides anything for the first time.
     """
 
     def __init__(
@@ -161,12 +161,12 @@ class ValueReads:
             self.decisions.use(place)
 
     def made(self, number: float) -> None:
-        """Count it as a use if a number is written into a tensor of the host."""
+        """Count a number that is written into a tensor of the host as used."""
         if self._library is not None and (number or not self._trial):
             self._library.harness_unknown_number(ctypes.c_double(number))
 
     def look_at_the_host(self) -> None:
-        """Note if a tensor of the host was given an unknown number."""
+        """Note if a tensor of the host has got an unknown number."""
         if self._library is not None and self._library.harness_host_took_unknown():
             read = [
                 place.name
@@ -185,7 +185,7 @@ class ValueReads:
             self._library.harness_follow_values(None)
 
     def count_loads(self, owner: Any, name: str) -> None:
-        """Count everything that was saved before as read when a function loads a file."""
+        """Count all values saved before as read when a function loads a file."""
 
         @instead(owner, name)
         def load(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -207,7 +207,7 @@ class ValueReads:
     def _on_read(
         self, destination: int, size: int, known: int, type_: int, operator: bytes | None
     ) -> int:
-        """Change what was read; return 1 if known parts must not be restored."""
+        """Change the values read; return 1 if known parts must not be restored."""
         place = self._place(operator)
         place.counts.update(count=1, bytes=size)
         value, answered = None, False
@@ -225,7 +225,7 @@ class ValueReads:
     def _unknown(
         self, place: _Place, size: int, type_: int, frame: FrameType | None
     ) -> bytes | None:
-        """Return what an unknown read gets instead of zeros, if anything."""
+        """Return the bytes that an unknown read gets instead of zeros, if any."""
         if type_ not in TYPES:
             return None
         files, is_fraction = _files(frame), TYPES[type_] in _FRACTIONS
@@ -261,9 +261,9 @@ class ValueReads:
         return in_autograd and TYPES[type_] in _FRACTIONS and size > _ONE_BYTES
 
     def _on_size(self, operator: bytes, most: int) -> int:
-        """Return the size of an operator's result plus 1; 0 if nothing is known of it.
+        """Return the size of an operator's result plus 1; 0 if the size is fully unknown.
 
-        0 is also what ctypes returns for an error that is raised in here.
+        ctypes also returns 0 for an error that is raised in here.
         """
         if any(file.endswith(_PRINTING) for file in _files(sys._getframe().f_back)):
             return most + 1
@@ -299,7 +299,7 @@ class ValueReads:
         return place
 
     def places(self) -> tuple[ValueRead, ...]:
-        """Return the places, those with most reads first."""
+        """Return the places, places with most reads first."""
         reads = [
             ValueRead(
                 place=one.name,

@@ -19,7 +19,7 @@ _OWN = {str(FOLDER), str(PRELOADED)}
 
 
 def written_files(layers: Path) -> tuple[WrittenFile, ...]:
-    """Return what a run has changed, the largest first.
+    """Return the files that a run has changed, the largest first.
 
     Args:
         layers: one of the folders of its layers.
@@ -29,12 +29,12 @@ def written_files(layers: Path) -> tuple[WrittenFile, ...]:
 
 
 def keep(layers: Path, folder: Path, here: Path) -> None:
-    """Copy what a run has written to a folder.
+    """Copy the files that a run has written to a folder.
 
     Args:
         layers: one of the folders of its layers.
-        folder: the folder for the copies. Files below ``here`` keep their path from there, other
-            files their whole path.
+        folder: the folder for the copies. Files below ``here`` keep their path from there; other
+            files keep their whole path.
         here: the script's working folder.
     """
     for top, upper in _uppers(layers):
@@ -49,7 +49,7 @@ def keep(layers: Path, folder: Path, here: Path) -> None:
 
 
 def _uppers(layers: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each covered folder and what its layer holds."""
+    """Yield each covered folder and the folder of its layer's files."""
     if (layers / ROOT).is_dir():
         yield Path("/"), layers / ROOT
     for covers in sorted(layers.glob(f"*/{COVERS}")):
@@ -72,7 +72,7 @@ def _is_own(path: Path, upper: Path) -> bool:
 
 
 def _changed(path: Path, held: Path) -> WrittenFile | None:
-    """Return the change of a path; None if it did not change, or only files below it did."""
+    """Return the change of a path; None if only files below the path changed, or nothing."""
     facts = held.lstat()
     with contextlib.suppress(OSError):
         before = path.lstat()
@@ -93,7 +93,7 @@ def _changed(path: Path, held: Path) -> WrittenFile | None:
 
 
 def _same(path: Path, before: os.stat_result, held: Path, facts: os.stat_result) -> bool:
-    """Return whether a file was opened to be written to, and nothing was."""
+    """Return whether a file was opened for writing but did not change."""
     if stat.S_ISLNK(facts.st_mode) or stat.S_ISLNK(before.st_mode):
         both = stat.S_ISLNK(facts.st_mode) and stat.S_ISLNK(before.st_mode)
         return both and os.readlink(path) == os.readlink(held)  # noqa: PTH115

@@ -1,4 +1,4 @@
-"""Measurements that this machine can make, and the reasons against the others."""
+"""Finds the measurements that this machine can make, and why it cannot make the others."""
 
 import platform
 from collections.abc import Callable, Iterator
@@ -18,10 +18,10 @@ from harness.training.image_files import images_here, missing_images
 
 
 def examine(tell: Callable[[str], object] = lambda _doing: None) -> Iterator[Ability]:
-    """Look at everything a measurement may use; a tiny measurement is made to be sure.
+    """Examine everything that a measurement may use, and make a tiny measurement.
 
     Args:
-        tell: called with what is done next, before what takes seconds.
+        tell: called with the next action before an action that takes seconds.
 
     Yields:
         Each finding as soon as it is known.
@@ -50,7 +50,7 @@ def _memory_abilities() -> Iterator[Ability]:
 
 
 def examine_model() -> list[Ability]:
-    """Compare the memory model with the installed PyTorch: in all, then what differs."""
+    """Compare the memory model with the installed PyTorch: first the result, then differences."""
     from harness.measurement.model_check import check_model
 
     check = check_model()
@@ -73,7 +73,7 @@ def _machine() -> Ability:
 
 
 def _worker() -> Iterator[Ability]:
-    """Start a real worker and ask it for its environment."""
+    """Start a real worker and ask the worker for its environment."""
     launcher = default_launcher("pinned")
     what = f"isolated workers ({launcher.name})"
     try:

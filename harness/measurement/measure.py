@@ -1,4 +1,4 @@
-"""One isolated measurement: two worker processes, one record."""
+"""Makes one record from an isolated measurement in two worker processes."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ def measure_traced(
     keep_events: bool = True,
     attempt: int = 1,
 ) -> tuple[Record, Trace | None]:
-    """Measure as ``measure`` does; return the allocation trace too, None if it was not taken."""
+    """Measure as ``measure`` does; also return the allocation trace, or None without a trace."""
     used = launcher or default_launcher(workload.malloc)
     try:
         job = RunPasses(
@@ -91,7 +91,7 @@ def _in_one_process(launcher: Launcher, job: RunPasses, deadline_seconds: float)
 
 
 def _in_fresh_servers(launcher: Launcher, job: RunPasses, deadline_seconds: float) -> Ended[Passes]:
-    """Run each repeat in a worker of a fork server that starts for it; end at the first failure."""
+    """Run each repeat in a worker of a new fork server; end at the first failure."""
     repeats: list[dict[str, Any]] = []
     for number in range(job.repeats):
         launcher.close()  # it starts again when it is used
@@ -107,7 +107,7 @@ def _in_fresh_servers(launcher: Launcher, job: RunPasses, deadline_seconds: floa
 def _record(
     workload: Workload, launcher: str, attempt: int, ended: Mapping[str, Ended[Any]]
 ) -> Record:
-    """Merge the jobs' answers; the first job that did not end well gives the outcome."""
+    """Merge the jobs' answers; the first job that failed gives the outcome."""
     fields: dict[str, Any] = {"outcome": Outcome.OK}
     metrics: dict[str, Any] = {}
     sources: dict[str, str] = {}

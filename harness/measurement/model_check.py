@@ -1,4 +1,4 @@
-"""The memory model against the installed PyTorch: tiny workloads, measured and predicted."""
+"""Compares the memory model with the installed PyTorch on tiny workloads."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ PROBES = tuple(_probes())
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCheck:
-    """The comparison: the number of workloads, and the first difference of each that differs."""
+    """The comparison: the number of workloads, and each differing workload's first difference."""
 
     workloads: int
     differences: dict[Workload, str]
@@ -66,7 +66,7 @@ class ModelCheck:
 
 
 def check_model() -> ModelCheck:
-    """Compare the events and saved bytes of the workloads with the model's; takes seconds."""
+    """Compare the workloads' events and saved bytes with the model's; this takes seconds."""
     prime()
     differences = {}
     threads = torch.get_num_threads()
@@ -81,7 +81,7 @@ def check_model() -> ModelCheck:
 
 
 def _difference(workload: Workload) -> str | None:
-    """Return the first event that is not the predicted one, or other saved bytes."""
+    """Return the first event that differs from the prediction, or a difference in saved bytes."""
     predicted = _comparable(predict_trace(workload, without_scratch=True).events, workload)
     trace = trace_pass(workload, _leave_as_they_are, no_phase)
     pairs = zip_longest(predicted, _comparable(trace.events, workload))
@@ -115,9 +115,9 @@ def _leave_as_they_are(x: torch.Tensor, y: torch.Tensor | None) -> None:
 def _comparable(events: Sequence[Event], workload: Workload) -> list[Event]:
     """Return events without their addresses, in an order that does not depend on addresses.
 
-    Left out is the scratch of 16-bit matmuls, which depends on the processor: blocks that are
-    freed by the very next event. Autocast empties its cache in the order of a hash table of
-    addresses, at the end of a forward pass: neighbouring frees are sorted there.
+    The result lacks the scratch of 16-bit matmuls, which depends on the processor: blocks that the
+    very next event frees. At the end of a forward pass autocast empties its cache in the order of a
+    hash table of addresses, so neighbouring frees are sorted there.
     """
     scratch: set[int] = set()
     if {workload.dtype, workload.autocast} & {"bfloat16", "float16"}:

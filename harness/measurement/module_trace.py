@@ -1,9 +1,9 @@
-"""``with harness.trace(model) as trace:`` around anybody's own forward, backward and step.
+"""``with harness.trace(model) as trace:`` traces a user's own forward, backward and step.
 
-What exists when the block begins (parameters, buffers, gradients, optimizer state, inputs)
-opens the trace as blocks of their own, so that sums over it are absolute. Phases, steps and
-categories follow from facts: the engine's and the optimizers' own operators, the arguments
-of the network, what autograd saves.
+Tensors that exist when the block begins (parameters, buffers, gradients, optimizer state, inputs)
+are the first blocks of the trace, so that sums over the trace are absolute. Phases, steps and
+categories follow from operators of autograd and the optimizers, from the network's arguments, and
+from the tensors that autograd saves.
 """
 
 from bisect import bisect_right
@@ -47,7 +47,7 @@ STEPS = (
 
 
 class TracedDeviceError(HarnessError, ValueError):
-    """The caller has to name the device whose allocator is traced."""
+    """The device whose allocator is traced is not known; the caller has to name it."""
 
 
 class NestedTraceError(HarnessError):
@@ -58,7 +58,7 @@ class ModuleTrace:
     """The trace of one ``with harness.trace(...)`` block.
 
     Once the block has ended, ``report`` is its ``StepReport`` and ``trace`` its events; the other
-    properties and methods are shortcuts. ``notes`` says what you must know to use the numbers.
+    properties and methods are shortcuts. ``notes`` has facts that you must know to use the numbers.
 
     >>> import torch, harness
     >>> model = torch.nn.Linear(8, 2)
@@ -106,12 +106,12 @@ class ModuleTrace:
 
     @property
     def peak_live_bytes(self) -> int:
-        """The most live bytes at any moment of the measured step, the last one."""
+        """The most live bytes at any moment of the measured step, which is the last step."""
         return self.trace.peak_live_bytes
 
     @property
     def peak_phase(self) -> str:
-        """The phase that reaches the peak."""
+        """The phase in which live bytes reach the peak."""
         return self.trace.peak_phase
 
     def categories_at_peak(self) -> dict[str, int]:
@@ -119,7 +119,7 @@ class ModuleTrace:
         return self.trace.categories_at_peak()
 
     def summary(self) -> str:
-        """Return the peak and what is live at it, in one line."""
+        """Return the peak and its live bytes by category, in one line."""
         return self.trace.summary()
 
     def plot(self) -> "Figure":
@@ -145,11 +145,11 @@ class ModuleTrace:
         return self._recorder.phase(name)
 
     def next_step(self) -> None:
-        """Begin the next step, in a block whose phases are named by ``phase``."""
+        """Begin the next step, in a block whose phases ``phase`` sets."""
         self._recorder.next_step()
 
     def metrics(self) -> Metrics:
-        """Return the metrics of a record that this trace gives."""
+        """Return the metrics that this trace can give a record."""
         saved = saved_metrics(self._saved.most, self._parameters, self._input_addresses)
         return msgspec.convert(trace_metrics(self.trace) | saved, Metrics)
 
@@ -172,7 +172,7 @@ class ModuleTrace:
                 self._recorder.mark(tensor_roles.state_addresses(optimizer))
 
     def _adopt(self) -> None:
-        """Open the trace with what exists."""
+        """Begin the trace with the tensors that exist."""
         adopt = self._recorder.adopt
         for name, module in self._model.named_modules():
             own = own_tensors(module)
@@ -186,7 +186,7 @@ class ModuleTrace:
         adopt(gradients(x for x in tensors(self._inputs) if x.is_leaf), "gradient")
 
     def _around_root(self, name: str, forward: Forward) -> Forward | None:
-        """Stand in for the network's forward; leave those of its modules alone."""
+        """Replace the network's forward, but not the forward of its modules."""
         if name:
             return None
 
@@ -202,7 +202,7 @@ class ModuleTrace:
         return run
 
     def _enter(self, args: object, kwargs: object) -> None:
-        """Record the network's arguments as inputs, and gradients before they may be freed."""
+        """Record the network's arguments as inputs, and gradients before they can be freed."""
         self._mark_gradients()
         if not self._in_backward:
             given = list(tensors([args, kwargs]))
@@ -210,7 +210,7 @@ class ModuleTrace:
             self._recorder.adopt(given, "input")
 
     def _on_unpack(self) -> None:
-        """Record, at the first saved tensor of a backward pass, what is held; wait for its end."""
+        """At a backward pass's first saved tensor, note saved bytes; wait for the pass's end."""
         if self._in_backward:
             return
         self._in_backward = True
@@ -239,18 +239,18 @@ def trace(
 ) -> Iterator[ModuleTrace]:
     """Trace every allocation of your own training step, in this process.
 
-    Put it around the forward pass, the backward pass and the optimizer step. The trace is
-    complete when the block has ended, also if it ended with an exception. It cannot be nested
-    and does not work together with another PyTorch profiler.
+    Put this context around the forward pass, the backward pass and the optimizer step. The trace is
+    complete when the block has ended, even if the block ended with an exception. Traces cannot be
+    nested and do not work together with another PyTorch profiler.
 
     Args:
-        model: the network. Parameters, buffers and gradients that it has already count.
+        model: the network. Its existing parameters, buffers and gradients count.
         optimizer: the optimizer, or several, whose existing state counts. Other optimizers that
-            step inside the block are noticed.
+            step inside the block count from then on.
         inputs: tensors, in any containers, that exist before the block and count as input. The
             arguments of the network count as input by themselves.
-        device: type of the device whose allocator is traced; by default that of the parameters.
-        operators: whether events name their operators; without, tracing costs a third.
+        device: type of the device whose allocator is traced; by default the parameters' device.
+        operators: whether events name their operators; tracing without names costs a third.
 
     Yields:
         The trace; all sizes are bytes.
@@ -282,7 +282,7 @@ def _device_of(model: nn.Module) -> str:
 
 
 def _growth(trace: Trace) -> Growth | None:
-    """Return the growth of what stays alive over the steps, by module and operator."""
+    """Return the growth of the memory that stays alive over the steps, by module and operator."""
     if trace.measured_step < LEAST_STEPS:
         return None
     events, last = trace.events, trace.measured_step

@@ -1,4 +1,4 @@
-"""A measurement of a workload, as workers are asked for it, and the answers; needs no torch."""
+"""The requests of a workload's measurement to workers, and the answers; needs no torch."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -20,26 +20,26 @@ class Passes(TypedDict):
 
 
 class Traced(TypedDict):
-    """The metrics of an allocation trace, and its events if they were wanted."""
+    """The metrics of an allocation trace, and its events if requested."""
 
     metrics: dict[str, Any]
     events: list[list[Any]] | None
 
 
 class RunPasses(OfWorkload[Passes], frozen=True, kw_only=True):
-    """Instrument-free passes, then the saved-tensor pass."""
+    """Request for the passes without an instrument, then the pass for saved tensors."""
 
     done_by = "harness.measurement.passes:measured"
 
     repeats: int = 1
     first_repeat: int = 0
-    """Number of the first of them, if other processes make the others."""
+    """Number of the first repeat, if other processes make other repeats."""
     deadline_seconds: float = 600.0
     """A disturbed step runs again only if the job can still end within these seconds."""
 
 
 class TraceWorkload(OfWorkload[Traced], frozen=True, kw_only=True):
-    """The allocation trace."""
+    """Request for the allocation trace."""
 
     done_by = "harness.measurement.passes:traced"
 

@@ -1,4 +1,4 @@
-"""The passes over one workload, one instrument each, and the metrics each one gives."""
+"""The passes over one workload, each with one instrument, and their metrics."""
 
 import time
 from typing import Any
@@ -31,13 +31,13 @@ from harness.training.module_step import BuiltStep, Phase, announced_to, free_gr
 from harness.training.training_step import build
 
 LONG_SECONDS = 0.1
-"""Seconds from which on the heap's returning pages take less than a hundredth of a step."""
+"""Seconds of a step in which the heap's returning pages take less than a hundredth."""
 
 UNDISTURBED_TRIES = 5
-"""If the kernel took pages in this many steps, the RSS is not known."""
+"""Number of steps to try; if the kernel took pages in all of them, the RSS is unknown."""
 
 STEPS_BESIDE = 4
-"""The step that is run again, and the pass with saved-tensor hooks, take no longer than these."""
+"""Number of plain steps that a repeated step and the pass for saved tensors take at most."""
 
 
 @doing(RunPasses)
@@ -78,7 +78,7 @@ def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
 
 @doing(TraceWorkload)
 def traced(job: TraceWorkload, announce: Phase) -> Traced:
-    """Return the metrics of the trace, and its events if they are wanted."""
+    """Return the metrics of the trace, and its events if requested."""
     fill = data.source(job.workload)
     trace = trace_pass(job.workload, fill, announce, operators=job.keep_events)
     events = [list(event) for event in trace.events] if job.keep_events else None
@@ -88,8 +88,8 @@ def traced(job: TraceWorkload, announce: Phase) -> Traced:
 def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bool = True) -> Trace:
     """Trace the build and two steps, of which the last is the measured step.
 
-    One step in inference on the CPU; on a GPU the first one makes cuBLAS's workspace. Metrics
-    need no ``operators``, whose names are most of a trace's cost; a timeline shows them.
+    Inference on the CPU needs only one step; on a GPU the first step makes cuBLAS's workspace.
+    Metrics need no ``operators``, whose names are most of a trace's cost; a timeline shows them.
     """
     steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
     recording = StepRecording(workload.device, announce, operators=operators)
@@ -106,7 +106,7 @@ def plain_pass(
 ) -> dict[str, Any]:
     """Run a step with no instrument inside it; return seconds, and RSS or CUDA peaks.
 
-    On the CPU one step gives the seconds and another the RSS; a step that ``is_long`` gives both.
+    On the CPU one step gives the seconds and another step the RSS; an ``is_long`` step gives both.
     """
     if step.device_type != "cuda":
         seconds = None if is_long else _seconds(step, announce)
@@ -128,10 +128,10 @@ def _resident(
 ) -> dict[str, Any]:
     """Run a step that starts without gradients; return its RSS, and its seconds.
 
-    Small gradients that lay next to each other leave a hole that a large block would take and
-    keep resident: the policy is applied again. Pages of the heap that were released cost time when
-    they come again. If the kernel took pages during a step, its reading is dropped and the step
-    runs again, unless ``again_until`` (monotonic clock) has passed: the deadline is near then.
+    Small gradients that lay next to each other leave a hole, which a large block would take and
+    keep resident. So the policy is applied again. Released pages of the heap cost time when they
+    return. If the kernel took pages during a step, its reading is dropped and the step runs again.
+    After ``again_until`` (monotonic clock) it does not run again, because the deadline is near.
     """
     for _ in range(UNDISTURBED_TRIES):
         if step.mode != "inference":
@@ -164,7 +164,7 @@ def warm_up(step: BuiltStep, announce: Phase, peaks: StepPeaks) -> None:
 
 
 def saved_pass(step: BuiltStep, announce: Phase) -> dict[str, Any]:
-    """Run one step under saved-tensor hooks; return the most that one forward pass held."""
+    """Run one step under saved-tensor hooks; return the most bytes that one forward pass held."""
     saved = SavedTensors()
     with saved.watch(), wrapped_forwards(step.model, on_stack(saved.modules)):
         run_step(step, announced_to(announce, saved.phase))

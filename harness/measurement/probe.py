@@ -21,15 +21,14 @@ from harness.training.training_step import build
 def run(job: Probe, announce: Phase) -> Needed:
     """Build and run two whole steps (one in inference) within the job's budget.
 
-    On a GPU it runs all steps that ``harness measure`` runs up to its first measured step,
-    because each of them may reserve more. Return ``needed_bytes``, None if the kernel does not
-    say:
+    On a GPU this function runs the steps of ``harness measure`` up to the first measured step,
+    because each of them may reserve more. Return ``needed_bytes``, None if the kernel does not say:
 
     - under RLIMIT_DATA the most by which the address space grew;
     - in a cgroup the same, without pages that were never written to;
     - on a GPU the most that the allocator reserved.
 
-    Of a whole process return ``limit_bytes`` too: the data segment before, and what was needed.
+    For a whole process also return ``limit_bytes``: the data segment before plus the need.
     """
     fill = data.source(job.workload)
     if job.workload.device == "cuda":
@@ -111,9 +110,9 @@ def _after_tables(announce: Phase) -> Phase:
 
 @contextmanager
 def _tables_awaited(mode: str) -> Iterator[None]:
-    """In inference, wait after each layer, which frees the output of the layer before.
+    """In inference, wait after each layer, because each layer frees its input.
 
-    In training next to nothing is freed before the peak, other than between phases.
+    In training hardly anything is freed before the peak, except between phases.
     """
 
     def after(module: torch.nn.Module, *_: object) -> None:

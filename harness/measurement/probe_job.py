@@ -1,4 +1,4 @@
-"""A try of a workload within a budget, as a worker is asked for it, and the answer."""
+"""The request to a worker to try a workload within a budget, and the answer."""
 
 from typing import NotRequired, TypedDict
 
@@ -11,17 +11,17 @@ class Needed(TypedDict):
 
     needed_bytes: int | None
     limit_bytes: NotRequired[int]
-    """The data segment that holds a whole process."""
+    """Data segment that a whole process needs."""
 
 
 class Probe(OfWorkload[Needed], frozen=True, kw_only=True):
-    """Build and two whole steps (one in inference), nothing else, within a budget if it has one."""
+    """Request for the build and two steps (one in inference), within a budget if one is given."""
 
     done_by = "harness.measurement.probe:run"
 
     budget_bytes: int | None = None
     kind: Enforcement = "rlimit"
     cgroup: str | None = None
-    """Folder of the cgroup that the process joins, if the budget is a cgroup's."""
+    """Folder of the cgroup that the process joins, if a cgroup enforces the budget."""
     whole_process: bool = False
-    """True if the budget includes what a process adds of its own; then nothing is prepared."""
+    """True if the budget includes the process's own memory; then nothing is prepared."""

@@ -1,4 +1,4 @@
-"""The recording of a step: a workload's step for a record, any network's for a report."""
+"""Records a step: a workload's step for a record, any network's step for a report."""
 
 from collections.abc import Callable, Iterable
 
@@ -21,7 +21,7 @@ class StepRecording:
         self._saved = SavedTensors(self._recorder.mark_saved)
 
     def record(self, make: Callable[[], BuiltStep], steps: Callable[[BuiltStep], object]) -> Trace:
-        """Return the trace of the step that ``make`` builds, run by ``steps``."""
+        """Return the trace of the step that ``make`` builds and ``steps`` runs."""
         with self._recorder:
             with self._phases()("build"):
                 step = make()
@@ -46,9 +46,9 @@ class StepRecording:
         self._recorder.mark(tensor_roles.state_addresses(step.optimizer))
 
     def _phases(self) -> Phase:
-        """Return the phase that announces the build, or a step, to every instrument."""
+        """Return the phase manager that announces the build, or a step, to every instrument."""
         return announced_to(self._announce, self._recorder.phase)
 
     def _parts(self, model: nn.Module) -> Iterable[tuple[str, list[Tensor]]]:
-        """Return parameters and buffers, with the name of the module whose rows they count in."""
+        """Return parameters and buffers, with the name of the module that they count for."""
         return [("", [*model.parameters(), *model.buffers()])]

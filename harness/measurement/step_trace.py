@@ -1,9 +1,9 @@
-"""One traced step of any network: the source of every answer about it.
+"""Traces one step of any network, which is the source of every answer about the network.
 
-The recorder starts before the network is built, so sums over the trace are absolute. On the CPU
-two steps run and the second one is measured; on a GPU, real or pretended, steps run until
-the reserved memory stops rising, and the next one is measured. The user's own training loop is
-traced as one step (``trace_run``), on a GPU.
+The recorder starts before the network is built, so sums over the trace are absolute. On the CPU two
+steps run and the second step is measured; on a GPU, real or pretended, steps run until the reserved
+memory stops rising, and the next step is measured. On a GPU the user's own training loop is traced
+as one step (``trace_run``).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -93,7 +93,7 @@ class _Tracing(StepRecording):
             super().run(step)
 
     def _reserved(self, step: BuiltStep) -> int:
-        """Run the step; return the most that was reserved, 0 on the CPU."""
+        """Run the step; return the most bytes reserved, 0 on the CPU."""
         self.run(step)
         return self._peaks.last.get("reserved_peak_bytes", 0)
 
@@ -107,7 +107,7 @@ class _Tracing(StepRecording):
 
 
 def trace_run(call: Callable[[], object]) -> StepReport:
-    """Return the report of a call, all of it as one step."""
+    """Return the report of a call, with the whole call as one step."""
     recorder = AllocationRecorder("cuda", infer=True)
     saved = SavedTensors(recorder.mark_saved)
     with (

@@ -1,4 +1,4 @@
-"""A whole training run, as a worker is asked for it."""
+"""The request to a worker for a whole training run."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from harness.schema.training_run import TrainingPlan
 
 
 class Train(OfWorkload[dict[str, Any]], frozen=True, kw_only=True):
-    """A whole training run; the answer has the fields of a ``TrainingResult``, and environment."""
+    """A whole training run; the answer has the fields of ``TrainingResult`` and the environment."""
 
     done_by = "harness.measurement.whole_run:run"
 

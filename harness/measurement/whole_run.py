@@ -1,11 +1,11 @@
 """A whole training run in one worker: epochs, validation, and the memory of every step.
 
-Two instruments, a process each, since one disturbs what the other measures. ``resident``:
-the process's own size (on a GPU, what it reserves of the GPU) and its rise over each step.
-``trace``: every block that the allocator allocated and freed, from before the network was
-built; per step its peak and what is alive at its end, exactly.
+There are two instruments, each in a process of its own, because they disturb each other.
+``resident`` reads the process's own size (on a GPU, the reserved bytes) and its rise over each
+step. ``trace`` records every block that the allocator allocated and freed since before the network
+was built, and gives the exact peak of each step and the live bytes at its end.
 
-The order of the examples is drawn by numpy, so that no block of it is the allocator's.
+numpy draws the order of the examples, so that PyTorch's allocator allocates no block for it.
 """
 
 import dataclasses
@@ -46,11 +46,11 @@ class Images(NamedTuple):
 
 
 Watch = Callable[[], AbstractContextManager[Phase]]
-"""Watches one training step or evaluated batch; gives the phases to announce in it."""
+"""Watches one training step or evaluated batch, and gives its phase manager."""
 
 
 class Training(NamedTuple):
-    """A network, its data and how long it is trained."""
+    """A network, its data, and the number of epochs."""
 
     workload: Workload
     training: Images
@@ -74,7 +74,7 @@ class Training(NamedTuple):
 
 @doing(Train)
 def run(job: Train, announce: Phase) -> dict[str, Any]:
-    """Train as the plan says and return accuracies and the memory of every step."""
+    """Train as the job says; return accuracies and the memory of every step."""
     del announce
     workload, plan = job.workload, job.plan
     train = _images(workload, plan.examples, train=True)
@@ -97,7 +97,7 @@ def _images(workload: Workload, count: int, *, train: bool) -> Images:
 
 
 def resident(training: Training) -> dict[str, Any]:
-    """Run with the process's own size, or what it reserves of a GPU, read around each step."""
+    """Read the process's own size, or its reserved bytes on a GPU, around each step."""
     size_of: Callable[[], int] = torch.cuda.memory_reserved
     rise_of: Callable[[], AbstractContextManager[Any]] = reserved_rise
     if training.workload.device != "cuda":
@@ -200,26 +200,26 @@ def _train(
 
 
 def _parts(order: np.ndarray[Any, np.dtype[np.int64]], batch: int) -> Iterator[Any]:
-    """Yield ``order`` in batches; the last may be smaller, as in the note's data loader."""
+    """Yield ``order`` in batches; the last batch may be smaller, as in the note's data loader."""
     for start in range(0, len(order), batch):
         yield order[start : start + batch]
 
 
 def _batch(images: Images, index: Tensor, workload: Workload) -> tuple[Tensor, Tensor]:
-    """Return fresh tensors, as a data loader does: examples in [0, 1], labels."""
+    """Return fresh tensors as a data loader does: examples in [0, 1] and labels."""
     dtype: torch.dtype = getattr(torch, workload.dtype)
     x, y = images.x[index].to(dtype).div_(255), images.y[index]
     return x.to(workload.device), y.to(workload.device)
 
 
 def _correct(built: BuiltStep, phase: Phase) -> int:
-    """Return how many of a batch, which nothing else holds, the network classifies correctly."""
+    """Return the number of correctly classified examples; only ``built`` holds the batch."""
     with phase("forward"), torch.no_grad():
         return int((built.model(built.x).argmax(1) == built.y).sum())
 
 
 def _per_step(trace: Trace, steps: int) -> dict[str, list[Any]]:
-    """Return, for steps 1 to ``steps``, live bytes before, at most and after; the peak's phase."""
+    """Return each step's live bytes before, at most and after, and its peak's phase."""
     live, number = trace.initial_bytes, 0
     columns: dict[str, list[Any]] = {
         name: [] for name in ("start_bytes", "peak_bytes", "end_bytes", "peak_phase")
@@ -240,7 +240,7 @@ def _per_step(trace: Trace, steps: int) -> dict[str, list[Any]]:
 def _categories(
     trace: Trace, kinds: Sequence[str], rows: Sequence[int]
 ) -> dict[str, dict[str, int]]:
-    """Return what is alive at the peaks of four steps, bytes by category."""
+    """Return the live bytes by category at the peaks of four steps."""
     numbered = list(zip(itertools.count(1), kinds, rows, strict=False))
     training = [(number, size) for number, kind, size in numbered if kind == TRAIN]
     full = max(size for _, size in training)

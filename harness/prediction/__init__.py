@@ -1,1 +1,1 @@
-"""Metrics without running the step."""
+"""Predicts metrics without running the step."""

@@ -1,4 +1,4 @@
-"""Call a function once a module is imported, and instead of another function."""
+"""Calls a function after the import of a module, or in place of another function."""
 
 import functools
 import importlib.util
@@ -28,7 +28,7 @@ def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..
 
 
 def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
-    """Call a function when a module has been imported, before the importer goes on."""
+    """Call a function after the import of a module, before the importer goes on."""
     if getattr(sys.modules.get(name), "__spec__", None):  # a stand-in has none
         function(sys.modules[name])
     else:
@@ -37,7 +37,7 @@ def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
 
 @dataclass
 class _AfterImport:
-    """Finds one module, and lets its loader call a function in the end."""
+    """Finds one module, and makes its loader call a function at the end."""
 
     name: str
     function: Callable[[ModuleType], None]

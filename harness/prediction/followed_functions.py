@@ -1,7 +1,7 @@
-"""Functions of PyTorch, Python and YAML that read, take or write numbers which nobody knows.
+"""Functions of PyTorch, Python and YAML that read, take or write unknown numbers.
 
-``install`` changes them. A number that is read is an object (``unknown_numbers.py``). A function
-makes another such object from it, or counts it as used.
+``install`` changes these functions. A number that is read is an object (``unknown_numbers.py``). A
+function makes another such object from the number, or counts the number as used.
 """
 
 import json
@@ -20,11 +20,11 @@ from harness.prediction.unknown_texts import Text, follow_files, text_of
 
 _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt cbrt pow fabs fmod remainder hypot copysign erf"
 _MATH += " sin cos tan sinh cosh tanh asin acos atan atan2 degrees radians erfc gamma lgamma ldexp"
-"""Functions of ``math`` that make another number of a number."""
+"""Functions of ``math`` that make a number from a number."""
 
 
 class _Reading(threading.local):
-    """The read that a wrapped method of this thread makes."""
+    """The read that this thread makes in a wrapped method."""
 
     active = False
     place: str | None = None
@@ -40,7 +40,7 @@ def _wrap(value: Any, place: str) -> Any:
 
 
 def install(torch: Any, uses: Uses) -> None:
-    """Make unknown numbers that are read from tensors such objects."""
+    """Turn unknown numbers that are read from tensors into such objects."""
     LISTENERS.append(uses)
     if len(LISTENERS) > 1:  # the methods are replaced already
         del LISTENERS[0]
@@ -66,10 +66,10 @@ def _read_at() -> str | None:
 
 
 class _Returned:
-    """Stands for the text of a warning: Python has one if ``__float__`` returns such an object."""
+    """Matches the warning of Python if ``__float__`` returns such an object."""
 
     def match(self, text: str) -> bool:
-        """Return whether it is that warning, and count the number that was read last as used."""
+        """Return whether the text is that warning; if so, count the last number read as used."""
         is_one = f"(type {Unknown.__name__}" in text
         if is_one and READING.place is not None:
             used(READING.place)
@@ -125,7 +125,7 @@ def _follow_in_functions(torch: Any) -> None:
 
 
 def count_given(owner: Any, name: str) -> None:
-    """Count numbers that are arguments of a function as used."""
+    """Count numbers as used if they are arguments of a function."""
 
     @instead(owner, name)
     def call(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -145,7 +145,7 @@ def _follow_json() -> None:
 
 
 def _let_write(yaml: Any) -> None:
-    """Have YAML write such objects as plain ones."""
+    """Make YAML write such objects as plain objects."""
 
     @instead(yaml.representer.BaseRepresenter, "represent_data")
     def represent(real: Callable[..., Any], dumper: Any, value: Any) -> Any:
@@ -162,7 +162,7 @@ def use_inside(value: Any) -> None:
 
 
 def _places_inside(value: Any) -> list[str]:
-    """Return where the unknown numbers of a value were read; TorchDynamo refuses a generator."""
+    """Return a list of the places of a value's unknown numbers (TorchDynamo bars generators)."""
     if type(value) in (Unknown, Text):
         return [value.place]
     inside = value.values() if isinstance(value, dict) else value

@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking the list of events, which halves the time."""
+    """Pause the garbage collector, which would walk the list of events and double the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -23,7 +23,7 @@ def collection_paused() -> Iterator[None]:
 def import_whole(name: str) -> None:
     """Import a module in a thread of its own, and wait for its end.
 
-    Ctrl-C does not interrupt it: half of sympy would break every later import of it.
+    Ctrl-C does not interrupt the import, because a partial sympy would break later imports.
     """
     from concurrent.futures import ThreadPoolExecutor  # longer to load than a small prediction
 
@@ -33,9 +33,9 @@ def import_whole(name: str) -> None:
 
 @contextmanager
 def patched_here(place: object, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Let the calling thread find ``function`` in place of a function of a module or a class.
+    """Replace a function of a module or a class by ``function``, for the calling thread only.
 
-    Another thread would otherwise see a GPU that is not there, or build a network of meta tensors.
+    Another thread would otherwise see a missing GPU, or build a network of meta tensors.
     """
     real, stored, own = getattr(place, name), vars(place).get(name), get_ident()
 

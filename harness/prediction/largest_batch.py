@@ -1,4 +1,4 @@
-"""The largest batch of a step that fits in memory: one search for each source of its peaks."""
+"""Finds the largest batch of a step that fits in memory, for any source of the peaks."""
 
 from functools import cache
 from typing import NamedTuple, Protocol
@@ -17,10 +17,10 @@ class Needs(Protocol):
 
 
 class Largest(NamedTuple):
-    """The end of a search."""
+    """The result of a search."""
 
     batch: int | None
-    """A batch that fits while the next does not; None if none fits, or none was too large."""
+    """A batch that fits while the next does not; None if no batch fits, or none was too large."""
     is_found: bool
     """False if all batches that are tried fit."""
 
@@ -44,8 +44,8 @@ def largest_batch(
 ) -> Largest:
     """Return the largest multiple of ``unit`` that fits, up to ``highest``; ``batch`` runs.
 
-    If ``least``, the smallest that runs, is not known, it is tried. The search begins at
-    ``guess``, by default where a line through two peaks meets the room.
+    If ``least``, the smallest batch that runs, is not known, the search tries it. The search begins
+    at ``guess``, by default the batch at which a line through two peaks meets the room.
     """
 
     @cache
@@ -68,12 +68,12 @@ def largest_batch(
 
 
 def _smallest(needs: Needs, unit: int) -> int:
-    """Return one example in each micro-batch, or two if batch normalization refuses one."""
+    """Return one example in each micro-batch, or two if batch normalization refuses one example."""
     return 2 * unit if needs.peak(unit) is None else unit
 
 
 def _guess(needs: Needs, room: int, batch: int, unit: int, highest: int) -> int:
-    """Return where a line through the allocated bytes of two batches meets the memory."""
+    """Return the batch at which a line through the peaks of two batches meets the memory."""
     tried: dict[int, int | None] = {}
 
     def peak(at: int) -> int:

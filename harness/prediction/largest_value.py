@@ -1,7 +1,7 @@
-"""Search for the largest value that fits, if the need is computed and therefore has no noise.
+"""Searches the largest value that fits, for needs that are computed and have no noise.
 
-``harness.thresholds.search`` answers the same question for real runs, which may be noisy and
-have to be confirmed on both sides.
+``harness.thresholds.search`` answers the same question for real runs, which may be noisy and must
+be confirmed on both sides.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from functools import cache
 HIGHEST = 1 << 24
 """The largest batch of a user's own step that is tried."""
 _MOST_GUESSES = 12
-"""Number of straight lines that are tried before the search only doubles and halves."""
+"""Number of straight lines to try before the search only doubles and halves."""
 
 
 def largest_value(
@@ -18,8 +18,8 @@ def largest_value(
 ) -> int | None:
     """Return a value from ``low`` to ``high`` that fits and whose successor does not.
 
-    Steps that double lead away from ``guess`` until the answer is bracketed; then the bracket is
-    halved. Return None if not even ``low`` fits, and ``high`` if it fits.
+    The search moves away from ``guess`` in steps that double until it brackets the answer; then it
+    halves the bracket. It returns None if ``low`` does not fit, and ``high`` if ``high`` fits.
     """
     if not fits(low):
         return None
@@ -48,9 +48,9 @@ def largest_value(
 def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: int) -> int | None:
     """Return the largest value from ``low`` to ``high`` whose need is within ``budget``.
 
-    ``need`` must never fall. It is piecewise linear in the batch and in the depth and
-    quadratic in the width, so straight lines through the last two values soon lead next to
-    the answer.
+    ``need`` must not fall as the value rises. It is piecewise linear in the batch and the depth,
+    and quadratic in the width, so straight lines through the last two values soon come close to the
+    answer.
     """
     known = cache(need)
     if known(low) > budget:
@@ -66,9 +66,9 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
 
 
 def line_meets(budget: int, before: tuple[int, int], point: tuple[int, int]) -> int:
-    """Return the value at which a line through two values and their needs meets ``budget``.
+    """Return the value at which a line through two values with their needs meets ``budget``.
 
-    Twice the last value if the line does not rise.
+    If the line does not rise, return twice the last value.
     """
     run, rise = point[0] - before[0], point[1] - before[1]
     if run * rise <= 0:

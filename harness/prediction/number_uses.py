@@ -1,4 +1,4 @@
-"""Listener to the uses of unknown numbers, which everything that follows them reports to."""
+"""Interface of a listener to the uses of unknown numbers."""
 
 from typing import Final, Protocol
 
@@ -9,26 +9,26 @@ class Uses(Protocol):
     def compared(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
     ) -> bool:
-        """Return the result of a comparison; ``otherwise`` is the result for the number as it is.
+        """Return the result of a comparison; ``otherwise`` is the number's own result.
 
-        With ``opposite``, it is false if all decisions are true. With ``chooses``, what is
-        larger may become a size, as in ``max(8, length)``: the comparison and the number agree.
+        With ``opposite``, the result is false if all decisions are true. With ``chooses``, the
+        larger value may become a size, as in ``max(8, length)``, so the result follows the number.
         """
 
     def used(self, place: str) -> None:
-        """Note that something may be decided by a number read at a place."""
+        """Note that a number read at a place may decide something."""
 
     def picked(self, place: str) -> None:
         """Note that ``max`` or the like takes a number read at a place, or a known number."""
 
     def made(self, number: float) -> None:
-        """Note a number that code in C may be given."""
+        """Note a number that code in C may get."""
 
 
 LISTENERS: Final[list[Uses]] = []
-"""All listeners; the last one counts."""
+"""List of one listener, the listener that was installed last."""
 
 
 def used(place: str) -> None:
-    """Note that something may be decided by a number read at a place."""
+    """Note that a number read at a place may decide something."""
     LISTENERS[0].used(place)

@@ -1,6 +1,6 @@
-"""Environments with other versions of PyTorch, below the user's cache: one for each version.
+"""Makes environments with other versions of PyTorch below the user's cache, one each version.
 
-All other packages come from the environment of this interpreter, by a path file. Needs nothing but
+A path file adds all other packages from the environment of this interpreter. This module needs only
 the standard library.
 """
 
@@ -21,15 +21,15 @@ ON_DISK_BYTES = 7 << 30
 COST = "pip downloads about 3 GB for it and unpacks 7 GB, which takes 3 to 10 minutes"
 INSTALL_SECONDS = 1800
 _TORCHVISION_PINNED = TorchVersion(2, 14)
-"""Last torch whose torchvision is fixed: 0.22 for 2.7, 0.23 for 2.8 and so on."""
+"""Last torch with a fixed torchvision: 0.22 for 2.7, 0.23 for 2.8 and so on."""
 
 
 class InstallError(UnavailableError):
-    """A version of PyTorch is not installed, and cannot be; the message says why."""
+    """A version of PyTorch is not installed and cannot be installed; the message says why."""
 
 
 def versions_between(first: str | None, last: str | None, named: Iterable[str]) -> list[str]:
-    """Return the versions that are named and those of a range, in order, each a known one."""
+    """Return the named versions and the versions of a range, in order; all must be known."""
     between: list[TorchVersion] = []
     if first is not None or last is not None:
         low, high = (
@@ -40,7 +40,7 @@ def versions_between(first: str | None, last: str | None, named: Iterable[str]) 
 
 
 def python_of(version: str, *, offline: bool) -> str:
-    """Return the interpreter that has a version of PyTorch, which pip installs if need be."""
+    """Return an interpreter with a version of PyTorch, which pip installs if needed."""
     installed = torch_version()
     if installed is not None and str(TorchVersion.parse(installed)) == version:
         return sys.executable
@@ -67,7 +67,7 @@ def _install(folder: Path, version: str) -> None:
 
 
 def make_environment(folder: Path, version: str, more: Sequence[str], *, seconds: float) -> Path:
-    """Return the Python of an environment with that version of torch; made if it is not."""
+    """Return the Python of an environment with that version of torch; make it if needed."""
     python = folder / "bin" / "python"
     done = folder / ".installed"
     if not done.exists():
@@ -93,7 +93,7 @@ def torchvision_for(text: str) -> str:
 
 
 def without_local_configuration() -> dict[str, str]:
-    """Return this environment as a fresh machine has it: pip installs what the index offers."""
+    """Return the environment variables without local settings of pip, as on a fresh machine."""
     local = ("PIP_FIND_LINKS", "PIP_CONSTRAINT")
     kept = {name: value for name, value in os.environ.items() if name not in local}
     return kept | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}

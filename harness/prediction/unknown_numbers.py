@@ -1,8 +1,8 @@
-"""A number that nobody knows, as an object: it remembers where it was read, and sees its uses.
+"""An unknown number as an object, which remembers the place of its read and sees its uses.
 
-A comparison is a use that decides, and so is making an integer, a truth, an array or the length of
-a text from it. Sums, means and printing are not. The object does not see what C code makes of it
-without a call; in an estimate it does not see ``'%.2f' % x`` and ``Decimal(x)`` either.
+A comparison is a use that decides. Making an integer, a truth value, an array or the length of a
+text from the number is such a use, too. Sums, means and printing are not. The object does not see C
+code that reads it without a call. In an estimate it does not see ``'%.2f' % x`` and ``Decimal(x)``.
 """
 
 import dis
@@ -22,18 +22,18 @@ _COMPARISONS = "lt le gt ge eq ne"
 _CONVERSIONS = "__int__ __float__ as_integer_ratio is_integer hex"
 _ROUNDINGS = "trunc ceil floor divmod rdivmod"
 _OPPOSITE = "eq"
-"""If all decisions are true, one number is less than another and never equal to it. Code that sorts
-numbers, or looks for the largest, compares them as they are."""
+"""Comparison that is false if all decisions are true, because a number is not less than another and
+equal to it. Code that sorts numbers, or finds the largest, compares the values."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
-"""Integers up to this are smaller than the first integer of one run, and larger than that of
-another (``trial_values.py``)."""
+"""Largest integer that is smaller than the first integer of one run and larger than the first
+integer of another run (``trial_values.py``)."""
 _PRIORITY = -1.0
-"""Above NumPy's numbers, which leave an operation to this number, and below arrays."""
+"""Priority above NumPy's numbers, which leave an operation to this number, and below arrays."""
 
 
 class Unknown(float):
-    """A number that nobody knows."""
+    """An unknown number."""
 
     __slots__ = ("place",)
     place: str
@@ -77,7 +77,7 @@ class Unknown(float):
 
 
 class UnknownWhole(int):
-    """An integer that nobody knows; it may be a size, so that reading it is a use already."""
+    """An unknown integer; it may be a size, so that even reading it is a use."""
 
     place: str
     __array_priority__ = _PRIORITY
@@ -101,7 +101,7 @@ class UnknownWhole(int):
 
 
 def unknown(value: Any, place: str) -> Any:
-    """Return a number that nobody knows, with the value that it has in this run."""
+    """Return an unknown number with its value in this run."""
     if type(value) is int:
         whole = int.__new__(UnknownWhole, value)
         whole.place = place
@@ -115,9 +115,9 @@ def unknown(value: Any, place: str) -> Any:
 
 
 def with_ones(place: str, *numbers: Any) -> list[Any]:
-    """Return numbers with 1 for unknown ones; called if an operation fails with their values.
+    """Return numbers with 1 for each unknown number, after an operation with them failed.
 
-    Whether it fails is decided like a comparison: a run in which it does not goes on with 1.
+    The failure is decided like a comparison; in a run without the failure, 1 replaces the number.
     """
     if LISTENERS[0].compared(place, True):
         raise
@@ -146,7 +146,7 @@ def _is_numpys(other: Any = None, *_: object) -> bool:
 
 
 def _sorts(frame: FrameType) -> bool:
-    """Return whether a frame is in a call of C code, such as ``max``, or is one of ``heapq``."""
+    """Return whether a frame calls C code, such as ``max``, or belongs to ``heapq``."""
     return "CALL" in _operation(frame) or frame.f_code.co_filename == heapq.__file__
 
 

@@ -1,8 +1,8 @@
-"""Texts of unknown numbers; asking their length, comparing or reading them again is a use.
+"""Texts of unknown numbers; taking their length, comparing or parsing them is a use.
 
-Text that C code joins to other text is not followed, but if ``float`` reads a text that an unknown
-number had, it is a use. If a file is read that the process has written, the numbers whose texts
-were made before may be in it, so they count as used.
+Text that C code joins to other text is not followed, but it is a use if ``float`` reads a text that
+an unknown number had. If the process reads a file that it has written, the file may contain any
+numbers whose texts were made before, so these numbers count as used.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ _METHODS += " find rfind count encode isdigit isdecimal isnumeric"
 _OTHER_TEXTS = "__getitem__ strip lstrip rstrip removeprefix removesuffix replace upper lower"
 _OTHER_TEXTS += " ljust rjust center zfill"
 _OF_CODE = "/torch/_inductor/", "/triton/"
-"""Parts of the paths of code that reads back what it has compiled."""
+"""Parts of the paths of code that reads its own compiled files."""
 _MOST_TEXTS, _MOST_CODE = 1000, 64
 TEXTS: Final[dict[str, str]] = {}
-"""Places of numbers by some of their texts: other text may be taken apart, and the number read."""
+"""Places of numbers by some of their texts, because code may cut a number out of other text."""
 _made: Final[set[str]] = set()
-"""Places of numbers whose texts were made since a file was read again."""
+"""Places of numbers whose texts were made since the process last read its own file."""
 
 
 class Text(str):
@@ -85,7 +85,7 @@ setattr(Text, "__int__", _use(lambda text: int(str.__str__(text))))  # noqa: B01
 
 
 def follow_files() -> None:
-    """Count numbers as used when a file is read that this process has written."""
+    """Count numbers as used when this process reads a file that it has written."""
     written: set[str] = set()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

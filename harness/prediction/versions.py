@@ -1,9 +1,9 @@
-"""Which version of PyTorch a prediction describes.
+"""The version of PyTorch that a prediction describes.
 
 It is the installed version if its rules are known, otherwise the nearest known version, or the
 caller's choice (``describing``). ``CHANGES`` are the only rules that differ between versions:
 ``harness doctor --check-model`` compares the model with the installed version, and
-``results/torch-versions.md`` with all known ones.
+``results/torch-versions.md`` with all known versions.
 """
 
 import functools
@@ -23,7 +23,7 @@ class TorchVersionError(HarnessError, ValueError):
 
 
 class TorchVersion(NamedTuple):
-    """A minor version of PyTorch: patch releases have never changed a rule."""
+    """A minor version of PyTorch; patch releases have never changed a rule."""
 
     major: int
     minor: int
@@ -90,10 +90,10 @@ def is_newer_than_known(version: str | None) -> bool:
 
 @contextmanager
 def describing(version: TorchVersion | None) -> Iterator[None]:
-    """Let predictions inside follow the rules of ``version``, or of the installed one if None.
+    """Let predictions inside follow the rules of ``version``; None means the installed version.
 
-    This is a context and not an argument, because a prediction asks for hundreds of traces, through
-    searches that need not know of versions otherwise.
+    This is a context and not an argument, because a prediction asks for hundreds of traces through
+    searches that need no version otherwise.
     """
     before = _chosen.set(version)
     try:
@@ -103,7 +103,7 @@ def describing(version: TorchVersion | None) -> Iterator[None]:
 
 
 def version_notes() -> Iterator[str]:
-    """Say why predictions describe another version than the installed one, if they do."""
+    """Return a note if predictions describe another version than the installed version."""
     installed, metrics = torch_version(), f"these are the metrics of torch {described_version()}"
     if installed is None:
         if _chosen.get() is None:
@@ -121,7 +121,7 @@ def version_notes() -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One rule in its two forms; the newer one holds since a version of PyTorch.
+    """One rule in its two forms; the newer form holds since a version of PyTorch.
 
     >>> MAXIMUM_COMPARES_FIRST.holds(TorchVersion(2, 13))
     False
@@ -132,7 +132,7 @@ class Change:
     after: str
 
     def holds(self, version: TorchVersion | None = None) -> bool:
-        """Return whether the newer form holds in ``version``, by default the described one."""
+        """Return whether the newer form holds in ``version``, by default the described version."""
         return (version or described_version()) >= self.since
 
 

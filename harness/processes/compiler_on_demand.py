@@ -1,8 +1,8 @@
 """Loads PyTorch's compiler only if something uses it, because loading takes a second.
 
 Two things name the compiler and do not need it: an optimizer's step asks not to be compiled, and
-torchvision imports a function for compiled code. A stand-in answers them. Any other use loads the
-compiler, which takes the place of the stand-in.
+torchvision imports a function for compiled code. A stand-in answers both. Any other use loads the
+compiler, which replaces the stand-in.
 """
 
 import importlib
@@ -30,7 +30,7 @@ _wanted = mmap.mmap(-1, 1)
 
 
 class _StandIn(ModuleType):
-    """A module that the real one replaces once it is asked for more than it has."""
+    """Stand-in that the real module replaces once code asks for another attribute."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # imports and ``inspect`` ask every module for these
@@ -39,10 +39,10 @@ class _StandIn(ModuleType):
 
 
 class _Parts(MetaPathFinder, Loader):
-    """Finds a module below the compiler's: it loads the compiler and returns its module."""
+    """Finds modules below the compiler's module by loading the compiler."""
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        """Return a specification that is served by this loader."""
+        """Return a specification with this loader."""
         return importlib.util.spec_from_loader(name, self) if name.startswith(COMPILER) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -57,7 +57,7 @@ _PARTS = _Parts()
 
 
 def postpone() -> None:
-    """Put the stand-in in the compiler's place; in a process that has not loaded it."""
+    """Put the stand-in in the compiler's place, if the process has not loaded the compiler."""
     whole, part = _StandIn(COMPILER), _StandIn(PART)
     whole.__path__ = [str(Path(torch.__file__).parent / "_dynamo")]
     vars(whole).update(disable=_disable, graph_break=_graph_break, utils=part)
@@ -73,13 +73,13 @@ def load() -> None:
 
 
 def _load_if_wanted() -> None:
-    """Load the compiler if a fork had to, so that the next fork need not."""
+    """Load the compiler if a fork loaded it, so that the next fork need not load it."""
     if _wanted[0]:
         load()
 
 
 def _real(name: str) -> ModuleType:
-    """Return a module of the compiler after no stand-in is left in its place."""
+    """Return a module of the compiler after removing the stand-ins."""
     if _PARTS in sys.meta_path:
         sys.meta_path.remove(_PARTS)
         del sys.modules[COMPILER], sys.modules[PART]
@@ -91,7 +91,7 @@ def _real(name: str) -> ModuleType:
 
 
 def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **named: Any) -> Any:
-    """Return a function of PyTorch as it is: only PyTorch passes ``wrapping=False``."""
+    """Return a function unchanged if PyTorch asks; only PyTorch passes ``wrapping=False``."""
     if wrapping or _PARTS not in sys.meta_path:
         disable: Callable[..., Any] = _real(COMPILER).disable
         return disable(function, *arguments, wrapping=wrapping, **named)
@@ -100,7 +100,7 @@ def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **nam
 
 
 def _graph_break(*arguments: Any, **named: Any) -> None:
-    """Do nothing, as the compiler does outside of what it compiles."""
+    """Do nothing, like the compiler outside of compiled code."""
 
 
 def _is_compile_supported(device_type: str) -> bool:

@@ -1,4 +1,4 @@
-"""The environment of a record: versions, machine, policy. Asks no torch."""
+"""The environment of a record: versions, machine and policy, found without importing torch."""
 
 import contextlib
 import functools
@@ -18,13 +18,13 @@ from harness.schema.workload import Workload
 from harness.version import PACKAGE, __version__
 
 PRETENDED = "HARNESS_DRY_RUN_NAME"
-"""Variable that ``harness.dry_run`` sets: this process and its workers see a pretended GPU.
+"""Variable that ``harness.dry_run`` sets if this process and its workers see a pretended GPU.
 
-Kernels are not run, and values are zero: a record leaves out what depends on values or time."""
+Kernels do not run and values are zero, so a record leaves out numbers on values or time."""
 
 
 def describe(workload: Workload, launcher: str) -> Environment:
-    """Return what a reader needs to judge or repeat a measurement of ``workload``."""
+    """Return the facts that a reader needs to judge or repeat a measurement of ``workload``."""
     return _machine() | {
         "code": measuring_code(pretended=pretended_device() is not None),
         "launcher": launcher,
@@ -56,7 +56,7 @@ def _machine() -> Environment:
 
 @functools.cache
 def versions(*packages: str) -> Environment:
-    """Return the versions of those packages that are installed."""
+    """Return the versions of the installed packages that matter."""
     found: dict[str, str] = {}
     for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -83,12 +83,12 @@ def git_commit() -> str | None:
 
 
 def pretended_device() -> str | None:
-    """Return what a record says of a pretended GPU, e.g. ``dry run, a100-40gb``; None without."""
+    """Return a record's text for a pretended GPU, e.g. ``dry run, a100-40gb``; None without it."""
     name = os.environ.get(PRETENDED)
     return None if name is None else f"dry run, {name}"
 
 
 def has_gpu() -> bool:
-    """Return whether this machine has NVIDIA's driver; CUDA is not initialised to find out."""
+    """Return whether this machine has NVIDIA's driver; this does not initialise CUDA."""
     under_windows = Path("/dev/dxg")  # Windows' subsystem for Linux
     return any(Path("/dev").glob("nvidia[0-9]*")) or under_windows.exists()

@@ -1,12 +1,12 @@
-"""A process that has torch loaded and primed, and forks a worker per request.
+"""A process that has loaded and primed torch, and forks a worker per request.
 
-A fresh interpreter costs seconds per cell; a fork of this one costs milliseconds and is as
-pristine as the first. It runs one job at a time, single-threaded, and never works itself.
+A fresh interpreter costs seconds per cell. A fork of this process costs milliseconds and is always
+in the same state. The server has one thread and one fork at a time, which does a job.
 
-Protocol on the inherited socket, lines of JSON both ways. Request: a length line and the job,
-with two descriptors attached (results, standard error). Replies: ``{"pid": n}`` and then
-``{"status": exit code, negative for a signal}``; or ``{"refused": why}``, also at the start, if
-the system allows no further process.
+Protocol on the inherited socket, lines of JSON both ways. A request is a length line and the job,
+with two descriptors attached (results, standard error). The replies are ``{"pid": n}`` and then
+``{"status": exit code, negative for a signal}``. If the system allows no further process, the reply
+is ``{"refused": why}``, also at the start.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ from harness.processes.process_parts import note_before_torch, note_with_torch
 from harness.processes.start_child import die_first_for_memory, die_with_parent, readable
 
 FORKS_BEFORE_GATHERING = 12
-"""After this many a sweep is under way, and gathering (up to a second) pays off: a threshold search
-takes fewer."""
+"""Number of forks after which a sweep is under way, so that gathering (up to a second) pays off; a
+threshold search needs fewer forks."""
 
 
 def main() -> int:
@@ -68,7 +68,7 @@ def _load_primed(module: str) -> bool:
     """Load torch and the module of the first job, and run tiny steps.
 
     Returns:
-        False if there is a GPU, next to which workers run the tiny steps themselves.
+        False if there is a GPU; workers then run the tiny steps themselves.
 
     """
     import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
@@ -90,7 +90,7 @@ def _load_primed(module: str) -> bool:
 
 
 def _load_unprimed() -> bool:
-    """Load torch, without its compiler: the forks run all steps of the user's own network."""
+    """Load torch without its compiler; the forks run all steps of the user's own network."""
     from harness.processes import compiler_on_demand
 
     compiler_on_demand.postpone()
@@ -99,7 +99,7 @@ def _load_unprimed() -> bool:
 
 
 def _load_called(request: bytes) -> None:
-    """Import the module of a job's function, which would take each fork half of its time."""
+    """Import the module of a job's function; in each fork the import would take half the time."""
     from harness.processes import compiler_on_demand
 
     job = msgspec.json.decode(request, type=Call)
@@ -175,7 +175,7 @@ def _wait(pid: int, control: socket.socket, wake: int) -> int | None:
 
 
 def _work(request: bytes, results: int, errors: int, *, primed: bool) -> None:
-    """Be the worker; never return to the server's loop."""
+    """Act as the worker, and never return to the server's loop."""
     code = 70
     try:
         from harness.processes.worker import line_sender, run_job

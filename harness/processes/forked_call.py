@@ -1,4 +1,4 @@
-"""A function called in a fork of this process, so that nothing of the call is left here."""
+"""Calls a function in a fork of this process, so that the call leaves nothing behind."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class ForkedCall(Generic[Result]):
-    """One call that runs in a child process; ``result`` waits for it."""
+    """One call that runs in a child process; ``result`` waits for its end."""
 
     def __init__(self, function: Callable[[], Result]) -> None:
         reader, writer = os.pipe()
@@ -30,7 +30,7 @@ class ForkedCall(Generic[Result]):
         self._reader = reader
 
     def result(self, deadline: float | None = None) -> Result:
-        """Return what the function returned; end it at ``deadline``, of ``time.monotonic``."""
+        """Return the function's result; end the call at ``deadline`` (of ``time.monotonic``)."""
         seconds = None if deadline is None else deadline - time.monotonic()
         late = not readable([self._reader], seconds)
         if late:
@@ -55,7 +55,7 @@ def in_fork(function: Callable[[], Result], deadline: float | None = None) -> Re
 
 
 def _work(function: Callable[[], object], writer: int) -> None:
-    """Be the child; never return."""
+    """Act as the child, and never return."""
     code = 1
     try:
         try:

@@ -22,9 +22,9 @@ class NoGpuError(HarnessError):
 
 
 def seen_in_a_fork() -> bool:
-    """Return whether torch sees a GPU; a fork asks, because asking may initialise CUDA.
+    """Return whether torch sees a GPU; a fork asks, because the question may initialise CUDA.
 
-    After that no child could use it. NVIDIA's library, if it is there, answers without CUDA.
+    After that no child could use CUDA. If NVIDIA's library is installed, it answers without CUDA.
     """
     with contextlib.suppress(ForkFailedError):
         return _built_with_cuda() and in_fork(torch.cuda.is_available)
@@ -36,15 +36,15 @@ def _built_with_cuda() -> bool:
 
 
 def hide() -> None:
-    """Let this process see no GPU, so that a step on the CPU makes no context on one.
+    """Hide all GPUs from this process, so that a step on the CPU makes no CUDA context.
 
-    Call this before CUDA is initialised, for example by an optimizer's step.
+    Call this before anything initialises CUDA, such as an optimizer's step.
     """
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def start() -> Environment:
-    """Initialise CUDA on the current device; return the facts of it for a record."""
+    """Initialise CUDA on the current device; return the device's facts for a record."""
     if not _built_with_cuda():
         raise NoGpuError("device: 'cuda': the installed torch is a build without CUDA")
     if not torch.cuda.is_available():
@@ -72,7 +72,7 @@ def start() -> Environment:
 
 
 def driver_version() -> str | None:
-    """Return the NVIDIA kernel driver's version; None if the kernel has none loaded."""
+    """Return the NVIDIA kernel driver's version; None if no driver is loaded."""
     with contextlib.suppress(OSError):
         words = _DRIVER.read_text().split()
         return next((word for word in words if word[0].isdigit() and "." in word), None)
@@ -80,7 +80,7 @@ def driver_version() -> str | None:
 
 
 def memory_at_failure() -> dict[str, int] | None:
-    """Return who holds the GPU's memory, for the evidence of a failure; None without a GPU."""
+    """Return the holders of the GPU's memory, for a failure's evidence; None without a GPU."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return None
     with contextlib.suppress(RuntimeError):

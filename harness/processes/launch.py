@@ -15,11 +15,11 @@ from harness.schema.errors import UnavailableError
 _TAIL_BYTES = 2000
 
 OnPhase = Callable[[str], object]
-"""Called with each phase as a worker begins it."""
+"""Function that is called with each phase when a worker begins the phase."""
 
 
 class LaunchError(UnavailableError):
-    """No worker process can be started at all, such as under a limit; the message says why.
+    """No worker process can be started, for example because of a limit; the message says why.
 
     >>> import harness
     >>> def measured(step):
@@ -38,10 +38,10 @@ class Launcher(Protocol):
     def launch(
         self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
     ) -> Ended[Answer]:
-        """Run ``job`` to its end, or kill it at the deadline; ``on_phase`` may hear of phases."""
+        """Run ``job`` to its end, or kill it at the deadline; call ``on_phase`` for each phase."""
 
     def stop(self) -> None:
-        """End the job that another thread waits for, and refuse every further one."""
+        """End the job that another thread waits for, and refuse every further job."""
         return
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class Launcher(Protocol):
 
 
 def environment_of_child(malloc: str) -> dict[str, str]:
-    """Return a worker's environment: ours, with only the malloc policy's variables for malloc."""
+    """Return a worker's environment; its malloc variables come only from the malloc policy."""
     sets_malloc = ("MALLOC_", "GLIBC_TUNABLES")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(sets_malloc)}
     extra = {
@@ -62,7 +62,7 @@ def environment_of_child(malloc: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def as_launch_error() -> Iterator[None]:
-    """Name the cause if the system has no process, file or memory left for a worker."""
+    """Raise LaunchError if the system has no process, file or memory left for a worker."""
     try:
         yield
     except OSError as error:
@@ -81,7 +81,7 @@ class Report:
         self._decoder = msgspec.json.Decoder(Message)
 
     def feed(self, data: bytes) -> None:
-        """Take in bytes; a line that is not a message (such as a torn last line) is skipped."""
+        """Add bytes; skip a line that is not a message, such as a torn last line."""
         *lines, rest = data.split(b"\n")
         if lines:
             lines[0] = b"".join([*self._rest, lines[0]])
@@ -109,7 +109,7 @@ class Report:
 
 
 def tail(errors: IO[bytes]) -> str:
-    """Return the end of what a process printed, without the profiler's own chatter."""
+    """Return the end of a process's output, without the profiler's own messages."""
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - _TAIL_BYTES))
     lines = errors.read().decode(errors="replace").splitlines()

@@ -1,8 +1,8 @@
 """Starts one process per job and reports how it ended.
 
 ``ForkLauncher`` forks workers from a fork server that is started on first use, and again if it
-dies. It does not import torch: this process's memory would show in its children's metrics. One
-thread at a time uses a launcher; only ``stop`` may come from another.
+dies. This module does not import torch, because a child's metrics would contain its memory. One
+thread at a time uses a launcher; only ``stop`` may come from another thread.
 """
 
 import contextlib
@@ -39,13 +39,13 @@ UNPRIMED = "unprimed"
 """Argument of a fork server that loads PyTorch and runs nothing."""
 
 GRACE_SECONDS = 5.0
-"""Seconds until a killed process is gone, and until the fork server reports an end."""
+"""Seconds to wait for the end of a killed process, and for the fork server's report of an end."""
 FORK_SECONDS = 30.0
 """Seconds that a running fork server may take to fork."""
 
 
 class ForkLauncher:
-    """Forks a worker per job from a server of its own."""
+    """Forks a worker for each job from a server of its own."""
 
     name = "fork"
 
@@ -135,7 +135,7 @@ class ForkLauncher:
                     os.kill(pid, signal.SIGKILL)
 
     def _connect(self, call: Call) -> socket.socket:
-        """Return the socket of a running fork server, started now if need be."""
+        """Return the socket of a running fork server; start the server if needed."""
         if self._control is not None and self._server is not None and _runs(self._server):
             return self._control
         self.close()
@@ -172,7 +172,7 @@ class ForkLauncher:
         raise LaunchError(f"no worker process can be started: {why}")
 
     def _read_replies(self, control: socket.socket) -> list[dict[str, Any]] | None:
-        """Return the complete replies that have come; None if the server is gone."""
+        """Return the complete replies so far; None if the server has ended."""
         try:
             data = control.recv(1 << 16)
         except OSError:
@@ -188,7 +188,7 @@ class ForkLauncher:
         return replies
 
     def stop(self) -> None:
-        """End the job that another thread waits for, and refuse every further one."""
+        """End the job that another thread waits for, and refuse every further job."""
         self._stopped = True
         server = self._server
         if server is not None:
@@ -207,13 +207,13 @@ class ForkLauncher:
 
 
 def _lines(errors: IO[bytes]) -> list[str]:
-    """Return the first lines that a process printed: of an error in C++, before its frames."""
+    """Return the first lines of a process's output; an error in C++ precedes its frames."""
     errors.seek(0)
     return errors.read(1 << 16).decode(errors="replace").splitlines()
 
 
 def _drain(results: int, report: Report) -> None:
-    """Read what a process that has ended left in its pipe."""
+    """Read the rest of the pipe of an ended process."""
     while readable([results], 0) and (data := os.read(results, 1 << 16)):
         report.feed(data)
 
@@ -226,15 +226,15 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _runs(server: "subprocess.Popen[bytes]") -> bool:
-    """Return whether the server runs; an ended server keeps its number, for ``_kill_group``."""
+    """Return whether the server runs; an ended server keeps its process id, for ``_kill_group``."""
     ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return server.returncode is None and os.waitid(os.P_PID, server.pid, ended) is None
 
 
 def _kill_group(server: "subprocess.Popen[bytes]") -> None:
-    """Kill the server and its worker, which leads no group of its own.
+    """Kill the server and its worker, which is in the server's process group.
 
-    A worker that is stopped right after its fork has not yet asked to die with the server.
+    A worker that is stopped right after its fork does not yet die with the server.
     """
     if server.returncode is None:  # or its number may be another's by now
         with contextlib.suppress(ProcessLookupError):

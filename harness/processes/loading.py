@@ -20,7 +20,7 @@ _LOOK_SECONDS = 2.0
 
 
 def answers(connection: socket.socket, process: int) -> bool:
-    """Return whether something comes over ``connection``; False if ``process`` does nothing."""
+    """Wait for data on ``connection`` and return True; False if ``process`` does nothing."""
     patience = _patience()
     seen, until = _progress(process), time.monotonic() + patience
     while time.monotonic() < until:
@@ -33,7 +33,7 @@ def answers(connection: socket.socket, process: int) -> bool:
 
 
 def stuck(process: str) -> str:
-    """Return a message on a process that does nothing, with what to do."""
+    """Return a message on a process that does nothing, with advice."""
     return (
         f"{process} has done nothing for {_patience():g} s while it loads PyTorch; end other "
         f"processes, or set {VARIABLE} to more seconds, then run the command again"
@@ -52,7 +52,7 @@ def _patience() -> float:
 
 
 def _progress(process: int) -> object:
-    """Return what changes while a process works; a wait for the disk is work, too."""
+    """Return numbers that change while a process works; a wait for the disk is work, too."""
     try:
         one = psutil.Process(process)
         waits = one.status() == psutil.STATUS_DISK_SLEEP

@@ -1,11 +1,11 @@
-"""The C allocator: its policy, and a refusal if another library replaces it.
+"""Sets the policy of the C allocator, and refuses a library that replaces the allocator.
 
-glibc's defaults adapt: freed blocks stay in the heap and the mmap threshold grows, so the
-resident size says little about what is alive. Pinned, every block of 64 KiB and more is a
-mapping of its own that goes back to the kernel when it is freed.
+glibc's defaults adapt. Freed blocks stay in the heap and the mmap threshold grows, so the resident
+size says little about the live blocks. Under the pinned policy every block of 64 KiB and more is a
+mapping of its own, which returns to the kernel when the block is freed.
 
 An allocator that is loaded before the C library (``LD_PRELOAD``: jemalloc, tcmalloc, a memory
-profiler) replaces malloc, and with it everything that the policy pins.
+profiler) replaces malloc, so that the policy has no effect.
 
 Source: mallopt(3); prctl(2), PR_SET_THP_DISABLE; ld.so(8), LD_PRELOAD; proc_pid_maps(5).
 """
@@ -27,8 +27,8 @@ ENVIRONMENT = {
     },
     "system": {},
 }
-"""Variables that a process must start with, by policy: a child reuses the holes in the heap
-that it inherits, so setting the policy only in the child would be too late."""
+"""Variables that a process must start with, by policy. Setting the policy only in a child would be
+too late, because the child reuses the holes in the heap that it inherits."""
 
 _LARGEST_HOLE_BYTES = 1 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -36,7 +36,7 @@ _PR_SET_THP_DISABLE = 41
 
 
 class _MallocInfo(ctypes.Structure):
-    """``struct mallinfo2``: ten sizes; the fourth is the number of mappings, ``hblks``."""
+    """``struct mallinfo2`` has ten sizes; the fourth, ``hblks``, is the number of mappings."""
 
     _fields_ = [("sizes", ctypes.c_size_t * 10)]
 
@@ -54,9 +54,9 @@ def glibc() -> ctypes.CDLL | None:
 
 
 def apply_policy(policy: str) -> None:
-    """Pin this process's policy if ``policy`` says so and malloc is glibc's.
+    """Pin this process's malloc if ``policy`` says so and malloc is glibc's.
 
-    Holes of another malloc could not be filled: glibc's counts would never change.
+    Holes of another malloc could not be filled, because glibc's counts would never change.
     """
     libc = glibc()
     if policy == "pinned" and libc is not None and replacement() is None:
@@ -67,9 +67,9 @@ def apply_policy(policy: str) -> None:
 
 
 def fill_holes(libc: ctypes.CDLL, least_bytes: int) -> None:
-    """Take every hole of the heap, and its free end, that a block of ``least_bytes`` could use.
+    """Fill every hole and the free end of the heap that a block of ``least_bytes`` could use.
 
-    malloc looks for a hole before it makes a mapping: in a process that has loaded PyTorch, or
+    malloc looks for a hole before it makes a mapping. In a process that has loaded PyTorch, or
     inherits such a heap, large blocks would lie in holes and stay resident when they are freed.
     """
     size = _LARGEST_HOLE_BYTES
@@ -82,16 +82,16 @@ def fill_holes(libc: ctypes.CDLL, least_bytes: int) -> None:
 
 
 def allow_huge_pages(allowed: bool) -> None:
-    """Let the kernel round this process's blocks up to 2 MiB pages, or keep it from it."""
+    """Allow or forbid the kernel to round this process's blocks up to 2 MiB pages."""
     ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, int(not allowed), 0, 0, 0)
 
 
 class MallocReplacedError(HarnessError):
-    """Another allocator than the C library's; the message names it."""
+    """An allocator other than the C library's is loaded; the message names it."""
 
 
 _ALLOCATING = ("malloc", "calloc", "realloc", "free")
-"""A replacement defines all of these functions, because one allocates what another frees."""
+"""A replacement defines all of these functions, because one frees the blocks of another."""
 
 
 @functools.cache
@@ -119,7 +119,7 @@ def _file_of(libc: ctypes.CDLL, name: str) -> str:
 
 
 def refuse_replacement() -> None:
-    """Refuse to enforce a budget under a malloc that is not modelled."""
+    """Raise MallocReplacedError if the process's malloc is not the C library's."""
     library = replacement()
     if library is not None:
         rule = "it takes memory in its own way; run the command without it (LD_PRELOAD)"

@@ -1,4 +1,4 @@
-"""A hash of the code that measures: a reference run belongs to the code that made it.
+"""Hashes the code that measures, because a reference run belongs to the code that made it.
 
 Comments, docstrings and blank lines do not count, so the hash of one text is the same in every
 version of Python.
@@ -15,7 +15,7 @@ from harness.version import PACKAGE
 MEASURING = ("training", "instruments", "processes", "measurement", "thresholds")
 """Packages whose code builds, runs, watches and limits a step."""
 PRETENDING = ("dry_runs",)
-"""Packages that also decide what a step on a pretended GPU says."""
+"""Packages that also decide the result of a step on a pretended GPU."""
 
 _C_COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
@@ -55,7 +55,7 @@ def essence(path: Path) -> bytes:
 
 
 def _string_lines(text: bytes) -> tuple[set[int], set[int]]:
-    """Return the numbers of the lines of docstrings, and of other strings."""
+    """Return the line numbers of docstrings, and the line numbers of other strings."""
     tree = ast.parse(text)
     described, quoted = set[int](), set[int]()
     for node in ast.walk(tree):

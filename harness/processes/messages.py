@@ -12,7 +12,7 @@ Answer = TypeVar("Answer")
 
 
 class Described(TypedDict):
-    """The environment that only a worker knows."""
+    """The part of the environment that only a worker knows."""
 
     environment: Environment
 
@@ -21,7 +21,7 @@ class Work(Struct, Generic[Answer], frozen=True, kw_only=True):
     """The work of one process; each kind of work states the type of its answer."""
 
     def as_call(self) -> "Call":
-        """Return the work as a worker gets it."""
+        """Return the work in the form that a worker gets."""
         raise NotImplementedError
 
 
@@ -38,7 +38,7 @@ class Call(Work[dict[str, Any]], frozen=True, kw_only=True):
     asks_host: bool = False
     """True if the answer says how much of the host's memory the process takes."""
     inject: str | None = None
-    """A failure to end with, for tests and ``harness measure --inject``."""
+    """Failure that the job must end with, for tests and ``harness measure --inject``."""
 
     def as_call(self) -> "Call":
         """Return this call."""
@@ -46,16 +46,16 @@ class Call(Work[dict[str, Any]], frozen=True, kw_only=True):
 
 
 class OfWorkload(Work[Answer], frozen=True, kw_only=True):
-    """The part of all work on a workload."""
+    """The common part of all work on a workload."""
 
     done_by: ClassVar[str]
-    """The function that does it in a worker; see ``doing``."""
+    """Name of the function that does the work in a worker; see ``doing``."""
 
     workload: Workload
     inject: str | None = None
 
     def as_call(self) -> Call:
-        """Return the work as a worker gets it."""
+        """Return the work in the form that a worker gets."""
         return Call(
             function=self.done_by,
             request=msgspec.json.encode(self),
@@ -66,7 +66,7 @@ class OfWorkload(Work[Answer], frozen=True, kw_only=True):
 
 
 class Describe(OfWorkload[Described], frozen=True, kw_only=True):
-    """The environment of the workload's steps; none is run."""
+    """Request for the environment of the workload's steps; no step runs."""
 
     done_by = "harness.processes.workload_job:described"
 
@@ -79,11 +79,11 @@ class Failure(Struct, frozen=True, kw_only=True):
     out_of_memory: bool
     users_mistake: bool = False
     is_unsupported: bool = False
-    """True if the harness cannot answer, which is nobody's mistake."""
+    """True if the harness cannot answer, although the user made no mistake."""
     place: str | None = None
-    """The line of the user's code that led to it, if there is one."""
+    """Line of the user's code that led to the failure, if there is one."""
     gpu_memory: dict[str, int] | None = None
-    """Who held the GPU's memory then, if one was in use."""
+    """Holders of the GPU's memory at the failure, if a GPU was in use."""
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,8 +108,8 @@ class Ended(Struct, Generic[Answer], frozen=True, kw_only=True):
     stderr_tail: str = ""
     seconds: float = 0.0
     lost: str | None = None
-    """Why nothing is known of the process, such as the forkserver's own end."""
+    """Reason why the process was lost from sight, such as the fork server's own end."""
     fork_server: str | None = None
-    """Name of the fork server that forked it, which differs after each start; None without one."""
+    """Name of the process's fork server, different after each start; None without a server."""
     oom_kills: int = 0
-    """Processes of the worker's own cgroup that the kernel killed for memory."""
+    """Number of processes in the worker's own cgroup that the kernel killed for memory."""

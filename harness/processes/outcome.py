@@ -59,7 +59,7 @@ def signal_name(number: int) -> str:
 
 
 def is_under_limit(failure: Failure) -> bool:
-    """Return whether a job failed because its host had no file, process or thread left."""
+    """Return whether a job failed because the host had no file, process or thread left."""
     return _has_any(_LIMIT_TEXTS, failure.message)
 
 
@@ -69,7 +69,7 @@ def _has_any(phrases: Iterable[str], text: str) -> bool:
 
 
 def classify(ended: Ended[Any]) -> tuple[Outcome, FailureEvidence]:
-    """Return the outcome of ``ended`` and the evidence for it, which is empty if all went well."""
+    """Return the outcome of ``ended`` and its evidence, which is empty if all went well."""
     outcome, evidence = _classify(ended)
     if outcome is not Outcome.OK:
         evidence["phase"] = ended.phase
@@ -115,7 +115,7 @@ def _ended_by_signal(ended: Ended[Any], number: int) -> tuple[Outcome, FailureEv
 
 
 class ForkFailedError(Exception):
-    """A call in a fork raised, or its process ended without a result."""
+    """A call in a fork raised an error, or its process ended without a result."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -123,7 +123,7 @@ class ForkFailedError(Exception):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return the failure that ``error`` is; an error of the harness is the user's mistake."""
+    """Return ``error`` as a failure; an error class of the harness means a user's mistake."""
     if isinstance(error, ForkFailedError):
         return error.failure
     text = str(error).encode(errors="backslashreplace").decode()
@@ -138,7 +138,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _users_place(error: BaseException) -> str | None:
-    """Return file, line and function of the innermost frame of the user's, or of a library."""
+    """Return file, line and function of the innermost frame in the user's code or a library."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{_short(error.filename)}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

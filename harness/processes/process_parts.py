@@ -1,9 +1,9 @@
-"""Parts of a process's resident memory: what was there before PyTorch, and PyTorch's libraries.
+"""Parts of a process's resident memory: the interpreter before PyTorch, and PyTorch's libraries.
 
-A forked worker shares its pages with the fork server. They are resident in both, and RSS counts
-them in each, as it counts them in a process that has loaded PyTorch itself. Pages of files are the
-exception: a fork gets its entries for them one by one, when it reads them. ``of_worker`` maps those
-that the fork server had in memory, so that the worker's RSS is that of a process on its own.
+A forked worker shares its pages with the fork server. The RSS of both contains these pages, as in a
+process that has loaded PyTorch itself. Pages of files are an exception, because a fork gets their
+entries one by one, when it reads them. ``of_worker`` maps the file pages that the fork server had
+in memory, so that the worker has the RSS of a process that was not forked.
 
 Source: proc_pid_smaps(5).
 """
@@ -28,7 +28,7 @@ class _Server:
     """Notes of a fork server, which its forks inherit."""
 
     before: _Resident | None = None
-    """Before it loaded PyTorch."""
+    """Resident memory of the server before it loaded PyTorch."""
     libraries_bytes: int = 0
     file_pages_bytes: int = 0
     pages: tuple[Range, ...] = ()
@@ -38,13 +38,13 @@ _server = _Server()
 
 
 def note_before_torch() -> None:
-    """Note what is resident before PyTorch: the interpreter and this package."""
+    """Note the resident memory before PyTorch, which is the interpreter and this package."""
     if _SMAPS.exists():
         _server.before = _resident()
 
 
 def note_with_torch() -> None:
-    """Note the pages of PyTorch's libraries once, so that no fork has to."""
+    """Note the pages of PyTorch's libraries once, so that no fork needs to."""
     if _server.before is not None:
         _server.libraries_bytes = _resident().of_files_bytes - _server.before.of_files_bytes
         _server.file_pages_bytes = status_bytes("RssFile")
@@ -63,7 +63,7 @@ def of_worker() -> dict[str, int] | None:
 
 
 def _resident() -> _Resident:
-    """Return the resident size of all mappings, and of those of files."""
+    """Return the resident size of all mappings, and of the mappings of files."""
     total = of_files = 0
     in_file = False
     for line in _SMAPS.read_text(errors="replace").splitlines():

@@ -1,7 +1,7 @@
 """The first code of a child process: ``start_child PARENT MODULE [ARGUMENT]``.
 
-It ties the process to its parent before torch is loaded, which takes seconds in which the
-parent may end; then it is that module's ``main``. ``readable`` is how both ends wait.
+This code ties the process to its parent before torch is loaded, because the parent may end in the
+seconds of loading. Then it calls the module's ``main``. Both ends wait with ``readable``.
 
 Source: prctl(2), PR_SET_PDEATHSIG; proc_pid_oom_score_adj(5).
 """
@@ -38,8 +38,8 @@ loaded from its file, because another package of its name, or an older version, 
 def die_with_parent(parent: int) -> None:
     """Make the kernel kill this process when ``parent``, its parent, ends, or has ended.
 
-    A parent is the thread that started the process: a launcher's server ends with the thread
-    that used the launcher first, and is started again when it is needed again.
+    The parent is the thread that started the process. A launcher's server ends with the thread that
+    first used the launcher, and is started again at the next use.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the kernel was asked
@@ -64,7 +64,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def main() -> int:
-    """Be the module's process."""
+    """Run the module's ``main`` in this process."""
     parent, module, *arguments = sys.argv[1:]
     die_with_parent(int(parent))
     sys.argv = [module, *arguments]
@@ -73,9 +73,9 @@ def main() -> int:
 
 
 def readable(files: Iterable[socket.socket | int], seconds: float | None = None) -> list[int]:
-    """Return the descriptors that have something to read, or their end, within ``seconds``.
+    """Return the descriptors with data, or at their end, within ``seconds``.
 
-    Unlike ``select.select`` it takes descriptors above 1,023.
+    Unlike ``select.select``, this function accepts descriptors above 1,023.
     """
     poll = select.poll()
     for file in files:

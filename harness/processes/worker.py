@@ -1,4 +1,4 @@
-"""Does one job in a process of its own: primes, builds, runs the passes, reports by lines.
+"""Does one job in a process of its own: primes, builds, runs the passes, reports in lines.
 
 The fork server calls ``run_job`` in a forked child.
 """
@@ -25,12 +25,12 @@ Send = Callable[[Message], None]
 
 
 def prime(*, forward_only: bool = False) -> None:
-    """Run tiny steps so that libraries do their one-time work before anything is measured.
+    """Run tiny steps, so that libraries do their one-time work before a measurement.
 
-    Only on the CPU, because a step on a GPU would leave blocks and workspaces in the allocator, and
-    a measurement there begins with a fresh allocator. ``forward_only`` if the process will fork
-    next to a GPU: a backward pass starts a thread per device, and an optimizer's step initialises
-    CUDA.
+    The steps run only on the CPU, because a step on a GPU would leave blocks and workspaces in the
+    allocator, and a measurement there begins with a fresh allocator. ``forward_only`` is for a
+    process that will fork next to a GPU: a backward pass starts a thread per device, and an
+    optimizer's step initialises CUDA.
     """
     torch.set_num_threads(1)
     mode = "inference" if forward_only else "train"
@@ -73,7 +73,7 @@ def _announcer(job: Call, send: Send) -> Phase:
 
 
 def _inject(fault: str) -> None:
-    """Fail for real, as the hidden option of ``harness measure`` asks."""
+    """Fail in the way that the hidden option of ``harness measure`` names."""
     if fault == "kill":
         os.kill(os.getpid(), 9)
     elif fault == "hang":

@@ -19,7 +19,7 @@ def doing(
 ) -> Callable[
     [Callable[[Job, Phase], Mapping[str, Any]]], Callable[[bytes, Phase], dict[str, Any]]
 ]:
-    """Turn a function that does a kind of work into a function that a worker calls."""
+    """Turn a function for one kind of work into a function that a worker can call."""
 
     def as_called(function: Callable[[Job, Phase], Mapping[str, Any]]) -> Any:
         def do(request: bytes, announce: Phase) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def described(job: Describe, announce: Phase) -> Mapping[str, Any]:
 
 
 def _environment(device: str) -> Environment:
-    """Return what only a process with torch in it knows."""
+    """Return the facts that only a process with torch knows."""
     facts: Environment = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
     facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if (library := malloc_policy.replacement()) is not None:

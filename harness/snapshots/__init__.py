@@ -1,1 +1,1 @@
-"""Recordings of PyTorch's CUDA allocator: read, replayed, explained; imports no torch."""
+"""Reads, replays and explains recordings of PyTorch's CUDA allocator, without importing torch."""

@@ -1,8 +1,8 @@
-"""Category of each block of a recording: its owner in a recording of a dry run, else a guess.
+"""Gives each block of a recording a category: from its owner in a dry run, else by a guess.
 
-Other recordings name no owners. Parameters are allocated by ``Module._apply``, optimizer state
-and its temporaries within ``Optimizer.step``, activations under a ``forward``, gradients and
-backward temporaries by the autograd thread, which has no Python frames.
+Other recordings name no owners. ``Module._apply`` allocates parameters, ``Optimizer.step``
+allocates optimizer state and its temporaries, and a ``forward`` allocates activations. Autograd's
+thread, which has no Python frames, allocates gradients and temporaries.
 """
 
 from bisect import bisect_right
@@ -28,7 +28,7 @@ _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWA
 
 
 CategoryOf = Callable[[int], BlockCategory]
-"""Returns the category of a block by the place of its allocation in ``DeviceHistory.log``."""
+"""Returns a block's category, given the index of its allocation in ``DeviceHistory.log``."""
 
 
 def categories(history: DeviceHistory) -> CategoryOf:
@@ -46,7 +46,7 @@ class _Block:
 
 
 class Owned:
-    """Categories in a recording of a dry run, which has the owners of blocks at some moments."""
+    """Categories in a recording of a dry run, which names the owners of blocks at some moments."""
 
     def __init__(self, history: DeviceHistory, known: KnownOwners) -> None:
         self._history = history
@@ -134,19 +134,19 @@ def _has(event: TraceEvent, beginnings: tuple[str, ...]) -> bool:
 
 
 def caller(event: TraceEvent) -> Caller:
-    """Return who requests or frees; checkpointing has a thread of autograd call Python."""
+    """Return the caller that requests or frees; in checkpointing autograd's thread calls Python."""
     frames = event.stack.frames
     called = bool(frames) and frames[-1].startswith("apply (function.py")
     return Caller(is_thread=not frames, in_backward=called)
 
 
 def in_forward(event: TraceEvent) -> bool:
-    """Return whether a forward pass requests."""
+    """Return whether a forward pass made the request."""
     return _has(event, ("forward (",))
 
 
 def module_of(event: TraceEvent) -> str:
-    """Return the chain of modules whose ``forward`` ran, outermost first, as far as known."""
+    """Return the chain of modules whose ``forward`` ran, outermost first, if it is known."""
     if event.stack is BEFORE:
         return CATEGORY_WORDS["before"]
     if _has(event, _BACKWARD) or not event.stack.modules:

@@ -1,4 +1,4 @@
-"""One device of a recording, from its derived beginning on, with its blocks at each moment."""
+"""The events of one device of a recording, with the live blocks at each moment."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ _STEP = "Optimizer.step#"
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceHistory:
-    """The events of one device, with the blocks from before them.
+    """The events of one device, with the blocks that are older than the events.
 
     Attributes:
         settings: the allocator's settings as recorded.
-        steps: where optimizer steps begin and end, as PyTorch 2.6 and later mark them.
-        notes: what the recording does not say, and what was assumed.
+        steps: marks of PyTorch 2.6 and later at the start and the end of each optimizer step.
+        notes: facts that the recording lacks, and assumptions.
     """
 
     snapshot: Snapshot
@@ -40,7 +40,7 @@ class DeviceHistory:
 
     @cached_property
     def log(self) -> tuple[TraceEvent, ...]:
-        """Allocations of the blocks from before the recording, then the events."""
+        """Allocations of the blocks that are older than the recording, then the events."""
         return *self.origin.live.values(), *self.events
 
     @cached_property
@@ -65,11 +65,11 @@ class DeviceHistory:
         return list(accumulate(changes, initial=self.origin.reserved_bytes))
 
     def alive_after(self, position: int) -> list[int]:
-        """Return places in ``log`` of the blocks alive after an event; -1 is before the first."""
+        """Return the indices in ``log`` of the blocks alive after an event; -1 means the start."""
         return alive_after(self.lifetimes, len(self.origin.live) + position)
 
     def growth(self, ends: Sequence[int]) -> Growth:
-        """Return how memory grows over the steps, which end at the positions ``ends``."""
+        """Return the growth of memory over the steps, which end at the positions ``ends``."""
         before = len(self.origin.live)
         return find_growth(
             self.lifetimes,
@@ -82,7 +82,7 @@ class DeviceHistory:
 def device_histories(
     recording: RecordedDevices, device: int | None = None
 ) -> Iterator[DeviceHistory]:
-    """Yield the history of one device, or of all: out of memory first."""
+    """Yield the history of one device, or of all devices, those out of memory first."""
     for snapshot in recording.devices(device):
         settings, assumed = recorded_settings(snapshot)
         pools = notes_on_pools(snapshot.events, snapshot.segments)
@@ -100,7 +100,7 @@ def device_histories(
 
 
 def _notes_on_file(recording: RecordedDevices) -> Iterator[str]:
-    """Yield a sentence on the devices of a recording, and on its pinned memory of the host."""
+    """Yield a sentence on the devices of a recording, and on its pinned host memory."""
     if len(recording.snapshots) > 1:
         devices = (f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots)
         yield f"devices in the recording: {', '.join(devices)}"

@@ -1,4 +1,4 @@
-"""The reason for a failed request: a leak, the optimizer's first step, fragmentation, or need."""
+"""Finds why a request failed: a leak, an optimizer's first step, fragmentation, or real need."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -67,7 +67,7 @@ def diagnose(
 
 
 def _less(failure: FailedRequest, moment: RecordedMoment) -> str:
-    """Return what would have to go, and the line of the user's that activations come from."""
+    """Return the bytes that must become free, and the user's line that makes the activations."""
     room = failure.usable_bytes - failure.requested_bytes
     if room <= 0:
         return "The request alone is larger than all that may be reserved: split it."
@@ -84,7 +84,7 @@ def _less(failure: FailedRequest, moment: RecordedMoment) -> str:
 
 
 def _in_first_optimizer_step(failure: FailedRequest, history: DeviceHistory) -> bool:
-    """Return whether the request came from within the first ``Optimizer.step``."""
+    """Return whether the request came from the first ``Optimizer.step``."""
     failed = history.events[failure.position]
     if failed.time_us is not None and history.steps:
         before = [each.stage for each in history.steps if each.time_us < failed.time_us]

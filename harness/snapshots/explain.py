@@ -1,4 +1,4 @@
-"""A recording explained: what held the memory at the failure and the peak, and what would help."""
+"""Explains a recording: the owners of memory at the failure and the peak, and what would help."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,7 +61,7 @@ class Explanation:
     timeline: tuple[tuple[int, dict[str, int]], ...]
     notes: tuple[str, ...]
     blocks: Callable[[], Timeline] | None = field(default=None, repr=False, compare=False)
-    """Returns every block, for the page; JSON leaves it out."""
+    """Function that returns every block for the page; JSON leaves it out."""
 
 
 def explain_file(
@@ -72,7 +72,7 @@ def explain_file(
     settings: str | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Explanation, ...]:
-    """Explain every device of the recording at ``path``, first those that ran out of memory."""
+    """Explain every device of the recording at ``path``; devices out of memory come first."""
     if "per_process_memory_fraction" in (settings or ""):
         raise SnapshotError(
             "what-if settings must be without per_process_memory_fraction; give --memory instead"
@@ -143,8 +143,8 @@ def _cases(
 ) -> Iterator[Case]:
     """Yield the what-ifs: settings, one pool, a cache emptied in each step, other GPUs.
 
-    The work ends with the request that failed. Segments that the allocator freed in vain for that
-    request are not part of the program.
+    The work ends with the request that failed. The work leaves out segments that the allocator
+    freed in vain for that request.
     """
     until = None if failure is None else failure.position + 1
     usable = None if failure is None else failure.usable_bytes

@@ -1,4 +1,4 @@
-"""A recording or a log explained: the diagnosis, what was alive, what would help."""
+"""The sheet of an explained recording or log: diagnosis, live blocks, and what would help."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -18,11 +18,11 @@ from harness.snapshots.what_if import WhatIf
 _CAUSE = "cause: "
 _SHOWN = 6
 _LEAST_SHARE = 1000
-"""Groups of blocks below this part of what was alive are folded."""
+"""Groups of blocks below 1/1000 of the live bytes are folded."""
 
 
 def explanation_sheet(explanations: Sequence[Explanation]) -> Sheet:
-    """Return the sheet of all devices; the pictures are those of the first, which failed."""
+    """Return the sheet of all devices; the pictures show the first device, which failed."""
     first, *others = explanations
     return Sheet(
         title="Memory snapshot explained",
@@ -34,7 +34,7 @@ def explanation_sheet(explanations: Sequence[Explanation]) -> Sheet:
 
 
 def failures_sheet(failures: Sequence[LogFailure], notes: Sequence[str] = ()) -> Sheet:
-    """Return the sheet of a log: its failures, and the GPU's memory at the last one."""
+    """Return the sheet of a log: its failures, and the GPU's memory at the last failure."""
     last = next((one.message for one in explained(failures) if one.message is not None), None)
     lines = [*failures_lines(failures)]
     first = 2 if lines[0].startswith(_CAUSE) else 1
@@ -47,7 +47,7 @@ def failures_sheet(failures: Sequence[LogFailure], notes: Sequence[str] = ()) ->
 
 
 def _log_parts(lines: Sequence[str]) -> Iterator[Part]:
-    """Yield causes as headings, and indented lines as they stand."""
+    """Yield causes as headings, and indented lines unchanged."""
     for is_indented, run in groupby(lines, lambda line: line.startswith("  ")):
         if is_indented:
             yield Code("\n".join(line[2:] for line in run))
@@ -60,7 +60,7 @@ def _head(explanation: Explanation) -> str:
 
 
 def _commands(explanation: Explanation) -> list[str]:
-    """Return settings with which the recorded work fits, or what finds other changes."""
+    """Return settings with which the recorded work fits, or a command that finds other changes."""
     if explanation.failure is None:
         return []
     total = explanation.failure.usable_bytes
@@ -123,7 +123,7 @@ def _outcomes(explanation: Explanation) -> dict[str, list[str]]:
 
 
 def _outcome(case: WhatIf) -> str:
-    """Return "fits" with the peak, or where it fails; without a limit, the peak alone."""
+    """Return "fits" with the peak, or the failing event; without a limit, only the peak."""
     total = case.total_bytes
     within = "" if total is None else f" in {format_bytes(total)}"
     if case.ran_out:
@@ -137,7 +137,7 @@ def _outcome(case: WhatIf) -> str:
 
 
 def _moment_lines(explanation: Explanation) -> Iterator[str]:
-    """Yield how much was alive at the failure, or at the peak if nothing failed."""
+    """Yield the bytes alive at the failure, or at the peak if nothing failed."""
     moment, *others = explanation.moments
     failure = explanation.failure
     size = format_bytes
@@ -163,7 +163,7 @@ def _moment_lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _moment_tables(moment: RecordedMoment) -> Iterator[Part]:
-    """Yield the largest groups of what was alive."""
+    """Yield the largest groups of live blocks."""
     yield _groups("by category", moment.categories[:_SHOWN])
     large = [
         group
@@ -190,7 +190,7 @@ def _of_reserved(moment: RecordedMoment) -> str:
 
 
 def _blocks_text(group: BlockGroup) -> str:
-    """Return how many blocks they are, and the lines that they come from, the user's last."""
+    """Return the number of blocks in a group, and their lines, the user's line last."""
     each = f"{group.count:,} blocks"
     if group.same_size:
         each = f"{group.count:,} x {format_bytes(group.size_bytes // group.count)}"

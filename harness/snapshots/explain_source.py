@@ -33,9 +33,9 @@ class OutOfMemoryReport:
 
     Attributes:
         sheet: the explanation.
-        facts: the same facts by the keys of its JSON.
-        held: what held the GPU's memory, and how many bytes; empty if the text has no numbers.
-        limit: the line in the picture: its bytes and its name.
+        facts: the explanation's facts, by the keys of its JSON.
+        held: the owners of the GPU's memory with their bytes; empty if the text has no numbers.
+        limit: the line in the picture, by its bytes and its name.
     """
 
     sheet: Sheet = field(repr=False, compare=False)
@@ -58,7 +58,7 @@ class OutOfMemoryReport:
         return self.text
 
     def plot(self) -> "Figure":
-        """Return a picture: what held the GPU's memory at the failure, or at the peak.
+        """Return a picture of the GPU's memory at the failure, or at the peak.
 
         Raises:
             ArgumentError: the text has no numbers.
@@ -92,8 +92,8 @@ def explain(source: str | Path) -> OutOfMemoryReport:
             text of an out-of-memory message.
 
     Returns:
-        The report of a log's failures, for the root cause that torchrun names, else for the last
-            one; in a snapshot, for the device that failed.
+        The report. The report of a log is about torchrun's root cause, else about the last failure;
+            the report of a snapshot is about the device that failed.
 
     Raises:
         ArgumentError: there is neither such a file nor a message in the text.
@@ -120,7 +120,7 @@ def explain(source: str | Path) -> OutOfMemoryReport:
 
 
 def is_message(text: str) -> bool:
-    """Return whether a text is a message itself and not the name of a file."""
+    """Return whether a text is a message and not the name of a file."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "oom_kill", "oomkilled")
     known = any(each in text.lower() for each in words) or other_message(text) is not None
     is_sentence = text.count(" ") > 2 and not _LIKE_A_PATH.search(text)
@@ -145,7 +145,7 @@ def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
 
 
 def explain_log(log: Log) -> OutOfMemoryReport:
-    """Return the report of a log; its facts are those of the failure that its text begins with."""
+    """Return the report of a log; its facts are about the failure that its text begins with."""
     failures = find_failures(log)
     last = explained(failures)[0]
     message = next((one.message for one in explained(failures) if one.message is not None), None)

@@ -1,4 +1,4 @@
-"""The request of a recording that failed, and the ends of the steps before it."""
+"""Finds the failed request of a recording, and the ends of the steps before it."""
 
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from harness.snapshots.moments import FRAMES_SHOWN
 class FailedRequest:
     """The request that failed last.
 
-    ``usable_bytes`` is all that PyTorch could have reserved: the GPU's memory or, if a limit of the
-    process refused (``is_limited``), the most that was reserved before.
+    ``usable_bytes`` is the most that PyTorch could reserve. It is the GPU's memory or, if a limit
+    of the process refused (``is_limited``), the most bytes reserved before.
     """
 
     position: int
@@ -28,7 +28,7 @@ class FailedRequest:
 
 
 def find_failure(history: DeviceHistory) -> FailedRequest | None:
-    """Return the last request that failed, None if none did."""
+    """Return the last request that failed; None if no request failed."""
     failed = [position for position, event in enumerate(history.events) if event.action == "oom"]
     if not failed:
         return None

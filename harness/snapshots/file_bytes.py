@@ -21,11 +21,11 @@ _CHUNK = 1 << 20
 
 
 class SnapshotError(HarnessError, ValueError):
-    """A file that is not a memory snapshot, or that does more than hold data."""
+    """A file that is not a memory snapshot, or that contains more than data."""
 
 
 def is_snapshot(path: Path) -> bool:
-    """Return whether a file begins as a pickle or a gzip file does, and not as text.
+    """Return whether a file begins like a pickle or a gzip file, and not like text.
 
     A pickle's second byte is its protocol. Text in an old encoding may begin with a pickle's first
     byte.
@@ -69,7 +69,7 @@ EVENTS_BETWEEN_CHECKS = 2048
 
 
 class Deadline:
-    """Seconds from now on; work that may be long checks it now and then."""
+    """A deadline in seconds from now, which long work checks now and then."""
 
     def __init__(self, seconds: float = DEFAULT_SECONDS) -> None:
         self.seconds = seconds
@@ -86,7 +86,7 @@ class Deadline:
             raise self.over(doing)
 
     def over(self, doing: str) -> SnapshotError:
-        """Return the error that says what took too long."""
+        """Return the error that names the work which took too long."""
         return SnapshotError(
             f"{doing} takes longer than {self.seconds:g} s; allow more with --deadline"
         )

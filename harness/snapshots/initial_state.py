@@ -1,6 +1,6 @@
-"""State and settings at the start of a recording: the trace run backwards from its end.
+"""State and settings at the start of a recording, from the trace read backwards.
 
-A snapshot holds the segments at its end. What was allocated before and never freed is still there.
+The segments at the end of a snapshot still contain older blocks that were never freed.
 """
 
 import re
@@ -20,7 +20,7 @@ class Origin:
 
 
 def find_origin(snapshot: Snapshot, events: Sequence[TraceEvent]) -> Origin:
-    """Return the state before ``events``, which end where the segments were recorded."""
+    """Return the state before ``events``, which end when the segments were recorded."""
     reserved = sum(segment.size_bytes for segment in snapshot.segments)
     reserved -= sum(map(reserved_change, events))
     return Origin(live=_live_at_start(snapshot.segments, events), reserved_bytes=reserved)
@@ -63,9 +63,9 @@ _OF_THE_MACHINE = ("backend", "per_process_memory_fraction")
 
 
 def recorded_settings(snapshot: Snapshot) -> tuple[str, list[str]]:
-    """Return the settings of a recording, and what had to be assumed.
+    """Return the settings of a recording, and the assumptions that were needed.
 
-    The flags are what the allocator itself reported; later calls may have set them.
+    The allocator itself reported the flags; later calls may have set them.
     """
     notes = []
     if not snapshot.flags:

@@ -1,4 +1,4 @@
-"""Every out-of-memory failure in a log: its rank, time and cause, and if the run went on."""
+"""Finds each out-of-memory failure in a log: rank, time, cause, and whether the run went on."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,18 +41,18 @@ _NO_PROGRESS = re.compile(
     r"traceback|warn|memory|PYTORCH_|https?://",
     re.IGNORECASE,
 )
-"""Lines that a run writes while it ends; others say that it goes on."""
+"""Lines that a run writes while it ends; other lines show that the run goes on."""
 
 _ROOT_CAUSE = re.compile(
     r"Root Cause \(first observed failure\):[^\n]*\n(?:[^\n]*\n){0,6}?\W*rank\W{1,20}(\d{1,6})\b"
 )
-"""The rank that failed first, as torchrun says."""
+"""Pattern for the rank that failed first, as torchrun reports."""
 _LIMITS = re.compile(r"\bLimits:\s(?:[^\n]*\n){0,4}?\W*memory:\s*(\d{1,12})([KMGT]i)\b")
 
 _MESSAGE_LINES = 12
 _WENT_ON_LINES = 3
 MOST_FAILURES = 4_000
-"""Largest number of messages that are parsed; of more messages, the first and the last."""
+"""Largest number of messages that are parsed; if there are more, the first and last are parsed."""
 _Place = TypeVar("_Place")
 
 _BINARY = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -74,7 +74,7 @@ _SCHEDULER = re.compile(r"oom[-_ ]kill event|\bOOMKilled\b|oom_kill event|\bOUT_
 
 
 class _Said(NamedTuple):
-    """The cause that a message names, advice on it, and the bytes that were requested."""
+    """The cause that a message names, advice, and the requested bytes."""
 
     cause: str
     advice: str
@@ -83,11 +83,11 @@ class _Said(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LogFailure:
-    """One failure, or the same one written several times.
+    """One failure, which the log may repeat several times.
 
-    ``said`` is the line of the log; ``frame`` the user's line in the traceback before the message;
-    ``went_on``: the run tried again or did without; ``is_root``: torchrun says that its rank
-    failed first.
+    ``said`` is the line of the log, and ``frame`` is the user's line in the traceback before it.
+    ``went_on`` is True if the run tried again or did without the memory. ``is_root`` is True if
+    torchrun says that this rank failed first.
     """
 
     line: int
@@ -105,7 +105,7 @@ class LogFailure:
     times: int = 1
 
     def as_dict(self) -> dict[str, object]:
-        """Return what is known of it, for JSON; the numbers of the message stand elsewhere."""
+        """Return the known facts for JSON, without the numbers of the message."""
         plain = asdict(self)
         del plain["message"]
         return plain
@@ -114,7 +114,7 @@ class LogFailure:
 def find_failures(log: Log) -> tuple[LogFailure, ...]:
     """Return every failure in a log, in its order.
 
-    Messages of other programs count only if PyTorch and the kernel say nothing.
+    Messages of other programs count only if PyTorch and the kernel wrote no message.
     """
     lines = log.text.split("\n")
     reasons: list[str] = []
@@ -142,9 +142,9 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
 
 
 def _of_one_request(found: Sequence[LogFailure]) -> list[LogFailure]:
-    """Return the failures; neighbouring lines of one program are about one request.
+    """Return the failures, with one failure for neighbouring lines of one program.
 
-    The first of these lines stays, with the size that any of them names.
+    The first of these lines stays, with the size that any of these lines names.
     """
     kept: list[LogFailure] = []
     last = 0
@@ -168,7 +168,7 @@ def marked(log: Log) -> list[int]:
 
 
 def _chosen(places: list[_Place]) -> list[_Place]:
-    """Return all positions; if they are too many, the first and the last ones."""
+    """Return all positions or, if there are too many, the first and the last positions."""
     first = MOST_FAILURES // 4
     return (
         places if len(places) <= MOST_FAILURES else places[:first] + places[first - MOST_FAILURES :]
@@ -176,9 +176,9 @@ def _chosen(places: list[_Place]) -> list[_Place]:
 
 
 def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
-    """Return the failures to explain: one of every cause that ended a rank.
+    """Return the failures to explain, one for each cause that ended a rank.
 
-    The first is that of the rank that torchrun names as the root cause, else the last one.
+    The first is the failure of the rank that torchrun calls the root cause, else the last failure.
     """
     ended = [each for each in failures if not each.went_on] or list(failures[-1:])
     last = {_owner(each): each for each in ended}
@@ -190,7 +190,7 @@ def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
 
 
 def _failures_at(lines: Sequence[str], at: int, reasons: list[str]) -> Iterator[LogFailure]:
-    """Yield what the message in line ``at`` says; a record of JSON may hold several."""
+    """Yield the failures in line ``at``; a record of JSON may hold several messages."""
     text = "\n".join(record_text(line) for line in lines[at : at + _MESSAGE_LINES])
     own = record_text(lines[at])
     begins = [match.start() for match in BEGIN.finditer(text) if match.start() < len(own)]
@@ -236,7 +236,7 @@ def _rank(line: str) -> int | None:
 
 
 def _frame(before: Sequence[str], rank: int | None) -> str | None:
-    """Return the last line of the user's own in the traceback that ends ``before``."""
+    """Return the user's last line in the traceback that ends ``before``."""
     for start in range(len(before) - 1, -1, -1):
         line = before[start]
         if "Traceback (most recent call last)" in line and _rank(line[:400]) in (None, rank):
@@ -260,7 +260,7 @@ def _frame(before: Sequence[str], rank: int | None) -> str | None:
 
 
 def _went_on(after: Sequence[str], rank: int | None) -> bool:
-    """Return whether the lines after a failure are those of a run that goes on."""
+    """Return whether the lines after a failure show that the run goes on."""
     going = 0
     for line in after:
         text = record_text(line)
@@ -276,7 +276,7 @@ def _owner(failure: LogFailure) -> object:
 
 
 def _counted(found: Sequence[LogFailure]) -> Iterable[LogFailure]:
-    """Return the failures; messages of one owner with the same numbers are one failure."""
+    """Return the failures; messages of one rank or GPU with equal numbers are one failure."""
     kept: dict[int, LogFailure] = {}
     last: dict[object, int] = {}
     numbers = attrgetter("message", "requested_bytes", "advice", "went_on")
@@ -292,7 +292,7 @@ def _counted(found: Sequence[LogFailure]) -> Iterable[LogFailure]:
 
 
 def _host_message(text: str) -> _Said | None:
-    """Return the content of the first message that is not CUDA's; None without one."""
+    """Return the content of the first message that is not from CUDA; None if there is none."""
     matches = [match for form in (_CPU, _MPS, _KERNEL, _SCHEDULER) if (match := form.search(text))]
     if not matches:
         return None
@@ -328,7 +328,7 @@ def _host_message(text: str) -> _Said | None:
 
 
 def _with_limit(said: _Said, near: str) -> _Said:
-    """Return what a message says, with the limit of its container if Kubernetes lists it."""
+    """Return a message's content, with the limit of its container if Kubernetes lists the limit."""
     limit = _LIMITS.search(near) if said.cause == "killed by the kernel" else None
     if limit is None:
         return said

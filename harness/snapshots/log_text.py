@@ -1,4 +1,4 @@
-"""A log of any size as plain text, read once: the lines around its messages about memory."""
+"""Reads a log of any size once, and keeps the lines around its messages about memory."""
 
 import codecs
 import errno
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 LONGEST_BYTES = 64 << 20
-"""Largest size that is kept: a quarter for the first messages, the rest for the last."""
+"""Largest size that is kept; the first messages get a quarter, the last messages the rest."""
 MOST_PIPED_BYTES = 4 << 30
 """Largest size that is read if the end is not known."""
 AROUND = 400
@@ -32,14 +32,14 @@ _HINTS = (
     "low on resource", "unable to allocate", "running low on memory", "exited unexpectedly",
     "cudnn algorithm", "an engine to execute", "failed to cuda", "resource exhausted",
 )  # fmt: skip
-"""Every message that is understood contains one of these; most logs have few such lines."""
+"""Words of which each understood message contains at least one; most logs have few such lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """Lines of a log, one line of the program's output a line.
+    """Lines of a log, with one line for each line of the program's output.
 
-    ``numbers`` are those of the lines in the file; without them, ``text`` is all of it.
+    ``numbers`` are the numbers of the lines in the file; without them, ``text`` is the whole file.
     """
 
     text: str
@@ -56,7 +56,7 @@ class Log:
 
 @dataclass(kw_only=True)
 class _Kept:
-    """The lines around messages of those that were read so far."""
+    """The lines around messages, among the lines that were read so far."""
 
     read: int = 0
     before: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=AROUND))
@@ -64,7 +64,7 @@ class _Kept:
     first: list[tuple[int, str]] = field(default_factory=list)
     last: deque[tuple[int, str]] = field(default_factory=deque)
     sizes: list[int] = field(default_factory=lambda: [0, 0, 0])
-    """Letters of the first lines, of the last ones, and of those that were dropped."""
+    """Numbers of characters in the first lines, the last lines, and the dropped lines."""
 
     def take(self, text: str) -> None:
         """Read whole lines."""
@@ -100,7 +100,7 @@ class _Kept:
             self.sizes[2] += dropped
 
     def log(self, *, has_more: bool) -> Log:
-        """Return the lines; a carriage return ends a line, which the file does not count as one."""
+        """Return the lines; a carriage return ends a line, but the file's numbers ignore it."""
         parts = [
             (number, part)
             for number, line in (*self.first, *self.last)
@@ -115,7 +115,7 @@ class _Kept:
 
 
 def read_log(file: IO[bytes], size: int | None = None) -> Log:
-    """Read ``file`` once; without a ``size`` no more than MOST_PIPED_BYTES of it."""
+    """Read ``file`` once; without a ``size`` read at most MOST_PIPED_BYTES."""
     kept, total, rest, decoder = _Kept(), 0, "", None
     while (size is not None or total <= MOST_PIPED_BYTES) and (chunk := file.read(_CHUNK)):
         total += len(chunk)
@@ -149,7 +149,7 @@ def _encoding(data: bytes) -> str:
 
 
 def record_text(line: str) -> str:
-    """Return the text in a line; of a JSON record all texts, a line each."""
+    """Return the text in a line; a JSON record gives all its texts, a line each."""
     start = line.find("{")
     if start >= 0 and line.rstrip().endswith("}"):
         try:

@@ -1,4 +1,4 @@
-"""Names of modules from the frames of a recording, which has files and lines but no classes."""
+"""Finds names of modules from a recording's frames, which have files and lines but no classes."""
 
 import ast
 from functools import lru_cache
@@ -10,10 +10,10 @@ _LARGEST_BYTES = 4 << 20
 
 
 def module_name(path: str, line: int) -> str | None:
-    """Return what a frame of a ``forward`` is called; None for a library's wrapper.
+    """Return the name of a module by a frame of its ``forward``; None for a library's wrapper.
 
-    The class is looked up in the source, if this machine has it; nothing of it is executed. A
-    line of the user's own is part of the name, because it says which child was called.
+    If this machine has the source, the class is looked up there; no code of it is executed. A line
+    of the user's own is part of the name, because it says which child was called.
     """
     name = _class_at(path, line)
     if is_library(path):

@@ -16,7 +16,7 @@ _MOST_GROUPS = 12
 
 @dataclass(frozen=True)
 class LargeBlock:
-    """One of the largest blocks alive, with the frames that asked for it."""
+    """One of the largest live blocks, with the frames that requested it."""
 
     size_bytes: int
     category: str
@@ -25,7 +25,7 @@ class LargeBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockGroup:
-    """All blocks alive of one category that the same lines of the user and a library requested."""
+    """All live blocks of one category that the same lines of user and library requested."""
 
     count: int
     size_bytes: int
@@ -37,7 +37,7 @@ class BlockGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedMoment:
-    """Blocks alive after the event at ``position``, grouped in three ways; bytes requested."""
+    """Blocks alive after the event at ``position``, grouped in three ways, in requested bytes."""
 
     name: str
     position: int
@@ -51,7 +51,7 @@ class RecordedMoment:
 
 
 def totals(sizes: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
-    """Return the bytes of blocks by a name that each has, the largest sum first."""
+    """Return the sum of the bytes for each name, the largest sum first."""
     sums: Counter[str] = Counter()
     for name, size in sizes:
         sums[name] += size
@@ -61,7 +61,7 @@ def totals(sizes: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
 def moment_at(
     name: str, position: int, history: DeviceHistory, category_at: CategoryOf
 ) -> RecordedMoment:
-    """Return what was alive after the event at ``position``."""
+    """Return the blocks alive after the event at ``position``."""
     alive = [
         (history.log[begin], CATEGORY_WORDS[category_at(begin)])
         for begin in history.alive_after(position)
@@ -100,7 +100,7 @@ def moment_at(
 def timeline(
     history: DeviceHistory, category_at: CategoryOf
 ) -> tuple[tuple[int, dict[str, int]], ...]:
-    """Return bytes by category at up to 400 positions; each is the highest of its interval."""
+    """Return bytes by category at up to 400 positions, each the highest of its interval."""
     count = len(history.events)
     length = max(1, -(-count // _TIMELINE_POINTS))
     intervals = [range(begin, min(begin + length, count)) for begin in range(0, count, length)]

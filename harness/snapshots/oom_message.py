@@ -1,11 +1,11 @@
-"""PyTorch's out-of-memory message, parsed, and what it says about the GPU's memory.
+"""Parses PyTorch's out-of-memory message, and derives the parts of the GPU's memory.
 
 Formats: ``CUDACachingAllocator.cpp`` of PyTorch 1.0 to 2.15. Sizes in a message have two
 decimals, so sums are exact to about 0.01 of their unit only.
 
 The names of two numbers are misleading. "Allocated in private pools" are the free blocks of those
-pools, and "allocated by PyTorch" contains them (seen under the dry run of 2.15). A process that
-"has 17179869184.00 GiB memory in use" is one that NVML knows nothing about (2^64 - 1 bytes).
+pools, and "allocated by PyTorch" contains them (seen under the dry run of 2.15). If a process "has
+17179869184.00 GiB memory in use" (2^64 - 1 bytes), NVML does not know its memory.
 """
 
 import re
@@ -24,7 +24,7 @@ BEGIN = re.compile(r"(CUDA|HIP|XPU|NPU) out of memory\.\s+Tried to allocate ", r
 
 
 def _form(pattern: str) -> re.Pattern[str]:
-    """Return an expression in which each ``SIZE(name)`` is a size of that name."""
+    """Return a compiled pattern in which each ``SIZE(name)`` matches a size of that name."""
     size = r"(?P<\1>\\d[\\d,]*(?:\\.\\d+)?\\s*(?:[KMGTP]iB|bytes?|B))"
     return re.compile(re.sub(r"SIZE\((\w+)\)", size, pattern))
 
@@ -56,27 +56,27 @@ NO_MESSAGE = (
 _NOT_AVAILABLE_BYTES = 1 << 60
 _LARGEST_BYTES = 1 << 66
 _ROUNDED_TO = 0.02
-"""Share of the total that is more than the rounding errors of a dozen sizes."""
+"""Share of the total above the rounding errors of a dozen sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfMemoryMessage:
-    """The numbers of a message; None for those that its PyTorch version does not write.
+    """The numbers of a message; a number that its PyTorch version does not write is None.
 
     Attributes:
-        requested_bytes: what the allocator tried to get from the driver.
-        total_bytes, free_bytes: the GPU's memory, and what the driver had left of it.
+        requested_bytes: bytes that the allocator requested from the driver.
+        total_bytes, free_bytes: the GPU's memory, and the part that the driver had left.
         allocated_bytes: in use by tensors.
         reserved_bytes: allocated from the driver by PyTorch.
-        private_bytes: free in private pools (CUDA graphs, MemPool), where nobody else can use it.
-        process_bytes: everything this process holds, the CUDA context included.
+        private_bytes: free in private pools (CUDA graphs, MemPool), where other code cannot use it.
+        process_bytes: all memory of this process, with the CUDA context.
         others: other processes' memory by process id.
-        elsewhere: processes on other MIG instances of the GPU: NVML lists them, but they hold
+        elsewhere: processes on other MIG instances of the GPU, which NVML lists although they hold
             more than this instance has.
         allowed_bytes: the limit of ``set_per_process_memory_fraction``.
         backend: CUDA, HIP, XPU or NPU.
         setting: the environment variable of the allocator's settings, as this version names it.
-        states_free: whether the message says what was free; XPU's does not.
+        states_free: whether the message states the free bytes; a message of XPU does not.
     """
 
     gpu: int
@@ -96,17 +96,17 @@ class OutOfMemoryMessage:
     states_free: bool = True
 
     def unallocated_bytes(self) -> int:
-        """Return what PyTorch reserved and no tensor used, private pools left out."""
+        """Return the bytes that PyTorch reserved and no tensor used, without private pools."""
         return max(0, self.reserved_bytes - self.allocated_bytes - self.private_bytes)
 
     def others_bytes(self) -> int:
-        """Return what other processes held, as far as the message says."""
+        """Return the bytes of other processes, as far as the message names them."""
         return sum(size for _, size in self.others)
 
     def outside_bytes(self) -> int:
-        """Return the memory of the GPU that no named owner holds: context and libraries.
+        """Return the memory of the GPU without a named owner, such as context and libraries.
 
-        With ``process_bytes`` it is this process's own; else all that the total leaves over.
+        With ``process_bytes`` it is this process's part, else the rest of the total.
         """
         if self.process_bytes is not None and self.process_bytes >= self.reserved_bytes:
             return self.process_bytes - self.reserved_bytes
@@ -114,16 +114,16 @@ class OutOfMemoryMessage:
         return max(0, rest)
 
     def unknown_bytes(self) -> int:
-        """Return bytes without a known owner, such as those of processes that NVML cannot see."""
+        """Return bytes without a known owner, such as bytes of processes that NVML cannot see."""
         held = self.reserved_bytes + self.outside_bytes() + self.others_bytes()
         return max(0, self.total_bytes - self.free_bytes - held)
 
     def foreign_bytes(self) -> int:
-        """Return what other processes hold, named or not."""
+        """Return the bytes of other processes, named or not."""
         return self.others_bytes() + self.unknown_bytes()
 
     def cause(self) -> str:
-        """Return the part without which the request would have fitted, or else real need."""
+        """Return the part of memory without which the request would have fitted, or "real need"."""
         requested, free = self.requested_bytes, self.free_bytes
         if self.allocated_bytes > self.total_bytes:
             return "shared memory"
@@ -146,7 +146,7 @@ class OutOfMemoryMessage:
         return "private pools" if free + pools >= requested else "real need"
 
     def as_dict(self) -> dict[str, object]:
-        """Return the numbers and what follows from them, for JSON."""
+        """Return the numbers and numbers derived from them, for JSON."""
         return {
             **asdict(self),
             "others": [{"process": pid, "bytes": size} for pid, size in self.others],
@@ -227,7 +227,7 @@ _ADVICE: Mapping[str, str] = tomllib.loads(
 
 
 def advice(message: OutOfMemoryMessage) -> str:
-    """Return what to do, in a sentence or two."""
+    """Return advice in a sentence or two."""
     usable = message.free_bytes + message.unallocated_bytes()
     sizes = {
         "requested": message.requested_bytes,

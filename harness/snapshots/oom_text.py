@@ -1,4 +1,4 @@
-"""An out-of-memory message explained: sentences and a picture of the GPU's memory."""
+"""Explains an out-of-memory message by sentences and a picture of the GPU's memory."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,10 +14,10 @@ _ROUNDING = 10_000
 
 
 def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
-    """Return (letter, name, bytes) of everything on the GPU; up to rounding, the sum is its total.
+    """Return (letter, name, bytes) of all parts of the GPU's memory; their sum is its total.
 
-    If the message does not say what the process holds, its context cannot be separated from other
-    processes.
+    The sum is exact up to rounding. If the message lacks the process's own bytes, its context
+    cannot be separated from other processes.
     """
     known = message.process_bytes is not None
     outside = f"{message.backend} context and libraries"
@@ -37,7 +37,7 @@ def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
 
 
 def notes_on(log: Log) -> Iterator[str]:
-    """Yield what was not read, or not parsed."""
+    """Yield notes on lines that were not read, or not parsed."""
     if (count := len(marked(log))) > MOST_FAILURES:
         yield f"{count:,} lines name a failure; {MOST_FAILURES:,} are parsed, the last ones mostly."
     if log.left_out_bytes:
@@ -47,7 +47,7 @@ def notes_on(log: Log) -> Iterator[str]:
 
 
 def failures_lines(failures: Sequence[LogFailure]) -> Iterator[str]:
-    """Yield every failure of a log in a line, then those that ended the run in full."""
+    """Yield every failure of a log in a line, then each failure that ended the run in full."""
     chosen = explained(failures)
     if len(failures) > 1:
         which = "the last is explained"
@@ -110,7 +110,7 @@ def facts(failure: LogFailure) -> str:
 
 
 def headline(message: OutOfMemoryMessage) -> str:
-    """Return how much was requested, and what the GPU had left."""
+    """Return the requested bytes, and the bytes that the GPU had left."""
     free = format_bytes(message.free_bytes) if message.states_free else "an unknown part"
     return (
         f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
@@ -119,7 +119,7 @@ def headline(message: OutOfMemoryMessage) -> str:
 
 
 def message_lines(message: OutOfMemoryMessage) -> Iterator[str]:
-    """Yield what a message says of the GPU's memory, a line each."""
+    """Yield the parts of the GPU's memory in a message, one line each."""
     size = format_bytes
     yield headline(message)
     shown = parts(message)

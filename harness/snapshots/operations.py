@@ -1,4 +1,4 @@
-"""A trace's events as operations: releases that are complete at once, and their requester.
+"""Turns a trace's events into the program's operations; a complete release is one operation.
 
 The allocator logs a release twice, when it is requested and when it is complete. Both come together
 unless another stream still used the block. The allocator also logs freed segments, but it does not
@@ -16,7 +16,7 @@ RELEASE_POOL = "release_pool"
 
 
 def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
-    """Yield the events with their positions, a release complete at once as one ``free``."""
+    """Yield the events with their positions; two events of a complete release become ``free``."""
     skip = False
     last = len(events) - 1
     for index, event in enumerate(events):
@@ -36,11 +36,11 @@ def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]
 
 
 def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
-    """Yield the program's operations, without those of the allocator.
+    """Yield the program's operations, without the allocator's own operations.
 
-    These are requests, releases, ``empty_cache`` if segments went back without a request that
-    needed room, and ``release_pool`` if segments of a private pool went back: the program must
-    have dropped it. Each comes with its position among ``events``.
+    The operations are requests and releases, ``empty_cache`` if segments were freed without a
+    request that needed room, and ``release_pool`` if segments of a private pool were freed, since
+    the program must have dropped it. Each operation has its position among ``events``.
     """
     given: TraceEvent | None = None
     took = False

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class OtherMessage(NamedTuple):
-    """The cause that a message names, empty if none; what to change; the bytes requested."""
+    """The cause that a message names (or ""), advice, and the requested bytes."""
 
     cause: str
     advice: str
@@ -16,7 +16,7 @@ class OtherMessage(NamedTuple):
 
 
 def other_message(line: str) -> OtherMessage | None:
-    """Return what is known of the message in a line; None if there is none.
+    """Return the facts about the message in a line; None without a known message.
 
     >>> other_message("CUDA error: out of memory").cause
     'CUDA itself'
@@ -30,7 +30,7 @@ def other_message(line: str) -> OtherMessage | None:
 
 
 def _bytes(text: str) -> int:
-    """Return the bytes of a size as programs write it; a number without a unit is one of bytes."""
+    """Return the bytes of a size as programs write it; a number without a unit is in bytes."""
     number, unit = _SIZE.fullmatch(text).groups()  # type: ignore[union-attr]
     return int(float(number) * _UNITS[unit.lower()])
 

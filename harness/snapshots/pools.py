@@ -18,7 +18,7 @@ STREAM_MASK = (1 << POOL_SHIFT) - 1
 def number_pools(
     events: tuple[TraceEvent, ...], segments: tuple[RecordedSegment, ...]
 ) -> tuple[TraceEvent, ...]:
-    """Set the number of the private pool above each stream; return the events so changed."""
+    """Set the number of the private pool above each event's stream; return the changed events."""
     some = any(segment.pool != DEFAULT_POOL for segment in segments)
     if not some and not any(event.pool not in (None, DEFAULT_POOL) for event in events):
         return events
@@ -42,11 +42,11 @@ def number_pools(
 def _pools_of_events(
     events: Sequence[TraceEvent], segments: Sequence[RecordedSegment]
 ) -> Sequence[PoolId]:
-    """Return each event's pool; in older recordings, which do not name it, the segment's pool.
+    """Return each event's pool; if a recording lacks the pool, return the segment's pool.
 
-    Older recordings name only the pools of the segments at the end. Going back from there, a
-    segment's addresses belong to its pool back to the segment's allocation. Earlier blocks at these
-    addresses, and segments freed on the way, count as of the default pool.
+    Older recordings name only the pools of the segments at the end. A segment's addresses belong to
+    this pool since the segment's allocation. Earlier blocks at these addresses, and segments that
+    were freed in the recording, belong to the default pool.
     """
     ends = {each.address: each for each in segments if each.pool != DEFAULT_POOL}
     starts = sorted(ends)
@@ -67,7 +67,7 @@ def _pools_of_events(
 
 
 def is_private(entry: TraceEvent | RecordedSegment) -> bool:
-    """Return whether an event or a segment belongs to a private pool; after ``number_pools``."""
+    """Return whether an event or a segment is of a private pool; call ``number_pools`` first."""
     return entry.stream >> POOL_SHIFT != 0
 
 

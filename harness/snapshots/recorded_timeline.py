@@ -22,9 +22,9 @@ COLOURS = {words: BLOCK_COLOURS[name] for name, words in CATEGORY_WORDS.items()}
 
 
 def recorded_timeline(history: DeviceHistory, *, last_step: bool = False) -> Timeline:
-    """Return the blocks up to the failure; of a dry run only its last step.
+    """Return the blocks up to the failure; for a dry run, only the last step.
 
-    The times of a dry run mean nothing, so they are left out.
+    The times of a dry run have no meaning and are left out.
     """
     events, category_at = history.events, categories(history)
     failure = find_failure(history)
@@ -71,7 +71,7 @@ def _shown(begin: int, end: int, event: TraceEvent, category: str) -> ShownBlock
 def _phases(
     history: DeviceHistory, start: int, stop: int, ends: list[int]
 ) -> Iterator[tuple[str, int]]:
-    """Yield each phase with its first moment; of many steps, each step."""
+    """Yield each phase with its first moment; if there are many steps, yield each step."""
     if len(ends) > _MOST_PARTED:
         edges = [0, *(end - start + 1 for end in ends)]
         yield from ((f"step {number}", edge) for number, edge in enumerate(edges, 1))

@@ -2,7 +2,7 @@
 
 The format: ``torch/cuda/_memory_viz.py`` and ``torch/csrc/cuda/memory_snapshot.cpp``, PyTorch 2.1
 to 2.13. Later versions add keys (``pool_id``, ``compile_context``); a missing key gets the value
-that was implied before.
+that earlier versions implied.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
 MOST_OWNERS = 4 << 20
-"""Owners that are read; if a file has more, categories are guessed."""
+"""Largest number of owners that are read; if a file has more, categories are guessed."""
 
 
 class OwnersAt(msgspec.Struct):
@@ -39,7 +39,7 @@ class OwnersAt(msgspec.Struct):
 
     allocations: Address
     owners: Any
-    """A dict as recorded: categories by address."""
+    """Dict of categories by address, as recorded."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.owners, dict):
@@ -63,9 +63,9 @@ class KnownOwners(msgspec.Struct):
 class Snapshot:
     """The recording of one device's allocator.
 
-    ``owners`` is None of a recording that no dry run made. ``settings`` is what
-    ``PYTORCH_CUDA_ALLOC_CONF`` said; ``flags`` are the settings as the allocator understood them
-    (both empty before PyTorch 2.3).
+    ``owners`` is None if no dry run made the recording. ``settings`` is the text of
+    ``PYTORCH_CUDA_ALLOC_CONF``; ``flags`` are the settings as the allocator understood them (both
+    empty before PyTorch 2.3).
     """
 
     device: int
@@ -87,7 +87,7 @@ class Annotation(msgspec.Struct):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedDevices:
-    """All devices of a file: one snapshot for each that has events or segments.
+    """All devices of a file: one snapshot for each device with events or segments.
 
     ``pinned_bytes`` is page-locked host memory, which PyTorch 2.9 and later record next to
     the devices; ``annotations`` are the ranges that PyTorch's own optimizers and loaders mark.
@@ -98,7 +98,7 @@ class RecordedDevices:
     annotations: tuple[Annotation, ...]
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
-        """Return one device, or all, those out of memory first, then by number of events."""
+        """Return one device or all: those out of memory first, then those with most events."""
         chosen = [each for each in self.snapshots if device in (None, each.device)]
         if not chosen:
             there = ", ".join(str(each.device) for each in self.snapshots)
@@ -161,7 +161,7 @@ def _recording(data: bytearray, deadline: Deadline) -> RecordedDevices:
 
 
 def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
-    """Return a trace as events; its list is emptied meanwhile, to save memory."""
+    """Return a trace as events; to save memory, its list is emptied meanwhile."""
     stacks: dict[tuple[int, ...], tuple[Any, Stack]] = {}
     events: list[TraceEvent] = []
     total = 0
@@ -214,7 +214,7 @@ def _read(entry: Any, kind: type[_Kind]) -> _Kind:
 
 
 def _valid(entries: Any, kind: type[_Kind]) -> Iterator[_Kind]:
-    """Yield the entries that can be read; no number needs the others."""
+    """Yield the entries that can be read; no number needs the other entries."""
     for entry in entries if isinstance(entries, list) else ():
         try:
             yield msgspec.convert(entry, kind)

@@ -26,7 +26,7 @@ DEFAULT_POOL: PoolId = (0, 0)
 FRAMES_READ = 256
 _FRAMES_KEPT = 64
 _PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
-"""Files of Python: also what dynamo, exec and notebooks name."""
+"""Files of Python, and the names that dynamo, exec and notebooks give to code."""
 _MACHINERY = ("runtime_wrappers.py", "aot_autograd.py")
 _COMPILED_GRAPH, _COMPILED = "<eval_with_key>", "compiled graph"
 _OF_A_DRY_RUN = re.compile(r"/harness/(dry_runs|prediction)/\w+\.py$")
@@ -36,11 +36,11 @@ _OF_A_DRY_RUN = re.compile(r"/harness/(dry_runs|prediction)/\w+\.py$")
 class Stack(NamedTuple):
     """Python frames as ``function (file:line)``, innermost first.
 
-    Unless ``stacks="python"`` is asked for, dozens of C++ frames come first; they are the same for
-    every request. A stack that has only C++ belongs to an autograd thread.
+    Unless ``stacks="python"`` is given, dozens of C++ frames come first, which are the same for
+    every request. A stack that has only C++ frames belongs to an autograd thread.
 
-    ``place`` is the first Python frame, ``own`` the first one in the user's own files, ``modules``
-    are those whose ``forward`` ran, outermost first.
+    ``place`` is the first Python frame, and ``own`` is the first frame in the user's files.
+    ``modules`` are the modules whose ``forward`` ran, outermost first.
     """
 
     place: str | None
@@ -51,14 +51,14 @@ class Stack(NamedTuple):
 
 NO_STACK = Stack(None, ())
 BEFORE = Stack("before the recording", (), "before the recording")
-"""Stands for the frames of a block from before the recording."""
+"""Stack of a block that is older than the recording."""
 
 
 class TraceEvent(NamedTuple):
-    """One entry of a device's trace; the address of ``oom`` is what the driver had left.
+    """One entry of a device's trace; the address of an ``oom`` event is the driver's free bytes.
 
     ``pool`` is None if the recording does not name it; ``stream`` holds the number of a private
-    pool above its 64 bits: see ``snapshots.pools``.
+    pool above its 64 bits (``snapshots.pools``).
     """
 
     action: str
@@ -71,7 +71,7 @@ class TraceEvent(NamedTuple):
 
 
 def own_line(event: TraceEvent) -> str:
-    """Return the user's line that asked, or what there is instead."""
+    """Return the user's line that made the request, or a description if there is none."""
     place, own = event.stack.place, event.stack.own
     if own is not None:
         return own
@@ -79,14 +79,14 @@ def own_line(event: TraceEvent) -> str:
 
 
 def reserved_change(event: TraceEvent) -> int:
-    """Return the change of the reserved bytes by a segment's event; negative if it was freed."""
+    """Return the change of the reserved bytes by a segment's event; a free is negative."""
     if event.action in TAKING:
         return event.size_bytes
     return -event.size_bytes if event.action in GIVING else 0
 
 
 def printable(text: str) -> str:
-    """Return text that cannot move a terminal's cursor, of a length that fits a line."""
+    """Return text without control characters, of a length that fits a line."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
@@ -122,7 +122,7 @@ def stack_of(frames: Any) -> Stack:
 
 
 class RecordedBlock(msgspec.Struct):
-    """A block of a segment when the snapshot was taken; 0 bytes of a free one are requested."""
+    """A block of a segment when the snapshot was taken; a free block has 0 requested bytes."""
 
     size_bytes: Annotated[int, msgspec.Meta(gt=0, lt=SIZE_LIMIT)] = msgspec.field(name="size")
     requested_bytes: Size = msgspec.field(name="requested_size")
@@ -131,7 +131,7 @@ class RecordedBlock(msgspec.Struct):
 
 
 class RecordedSegment(msgspec.Struct):
-    """A segment, or a mapped stretch of an expandable one, when the snapshot was taken."""
+    """A segment, or a mapped part of an expandable segment, when the snapshot was taken."""
 
     address: Address
     size_bytes: Size = msgspec.field(name="total_size")

@@ -1,11 +1,11 @@
-"""Reads a pickle that is nothing but dicts, lists, strings, numbers and pairs of numbers.
+"""Reads a pickle that has only dicts, lists, strings, numbers and pairs of numbers.
 
 A pickle is a program for a small machine that can also import and call. Two passes prevent that.
 The first pass looks at every opcode. It refuses opcodes that do more than hold data, and opcodes
 that would take memory out of proportion to the file (a "new list" of one byte grows sixtyfold). In
 the second pass Python's own machine runs the file, which then names, calls and imports nothing. It
-reads from memory, where a frame moves no byte to another place. The opcodes: ``Lib/pickletools.py``
-of CPython.
+reads from memory, so that a frame opcode moves no bytes. The opcodes are those of
+``Lib/pickletools.py`` of CPython.
 """
 
 import gc
@@ -27,8 +27,8 @@ _IN_ADVANCE_BYTES = 16 << 20
 _MOST_BYTES = 3 << 30
 _LONGEST_STRING = 1 << 24
 _MOST_PAIRS = 1 << 12
-"""Different pairs: a recording has one for each memory pool. Python hashes pairs as keys, and a
-file could hold millions with one hash, each compared with all the others."""
+"""Most different pairs; a recording has a pair for each memory pool. Python hashes pairs as keys,
+and a file could hold millions with one hash, so that each is compared with all others."""
 _STOPS_BETWEEN_CHECKS = 1 << 15
 
 # Up to 64 bits: Python hashes an integer modulo 2**61 - 1, so few of these share a hash.
@@ -46,14 +46,14 @@ _PLAIN = re.compile(
     % (_FRAME, _SHORT_TEXT, _INTEGER, _FRAME, _INTEGER),
     re.DOTALL,
 )
-"""Opcodes that hold data, of known length, and that build small objects."""
+"""Opcodes of known length that hold data and build small objects."""
 _CUT_OFF = b"\x80hqjG\x95KMJ"
 _TEXT_WIDTHS = {pickle.SHORT_BINUNICODE: 1, pickle.BINUNICODE: 4, pickle.BINUNICODE8: 8}
 _LOGIC = (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError)
 
 
 def load_builtins(data: bytearray, *, deadline: Deadline | None = None) -> Any:
-    """Return what the pickle ``data`` holds: dicts, lists, strings, numbers, pairs of numbers."""
+    """Return the content of a pickle: dicts, lists, strings, numbers, pairs of numbers."""
     _check_opcodes(data, Deadline() if deadline is None else deadline)
     if len({pair.group() for pair in re.finditer(_PAIR, data, re.DOTALL)}) > _MOST_PAIRS:
         raise SnapshotError(f"the pickle has more than {_MOST_PAIRS:,} different pairs of numbers")
@@ -70,7 +70,7 @@ def load_builtins(data: bytearray, *, deadline: Deadline | None = None) -> Any:
 
 
 def _check_opcodes(data: bytearray, deadline: Deadline) -> None:
-    """Refuse opcodes that do more than hold data, and those that build out of proportion."""
+    """Refuse opcodes that do more than hold data, or that build large objects from few bytes."""
     if data[:1] != pickle.PROTO or bytes(data[1:2]) not in (b"\2", b"\3", b"\4", b"\5"):
         raise SnapshotError("no memory snapshot (not a pickle of protocol 2 to 5)")
     position, built, end = 2, 0, len(data)
@@ -103,7 +103,7 @@ def _check_opcodes(data: bytearray, deadline: Deadline) -> None:
 
 
 def _checked_length(data: bytearray, position: int, opcode: bytes) -> int:
-    """Return the bytes of an opcode whose length or number has to be looked at."""
+    """Return the length of an opcode whose length or number must be checked."""
     if opcode in _TEXT_WIDTHS:
         width = _TEXT_WIDTHS[opcode]
         length = _number(data, position, width)

@@ -1,4 +1,4 @@
-"""The same requests and releases under other settings or on another GPU, by PyTorch itself."""
+"""Runs recorded requests and releases in PyTorch under other settings or on another GPU."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ AS_RECORDED = "as recorded"
 
 @dataclass(frozen=True, kw_only=True)
 class FailedReplay:
-    """The request that could not be served; ``position`` counts events from 0."""
+    """The request that failed; ``position`` counts events from 0."""
 
     position: int
     seconds: float | None
@@ -40,10 +40,10 @@ class FailedReplay:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """The need of a run under other settings, as a range over two orders of the driver's addresses.
+    """The peak under other settings, as a range over two orders of the driver's addresses.
 
-    ``peak_reserved_bytes`` is None if no run completed; ``ran_out`` has the others, earliest first.
-    Without ``total_bytes`` the GPU has memory without end.
+    ``peak_reserved_bytes`` is None if no run completed; ``ran_out`` has the other runs, earliest
+    first. Without ``total_bytes`` the memory is unlimited.
     """
 
     name: str
@@ -61,7 +61,7 @@ class WhatIf:
 class RecordedWork:
     """A recorded program: requests and releases in order.
 
-    It begins with requests for the blocks that were there before, at position -1.
+    It begins with requests for the blocks older than the recording, at position -1.
     """
 
     events: Sequence[TraceEvent]
@@ -70,7 +70,7 @@ class RecordedWork:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A what-if to be answered; one of ``others`` is left out if PyTorch refuses its settings."""
+    """A what-if to be answered; unless ``is_asked``, a case that PyTorch refuses is left out."""
 
     name: str
     settings: str
@@ -90,7 +90,7 @@ _ACTIONS = {
 
 
 def find_work(history: DeviceHistory, until: int | None = None) -> RecordedWork:
-    """Return the operations of the first ``until`` events, and the request that failed there.
+    """Return the operations of the first ``until`` events, and the failed request at their end.
 
     Other requests that failed are left out.
     """
@@ -132,10 +132,10 @@ def in_one_pool(work: RecordedWork) -> RecordedWork | None:
 
 
 def what_ifs(cases: Sequence[Case], deadline: Deadline) -> tuple[tuple[WhatIf, ...], list[str]]:
-    """Return the answers of PyTorch's own allocator, and notes on what it refused.
+    """Return the answers of PyTorch's own allocator, and notes on the settings that it refused.
 
     Raises:
-        SnapshotError: the settings that were asked for are unknown, or the time is over.
+        SnapshotError: the requested settings are unknown, or the time is over.
         UnavailableError: no GPU can be pretended here.
     """
     doing = "replaying the recording"
@@ -164,7 +164,7 @@ def what_ifs(cases: Sequence[Case], deadline: Deadline) -> tuple[tuple[WhatIf, .
 
 
 def why_other(first: WhatIf, recorded: int) -> Iterator[str]:
-    """Say why the run under the recorded settings has another peak than the recording, if so."""
+    """Say why the replay's peak differs from the recorded peak, if it does."""
     if first.name != AS_RECORDED:
         return
     low, high = first.peak_reserved_bytes or (recorded, recorded)

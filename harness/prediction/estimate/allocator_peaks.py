@@ -1,8 +1,8 @@
-"""Peaks of an estimated step in the CUDA allocator's words: requested, allocated, a reserved range.
+"""Peaks of an estimated step by the CUDA allocator's counters, with a range for reserved bytes.
 
-``allocated`` is what is requested, each block rounded up. Reserved bytes depend on where the
-allocator finds room, which is not imitated. So their range is that of networks for which it is
-known (``accuracy.toml``).
+Allocated bytes are the requested bytes, with each block rounded up. Reserved bytes depend on the
+places where the allocator finds room, which the estimate does not model. So their range comes from
+networks with known reserved bytes (``accuracy.toml``).
 """
 
 import tomllib
@@ -20,18 +20,18 @@ from harness.schema.units import format_bytes
 
 
 class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Estimates of networks up to one size, next to the dry run of the same steps.
+    """Errors of estimates for networks up to one size, by dry runs of the same steps.
 
     Attributes:
-        below_bytes: the largest allocated peak; 0: no end.
-        reserved_least: least reserved bytes as a multiple of the estimated allocated ones.
-        reserved_most: the same for the most.
-        steps: number of held-out steps, which the range was not made from.
-        within_requested: share of them whose requested peak is within 1%.
-        within_allocated: the same for the allocated peak.
+        below_bytes: the largest allocated peak; 0 means no limit.
+        reserved_least: least reserved bytes as a multiple of the estimated allocated bytes.
+        reserved_most: most reserved bytes as a multiple of the estimated allocated bytes.
+        steps: number of held-out steps, which did not contribute to the range.
+        within_requested: share of these steps whose requested peak is within 1%.
+        within_allocated: share of these steps whose allocated peak is within 1%.
         requested: lowest and highest error of the requested peak.
-        allocated: the same for the allocated peak.
-        in_range: share of them whose reserved peak lies in the range.
+        allocated: lowest and highest error of the allocated peak.
+        in_range: share of these steps whose reserved peak lies in the range.
     """
 
     below_bytes: int
@@ -69,7 +69,7 @@ _KNOWN = convert(tomllib.loads(_FILE.read_text(encoding="utf-8")), _Accuracy, st
 
 
 def size_class(allocated_bytes: int) -> SizeClass:
-    """Return what is known of estimates of this size."""
+    """Return the known errors of estimates of this size."""
     fitting = (one for one in _KNOWN.classes if allocated_bytes <= one.below_bytes)
     return next(fitting, _KNOWN.classes[-1])
 
@@ -82,7 +82,7 @@ def reserved_range(allocated_bytes: int) -> tuple[int, int]:
 
 
 def estimated_peaks(trace: Trace, workspace_bytes: int) -> CudaMetrics:
-    """Return the peaks of a recorded build and its steps, of which the last is the measured one."""
+    """Return the peaks of a recorded build and its steps; the last step is the measured step."""
     live, rounded = 0, 0
     highs: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
     for event in trace.events:

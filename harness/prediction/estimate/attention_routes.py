@@ -17,17 +17,17 @@ from harness.prediction.versions import TorchVersion, described_version
 
 _HALVES = (torch.float16, torch.bfloat16)
 _MULTIPLE = 8
-"""Flash pads heads to a multiple of it, and the memory-efficient kernel pads rows of a mask."""
+"""Multiple to which flash pads heads, and the memory-efficient kernel pads rows of a mask."""
 _LITTLE_SHARED_MEMORY = {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
 """Capabilities with 100 KiB of shared memory."""
 _FUSES_MORE = TorchVersion(2, 14)
-"""Version from which on fused kernels take three dimensions, and shared keys without flash."""
+"""First version whose fused kernels accept three dimensions, or shared keys without flash."""
 
 _aten = torch.ops.aten
 
 
 class _Call(NamedTuple):
-    """The arguments of one call, of which ``mask`` is one to add, and the GPU's capability."""
+    """The arguments of one call and the GPU's capability; ``mask`` is added to the scores."""
 
     query: Tensor
     key: Tensor
@@ -60,7 +60,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Return the output on a GPU of that capability; the other arguments are PyTorch's."""
+    """Return the output on a GPU of that capability; the other arguments are as in PyTorch."""
     given, mask = [query, key, value], attn_mask
     is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
     if is_flat:
@@ -102,7 +102,7 @@ def _is_regular(call: _Call) -> bool:
 
 
 def _cudnn_runs(call: _Call) -> bool:
-    """PyTorch prefers cuDNN's kernel on these GPUs, if cuDNN is new enough."""
+    """Return whether PyTorch prefers cuDNN's kernel on the GPU, which needs a new cuDNN."""
     narrow = call.width <= 128 or (call.width == 256 and call.capability[0] == 9)
     is_half = call.capability[0] in (9, 10) and call.query.dtype in _HALVES
     return is_half and narrow and call.width % _MULTIPLE == 0 and not call.dropout
@@ -137,7 +137,7 @@ def _efficient_runs(call: _Call) -> bool:
 
 
 def _added_mask(mask: Tensor, kind: torch.dtype) -> Tensor:
-    """Return a mask to add: a boolean one becomes 0 and minus infinity."""
+    """Return a mask to add: a boolean mask becomes 0 and minus infinity."""
     if mask.dtype != torch.bool:
         return mask
     least = torch.scalar_tensor(-math.inf, dtype=kind, device=mask.device)

@@ -1,7 +1,7 @@
-"""Records the blocks of a step: when each began and ended, and in whose forward pass.
+"""Records the blocks of a step: the start, the end and the module of each block.
 
-A storage seen for the first time is a block allocated; its end, reported by a weak reference, is
-the block freed.
+A new storage counts as an allocated block. When a weak reference reports the end of the storage,
+the block counts as freed.
 """
 
 import weakref
@@ -31,7 +31,7 @@ _PRODUCTS = {
 
 
 def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
-    """Refuse a product that PyTorch's kernels refuse."""
+    """Refuse a matmul that PyTorch's kernels refuse."""
     if operator not in _PRODUCTS:
         return
     types = [one.dtype for one in operands[:3] if isinstance(one, Tensor)]
@@ -42,7 +42,7 @@ def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
 
 @dataclass(slots=True, eq=False)
 class OpenBlock:
-    """A block: what allocated it, and what it is, its category still open."""
+    """A block with its operator, its module, and a category that may still change."""
 
     number: int
     size_bytes: int
@@ -53,7 +53,7 @@ class OpenBlock:
 
 
 class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records each block's beginning and end; a mode that sees the operators feeds it."""
+    """Records each block's start and end; a subclass sees the operators."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -67,7 +67,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.notes: dict[str, None] = {}
         self._outputs = LayerOutputs()
         self._kept: set[int] = set()
-        """Storages of parameters and buffers, which exist anyway."""
+        """Storages of parameters and buffers, which exist before the step."""
         self._inputs: set[int] = set()
         self._savers: dict[int, Saved] = {}
         self._saved: list[Saved] = []
@@ -93,7 +93,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return torch._C._current_graph_task_id() != -1
 
     def _begin(self, storage: torch.UntypedStorage, operator: str) -> None:
-        """Record a storage, and its end when it comes."""
+        """Record the start of a storage, and later its end."""
         key, block = storage._cdata, self.write(storage.nbytes(), operator)
 
         def gone(_: object) -> None:
@@ -128,7 +128,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return "" if block is None else block.operator
 
     def mark(self, tensors: Iterable[Tensor], category: str, module: str = "") -> None:
-        """State what the tensors are, and whose; the first statement holds."""
+        """Set the category and the module of tensors; the first setting stays."""
         for tensor in tensors:
             for storage in storages_of(tensor):
                 if category == "parameter":
@@ -142,7 +142,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def announce(self, phase: str) -> Iterator[None]:
-        """Record what follows under ``phase``, and as no module's until one is called."""
+        """Record the next blocks under ``phase``, without a module until a module is called."""
         self.phase = phase
         self.modules[0] = ""
         if phase == "forward":
@@ -152,11 +152,11 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._saved = [saved for key, saved in self._savers.items() if key in self._alive]
 
     def named(self, name: str, forward: Forward) -> Forward:
-        """Stand in for a module's forward."""
+        """Return a function in place of a module's forward."""
         return self._on_stack(name, self._outputs.named(name, forward))
 
     def pack(self, tensor: Tensor) -> tuple[Tensor, str]:
-        """Mark what autograd saves; keep the module's name for the backward pass."""
+        """Mark a tensor that autograd saves; keep the module's name for the backward pass."""
         module = self.modules[-1]
         self.mark([tensor], "activation")
         for storage in storages_of(tensor):
@@ -166,18 +166,18 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return tensor.detach(), module
 
     def unpack(self, packed: tuple[Tensor, str]) -> Tensor:
-        """Return what autograd saved; it belongs to the module whose backward runs."""
+        """Return the tensor that autograd saved; the module whose backward runs becomes current."""
         tensor, module = packed
         if len(self.modules) == 1 and self.is_backward():
             self.modules[0] = module
         return tensor
 
     def close(self) -> None:
-        """Record no more: what ends from here on ends with the estimate."""
+        """Stop recording, because later ends of blocks belong to the end of the estimate."""
         self._is_open = False
 
     def trace(self) -> Trace:
-        """Return what was recorded."""
+        """Return the recorded trace."""
         events = [
             Event(step, phase, b.operator, b.module, b.category, size, b.number)
             for step, phase, size, b in self._rows
@@ -185,10 +185,10 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return Trace(events, steps=self.step)
 
     def saved(self) -> dict[str, Any]:
-        """Return a record's metrics on what autograd kept at the end of the forward pass."""
+        """Return a record's metrics on the tensors saved at the end of the forward pass."""
         return saved_metrics(self._saved, self._kept, self._inputs)
 
     def layers(self, model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
-        """Return the rows of ``model``, first the modules that ran, in order."""
+        """Return the rows of ``model``; the modules that ran come first, in their order."""
         rows = self._outputs.rows(model, trace, self.saved()["modules"])
         return tuple(Layer(**row) for row in rows)

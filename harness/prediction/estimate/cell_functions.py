@@ -1,6 +1,6 @@
-"""Single recurrent cells and distances, which CUDA runs by fused kernels and products.
+"""Single recurrent cells and distances, which CUDA computes by fused kernels and products.
 
-On the meta device they are composites of other operators, which allocate and keep other blocks.
+On the meta device these functions are composites, which allocate and keep other blocks.
 
 Source: aten/src/ATen/native/RNN.cpp (``LSTMCell``, ``GRUCell``), cuda/RNN.cu, Distance.cpp
 (``_euclidean_dist``); tools/autograd/derivatives.yaml.
@@ -16,11 +16,11 @@ from torch.nn import functional
 
 _aten = torch.ops.aten
 _FEW_POINTS = 25
-"""Largest number of points on both sides whose distances are computed without a matmul."""
+"""Largest number of points on each side for which distances are computed without a matmul."""
 
 
 def cell_functions() -> dict[Any, Callable[..., Any]]:
-    """Return what to run in place of a composite operator, by operator."""
+    """Return the functions that run in place of composite operators, by operator."""
     return {
         _aten.lstm_cell.default: _lstm_cell,
         _aten.gru_cell.default: _gru_cell,
@@ -35,7 +35,7 @@ class _FusedCell(torch.autograd.Function):
     def forward(
         ctx: Any, parts: int, inputs: Tensor, hidden: Tensor, state: Tensor, *biases: Tensor
     ) -> Any:
-        """Return new states; the workspace has ``parts`` values for each value of a state."""
+        """Return new states; the workspace holds ``parts`` values for each value of a state."""
         is_lstm = parts == 4
         rows, width = state.shape
         workspace = inputs.new_empty(rows, parts * width)
@@ -81,7 +81,7 @@ def _gru_cell(given: Tensor, state: Tensor, *weights: Tensor | None) -> Any:
 
 
 class _EuclideanDistance(torch.autograd.Function):
-    """Distances by one product of what the points and their squares make."""
+    """Distances by one matmul of the points and their squares."""
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:

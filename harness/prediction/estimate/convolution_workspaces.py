@@ -1,15 +1,15 @@
-"""Workspaces of cuDNN's convolutions, by rules for a machine that has no cuDNN to ask.
+"""Workspaces of cuDNN's convolutions, by rules for a machine without cuDNN.
 
-Tensor cores multiply rows of channels, which PyTorch's tensors do not have. So cuDNN copies what a
-kernel reads, and if it cannot write in place also what it writes, into a workspace, channels
-padded to 16 bytes. Multiprocessors that share the positions of a weight's gradient have a weight
-each. The heuristics that choose a kernel are not published; the thresholds below stand for them.
+Tensor cores multiply rows of channels, which PyTorch's tensors do not have. So cuDNN copies a
+kernel's inputs into a workspace, with channels padded to 16 bytes. If the kernel cannot write in
+place, the workspace also has its output. Multiprocessors that share the positions of a weight's
+gradient have a weight each. The thresholds below stand for cuDNN's unpublished heuristics.
 
 Source: the answers of cuDNN 9.26 under the dry run for 10,972 convolutions on capability 8.0,
-    random ones and those of networks that ``results/cuda-dry-run/models.md`` leaves out. Of 923
-    others 69% (float32) and 76% (float16) of the forward passes and gradients are within 10%. The
-    rule of volumes was added after it was seen that two networks of that table, R3D-18 and MC3-18,
-    had errors. It was fitted on other volumes.
+    random convolutions and convolutions of networks that are not in
+    ``results/cuda-dry-run/models.md``. For 923 other convolutions, 69% (float32) and 76% (float16)
+    of the workspaces are within 10%. The rule of volumes was added after two networks of that
+    table, R3D-18 and MC3-18, had shown errors. The rule was fitted on other volumes.
 """
 
 import math
@@ -23,29 +23,29 @@ from torch import Tensor
 from harness.prediction.gpu.catalogue import Gpu
 
 _ROW_BYTES = 16
-"""A copied row is a multiple of it, and so is the address of the first row; one row is spare."""
+"""Multiple of a copied row's size and of the first row's address; one row is spare."""
 _SHORT_SUM = {4: 123, 2: 63}
-"""Products of an output up to which nothing is copied, by the bytes of an element."""
+"""Most products of an output element without copies, by bytes of an element."""
 _FEW_PRODUCTS = 5_000_000
-"""Number of products below which nothing is copied for a gradient."""
+"""Number of products below which a gradient's kernel copies nothing."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
-"""Largest channels and positions for which nothing is copied for a float32 gradient."""
+"""Largest channels and positions for which a float32 gradient's kernel copies nothing."""
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
-"""Capabilities whose tensor cores are many times as fast as other cores, not only twice."""
+"""Capabilities whose tensor cores are many times as fast as other cores, and not only twice."""
 _LIGHT_BYTES = 96 << 10
 """Bytes of a float32 weight below which its gradient uses no tensor cores on other GPUs."""
 _TILE = 128
 """Rows and columns of a weight's gradient that one multiprocessor computes."""
 _BUSY = 0.9
-"""Part of the multiprocessors that the shares occupy."""
+"""Fraction of the multiprocessors that the shares must occupy."""
 _LEAST_SHARE = 2048
-"""Positions of the smallest share."""
+"""Number of positions in the smallest share."""
 
 
 def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any) -> list[int]:
     """Return the workspace of each result of a convolution or its gradient, in their order.
 
-    Each is allocated after its result and freed before the next one.
+    Each workspace is allocated after its result and freed before the next result.
     """
     if name == "aten::convolution":
         (given, weight), output = args[:2], result
@@ -90,7 +90,7 @@ def _has_rows(given: Tensor) -> bool:
 class _Convolution(NamedTuple):
     """A convolution; a transposed convolution is described as the gradient of a convolution.
 
-    Bytes are those of copies.
+    All bytes are the bytes of padded copies.
     """
 
     read_bytes: int
@@ -102,11 +102,11 @@ class _Convolution(NamedTuple):
     channels: int
     filters: int
     summed: int
-    """Products of an output."""
+    """Number of products in an output element."""
     extent: int
-    """Positions of the weight."""
+    """Number of positions of the weight."""
     positions: int
-    """Positions of the output, of all examples."""
+    """Number of positions of the output over all examples."""
     writes_in_place: bool
     is_volume: bool
 
@@ -146,7 +146,7 @@ def _forward(one: _Convolution, _: Gpu) -> int:
 
 
 def _needs_copies(one: _Convolution, gpu: Gpu) -> bool:
-    """Return whether the kernel of a gradient copies at all."""
+    """Return whether the kernel of a gradient copies anything."""
     if one.positions * one.filters * one.summed < _FEW_PRODUCTS:
         return False
     if one.element_bytes == 2:
@@ -161,7 +161,7 @@ def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
-    """Return copies of input and output, with one weight for each share and one for their sum."""
+    """Return bytes of the copies of input and output, of each share's weight and of their sum."""
     if not one.is_volume and not _needs_copies(one, gpu):
         return 0
     tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)
@@ -172,7 +172,7 @@ def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _shares(tiles: int, multiprocessors: int) -> int:
-    """Return the fewest shares whose tiles keep the multiprocessors busy, round by round."""
+    """Return the fewest shares whose tiles keep the multiprocessors busy in each round."""
     return next(
         shares
         for shares in count(1)

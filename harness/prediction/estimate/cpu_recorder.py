@@ -1,7 +1,7 @@
-"""A CPU's step on fake tensors, whose memory is not there; a dispatch mode sees each result.
+"""Records a CPU's step on fake tensors, which have no memory; a dispatch mode sees each result.
 
-What a CPU kernel allocates for itself and frees before it ends is below the dispatcher, so the
-peak is a lower bound.
+The dispatcher does not see blocks that a CPU kernel allocates and frees before it ends, so the peak
+is a lower bound.
 
 Source: torch/_subclasses/fake_tensor.py; torch/utils/_python_dispatch.py.
 """
@@ -30,7 +30,7 @@ _LSTM = 2
 
 
 class CopiedFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """A fake mode that copies of its tensors share, as those of a copied layer."""
+    """A fake mode that stays the same for copies of its tensors, e.g. in a copied layer."""
 
     def __deepcopy__(self, memo: object) -> "CopiedFakeMode":
         return self
@@ -78,7 +78,7 @@ def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:
 def _convert_in_place(tensor: Tensor, converted: Tensor) -> None:
     """Give a parameter its converted data, as ``Module.to`` does with real tensors.
 
-    With fake ones it swaps the two, which fails if anything holds a weak reference to either.
+    ``Module.to`` would swap fake tensors, which fails if anything holds a weak reference to them.
     """
     if converted.device.type != "cpu":
         raise StepError(f"build: {ON_CUDA}")
@@ -86,12 +86,12 @@ def _convert_in_place(tensor: Tensor, converted: Tensor) -> None:
 
 
 def _lstm_workspace(args: Sequence[Any]) -> Tensor:
-    """Return what oneDNN keeps of one layer of an LSTM, in one direction, for its backward pass.
+    """Return the workspace that oneDNN keeps for the backward pass of one LSTM layer and direction.
 
-    The gates, the hidden states, three of states and two of cell states, each on pages of its own.
-    Rows are padded to 64 bytes, and by 64 more if they would be multiples of 1 KiB (oneDNN,
-    src/cpu/rnn/rnn_utils.cpp); which part has which rows follows from 26 sizes measured with
-    torch 2.13, in float32.
+    Its parts are the gates, the hidden states, three blocks of states and two blocks of cell
+    states, each on its own pages. Rows are padded to 64 bytes, and by 64 more if they would be
+    multiples of 1 KiB (oneDNN, src/cpu/rnn/rnn_utils.cpp). The rows of each part follow from 26
+    sizes measured with torch 2.13, in float32.
     """
     (length, batch, features), hidden = args[0].shape, args[10]
     rows, states = length * batch, 2 * (length + 1) * batch

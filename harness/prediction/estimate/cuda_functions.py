@@ -1,11 +1,11 @@
-"""PyTorch's functions and operators that CUDA runs another way than the meta device.
+"""PyTorch's functions and operators that CUDA runs differently from the meta device.
 
 ``torch.dropout``, ``torch.rms_norm`` and others choose a fused kernel by the device's type, which
-is not CUDA for a meta tensor. Recurrent layers are one call of cuDNN, whose reserve is counted as
-what any algorithm has to keep, as the dry run does: gates, cell states and the outputs between
-layers. Their dropout keeps one state of curand's for each thread of the GPU. ``KERNELS`` holds the
-operators that the meta device lacks or runs in a costlier way; each returns tensors of the shapes,
-types and storages that the CUDA kernel returns.
+is not CUDA for a meta tensor. Recurrent layers are one call of cuDNN. The reserve counts as the
+values that any algorithm must keep, as in the dry run: gates, cell states and the outputs between
+layers. Dropout keeps a state of curand for each thread of the GPU. ``KERNELS`` holds the operators
+that the meta device lacks or runs in a costlier way. Each operator returns tensors with the shapes,
+types and storages of the CUDA kernel's results.
 
 Source: aten/src/ATen/native/Dropout.cpp, layer_norm.cpp (``rms_norm``), SoftMax.cpp,
 cudnn/RNN.cpp; harness/dry_runs/stub/cuda/cudnn.c.
@@ -30,7 +30,7 @@ _EFFICIENT = _aten._scaled_dot_product_efficient_attention.default
 
 
 def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
-    """Return what to run in place of a composite operator, by operator."""
+    """Return the functions that run in place of composite operators, by operator."""
     recurrent = partial(_recurrent, _random_states(gpu))
     return {
         _aten.dropout.default: _dropout,
@@ -47,14 +47,14 @@ def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
 
 
 def _dropout(given: Tensor, p: float, train: bool) -> Tensor:
-    """Draw the mask and multiply in one kernel: ``is_fused_kernel_acceptable``."""
+    """Draw the mask and multiply in one kernel (``is_fused_kernel_acceptable``)."""
     if train and 0 < p < 1 and given.numel():
         return torch.native_dropout(given, p, train)[0]
     return torch.dropout(given, p, train)
 
 
 def _softmax(original: Function, operator: Any) -> Function:
-    """Return a softmax that reads float16 and writes float32 without a copy between."""
+    """Return a softmax that reads float16 and writes float32 without a copy."""
 
     def run(given: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
         if given.dtype == torch.float16 and dtype == torch.float32:
@@ -105,7 +105,7 @@ class _RecurrentLayers(torch.autograd.Function):
         random: Tensor | None,
         *held: Tensor,
     ) -> Any:
-        """Keep input, initial states, weights, output and reserve; ``shape`` is the output's."""
+        """Keep input, initial states, weights, output and reserve; the output has ``shape``."""
         output = given.new_empty(shape)
         kept = given.new_empty(reserve)
         states = [torch.empty_like(state) for state in held[:2] if state.dim() == 3]
@@ -123,7 +123,7 @@ class _RecurrentLayers(torch.autograd.Function):
 
 
 def _random_states(gpu: Gpu) -> Callable[[Tensor], Tensor]:
-    """Return a function of any tensor on the GPU: the states, which PyTorch makes once."""
+    """Return a function that makes the random states on a tensor's GPU, at its first call."""
     threads = gpu.multiprocessors * gpu.threads_per_multiprocessor
     made: list[Tensor] = []
 
@@ -143,7 +143,7 @@ def _recurrent(
     weights: Sequence[Tensor],
     *rest: Any,
 ) -> Any:
-    """Stand in for ``torch.lstm`` or another with that many gates."""
+    """Run in place of ``torch.lstm`` or another recurrent function with these gates."""
     has_cell = gates == 4  # an LSTM's
     _, layers, dropout, train, bidirectional, _ = rest
     states = list(hx) if has_cell else [hx]
@@ -163,9 +163,9 @@ def _nothing(*_: object, **__: object) -> None:
 
 
 def _reduced_loss(operator: Any) -> Function:
-    """Return a loss whose scalar keeps the storage of the losses of all elements.
+    """Return a loss function whose scalar result keeps the storage of all elements' losses.
 
-    The structured CUDA kernel writes them into the result and reduces it in place.
+    The structured CUDA kernel writes the losses into the result and reduces it in place.
     """
 
     def run(given: Tensor, target: Tensor, reduction: int = 1, *others: Any) -> Tensor:

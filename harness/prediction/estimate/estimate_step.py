@@ -1,4 +1,4 @@
-"""The estimate of one step: its events, and what follows from them."""
+"""Estimates one step: its events, and the numbers that follow from them."""
 
 from typing import Any
 
@@ -41,13 +41,13 @@ DECIDES = (
 )
 TRIED = "values of the GPU decide something in the step: other ones change no peak"
 STEPS = 3
-"""The first step, a later step, and one more step to see that memory is steady."""
+"""Number of steps: the first, a later step, and one more to see that memory is steady."""
 
 
 def estimate_step(
     step: OwnStep, *, device: str, gpu: Gpu | None = None, allocator_settings: str = ""
 ) -> StepReport:
-    """Return the estimate of a step on a CPU, or on a GPU that need not be there.
+    """Return the estimate of a step on a CPU, or on a GPU that this machine may lack.
 
     Without ``gpu`` the kernels of the default GPU are assumed, and there is no verdict.
     """
@@ -85,7 +85,7 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
 
 
 def _settled(step: OwnStep, gpu: Gpu) -> tuple[GpuRecorder, nn.Module]:
-    """Return a recorded step; refuse it if other values of the GPU would move its peaks."""
+    """Return a recorded step; refuse the step if other values of the GPU would move its peaks."""
     first = GpuRecorder(KernelRules(gpu))
     try:
         model = _recorded(step, first, gpu)

@@ -1,7 +1,7 @@
-"""A step on the simulated GPU, recorded operator by operator.
+"""Records a step on the simulated GPU, operator by operator.
 
-A dispatch mode sees each operator's results; ``kernel_rules`` says what CUDA's kernels allocate
-next to them.
+A dispatch mode sees each operator's results; ``kernel_rules`` has the blocks that CUDA's kernels
+allocate next to the results.
 """
 
 import sys
@@ -30,20 +30,20 @@ READ = (
     " and branches that depend on it may differ"
 )
 _KEPT = ("/torch/autograd/graph.py", "/torch/serialization.py")
-"""Files of PyTorch that read values to bring them back, or to write them."""
+"""Files of PyTorch that read values only to restore them later, or to write them."""
 _NEAR = 4
-"""Frames in which they are looked for: PyTorch's compiler stands between."""
+"""Number of frames to search for these files, because PyTorch's compiler adds frames."""
 
 _OWN = str(Path(__file__).parents[1])
 
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
-"""Operator that an index's gradient calls on a GPU, by the operator called on a meta tensor."""
+"""Operator that an index's gradient calls on a GPU, by the operator for a meta tensor."""
 
 
 def _keeps(frame: FrameType | None) -> bool:
-    """Return whether PyTorch brings a value back later, or writes it: it decides nothing."""
+    """Return whether PyTorch only restores a value later or writes it, which decides nothing."""
     for _ in range(_NEAR):
         if frame is not None:
             if frame.f_code.co_filename.endswith(_KEPT):
@@ -53,12 +53,12 @@ def _keeps(frame: FrameType | None) -> bool:
 
 
 class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
-    """Sees each operator and its results, and answers what meta tensors cannot.
+    """Sees each operator and its results, and gives the values that meta tensors lack.
 
     Args:
-        rules: what CUDA's kernels allocate.
-        truth: the answer to each decision by a value, except a check of 'all', which is true; by
-            default decisions are as with 0.
+        rules: allocations of CUDA's kernels.
+        truth: the answer to each decision by a value; by default the answer for 0. A check by
+            ``all`` is always true.
     """
 
     def __init__(self, rules: KernelRules, truth: bool | None = None) -> None:
@@ -67,12 +67,12 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self.decides = False
         """True once the step has decided anything by a value of the GPU."""
         self.takes_values = False
-        """True once a value became more than a decision; then no other values are tried."""
+        """True once a value was used as a number; then no other values are tried."""
         self._truth_of_all = truth
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
-        """Whether the training loop's thread and autograd's (True) have a kept workspace."""
+        """Threads with a kept workspace: False for the training loop, True for autograd."""
         followed_functions.install(torch, self)
 
     def compared(
@@ -84,7 +84,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return otherwise if self._truth_of_all is None else self._truth_of_all != opposite
 
     def used(self, place: str) -> None:
-        """Note that something may be decided by a number that was read."""
+        """Note that a number that was read may decide something."""
         del place
         self.takes_values = True
 
@@ -110,7 +110,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return self._on_gpu(func, args, kwargs)
 
     def _answer(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Answer operators that read values of a meta tensor: numbers are 0, copies zeros."""
+        """Answer operators that read values of a meta tensor; numbers and copies are zeros."""
         if func is _aten._local_scalar_dense.default:
             return self._truth(args[0]) if args[0].dtype == torch.bool else self._number(args[0])
         to = kwargs.get("device")
@@ -129,7 +129,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return self.compared("", otherwise=False)
 
     def _number(self, tensor: Tensor) -> float:
-        """Return 0, and note if anything may be decided by it."""
+        """Return 0, and note if the number may decide anything."""
         if self.phase == "build":
             self.notes[INITIALISER] = None
             return 0
@@ -168,15 +168,15 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return result
 
     def _write_and_end(self, blocks: Sequence[tuple[str, int]]) -> None:
-        """Record blocks, by operator and size, that are freed at once."""
+        """Record blocks that are freed at once, given their operators and sizes."""
         for block in [self.write(size, operator) for operator, size in blocks if size]:
             self.end(block)
 
     def _sums_in_place(self, first: Tensor, second: object, *others: object) -> bool:
         """Return whether the engine would add the second gradient to the first in place.
 
-        The engine does so if nothing else holds the first gradient, but only while no dispatch mode
-        is active. Here the recorder does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
+        The engine does so if nothing else holds the first gradient, but a dispatch mode prevents
+        it. So the recorder does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
         """
         if others or not isinstance(second, Tensor) or torch.is_grad_enabled():
             return False
@@ -187,7 +187,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def see(self, tensor: Tensor, operator: str) -> None:
         """Record the tensor's storages, if they are new or of a new size.
 
-        Storages made while a network is built do not count; those left when it moves to the GPU do.
+        Storages count from the network's move to the GPU on, and not while it is built.
         """
         if tensor.is_meta and self.is_built:
             super().see(tensor, operator)
@@ -199,7 +199,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
 
 def _counts_of_a_sole_owner() -> tuple[int, int]:
-    """Return the reference counts, under a mode, of a gradient that only the engine holds."""
+    """Return the reference counts of a gradient that only the engine holds, under a mode."""
     seen = [(0, 0)]
 
     class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -219,13 +219,13 @@ def _counts_of_a_sole_owner() -> tuple[int, int]:
 
 
 def _counts(tensor: Tensor) -> tuple[int, int]:
-    """Return how many hold the tensor, and how many its storage."""
+    """Return the reference counts of the tensor and of its storage."""
     held: Any = tensor
     return held._use_count(), torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
 
 
 def _all_meta(given: Any) -> Any:
-    """Replace real CPU tensors, so that they can meet those that stand for floats."""
+    """Replace real CPU tensors by meta tensors, so that operators can combine them with others."""
 
     def meta(tensor: Tensor) -> Tensor:
         return tensor if tensor.is_meta or not tensor.dim() else tensor.to("meta")

@@ -1,9 +1,9 @@
-"""Allocations of CUDA's kernels next to their results, if they decide a step's peak.
+"""Additional allocations of CUDA's kernels next to their results, if they decide a step's peak.
 
-PyTorch's meta kernels say what an operator returns. A table says what its CUDA kernel allocates
-in addition: copies of matrices that cuBLAS cannot read as they lie, workspaces, and the sums of
-softmax and attention. ``register_operator`` adds to it. What is not here is small next
-to a step's peak.
+PyTorch's meta kernels give the results of an operator. A table has the additional blocks of the
+CUDA kernels: copies of matrices that cuBLAS cannot read in place, workspaces, and the sums of
+softmax and attention. ``register_operator`` adds to the table. Other blocks are small next to a
+step's peak.
 
 Source: aten/src/ATen/native/cuda/Blas.cpp (``prepare_matrix_for_cublas``), SoftMax.cu;
 aten/src/ATen/native/transformers/cuda/attention_backward.cu.
@@ -54,7 +54,7 @@ def register_operator(
     name: str, scratch: Callable[[Sequence[Argument], Result], Sequence[int]]
 ) -> None: ...
 def register_operator(name: str, scratch: object) -> None:
-    """State what a CUDA kernel of your own allocates next to its results.
+    """Declare the blocks that your own CUDA kernel allocates next to its results.
 
     Args:
         name: the operator, e.g. ``mylib::attention`` or ``mylib::attention.out``.
@@ -63,8 +63,8 @@ def register_operator(name: str, scratch: object) -> None:
             sizes in bytes of the blocks that are alive until the operator returns.
 
     Returns:
-        Nothing; every later prediction of this process uses the rule, also in place of one that
-        the harness has.
+        Nothing; every later prediction of this process uses the rule, even in place of a rule of
+        the harness.
 
     Raises:
         ArgumentError: ``name`` has no namespace, or ``scratch`` is not a function.
@@ -89,7 +89,7 @@ class KernelRules:
         self._workspace_bytes = workspace_bytes(gpu.capability, gpu.workspace_config)
 
     def scratch(self, name: str, args: Sequence[Any], result: Any) -> Sequence[int]:
-        """Return the blocks that a call has in addition to its results, in bytes."""
+        """Return the bytes of each block that a call allocates in addition to its results."""
         operator = name.partition(".")[0]
         registered = REGISTERED.get(name) or REGISTERED.get(operator)
         if registered is not None:
@@ -101,12 +101,12 @@ class KernelRules:
         return () if rule is None else rule(self.gpu, args)
 
     def workspaces(self, name: str, args: Sequence[Any], result: Any) -> Sequence[int]:
-        """Return the block that follows each result before the next; none for most operators."""
+        """Return the block between each result and the next result; none for most operators."""
         is_registered = name in REGISTERED or name.partition(".")[0] in REGISTERED
         return [] if is_registered else convolution_workspaces(self.gpu, name, args, result)
 
     def workspace(self, name: str, args: Sequence[Any], kwargs: Any, result: Any) -> int:
-        """Return the workspace of a product, kept or freed at once; 0 for other operators."""
+        """Return the workspace of a matmul, kept or freed at once; 0 for other operators."""
         operator = name.partition(".")[0]
         if operator not in _MATRICES:
             return 0
@@ -135,16 +135,16 @@ def _is_readable(matrix: Tensor) -> bool:
 
 
 def _safe_softmax(_: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add the comparison with minus infinity, and for each row whether all of it is masked."""
+    """Return a comparison with minus infinity, and a flag for each row that is all masked."""
     scores, dim = args[0], args[1]
     return [scores.numel(), scores.numel() // scores.shape[dim]]
 
 
 def _attention_backward(multiple: int, _: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add what the kernels need: copies, sums, and gradients that are made in another form.
+    """Return the blocks of the kernels: copies, sums, and gradients that are made in another form.
 
-    A gradient is copied if it does not lie by rows and heads. The query's is made in float32, of
-    heads that are padded to a ``multiple``; those of shared keys and values are made for each head.
+    A gradient is copied unless its memory order is by rows and heads. The query's gradient is in
+    float32, with heads padded to a ``multiple``. Each head has gradients of shared keys and values.
     """
     gradient, query, *shared = args[:4]
     heads, width = query.shape[1], query.shape[3]

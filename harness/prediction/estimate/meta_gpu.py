@@ -1,17 +1,15 @@
-"""A CUDA device made of meta tensors: a program that says ``cuda`` runs without one.
+"""A CUDA device made of meta tensors, on which a program for ``cuda`` runs without a GPU.
 
 A meta tensor has a shape, a type and a storage of the right size, but no memory. While
-``simulated_gpu`` is active, every spelling of a CUDA device leads to the meta device, and
-tensors there say that they are on ``cuda:0``. PyTorch's own dispatcher, autograd engine and
-optimizers do the rest, so that code which asks for the device, or whether it is traced, gets the
-answers that it gets on a GPU.
+``simulated_gpu`` is active, every spelling of a CUDA device leads to the meta device, and tensors
+there say that they are on ``cuda:0``. PyTorch's own dispatcher, autograd engine and optimizers do
+the rest. So code that asks for the device, or for tracing, gets the same answers as on a GPU.
 
-Floating-point tensors that a program makes on the CPU (a network before ``.cuda()``) are made
-there too, so that a large network costs nothing. Other CPU tensors are real, and so are the values
-in them.
+Floating-point tensors that a program makes on the CPU (a network before ``.cuda()``) are also meta
+tensors, so that a large network costs nothing. Other CPU tensors are real and have values.
 
-PyTorch's fake tensors can say that they are on a GPU as well, but have no backward pass where
-there is none: autograd's engine needs the device's streams, which a meta tensor does not have.
+PyTorch's fake tensors can say that they are on a GPU, too, but they have no backward pass without a
+GPU, because autograd's engine needs the device's streams. The meta device has no streams.
 
 Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py.
 """
@@ -52,7 +50,7 @@ def _names_cuda(device: object) -> bool:
 
 
 class DeviceMode(TorchFunctionMode):
-    """Translates what a program says of devices, and answers what it wants to know of them."""
+    """Translates the devices that a program names, and answers its questions about devices."""
 
     def __init__(self, recorder: "GpuRecorder") -> None:
         super().__init__()
@@ -70,7 +68,7 @@ class DeviceMode(TorchFunctionMode):
 
 
 def _tosses(size: Any, device: object = "cpu", **_: object) -> bool:
-    """Return whether the host draws one number, by which a layer may be left out."""
+    """Return whether the host draws one number, which may decide to skip a layer."""
     on_host = device is None or torch.device(str(device)).type == "cpu"
     return on_host and size in ((), (1,), ([],), ((),), ([1],), ((1,),))
 
@@ -90,7 +88,7 @@ def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def _made(*args: Any, **kwargs: Any) -> Tensor:
-    """Make a tensor of Python's numbers, which PyTorch before 2.15 does below its dispatcher."""
+    """Make a tensor from Python's numbers; before 2.15 PyTorch does so below its dispatcher."""
     made: Tensor = _translated(torch.tensor, args, kwargs)
     made.detach()  # a recorder sees it
     return made
@@ -107,16 +105,16 @@ _INSTEAD: dict[Function, Function] = {
     torch.tensor: _made,
     Tensor.pin_memory: lambda tensor, *_: tensor,
 }
-"""Functions that are called instead, by PyTorch's function; the mode is then off."""
+"""Functions that are called instead, by PyTorch's function; the mode is off in them."""
 
 
 def _shape_and_type(tensor: Tensor) -> dict[str, object]:
-    """Return what checkpointing compares after it recomputed; the device is left out."""
+    """Return the facts that checkpointing compares after a recomputation, without the device."""
     return {"shape": tensor.shape, "dtype": tensor.dtype}
 
 
 def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
-    """Return whether a function, called so, makes a floating-point tensor on the CPU."""
+    """Return whether a function with these arguments makes a floating-point tensor on the CPU."""
     if func not in _FLOATING_FACTORIES:
         return False
     device, dtype = kwargs.get("device"), kwargs.get("dtype")
@@ -132,7 +130,7 @@ def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
 
 
 Answer = tuple[object, str, Callable[..., object]]
-"""A module or class, the name of its function, and what answers instead."""
+"""A module or class, the name of its function, and the function that answers instead."""
 
 _SILENT = (
     "_lazy_init", "synchronize", "empty_cache", "set_device", "reset_peak_memory_stats",
@@ -143,16 +141,16 @@ _SILENT = (
 _MEMORY = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved")
 
 _OVERRIDES = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-"""PyTorch's Python functions that ask if a mode is active, which is denied.
+"""PyTorch's Python functions that ask if a mode is active; here they answer False.
 
-A mode is off while it handles a call. With this answer it stays on in these functions, and in all
-that autograd's engine calls: custom functions, hooks, and the forward passes that checkpointing
-repeats.
+A mode is off while it handles a call. With this answer it stays on in these functions, and in the
+functions that autograd's engine calls: custom functions, hooks, and the forward passes that
+checkpointing repeats.
 """
 
 
 def _answers(gpu: Gpu, live_bytes: Callable[[], int]) -> Iterator[Answer]:
-    """Yield every answer of ``gpu``; ``live_bytes`` says what its memory holds now."""
+    """Yield every answer of ``gpu``; ``live_bytes`` returns the bytes in its memory."""
     major, minor = gpu.capability
     properties = SimpleNamespace(
         name=gpu.name,
@@ -195,7 +193,7 @@ def _always(value: object) -> Callable[..., object]:
 
 @contextmanager
 def simulated_gpu(recorder: "GpuRecorder", gpu: Gpu) -> Iterator[None]:
-    """Run the block as if PyTorch had a CUDA device; ``recorder`` writes down what it allocates."""
+    """Run the block as if PyTorch had a CUDA device; ``recorder`` records its allocations."""
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:
@@ -212,9 +210,9 @@ _new_parameter = nn.Parameter.__new__
 
 
 def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
-    """Make a parameter that is a meta tensor, from any tensor.
+    """Make a parameter on the meta device from any tensor.
 
-    A parameter that is moved to the GPU keeps its identity only among tensors of one kind.
+    A parameter stays the same object on its way to the GPU only if both are meta tensors.
     """
     if type(data) is Tensor:
         with torch._C.DisableTorchFunction():

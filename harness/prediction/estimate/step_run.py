@@ -1,6 +1,6 @@
-"""A user's step, built and run under a recorder, on tensors without memory.
+"""Builds and runs a user's step under a recorder, on tensors without memory.
 
-What goes wrong, in the user's own code or at an operator, is one clear line.
+An error, in the user's own code or at an operator, becomes one clear line.
 """
 
 import copy
@@ -74,7 +74,7 @@ def _as_moved(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _network(own: OwnStep, device: str) -> nn.Module:
-    """Return the network of ``own``, without memory even if one existed before."""
+    """Return the network of ``own`` without memory, even if the network existed before."""
 
     def built() -> Any:
         model: Any = own.build()
@@ -92,7 +92,7 @@ def _network(own: OwnStep, device: str) -> nn.Module:
 
 
 def _copy_without_memory(model: nn.Module, device: str) -> nn.Module:
-    """Return a copy of a network that existed before, of parameters that have no memory."""
+    """Return a copy of an existing network whose parameters have no memory."""
     with torch._C.DisableTorchFunction():
         own = model.parameters()
         real = [p for p in own if not (p.is_meta or isinstance(p, FakeTensor))]
@@ -116,7 +116,7 @@ def _check_on_cpu(name: str, given: Any) -> None:
 
 @contextmanager
 def refusals(*, on_cpu: bool) -> Iterator[None]:
-    """Turn what goes wrong in a user's own code, or in an operator, into one clear line."""
+    """Turn an error in a user's own code, or in an operator, into one clear line."""
     try:
         yield
     except (HarnessError, MemoryError):
@@ -149,7 +149,7 @@ def _place(error: Exception) -> str:
 
 
 def _without_values(text: str) -> str:
-    """Name the operator in PyTorch's message, if it can be found, and what it needs."""
+    """Return PyTorch's message with the name of the operator, if found, and the operator's need."""
     match = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
     if match is None:
         return text.split(". ")[0][:300]

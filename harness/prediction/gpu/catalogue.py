@@ -1,7 +1,7 @@
-"""GPUs: the properties that decide how much memory a step needs, and how much there is.
+"""GPUs, with the properties that decide a step's memory and with their own memory.
 
-They stand in ``gpus.toml``, each with the source of its numbers, and next to them the machines of
-clouds that have them.
+``gpus.toml`` lists the GPUs, each with the source of its numbers, and the machines of clouds with
+these GPUs.
 """
 
 import difflib
@@ -18,22 +18,22 @@ from msgspec import Struct, convert
 from harness.schema.errors import HarnessError
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
-"""Read by PyTorch, and by cuBLAS: pairs of KiB and count, such as ``:4096:2:16:8``."""
+"""Variable of pairs of KiB and count, e.g. ``:4096:2:16:8``; PyTorch and cuBLAS read it."""
 _MIB = 1 << 20
 
 OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
 """The least and the most memory outside the allocator: the driver's context and libraries.
 
-No counter of PyTorch's shows it and no model predicts it; it differs with the driver, the GPU and
-the kernels that were loaded. Reports of single processes, without NCCL: 274 MiB with lazy loading
-and 636 MiB without (pytorch/pytorch #86509), 426 MiB on torch 2.10 and CUDA 13
-(unslothai/unsloth-zoo #1053), 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888).
-The most is 1.2 times the highest report, since no GPU of the table has a report of its own.
+No counter of PyTorch shows this memory, and no model predicts it. It differs with the driver, the
+GPU and the loaded kernels. Reports of single processes, without NCCL: 274 MiB with lazy loading and
+636 MiB without (pytorch/pytorch #86509), 426 MiB on torch 2.10 and CUDA 13 (unslothai/unsloth-zoo
+#1053), 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The most is 1.2 times the
+highest report, because the table's GPUs have no reports of their own.
 """
 
 
 class GpuError(HarnessError, ValueError):
-    """There is no such GPU in the table, or its description is invalid.
+    """The table lacks the GPU, or the GPU's description is invalid.
 
     >>> import harness
     >>> harness.predict(harness.Workload(device="cuda"), gpu="h101")  # doctest: +ELLIPSIS
@@ -53,8 +53,8 @@ class Gpu:
         multiprocessors: number of multiprocessors; decides the scratch of reductions.
         threads_per_multiprocessor: maximum number of threads on one multiprocessor.
         total_bytes: ``torch.cuda.get_device_properties(0).total_memory``; None if unknown.
-        workspace_config: CUBLAS_WORKSPACE_CONFIG where the steps run; None to read it from the
-            environment.
+        workspace_config: CUBLAS_WORKSPACE_CONFIG of the process that runs the steps; None to read
+            it from the environment.
         one_pool: whether its memory is the host's too.
 
     >>> import harness
@@ -83,7 +83,7 @@ class Gpu:
 class ListedGpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A GPU as ``gpus.toml`` lists it: the fields of ``Gpu``, other names, and the source.
 
-    Each kind of GPU takes a second, so ``--gpu all`` leaves out those that are not ``in_all``.
+    Each kind of GPU takes a second, so ``--gpu all`` leaves out GPUs that are not ``in_all``.
     """
 
     product: str
@@ -130,7 +130,7 @@ GPUS: Mapping[str, Gpu] = {
     for name, one in LISTED.items()
 }
 USUAL: Mapping[str, Gpu] = {name: gpu for name, gpu in GPUS.items() if LISTED[name].in_all}
-"""The GPUs that ``all`` means."""
+"""GPUs that ``--gpu all`` means."""
 _GPU_OF_MACHINE = {
     name.lower(): one.gpu for one in MACHINES for names in one.names.values() for name in names
 }
@@ -139,7 +139,7 @@ DEFAULT = GPUS["a100-80gb"]
 
 
 def names() -> tuple[str, ...]:
-    """Return every name that ``find`` knows: of GPUs, then of machines."""
+    """Return every name that ``find`` knows: names of GPUs, then names of machines."""
     return (*GPUS, *_GPU_OF_MACHINE)
 
 
@@ -161,7 +161,7 @@ def find(name: str) -> Gpu:
 
 
 def _hint(name: str) -> str:
-    """Return what to write instead of a name that no GPU has."""
+    """Return a hint for an unknown name, such as similar names."""
     short = _short(name)
     other = next((maker for words, maker in _OTHER_MAKERS if re.match(words, short)), None)
     if other is not None:
@@ -208,8 +208,8 @@ def described(
 ) -> Gpu:
     """Return a GPU by its name, its properties, or both; the given properties replace its own.
 
-    A capability without a name means the first GPU of the table that has it, else the last one
-    below it. The total memory is then unknown unless it is given.
+    A capability without a name means the first GPU of the table with this capability, else the last
+    GPU below it. The total memory is then unknown, unless it is given.
     """
     gpu = find(name) if name is not None else DEFAULT
     if capability is not None:
@@ -249,5 +249,5 @@ def parse_capability(text: str) -> tuple[int, int]:
 
 
 def gpu_of(gpu: Gpu | str | None) -> Gpu:
-    """Return the GPU of a name, or the default one."""
+    """Return the GPU of a name, or the default GPU."""
     return find(gpu) if isinstance(gpu, str) else gpu or DEFAULT

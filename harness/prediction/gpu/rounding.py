@@ -8,7 +8,7 @@ _MIB = 1 << 20
 
 
 def block_bytes(requested_bytes: int) -> int:
-    """Return the block that a request is rounded to.
+    """Return the size of the block for a request.
 
     >>> block_bytes(1), block_bytes(513)
     (512, 1024)
@@ -17,7 +17,7 @@ def block_bytes(requested_bytes: int) -> int:
 
 
 def segment_bytes(requested_bytes: int) -> int:
-    """Return the segment that is allocated for a request if no free block serves it.
+    """Return the size of the segment that is allocated for a request without a free block.
 
     >>> segment_bytes(1 << 20) >> 20, segment_bytes(2 << 20) >> 20, segment_bytes(11 << 20) >> 20
     (2, 20, 12)

@@ -1,14 +1,14 @@
-"""cuBLAS's workspaces: blocks of the caching allocator that PyTorch hands to the library.
+"""Workspaces of cuBLAS, which are blocks that PyTorch allocates for the library.
 
-Up to PyTorch 2.14 each thread that runs a matmul has a handle with a workspace, which stays. The
-thread of the training loop gets it in the first forward pass, autograd's thread in the first
-backward pass. cuBLASLt, which runs ``addmm`` with a bias, shares them.
+Up to PyTorch 2.14 each thread that runs a matmul has a handle with a workspace that stays. The
+thread of the training loop gets its workspace in the first forward pass, and autograd's thread gets
+its own in the first backward pass. cuBLASLt, which runs ``addmm`` with a bias, shares them.
 
-PyTorch 2.15 allocates one for each matmul and frees it afterwards. There cuBLASLt has a workspace
-of its own, of 1 MiB on every capability. ``WORKSPACES_FREED`` says which rule holds.
+PyTorch 2.15 allocates a workspace for each matmul and frees it afterwards. In 2.15 cuBLASLt has a
+workspace of its own, of 1 MiB on every capability. ``WORKSPACES_FREED`` says which rule holds.
 
-Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Seen on
-capabilities 8.0, 8.9 and 9.0 under the dry run; of 2.15 also on 7.5, 10.0 and 12.0.
+Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Seen under the dry
+run on capabilities 8.0, 8.9 and 9.0, and with 2.15 also on 7.5, 10.0 and 12.0.
 """
 
 import os
@@ -26,21 +26,21 @@ LARGE_BYTES = 33_554_432
 """Bytes of a workspace from capability 9.0 on."""
 
 LT_WORKSPACE_BYTES = 1 << 20
-"""Workspace of cuBLASLt, if it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""
+"""Bytes of cuBLASLt's own workspace, if it has one and CUBLASLT_WORKSPACE_SIZE is not set."""
 _NOT_FOLLOWED = ("CUBLASLT_WORKSPACE_SIZE", "TORCH_CUBLAS_WORKSPACE_CACHE")
 
 _MOST_BYTES = 2**63 - 1
 
 
 class WorkspaceConfigError(HarnessError, ValueError):
-    """CUBLAS_WORKSPACE_CONFIG has numbers that PyTorch cannot count."""
+    """CUBLAS_WORKSPACE_CONFIG has numbers that PyTorch cannot parse."""
 
 
 def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> int:
-    """Return the bytes of one workspace under ``config``, the variable's text if it is set.
+    """Return the bytes of one workspace; ``config`` is CUBLAS_WORKSPACE_CONFIG, if it is set.
 
-    Like PyTorch it sums all pairs found anywhere in the text; without a pair the default of the
-    capability counts. ``:0:0`` means no workspace.
+    Like PyTorch, this function sums all pairs found anywhere in the text; without a pair, the
+    capability's default counts. ``:0:0`` means no workspace.
     """
     pairs = re.findall(":([0-9]+):([0-9]+)", config or "")
     if not pairs:

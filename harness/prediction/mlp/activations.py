@@ -1,7 +1,7 @@
-"""Blocks that activation functions and dropout allocate, keep for the backward pass and return.
+"""Blocks that activation functions and dropout allocate, keep for the backward pass, or return.
 
-Autograd saves what ``derivatives.yaml`` names in a function's derivative: its output
-(relu, sigmoid, tanh), its input (gelu, silu, leaky_relu), or both operands (maximum).
+Autograd saves the tensors that ``derivatives.yaml`` names in a function's derivative: the output
+(relu, sigmoid, tanh), the input (gelu, silu, leaky_relu), or both operands (maximum).
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from harness.schema.events import Event
 class Activation(NamedTuple):
     """One activation function.
 
-    ``keeps`` is what its derivative needs: "output", "input", "operands" (of the maximum
-    with zeros) or "nothing". ``allocates`` says whether its output is a block of its own.
+    ``keeps`` names the tensors that its derivative needs: "output", "input", "operands" (of the
+    maximum with zeros) or "nothing". ``allocates`` says whether its output is a block of its own.
     """
 
     keeps: str
@@ -26,7 +26,7 @@ class Activation(NamedTuple):
 
 
 NODE = "autograd::engine::evaluate_function: "
-"""The engine's name for the work of one node of the backward pass."""
+"""Prefix of the engine's name for one node of the backward pass."""
 
 
 def _node(name: str, operator: str) -> str:
@@ -60,7 +60,7 @@ MAXIMUM = Activation(
 
 ZEROS = "aten::zeros_like/aten::empty_like/aten::empty_strided"
 CAST = "/aten::to/aten::_to_copy/aten::empty_strided"
-"""A wrapped Python number (a float64 or int64 of 8 bytes) on its way to the tensor's type."""
+"""Operators that cast a wrapped Python number (float64 or int64, 8 bytes) to the tensor's type."""
 
 
 def activation_of(model: str, name: str) -> Activation:
@@ -71,11 +71,11 @@ def activation_of(model: str, name: str) -> Activation:
 def maximum_backward(
     writer: TraceWriter, size_bytes: int, element_bytes: int, module: str
 ) -> Event:
-    """Write MaximumBackward0 for its first operand; the other, zeros, needs no gradient.
+    """Write MaximumBackward0 for its first operand; the second operand, zeros, needs no gradient.
 
-    ``at::where(self == other, grad / 2, grad)``, then zeros if ``self < other``, in place.
-    The 2 is an int64 of 8 bytes that is cast to the gradient's type; a comparison takes a byte
-    an element. When the second comparison is made depends on the version.
+    The kernel is ``at::where(self == other, grad / 2, grad)``, then zeros if ``self < other``, in
+    place. The 2 is an int64 of 8 bytes that is cast to the gradient's type; a comparison takes a
+    byte an element. The order of the comparisons depends on the version.
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
 
@@ -100,8 +100,8 @@ class Dropout:
     """Writes the events of ``nn.Dropout`` in training; in inference it does nothing.
 
     ``at::dropout`` draws a mask of the input's own type, divides it by the share that stays, and
-    multiplies; the mask is drawn in place on every processor: torch 2.13's ``bernoulli_`` has no
-    path through MKL's generator. The backward pass needs only the mask.
+    multiplies. The mask is drawn in place on every processor, because ``bernoulli_`` of torch 2.13
+    does not use MKL's generator. The backward pass needs only the mask.
 
     Source: aten/src/ATen/native/Dropout.cpp.
     """
@@ -126,5 +126,5 @@ class Dropout:
 
 
 def wrapped_number(operator: str, cast: str, element_bytes: int) -> list[tuple[int, str]]:
-    """Return the blocks of a Python number: itself in 8 bytes, and its cast to another type."""
+    """Return the two blocks of a Python number: 8 bytes for the number, and its cast to a type."""
     return [(8, operator), *[(element_bytes, cast + CAST)] * (element_bytes != 8)]

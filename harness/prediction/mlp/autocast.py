@@ -1,13 +1,12 @@
 """The casts of autocast: float32 parameters, matmuls in bfloat16 or float16.
 
-Inside the context each parameter that a matmul uses is cast once and the cast kept until
-the context is left (the weight cache); the examples are cast too, and the logits are cast
-back for the loss. In the backward pass each gradient comes in the low type and is cast to
-float32.
+Inside the context each parameter that a matmul uses is cast once, and the weight cache keeps the
+cast until the context ends. The examples are cast, too, and the logits are cast back for the loss.
+In the backward pass each gradient has the low type and is cast to float32.
 
-When the context ends the cached casts are freed in the order of a hash table of addresses, which
-no two runs share. Here they go in the order of the parameters: the sequence is one of the
-possible ones, and no metric depends on which, since nothing is allocated meanwhile.
+When the context ends, the cached casts are freed in the order of a hash table of addresses, which
+differs between runs. The prediction frees them in the order of the parameters, which is a possible
+order. No metric depends on the order, because nothing is allocated meanwhile.
 
 Source: aten/src/ATen/autocast_mode.cpp (``cached_cast``, ``clear_cache``).
 """
@@ -42,12 +41,12 @@ class AutocastLayers(MlpLayers):
         self._cached: list[Event] = []
         """Casts that are freed when the context ends."""
         self._saved: dict[str, Event] = {}
-        """The cast that each map's backward node holds, by the layer's module."""
+        """Cast that the backward node of each linear layer holds, by the layer's module."""
 
     def linear(self, rows: int, layer: MlpLayer, category: str, prefix: str = "") -> Event:
         """Write a linear layer's casts and its forward events; return its output.
 
-        The first layer's weight is not saved: the examples need no gradient.
+        The first layer's weight is not saved, because the examples need no gradient.
         """
         allocate, element = self.writer.allocate, self.element_bytes
         fan_in, fan_out, module = layer.fan_in, layer.fan_out, layer.module
@@ -67,12 +66,12 @@ class AutocastLayers(MlpLayers):
         return output
 
     def leave(self) -> None:
-        """Write that the cached casts which nothing else holds are freed."""
+        """Write that the cached casts are freed, if nothing else holds them."""
         self.writer.free(*self._cached)
         self._cached = []
 
     def loss(self, rows: int, logits: Event) -> Loss:
-        """Write the logits' cast to float32 and the loss; both go."""
+        """Write the logits' cast to float32 and the loss; the logits and the cast are freed."""
         size_bytes = rows * self.all[-1].fan_out * _FULL_BYTES
         cast = self.writer.allocate(size_bytes, _LOSS + CAST)
         of_batch = self.cross_entropy(rows, _FULL_BYTES, f"{_LOSS}/")
@@ -110,7 +109,7 @@ class AutocastLayers(MlpLayers):
         return result
 
     def _to_full(self, low: Event, place: int, module: str) -> None:
-        """Write the cast of a gradient to float32, which stays or is added to the held gradient."""
+        """Write a gradient's cast to float32; the cast stays or is added to the held gradient."""
         size_bytes = low.size_bytes // self.element_bytes * _FULL_BYTES
         full = self.gradient(size_bytes, place, _CAST_BACKWARD, module)
         self.writer.free(low, full)

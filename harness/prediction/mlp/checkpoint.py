@@ -1,8 +1,8 @@
-"""Checkpointed segments: the hidden layers run twice, the second time when backward asks.
+"""Checkpointed segments, whose hidden layers run again in the backward pass.
 
-The forward pass of a segment keeps its input and the random state. Its backward pass runs
-the segment again under autograd, up to the last tensor that it needs ("early stop"), and
-drops each tensor as soon as the node that unpacked it has done its work.
+The forward pass of a segment keeps its input and the random state. Its backward pass runs the
+segment again under autograd, up to the last needed tensor ("early stop"). It frees each tensor as
+soon as the node that unpacked the tensor has run.
 
 Source: torch/utils/checkpoint.py, ``_checkpoint_without_reentrant_generator``.
 """
@@ -15,11 +15,11 @@ from harness.prediction.mlp.layers import Blocks, MlpLayers
 from harness.schema.events import Event
 
 RANDOM_STATE_BYTES = 5056
-"""``torch.get_rng_state()`` of the CPU: a Mersenne Twister and its cached normal number."""
+"""Bytes of ``torch.get_rng_state()`` on the CPU: a Mersenne Twister and a cached number."""
 
 
 class Segment(NamedTuple):
-    """One segment in the forward pass: its first and last layer, and what it holds."""
+    """One segment in the forward pass: its first and last layer, and the blocks that it holds."""
 
     first: int
     last: int
@@ -30,7 +30,7 @@ class Segment(NamedTuple):
 
 
 class Checkpointed:
-    """Hidden layers in segments of which only the inputs are kept."""
+    """Hidden layers in segments, which keep only their inputs."""
 
     def __init__(self, layers: MlpLayers, segments: int) -> None:
         self._layers = layers
@@ -43,7 +43,7 @@ class Checkpointed:
         """Blocks that are freed when the activation's backward pass has run."""
 
     def forward(self, rows: int) -> None:
-        """Write the segments' forward events, of which nothing but the outputs is kept."""
+        """Write the segments' forward events; only the outputs of the segments are kept."""
         layers, self._held = self._layers, []
         given: Event | None = None
         for first, stop in pairwise(self._bounds):
@@ -108,7 +108,7 @@ class Checkpointed:
         layers.writer.free(*((*dropped, state) if layers.from_scratch else (state, *dropped)))
 
     def _last(self, rows: int, index: int, prefix: str) -> Blocks:
-        """Write the last layer's events up to its last saved tensor; return what is dropped."""
+        """Write the last layer's events up to its last saved tensor; return the blocks to free."""
         layers, layer, activation = self._layers, self._layers.all[index], self._layers.activation
         if activation.keeps == "nothing":
             return ()

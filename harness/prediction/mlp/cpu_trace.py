@@ -1,4 +1,4 @@
-"""The events of a workload's build and steps, derived without running, and what fits by them."""
+"""Derives the events of a workload's build and steps, and the largest workload that fits."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def why_refused(workload: Workload) -> str | None:
     """Return why the events of ``workload`` are not predicted; None if they are.
 
     Each technique is predicted separately. A combination needs events of its own, such as the casts
-    that a segment which runs twice keeps; the dry run predicts a network of any combination.
+    that a recomputed segment keeps. The dry run predicts a network of any combination.
     """
     is_stacked = workload.norm != "none" or workload.dropout > 0
     if workload.autocast is not None and (
@@ -45,10 +45,10 @@ def why_refused(workload: Workload) -> str | None:
 
 
 def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace:
-    """Return the trace of the build and two steps (one in inference), as it would be measured.
+    """Return the trace of the build and two steps (one in inference), equal to a measured trace.
 
-    Addresses are running numbers of blocks. ``without_scratch`` leaves out what a 16-bit matmul
-    allocates for itself: it depends on the processor, so such a workload is refused otherwise.
+    Addresses are running numbers of blocks. ``without_scratch`` leaves out the scratch of 16-bit
+    matmuls. It depends on the processor; by default such a workload is refused.
     """
     if workload.device != "cpu":
         raise UnsupportedWorkloadError(
@@ -73,7 +73,7 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
 
 
 class StepWriter:
-    """Writes a workload's build, then as many steps as asked for."""
+    """Writes a workload's build, and then one step for each call of ``step``."""
 
     def __init__(self, writer: TraceWriter, workload: Workload, layers: MlpLayers) -> None:
         self._writer = writer
@@ -94,7 +94,7 @@ class StepWriter:
             self._writer.allocate(label_bytes(self._workload), "aten::empty", "input")
 
     def step(self) -> None:
-        """Write one more step: gradients dropped, passes, update; or a pass without autograd."""
+        """Write one more step: freed gradients, passes and update, or a pass without autograd."""
         writer, parts = self._writer, self._workload.accumulate
         batch = self._workload.batch
         writer.next_step()

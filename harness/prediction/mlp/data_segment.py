@@ -1,12 +1,11 @@
-"""From live bytes to what the kernel counts against a limit, under the pinned malloc policy.
+"""Converts live bytes to the bytes that the kernel counts, under the pinned malloc policy.
 
-The process that a threshold is probed in gives each block of a page or more a mapping of its
-own (``harness.processes.limits.heap_headroom``): its bytes, the alignment that PyTorch
-asks for, glibc's header, rounded up to whole pages. Smaller blocks are in the heap headroom
-that the process keeps for small objects and allocate nothing. MKL's buffers exist beforehand.
-oneDNN compiles GELU and its derivative for each shape that it meets; that code is counted
-too, and stays. What is left is exact to the page, except for lists that grow beyond a page in
-networks of about fifty layers.
+A process that probes a threshold gives each block of a page or more a mapping of its own
+(``harness.processes.limits.heap_headroom``). The mapping has the block's bytes, PyTorch's alignment
+and glibc's header, rounded up to whole pages. Smaller blocks lie in the heap headroom for small
+objects and add nothing. MKL's buffers exist beforehand. oneDNN compiles GELU and its derivative for
+each new shape; this code counts, too, and stays. The result is exact to the page, except for lists
+that grow beyond a page in networks of about fifty layers.
 
 Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmalloc_mmap``;
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
@@ -26,19 +25,19 @@ _MINIMAL_BYTES = 32
 _UNIT_BYTES = 16
 _COMPILED = ("aten::gelu", "aten::gelu_backward")
 _KERNEL_BYTES = (64 + 2) * PAGE_BYTES
-"""A buffer of 256 KiB for the code (oneDNN src/cpu/x64/jit_generator.hpp), and two pages of
-descriptors, as seen."""
+"""Bytes of compiled code: a buffer of 256 KiB (oneDNN src/cpu/x64/jit_generator.hpp), and two pages
+of descriptors, as observed."""
 _UNTOUCHED_BYTES = 60 * PAGE_BYTES
-"""The part of it that is never written to, as seen."""
+"""Bytes of the code's buffer that nothing writes to, as observed."""
 _TABLE_BYTES = 512 * PAGE_BYTES
 """Bytes that one page table maps."""
 _OTHER_PAGES = 4
-"""The kernel's objects of a few mappings, and tables that are not full, as seen: 2 to 8 pages."""
+"""Pages of the kernel's objects for a few mappings, and of partly used tables; 2 to 8 were seen."""
 
 
 @lru_cache(maxsize=4096)  # a step has few sizes and many blocks
 def mapped_bytes(size_bytes: int) -> int:
-    """Return what a block of ``size_bytes`` adds to the data segment; 0 if it is small."""
+    """Return the bytes that a block of ``size_bytes`` adds to the data segment, 0 if small."""
     chunk = _chunk(_chunk(size_bytes) + ALIGNMENT_BYTES + _MINIMAL_BYTES)
     if chunk < PAGE_BYTES:
         return 0
@@ -46,26 +45,26 @@ def mapped_bytes(size_bytes: int) -> int:
 
 
 def _chunk(request_bytes: int) -> int:
-    """Return glibc's chunk for a request (``request2size``)."""
+    """Return the size of glibc's chunk for a request (``request2size``)."""
     padded = (request_bytes + _HEADER_BYTES + _UNIT_BYTES - 1) // _UNIT_BYTES * _UNIT_BYTES
     return max(padded, _MINIMAL_BYTES)
 
 
 class Peak(NamedTuple):
-    """The data segment at its largest, and what is in it."""
+    """The data segment at its largest, and its parts."""
 
     data_bytes: int
-    """What the kernel counts."""
+    """Bytes that the kernel counts."""
     live_bytes: int
     """Bytes of the blocks alive then."""
     small_bytes: int
-    """Bytes of them in blocks that lie in the room and are not counted."""
+    """Live bytes in small blocks, which lie in the headroom and are not counted."""
     library_bytes: int
-    """Code that a library had compiled by then."""
+    """Bytes of code that a library had compiled by then."""
 
     @property
     def rounding_bytes(self) -> int:
-        """Headers, alignment and the unused ends of pages."""
+        """Bytes of headers, alignment and the unused ends of pages."""
         return self.data_bytes - self.library_bytes - (self.live_bytes - self.small_bytes)
 
 
@@ -94,18 +93,18 @@ def data_peak(workload: Workload) -> Peak:
 
 
 def data_bytes(peak: Peak) -> int:
-    """Return what RLIMIT_DATA counts."""
+    """Return the bytes that RLIMIT_DATA counts."""
     return peak.data_bytes
 
 
 def charged_bytes(peak: Peak) -> int:
-    """Return what a memory cgroup is charged for: pages that are written to, and page tables."""
+    """Return the bytes charged to a memory cgroup: pages that are written to, and page tables."""
     kernels = peak.library_bytes // _KERNEL_BYTES
     return with_page_tables(peak.data_bytes - kernels * _UNTOUCHED_BYTES)
 
 
 def with_page_tables(size_bytes: int) -> int:
-    """Return what a memory cgroup is charged for pages of ``size_bytes`` and their tables."""
+    """Return the bytes charged to a memory cgroup for pages of ``size_bytes`` and their tables."""
     return size_bytes + (size_bytes // _TABLE_BYTES + _OTHER_PAGES) * PAGE_BYTES
 
 
@@ -117,7 +116,7 @@ def solve_data_segment(
     extra_bytes: int = 0,
     counted: Callable[[Peak], int] = data_bytes,
 ) -> int | None:
-    """Return the largest ``axis`` for which what is ``counted``, and ``extra_bytes``, fit."""
+    """Return the largest ``axis`` for which the ``counted`` bytes and ``extra_bytes`` fit."""
     return solve(
         workload, budget_bytes, axis, lambda tried: counted(data_peak(tried)) + extra_bytes
     )

@@ -1,7 +1,7 @@
-"""Closed forms: what a workload holds, as plain functions of its description.
+"""Closed forms of a workload's bytes, as plain functions of its description.
 
-Each returns whole bytes. docs/memory-model/closed-forms.md derives them; ``B`` rows in the (largest
-micro-)batch, ``e`` bytes an element, ``h`` the hidden widths.
+Each function returns whole bytes. docs/memory-model/closed-forms.md derives the forms. ``B`` is the
+number of rows in the (largest micro-)batch, ``e`` the bytes of an element, ``h`` the hidden widths.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from harness.schema.workload import Workload
 DTYPE_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 LABEL_BYTES = 8
-"""A label is an int64."""
+"""Bytes of a label, an int64."""
 
 STEP_BYTES = 4
-"""Adam's step counter is a float32 for each parameter of any type."""
+"""Bytes of Adam's step counter, a float32 for each parameter of any type."""
 
 TRACKED_BYTES = 8
-"""Batch normalization counts its batches in an int64."""
+"""Bytes of batch normalization's counter of batches, an int64."""
 
 ROOT = "(network)"
 """Name of the network itself among its modules."""
@@ -38,7 +38,7 @@ def parameter_bytes(workload: Workload) -> int:
 
 
 def gradient_bytes(workload: Workload) -> int:
-    """Return the bytes of all gradients: as many as the parameters' in training, else none."""
+    """Return the bytes of all gradients: in training the bytes of all parameters, else 0."""
     return parameter_bytes(workload) if workload.mode == "train" else 0
 
 
@@ -48,7 +48,7 @@ def input_bytes(workload: Workload) -> int:
 
 
 def label_bytes(workload: Workload) -> int:
-    """Return the bytes of the labels, ``8 * batch`` in training, else none."""
+    """Return the bytes of the labels, ``8 * batch`` in training, else 0."""
     return LABEL_BYTES * workload.batch if workload.mode == "train" else 0
 
 
@@ -64,7 +64,7 @@ def micro_batches(batch: int, parts: int) -> list[int]:
 
 
 def saved_bytes(workload: Workload) -> int:
-    """Return what autograd holds when the forward pass ends.
+    """Return the bytes that autograd holds when the forward pass ends.
 
     With relu, float32 and one micro-batch:
     ``B * (4 * in + 8 + 4 * sum(h) + 4 * classes) + 4``.
@@ -75,8 +75,8 @@ def saved_bytes(workload: Workload) -> int:
 def saved_input_bytes(workload: Workload) -> int:
     """Return the batch's part of the saved bytes.
 
-    The first linear layer holds the examples, the loss the labels. Micro-batches are views:
-    the storage of the whole batch is held. Under autocast the layer holds a cast instead.
+    The first linear layer holds the examples, and the loss holds the labels. Micro-batches are
+    views, so the storage of the whole batch is held. Under autocast the layer holds a cast instead.
     """
     if workload.mode != "train":
         return 0
@@ -86,11 +86,10 @@ def saved_input_bytes(workload: Workload) -> int:
 def saved_activation_bytes(workload: Workload) -> int:
     """Return the other saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
 
-    ``copies`` is 1 if a hidden layer keeps one tensor, 2 if its activation keeps its
-    input next to the output that the next layer keeps, 3 for the from-scratch maximum. A
-    normalization adds one, its input, and its statistics; dropout its mask, and its output
-    if the activation keeps its own. With checkpointed segments only the last layer of each
-    counts, once.
+    ``copies`` is 1 if a hidden layer keeps one tensor, 2 if its activation also keeps its input,
+    and 3 for the from-scratch maximum. A normalization adds its input and its statistics. Dropout
+    adds its mask, and adds its output if the activation keeps its own. With checkpointing only the
+    last layer of each segment counts, and only once.
     """
     return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)
 
@@ -98,11 +97,11 @@ def saved_activation_bytes(workload: Workload) -> int:
 def saved_by_module(workload: Workload) -> dict[str, int]:
     """Return the saved bytes by the module whose forward saved each tensor first.
 
-    ``MLP`` is a ``Sequential``: linear layer i is module ``2 i``, its activation ``2 i + 1``;
-    with a normalization before the activation or dropout after it there is a module more each.
-    What ``MLPScratch``, a checkpoint or the loss saves is the network's own. Under autocast
-    (of float32 parameters) the maps save casts: of the examples, and of every weight but the
-    first; the loss computes in float32.
+    ``MLP`` is a ``Sequential``: linear layer i is module ``2 i``, its activation ``2 i + 1``. A
+    normalization before the activation and dropout after it are further modules. Bytes that
+    ``MLPScratch``, a checkpoint or the loss saves belong to the network itself. Under autocast (of
+    float32 parameters) the linear layers save casts of the examples, and of every weight but the
+    first. The loss computes in float32.
     """
     if workload.mode != "train":
         return {}
@@ -115,7 +114,7 @@ def saved_by_module(workload: Workload) -> dict[str, int]:
 
 
 def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
-    """Yield what is saved of ``rows`` examples, with the module of an ``MLP`` that saves it."""
+    """Yield the saved bytes for ``rows`` examples, each with the module that saves them."""
     element, on_cuda = DTYPE_BYTES[workload.autocast or workload.dtype], workload.device == "cuda"
     first = ROOT if workload.checkpoint else "0"
     yield (
@@ -146,7 +145,7 @@ def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
 
 
 def _saved_of_segments(workload: Workload, column_bytes: int) -> Iterator[tuple[str, int]]:
-    """Yield the outputs of the checkpointed segments; the last layer saves the last one's."""
+    """Yield the outputs of the checkpointed segments; the last layer saves the last output."""
     parts = workload.checkpoint
     for number in range(1, parts + 1):
         last = workload.depth * number // parts - 1
@@ -155,7 +154,7 @@ def _saved_of_segments(workload: Workload, column_bytes: int) -> Iterator[tuple[
 
 
 def modules_per_layer(workload: Workload) -> int:
-    """Return how many modules of an ``MLP`` make one hidden layer."""
+    """Return the number of modules of an ``MLP`` in one hidden layer."""
     return 2 + (workload.norm != "none") + (workload.dropout > 0)
 
 

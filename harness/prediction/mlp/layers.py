@@ -30,8 +30,8 @@ SOFTMAX_BACKWARD = f"{NODE}LogSoftmaxBackward0/LogSoftmaxBackward0/aten::_log_so
 
 Blocks = Sequence[Event | None]
 Unpack = Callable[[str], Blocks]
-"""Called with the operator path of a backward node when the node unpacks what it saved;
-returns the blocks that go as soon as the node's own work is done."""
+"""Function that is called with the operator path of a backward node when the node unpacks its saved
+tensors. It returns the blocks to free when the node has run."""
 
 
 class Loss(NamedTuple):
@@ -43,7 +43,7 @@ class Loss(NamedTuple):
 
 
 class MlpLayer(NamedTuple):
-    """One linear layer: its shape, its module's name, and the modules up to the next one."""
+    """One linear layer: its shape, its module's name, and the modules up to the next layer."""
 
     fan_in: int
     fan_out: int
@@ -56,7 +56,7 @@ class MlpLayer(NamedTuple):
 
 
 class MlpLayers:
-    """Writes the events of each layer of one network on a writer."""
+    """Writes the events of one network's layers to a trace writer."""
 
     def __init__(self, writer: TraceWriter, workload: Workload) -> None:
         self.writer = writer
@@ -71,7 +71,7 @@ class MlpLayers:
         sizes = (workload.in_features, *workload.widths, workload.classes)
         self.all = [self._layer(index, *shape) for index, shape in enumerate(pairwise(sizes))]
         self.gradients: list[Event | None] = [None] * len(self.parameter_sizes)
-        """Gradients held, in the order of ``parameter_sizes``."""
+        """Held gradients, in the order of ``parameter_sizes``."""
 
     def _layer(self, index: int, fan_in: int, fan_out: int) -> MlpLayer:
         """Return a layer with the names of its modules and the place of its parameters."""
@@ -93,8 +93,8 @@ class MlpLayers:
     def parameter_sizes(self) -> list[int]:
         """Bytes of the parameters in the order of ``model.parameters()``.
 
-        ``MLP``: weight and bias of each layer, then its normalization's. ``MLPScratch``: all
-        weights, then all biases.
+        ``MLP`` has weight and bias of each layer, then the parameters of its normalization.
+        ``MLPScratch`` has all weights, then all biases.
         """
         element_bytes = self.parameter_element_bytes
         weights = [layer.fan_in * layer.fan_out * element_bytes for layer in self.all]
@@ -118,7 +118,7 @@ class MlpLayers:
                 self.norm.build(layer.fan_out)
 
     def zero_grad(self) -> None:
-        """Write that the gradients held are freed, in the order of the parameters."""
+        """Write that the held gradients are freed, in the order of the parameters."""
         self.writer.free(*self.gradients)
         self.gradients = [None] * len(self.gradients)
 
@@ -143,10 +143,10 @@ class MlpLayers:
         *,
         others: str | None = None,
     ) -> tuple[Event, tuple[Event, ...]]:
-        """Write an activation's forward events on ``given``, an in-place one's output.
+        """Write an activation's forward events; ``given`` is its input, and its output if in place.
 
-        Return its output, of ``category``, and the blocks alive next to it, in the order in which
-        they are freed; what it allocates in addition is of ``others`` (the same if not given).
+        Return its output, of ``category``, and the blocks alive next to it, in the order of their
+        frees. Additional blocks are of category ``others`` (by default ``category``).
         """
         if not self.activation.allocates:
             return given, ()
@@ -158,12 +158,12 @@ class MlpLayers:
         return self.writer.allocate(size, operator, category, module), taken
 
     def zeros(self, rows: int, layer: MlpLayer, prefix: str, category: str = "temporary") -> Event:
-        """Write the zeros that the maximum compares with, without the maximum."""
+        """Write only the zeros that the maximum compares with."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         return self.writer.allocate(size, prefix + activations.ZEROS, category, module)
 
     def activation_backward(self, rows: int, layer: MlpLayer, gradient: Event) -> Event:
-        """Write the events from the output's gradient to the input's; return the latter."""
+        """Write the events from the output's gradient to the input's gradient, and return it."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         if self.activation is MAXIMUM:
             return activations.maximum_backward(self.writer, size, self.element_bytes, module)
@@ -181,8 +181,8 @@ class MlpLayers:
     ) -> Event:
         """Write a linear layer's backward events; return its input's gradient.
 
-        ``after`` are blocks that go with what the node saved, once it has run. The batch
-        itself needs no gradient: for the first layer ``gradient`` comes back.
+        ``after`` are blocks that are freed with the node's saved tensors, when the node has run.
+        The batch needs no gradient, so the first layer returns ``gradient``.
         """
         if self.from_scratch:
             return self._from_scratch_backward(rows, index, gradient, after, unpack)
@@ -198,7 +198,7 @@ class MlpLayers:
     def _from_scratch_backward(
         self, rows: int, index: int, gradient: Event, after: Blocks, unpack: Unpack | None
     ) -> Event:
-        """Write the sum's backward, which needs nothing saved, and then the matmul's."""
+        """Write the backward pass of the sum, which saves nothing, and then of the matmul."""
         layer, matmul = self.all[index], f"{MM_BACKWARD}/aten::mm"
         self.writer.free(self._bias_gradient(layer, len(self.all) + index, _BIAS_BACKWARD))
         inside = unpack(MM_BACKWARD) if unpack else ()
@@ -221,7 +221,7 @@ class MlpLayers:
         return Loss(log_softmax, loss, allocate(element_bytes, prefix + NLL, "activation"))
 
     def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> tuple[Event, Blocks]:
-        """Write the loss's backward pass; return the logits' gradient, and what goes at the end."""
+        """Write the loss's backward pass; return the logits' gradient and the blocks to free."""
         del rows  # which its casts under autocast need
         size_bytes = of_batch.log_softmax.size_bytes
         of_log, until_end = self.nll_backward(of_batch, parts)
@@ -231,10 +231,10 @@ class MlpLayers:
         return of_logits, until_end
 
     def nll_backward(self, of_batch: Loss, parts: int) -> tuple[Event, Blocks]:
-        """Write the backward pass down to the log-softmax; return its gradient and what stays.
+        """Write the backward pass to the log-softmax; return its gradient and the kept blocks.
 
-        The gradient of the loss, ones, lives until the pass ends; so does the loss itself, which
-        the step holds. With several ``parts`` the loss is divided by their number first, a wrapped
+        The gradient of the loss, ones, lives until the pass ends, and so does the loss, which the
+        step holds. With several ``parts`` the loss is first divided by their number, a wrapped
         number that is kept for the backward pass.
         """
         allocate, writer = self.writer.allocate, self.writer
@@ -257,7 +257,7 @@ class MlpLayers:
         return of_log, (ones, *held)
 
     def leave(self) -> None:
-        """Write what is freed when the forward pass ends: nothing."""
+        """Write nothing, because nothing is freed when the forward pass ends."""
 
     def input_gradient(self, rows: int, layer: MlpLayer, operator: str) -> Event:
         """Write the matmul that computes the gradient of a linear layer's input."""
@@ -265,7 +265,7 @@ class MlpLayers:
         return self.writer.allocate(size, operator, "temporary", layer.module)
 
     def _weight_gradient(self, layer: MlpLayer, place: int, operator: str) -> Event | None:
-        """Write a weight's gradient; return it if it is only added to the held gradient."""
+        """Write a weight's gradient; return its block if it is only added to the held gradient."""
         size = layer.fan_in * layer.fan_out * self.element_bytes
         return self.gradient(size, place, operator, layer.module)
 
@@ -273,7 +273,7 @@ class MlpLayers:
         return self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
 
     def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
-        """Take a gradient: the first becomes the parameter's, later ones are added to it."""
+        """Accept a gradient; the first gradient stays, and later gradients are added to it."""
         if self.gradients[place] is None:
             self.gradients[place] = self.writer.allocate(size, operator, "gradient", module)
             return None

@@ -1,7 +1,7 @@
 """Forward and backward pass of a whole network, event by event.
 
-What a node of the backward pass saved is freed when that node has run, and a gradient
-when the node that consumed it has run (torch/csrc/autograd/engine.cpp, ``evaluate_function``).
+The saved tensors of a node are freed when the node has run, and a gradient is freed when the node
+that consumed it has run (torch/csrc/autograd/engine.cpp, ``evaluate_function``).
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ DROPOUT, ACTIVATION, NORM, NEXT = "dropout", "activation", "norm", "next"
 
 
 def predict(layers: MlpLayers, rows: int) -> None:
-    """Write a forward pass without autograd; a layer's input is freed when it is replaced.
+    """Write a forward pass without autograd; a layer's input is freed when its output replaces it.
 
-    ``nn.Sequential`` replaces it after each module, the from-scratch model after each layer.
+    ``nn.Sequential`` replaces the input after each module, the from-scratch model after each layer.
     """
     free = layers.writer.free
     hidden: Event | None = None
@@ -42,7 +42,7 @@ def predict(layers: MlpLayers, rows: int) -> None:
 
 
 def train(layers: MlpLayers, passes: "Plain | Checkpointed", rows: int, parts: int) -> None:
-    """Write the forward and backward pass of one (micro-)batch of ``rows``, one of ``parts``."""
+    """Write both passes of one of ``parts`` micro-batches, which has ``rows`` examples."""
     writer = layers.writer
     writer.phase = "forward"
     passes.forward(rows)
@@ -56,15 +56,15 @@ def train(layers: MlpLayers, passes: "Plain | Checkpointed", rows: int, parts: i
 
 
 Held = Mapping[str, Blocks]
-"""Blocks of one hidden layer that autograd holds, by the node that lets them go."""
+"""Blocks of one hidden layer that autograd holds, by the node that frees them."""
 
 
 class Plain:
-    """Hidden layers of which autograd keeps everything that their derivatives need.
+    """Hidden layers whose saved tensors autograd keeps until the backward pass.
 
-    Every module of ``nn.Sequential`` is a node of its own: its input is freed when the module has
-    replaced it, unless autograd keeps it. A normalization holds its input and its statistics, an
-    activation what its derivative needs, dropout its mask, the next linear layer its input.
+    Every module of ``nn.Sequential`` is a node of its own. Its input is freed after the module,
+    unless autograd keeps it. A normalization keeps its input and statistics, an activation keeps
+    what its derivative needs, dropout keeps its mask, and the next linear layer keeps its input.
     """
 
     def __init__(self, layers: MlpLayers) -> None:
@@ -72,11 +72,11 @@ class Plain:
         self._held: list[Held] = []
 
     def forward(self, rows: int) -> None:
-        """Write the hidden layers' forward events and remember what is held."""
+        """Write the hidden layers' forward events, and remember the held blocks."""
         self._held = [self._hold(rows, layer) for layer in self._layers.all[:-1]]
 
     def _hold(self, rows: int, layer: MlpLayer) -> Held:
-        """Write a hidden layer, which holds what its derivatives need."""
+        """Write a hidden layer's events; return the blocks that it holds."""
         layers, keeps = self._layers, self._layers.activation.keeps
         by_activation = keeps == "output" or layers.dropout is None
         before = keeps in ("input", "operands")
@@ -128,7 +128,7 @@ class Plain:
             gradient = layers.linear_backward(rows, index, gradient, after)
 
     def _norm_backward(self, rows: int, layer: MlpLayer) -> tuple[Event, Blocks]:
-        """Write a normalization's gradients; return its input's, and those only added to others."""
+        """Write a normalization's gradients; return its input's gradient and the added blocks."""
         norm, module, added = self._layers.norm, layer.norm_module, []
         assert norm is not None, "its node is there"
 

@@ -1,8 +1,8 @@
 """Blocks of a normalization between a linear layer and its activation.
 
-Both keep their input and two numbers, a mean and an inverse deviation: batch normalization for
-each unit, layer normalization for each row. The rest is scratch of the kernels, of which each
-thread has its part.
+Both normalizations keep their input, a mean and an inverse deviation. Batch normalization keeps
+these two numbers for each unit, layer normalization keeps them for each row. The other blocks are
+scratch of the kernels, in which each thread has a part.
 
 Source: aten/src/ATen/native/Normalization.cpp (``_batch_norm_impl_index``),
 cpu/batch_norm_kernel.cpp (if an input of rows and units counts as channels-last) and
@@ -18,7 +18,7 @@ from harness.schema.events import Event
 from harness.schema.workload import Workload
 
 Gradient = Callable[[int, int, str], None]
-"""Takes the gradient of the weight (0) or the bias (1), given its bytes and operators."""
+"""Function that accepts the gradient of the weight (0) or the bias (1), its bytes and operators."""
 
 Outputs = tuple[Event, tuple[Event, ...]]
 """The output, and the statistics that the backward pass needs in addition to the input."""
@@ -41,9 +41,9 @@ class _Norm:
 
 
 class BatchNorm(_Norm):
-    """``nn.BatchNorm1d``: one mean and deviation a unit, over the rows.
+    """``nn.BatchNorm1d``, with one mean and deviation for each unit, over the rows.
 
-    bfloat16 and float16 are summed in float32. float16 keeps its sums in float32 too.
+    bfloat16 and float16 are summed in float32. float16 also keeps its statistics in float32.
     """
 
     _BACKWARD = (
@@ -77,7 +77,7 @@ class BatchNorm(_Norm):
         return output, statistics
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
-        """Write sums and gradients; a first block for the input's is not used."""
+        """Write sums and gradients; the first block for the input's gradient stays unused."""
         writer, empty = self._writer, f"{self._BACKWARD}/aten::empty"
         like = f"{self._BACKWARD}/aten::empty_like/aten::empty"
         size, sums = rows * width * self._element, width * self._sum
@@ -93,7 +93,7 @@ class BatchNorm(_Norm):
 
 
 class LayerNorm(_Norm):
-    """``nn.LayerNorm``: one mean and deviation a row, over the units."""
+    """``nn.LayerNorm``, with one mean and deviation for each row, over the units."""
 
     _BACKWARD = (
         f"{NODE}NativeLayerNormBackward0/NativeLayerNormBackward0/aten::native_layer_norm_backward"
@@ -105,14 +105,14 @@ class LayerNorm(_Norm):
         self._pair(width * self._element, "aten::empty", "parameter", "")
 
     def forward(self, rows: int, width: int, module: str, categories: tuple[str, str]) -> Outputs:
-        """Write the forward pass; it makes both statistics, in inference too."""
+        """Write the forward pass, which makes both statistics, even in inference."""
         of_output, of_statistics = categories
         size = rows * width * self._element
         output = self._writer.allocate(size, self._FORWARD, of_output, module)
         return output, self._pair(rows * self._element, self._FORWARD, of_statistics, module)
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
-        """Write the gradients; the parameters' are summed by each thread first."""
+        """Write the gradients; each thread first sums its part of the parameters' gradients."""
         writer, empty = self._writer, f"{self._BACKWARD}/aten::empty"
         result = writer.allocate(rows * width * self._element, empty, "temporary", module)
         size = width * self._element

@@ -1,8 +1,8 @@
 """The events of one optimizer step, for each optimizer and its two forms.
 
-Only blocks below the elementwise kernels appear: an in-place update allocates nothing; a Python
-number that meets a tensor is wrapped into an 8-byte float64 tensor and cast to the tensor's
-type; Adam's denominator is the only block of a parameter's size.
+An in-place update allocates nothing. A Python number that is combined with a tensor is wrapped into
+an 8-byte float64 tensor and cast to the tensor's type. Adam's denominator is the only block of a
+parameter's size.
 
 Source: torch/optim/sgd.py, adam.py, adamw.py; the multi-tensor ("foreach") form runs the slow
 path of aten/src/ATen/native/ForeachOpsKernels.cpp on the CPU, one tensor at a time.
@@ -33,7 +33,7 @@ class Optimizer:
         self._prefix = f"Optimizer.step#{_NAMES.get(workload.optimizer)}.step"
 
     def step(self) -> None:
-        """Write the events of one step; the first creates the state."""
+        """Write the events of one step; the first step creates the state."""
         first, self._first = self._first, False
         if self._kind == "momentum":
             self._momentum(first)

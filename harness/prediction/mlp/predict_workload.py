@@ -34,10 +34,10 @@ CHECKED_MACHINES = ("x86_64", "AMD64")
 def predict(
     workload: Workload, *, budget_bytes: int | None = None, torch: str | None = None
 ) -> StepReport:
-    """Predict the metrics of a step without running it, and whether it fits.
+    """Predict the metrics of a step without running it, and the verdict on a budget.
 
     Nothing is run and no torch is imported. A metric that cannot be derived exactly is None, and
-    ``reason`` says why: on CUDA there are closed forms of what autograd saves, and of nothing else.
+    ``reason`` says why. On CUDA there are closed forms only for the tensors that autograd saves.
     """
     workload = check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
@@ -87,7 +87,7 @@ def _on_cpu(workload: Workload, budget_bytes: int | None) -> tuple[Trace, dict[s
 
 
 def _closed_forms(workload: Workload) -> dict[str, Any]:
-    """Return what autograd saves, if it is known."""
+    """Return the metrics of tensors that autograd saves, if they are known."""
     if why_refused(workload):
         return {}
     modules = formula.saved_by_module(workload)
@@ -100,7 +100,7 @@ def _closed_forms(workload: Workload) -> dict[str, Any]:
 
 
 def _notes() -> Iterator[str]:
-    """Say whether the installed torch or this machine was not checked."""
+    """Return notes if the installed torch or this machine was not checked."""
     yield from version_notes()
     if platform.machine() not in CHECKED_MACHINES:
         yield f"{platform.machine()} was not checked; the metrics are those of x86-64"

@@ -1,4 +1,4 @@
-"""Writes predicted allocator events down in order."""
+"""Writes predicted allocator events in order."""
 
 from harness.schema.events import Event, Trace
 
@@ -7,7 +7,7 @@ _new = tuple.__new__
 
 
 class TraceWriter:
-    """Writes events; knows the step and phase that they belong to.
+    """Writes events with their step and phase.
 
     A block is the event that allocated it. Blocks are numbered from 1 on in the order in which
     they are allocated; the number stands for the address, so no address is used twice.
@@ -20,7 +20,7 @@ class TraceWriter:
         self._step = 0
         self.events: list[Event] = []
         self.phase = "build"
-        """Phase of the step that is being written."""
+        """Phase in which the next events are written."""
 
     def next_step(self) -> None:
         """Begin another step: 1 after the build, then 2."""
@@ -45,10 +45,10 @@ class TraceWriter:
                 self.events.append(_new(Event, fields))
 
     def scratch(self, *blocks: tuple[int, str], module: str = "") -> None:
-        """Write blocks (bytes and operator) that are freed at once, the last one first."""
+        """Write blocks (bytes and operator) that are freed at once, the last block first."""
         taken = [self.allocate(size, operator, "temporary", module) for size, operator in blocks]
         self.free(*reversed(taken))
 
     def trace(self) -> Trace:
-        """Return what was written; its last step is the measured one."""
+        """Return the written trace, whose last step is the measured step."""
         return Trace(self.events, steps=self._step)

@@ -1,9 +1,9 @@
-"""A memory cgroup of our own around one worker, in which the kernel kills a process.
+"""Makes a memory cgroup around one worker, in which the kernel kills at the budget.
 
-Version 1 counts per controller, version 2 in one tree. In both the parent makes a group. The worker
-limits the empty group to the budget, and joins it after it has warmed up: memory that it holds by
-then stays charged to its former group. The group's own counter shows the parent whether a SIGKILL
-came from the kernel because memory ran out.
+Version 1 has a tree for each controller, version 2 has one tree. In both the parent makes a group.
+The worker warms up, limits the empty group to the budget, and joins it. Memory that the worker
+holds by then stays charged to its former group. The group's own counter shows the parent whether a
+SIGKILL came from the kernel because memory ran out.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
 """
@@ -20,30 +20,30 @@ from typing import NamedTuple
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
 _STALE_SECONDS = 3600.0
-"""The age above which no probe can still join a group, because probes have a deadline."""
+"""Age in seconds of a group that no probe can still join, because probes have a deadline."""
 _ROOTS = (
     (1, Path("/sys/fs/cgroup/memory")),
     (2, Path("/sys/fs/cgroup")),
     (2, Path("/sys/fs/cgroup/unified")),
 )
-"""Version and root of each hierarchy that may have the memory controller, as systemd mounts it."""
+"""Version and root of each hierarchy that may have the memory controller under systemd."""
 _OWN = Path("/proc/self/cgroup")
 
 
 class CgroupError(OSError):
-    """No memory cgroup can be made here; the message says why."""
+    """No memory cgroup can be made on this machine; the message says why."""
 
 
 class Names(NamedTuple):
     """The files of one version's memory controller."""
 
     limit: tuple[str, ...]
-    """Files that the limit is written to, in this order; only the first must exist."""
+    """Files to which the limit is written, in this order; only the first file must exist."""
     usage: str
     peak: str
-    """File of the most bytes charged at once; an old kernel does not have it."""
+    """File with the most bytes charged at once; an old kernel lacks the file."""
     events: str
-    """It has a line ``oom_kill N``."""
+    """File with a line ``oom_kill N``."""
 
 
 VERSIONS = {
@@ -67,7 +67,7 @@ class ControlGroup:
     version: int
 
     def oom_kills(self) -> int:
-        """Return how many of its processes the kernel has killed for memory."""
+        """Return the number of the group's processes that the kernel killed for memory."""
         for line in (self.folder / VERSIONS[self.version].events).read_text().splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill":
@@ -75,9 +75,9 @@ class ControlGroup:
         return 0
 
     def charged_bytes(self) -> int | None:
-        """Return how much was charged at most; None if the kernel is silent.
+        """Return the most bytes charged at once; None if the kernel does not tell.
 
-        It includes what was charged ahead: up to 64 pages a processor (``MEMCG_CHARGE_BATCH``).
+        The bytes include pages charged ahead, up to 64 a processor (``MEMCG_CHARGE_BATCH``).
         """
         with suppress(OSError, ValueError):
             return int((self.folder / VERSIONS[self.version].peak).read_text())
@@ -86,7 +86,7 @@ class ControlGroup:
 
 @contextmanager
 def group() -> Iterator[ControlGroup]:
-    """Make a memory cgroup for the block and remove it afterwards, and old ones before."""
+    """Remove old memory cgroups; make a cgroup for the block and remove it afterwards."""
     made = _make()
     try:
         for folder in made.folder.parent.glob(f"{_PREFIX}*"):  # of makers that were killed
@@ -113,11 +113,11 @@ def joined(folder: str, budget_bytes: int) -> Iterator[None]:
 
 
 def stay_on_one_processor() -> None:
-    """Keep this thread on one of its processors, the same one in each child of a fork server.
+    """Keep this thread on one processor, which is the same in each child of a fork server.
 
-    The kernel charges a group in batches, and each processor keeps what is left of its batch. It
-    also keeps the last 31 pages that it mapped, even if they are freed. A process that moves to
-    another processor leaves both behind, charged, where they are of no use to it.
+    The kernel charges a group in batches, and each processor keeps the rest of its batch. A
+    processor also keeps the last 31 pages that it mapped, even if they are freed. If a process
+    moves to another processor, both stay charged and are of no use to the process.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.
     """
@@ -126,7 +126,7 @@ def stay_on_one_processor() -> None:
 
 
 def available() -> tuple[bool, str]:
-    """Return whether a memory cgroup can be made and entered, tried for real, and why (not)."""
+    """Try to make and enter a memory cgroup; return whether that works, and why (not)."""
     try:
         with group() as made:
             enter = ["/bin/sh", "-c", 'echo 0 > "$0"', str(made.folder / "cgroup.procs")]
@@ -139,7 +139,7 @@ def available() -> tuple[bool, str]:
 
 
 def _make() -> ControlGroup:
-    """Make a group below our own or the nearest ancestor that lets us."""
+    """Make a group below this process's group, or below the nearest ancestor that allows it."""
     reason = "no memory controller is mounted"
     for version, parent in places():
         folder = parent / f"{_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
@@ -156,7 +156,7 @@ def _make() -> ControlGroup:
 
 
 def places() -> Iterator[tuple[int, Path]]:
-    """Yield our own group and its ancestors, from the inside out; version 1 first."""
+    """Yield this process's group and its ancestors, from the inside out; version 1 first."""
     own: dict[int, str] = {}
     with suppress(OSError):  # no Linux, or no /proc
         for line in _OWN.read_text().splitlines():
@@ -174,7 +174,7 @@ def places() -> Iterator[tuple[int, Path]]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a group; its last process may take a moment to be gone."""
+    """Remove a group; its last process may take a moment to end."""
     for _ in range(_ATTEMPTS):
         try:
             folder.rmdir()

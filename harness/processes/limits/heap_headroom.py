@@ -1,11 +1,10 @@
-"""Makes a threshold depend only on the workload: fills the heap's holes, and leaves room.
+"""Fills the heap's holes and leaves room, so that a threshold depends only on the workload.
 
-Under a limit three things move a threshold from run to run or hide bytes from it: holes in the
-heap that a process inherits (a block that lands in one costs nothing), heaps that grow in jumps
-(glibc's by 132 KiB, Python's by 1 MiB), and the buffers that MKL allocates at a first matmul
-of a size. So before a limit is set the holes are filled, libraries get room for their own
-small objects, and one matmul of every layout has made MKL's buffers. Every fork server then needs
-the same number of pages for a step (20 of 20).
+Three things move a threshold from run to run, or hide bytes from it. A block in a hole of the
+inherited heap costs nothing. Heaps grow in jumps (glibc's heap by 132 KiB, Python's by 1 MiB). MKL
+allocates buffers at the first matmul of a size. So before a limit is set, the holes are filled,
+libraries get room for their own small objects, and a matmul of every layout makes MKL's buffers.
+All 20 fork servers of a test then needed the same number of pages for a step.
 
 Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
 """
@@ -17,16 +16,16 @@ import mmap
 from harness.processes.malloc_policy import fill_holes, glibc
 
 PAGE_BYTES = mmap.PAGESIZE
-"""Size from which on every block is a mapping of its own, in whole pages."""
+"""Size of the smallest block that is a mapping of its own, in whole pages."""
 
 _M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4
 _ROOM_BYTES, _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES = 4 << 20, 16 << 10, 256 << 20
 _HOLE_BYTES = PAGE_BYTES - 16
-"""Largest block that is not a mapping of its own; malloc adds a header."""
+"""Bytes, with malloc's header, of the largest block that is not a mapping of its own."""
 _HEADER_BYTES = 8
 _ARENA_BITS = 20
 _OBJECT_BYTES = 400
-"""Below Python's limit for its own allocator (512 with the header of ``bytes``)."""
+"""Size below the limit of Python's own allocator (512 with the header of ``bytes``)."""
 
 _MATMULS = ((1024, 1024, 1024),)
 _MORE = (*_MATMULS, (4096, 1024, 256), (1024, 4096, 256))
@@ -34,18 +33,18 @@ _MORE = (*_MATMULS, (4096, 1024, 256), (1024, 4096, 256))
 
 
 def room_bytes(layers: int) -> int:
-    """Return the room for small blocks that a limit does not count, which is the least budget.
+    """Return the room for small blocks, which a limit does not count; it is the least budget.
 
-    Within a smaller budget everything could lie in that room, and no limit would see it.
+    A smaller budget could lie in that room as a whole, and no limit would count it.
     """
     return min(_ROOM_BYTES + layers * _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES)
 
 
 def settle(malloc: str, layers: int) -> None:
-    """Prepare this process for a limit: no holes for large blocks, and room for small blocks.
+    """Prepare this process for a limit: fill holes for large blocks, leave room for small blocks.
 
-    Room for about 16 KiB a layer (its autograd nodes and Python objects need a third of it).
-    Under the ``system`` policy the C heap is left as it is: what it does is what is measured.
+    The room is about 16 KiB a layer, three times the need of its autograd nodes and Python objects.
+    Under the ``system`` policy the C heap does not change, because its behaviour is measured.
     """
     gc.collect()  # so that nothing older is freed inside, which would make room
     gc.freeze()
@@ -57,7 +56,7 @@ def settle(malloc: str, layers: int) -> None:
 
 
 def _reserve_python_heap(size: int) -> None:
-    """Make Python's allocator hold arenas of ``size`` bytes in all, free but for an object each."""
+    """Make Python's allocator hold ``size`` bytes of arenas, each with only one object."""
     objects = [bytes(_OBJECT_BYTES) for _ in range(size // _OBJECT_BYTES)]
     kept = {id(item) >> _ARENA_BITS: item for item in objects}
     _HELD.append(list(kept.values()))
@@ -83,10 +82,10 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
 
 
 def prime_matmuls(dtype: str = "float32") -> None:
-    """Run a matmul in every layout, at sizes above which the libraries' buffers hardly grow.
+    """Run a matmul in every layout, of sizes above which the libraries' buffers hardly grow.
 
-    The factors are mappings of their own, so the heap is left as it was. With one thread and
-    float32 the buffers grow no further; with several, how a matmul is shared out decides.
+    The factors are mappings of their own, so the heap does not change. With one thread and float32
+    the buffers grow no further; with several threads the division of the matmul decides.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """Memory available on this machine, and the refusal of larger requests.
 
-Whatever needs more than is available ends in the kernel's OOM killer, which may choose a
-neighbour. A memory cgroup of our own or of an ancestor may allow less than the machine has.
+If a step needs more than is available, the kernel's OOM killer may kill any process. A memory
+cgroup of this process or of an ancestor may allow less than the machine has.
 
 Source: proc_meminfo(5), MemAvailable; Documentation/admin-guide/cgroup-v1/memory.rst and
 cgroup-v2.rst of the Linux kernel.
@@ -18,11 +18,11 @@ from harness.schema.errors import UnavailableError
 from harness.schema.units import format_bytes
 
 _UNLIMITED = 1 << 60
-"""Size from which on a cgroup's limit means no limit; version 1 writes the largest whole page."""
+"""Size above which a cgroup's limit means no limit; version 1 writes the largest whole page."""
 
 
 class MemoryUnavailableError(UnavailableError):
-    """More memory is asked for than is available; the message has both numbers.
+    """More memory is requested than is available; the message has both numbers.
 
     >>> import harness
     >>> harness.measure(harness.Workload(batch=10**9))  # doctest: +ELLIPSIS
@@ -34,7 +34,7 @@ class MemoryUnavailableError(UnavailableError):
 
 @dataclass(frozen=True, kw_only=True)
 class Available:
-    """Bytes that a new process may take, and the limit that says so."""
+    """Bytes that a new process may take, and the limit that decides."""
 
     bytes: int
     source: str
@@ -55,13 +55,13 @@ def available() -> Available:
 
 
 def limit_bytes() -> int:
-    """Return what this machine can hold at all, swap included, or the least cgroup limit."""
+    """Return the bytes that this machine can hold, with swap, or the least cgroup limit."""
     machine = int(psutil.virtual_memory().total + psutil.swap_memory().total)
     return min([machine, *(limit for _, limit, _ in _limited_groups())])
 
 
 def refuse_more_than_available(name: str, needed_bytes: int, hint: str) -> None:
-    """Refuse what is called ``name`` if its ``needed_bytes`` are not available."""
+    """Refuse the work called ``name`` if its ``needed_bytes`` are not available."""
     there = available()
     if needed_bytes > there.bytes:
         given, most = format_bytes(needed_bytes), format_bytes(there.bytes)
@@ -70,9 +70,9 @@ def refuse_more_than_available(name: str, needed_bytes: int, hint: str) -> None:
 
 
 def _limited_groups() -> Iterator[tuple[Path, int, int]]:
-    """Yield each cgroup around this process that has a limit, with the limit and what is used.
+    """Yield each cgroup around this process that has a limit, with its limit and its use.
 
-    Pages of files that nobody used of late are not counted: the kernel drops them first.
+    Pages of files that were not used lately do not count, because the kernel drops them first.
     """
     for version, place in cgroup.places():
         names = cgroup.VERSIONS[version]

@@ -1,14 +1,14 @@
-"""The memory of forked processes, page by page: copied beforehand, counted, gathered.
+"""Copies, counts and gathers the memory of forked processes, page by page.
 
-A forked process shares its pages with its parent until one of the two writes to them: then the
-kernel copies the page and charges the copy to the writer's cgroup. It also makes a page table
-when the process first touches code that its parent has loaded. Both cost hundreds of pages, and how
-many differs from run to run. ``make_own`` does it beforehand, so that within its own group a
-process is charged for what it allocates there.
+A forked process shares its pages with its parent until one of the two writes to them. Then the
+kernel copies the page and charges the copy to the writer's cgroup. The kernel also makes a page
+table when the process first touches code that its parent has loaded. Both cost hundreds of pages, a
+number that differs from run to run. ``make_own`` does both beforehand, so that a process's own
+group is charged only for memory that it allocates there.
 
-A fork also copies an entry for each small page that its parent holds: with torch loaded, a third of
-what a small cell takes. A huge page is one entry (``gather``). Only ranges whose small pages are
-all in memory are gathered, so that no page becomes resident that was not.
+A fork also copies an entry for each small page of its parent. With torch loaded, this takes a third
+of the time of a small cell. A huge page has one entry (``gather``). Only ranges whose small pages
+are all in memory are gathered, so that no other page becomes resident.
 
 Source: madvise(2), MADV_POPULATE_READ and MADV_POPULATE_WRITE (Linux 5.14), MADV_COLLAPSE (6.1);
 mincore(2); Documentation/admin-guide/mm/pagemap.rst; membarrier(2);
@@ -31,13 +31,13 @@ from harness.instruments.host_pages import page_sums
 _READ, _WRITE, _COLLAPSE = 22, 23, 25
 """MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE."""
 HUGE_BYTES = 2 << 20
-"""One huge page, and what one page table maps."""
+"""Bytes of a huge page, which are the bytes that one page table maps."""
 _ENTRY_BYTES, _PRESENT = 8, 1 << 63
 _MAPS, _PAGEMAP = Path("/proc/self/maps"), Path("/proc/self/pagemap")
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 """The number of the system call; glibc has no function for it."""
 _GLOBAL = 1
-"""MEMBARRIER_CMD_GLOBAL: returns after a grace period of the kernel's RCU."""
+"""MEMBARRIER_CMD_GLOBAL, which returns after a grace period of the kernel's RCU."""
 
 
 class Range(NamedTuple):
@@ -55,7 +55,7 @@ class Range(NamedTuple):
             begin = end
 
     def present(self, pagemap: IO[bytes]) -> list[bool]:
-        """Return for each page if it is in memory."""
+        """Return a truth value for each page: True if the page is in memory."""
         pagemap.seek(self.begin // mmap.PAGESIZE * _ENTRY_BYTES)
         pages = (self.end - self.begin) // mmap.PAGESIZE
         entries = array("Q", pagemap.read(pages * _ENTRY_BYTES))
@@ -80,12 +80,12 @@ def _libc() -> ctypes.CDLL:
 
 
 def _advise(place: Range, advice: int) -> bool:
-    """Return whether the kernel took the advice."""
+    """Return whether the kernel accepted the advice."""
     return not _libc().madvise(place.begin, place.end - place.begin, advice)
 
 
 def _private_mappings() -> Iterator[tuple[Range, str, str]]:
-    """Yield each private mapping that can be read, its rights and its name."""
+    """Yield each readable private mapping with its rights and its name."""
     for line in _MAPS.read_text().splitlines():
         addresses, rights, _, _, _, *name = line.split(maxsplit=5)
         if rights[0] == "r" and rights[3] == "p" and name not in (["[vvar]"], ["[vdso]"]):
@@ -94,10 +94,10 @@ def _private_mappings() -> Iterator[tuple[Range, str, str]]:
 
 
 def make_own() -> None:
-    """Copy the pages that this process may write to, and make the tables of those that it reads.
+    """Copy the pages that this process may write to, and make tables for pages that it reads.
 
-    Only the parts of files that are in memory are mapped; nothing is read from a disk. Before Linux
-    5.14, and if the kernel does not show which pages are in memory, nothing is done.
+    Only the parts of files that are in memory are mapped; nothing is read from a disk. Nothing is
+    done before Linux 5.14, or if the kernel does not show which pages are in memory.
     """
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         for place, rights, name in _private_mappings():
@@ -113,7 +113,7 @@ def make_own() -> None:
 
 
 def pages_of_files() -> "tuple[Range, ...]":
-    """Return where this process has pages of files in memory; nothing if no kernel shows it."""
+    """Return the ranges of file pages in memory; nothing if the kernel does not show them."""
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         places = [place for place, _, name in _private_mappings() if name.startswith("/")]
         return tuple(run for place in places for run in place.runs(pagemap))
@@ -138,9 +138,9 @@ def _cached_page(part: Range) -> Range | None:
 
 
 def gather() -> int:
-    """Gather this process's memory in huge pages if the kernel does; return the bytes.
+    """Gather this process's memory in huge pages if the kernel can; return the gathered bytes.
 
-    Huge pages must be allowed to the process meanwhile.
+    Allow huge pages to the process before the call.
     """
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         full = [
@@ -155,10 +155,10 @@ def gather() -> int:
 
 
 def await_freed_tables() -> None:
-    """Wait until the kernel has taken back the page tables of what this process has freed.
+    """Wait until the kernel has freed the page tables of this process's freed memory.
 
-    Until then its group is charged for them: the kernel frees them after a grace period, 8 to
-    32 ms here.
+    Until then the process's group is charged for the tables. The kernel frees them after a grace
+    period of 8 to 32 ms (as measured).
     """
     number = _MEMBARRIER.get(platform.machine())
     if number is not None:
@@ -166,7 +166,7 @@ def await_freed_tables() -> None:
 
 
 def written_bytes() -> int | None:
-    """Return the size of the pages that only this process has, written to; None if not known."""
+    """Return the bytes of pages that only this process has and wrote to; None if unknown."""
     with suppress(OSError, KeyError):
         return page_sums()["Private_Dirty"]
     return None

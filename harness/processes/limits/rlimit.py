@@ -1,9 +1,9 @@
 """Budgets that the system itself enforces on one process.
 
-``data_segment``: the kernel refuses the mapping that would take the process's private
-writable memory past the limit (``RLIMIT_DATA``), and the allocation fails with an error.
-``caching_allocator``: PyTorch's CUDA allocator refuses what would exceed its share of a GPU.
-The third kind, a memory cgroup, kills instead of refusing: ``harness.processes.limits.cgroup``.
+``data_segment``: the kernel refuses the mapping that would take the process's private writable
+memory past the limit (``RLIMIT_DATA``), and the allocation fails with an error.
+``caching_allocator``: PyTorch's CUDA allocator refuses to exceed its share of a GPU. A memory
+cgroup, the third kind, kills instead of refusing: ``harness.processes.limits.cgroup``.
 
 Source: setrlimit(2); proc(5), VmData; mm/mmap.c of the Linux kernel (``may_expand_vm``).
 """
@@ -19,10 +19,10 @@ _PART_BYTES = 512
 
 
 def status_bytes(name: str) -> int:
-    """Return a size that the kernel tells of this process, such as ``VmData`` (Linux).
+    """Return a size of this process that the kernel reports, such as ``VmData`` (Linux).
 
-    Read in small parts: a buffer of a page or more would be a mapping of its own, counted in
-    what is read and gone afterwards.
+    The file is read in small parts, because a buffer of a page or more would be a mapping of its
+    own that the size would include.
     """
     text = b""
     with _STATUS.open("rb", buffering=0) as status:
@@ -38,8 +38,8 @@ def status_bytes(name: str) -> int:
 def data_segment(budget_bytes: int) -> Iterator[None]:
     """Let this process take at most ``budget_bytes`` more than it holds now.
 
-    What it holds and frees inside may be taken again. The limit is lifted on leaving,
-    so that a failure can be reported.
+    Memory that the process frees inside may be taken again. The limit is lifted on leaving, so that
+    a failure can be reported.
     """
     import resource
 
@@ -53,10 +53,10 @@ def data_segment(budget_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def caching_allocator(budget_bytes: int) -> Iterator[None]:
-    """Let PyTorch's CUDA allocator reserve ``budget_bytes`` of the current GPU in all.
+    """Limit PyTorch's CUDA allocator to ``budget_bytes`` of the current GPU.
 
-    The limit that it computes from a share of the GPU is exactly these bytes, whether it
-    rounds down or to the nearest.
+    The allocator computes its limit from a share of the GPU. The limit is exactly these bytes,
+    whether it rounds down or to the nearest.
     """
     import torch
 
@@ -82,7 +82,7 @@ with data_segment(1 << 20):
 
 
 def data_segment_available() -> tuple[bool, str]:
-    """Return whether the kernel enforces ``RLIMIT_DATA``, tried in a process, and why (not)."""
+    """Return whether the kernel enforces ``RLIMIT_DATA`` (tried in a process), and why (not)."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", _REFUSED], capture_output=True, text=True, check=False
     )
