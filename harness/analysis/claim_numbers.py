@@ -33,7 +33,7 @@ class Ends:
 class ColumnNumbers:
     """The numbers of one column.
 
-    >>> seen = Numbers(pd.Series([1.0, 2.0, 4.0]))
+    >>> seen = ColumnNumbers(pd.Series([1.0, 2.0, 4.0]))
     >>> "{0.ends:.2g}, median {0.median:g}".format(seen)
     '1 to 4, median 2'
     """

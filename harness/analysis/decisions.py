@@ -30,7 +30,7 @@ class Decided(Judged):
     def remark(self, unit: str) -> str:
         """Return why the claim is open, as a sentence to append; nothing if it is decided.
 
-        >>> Decision(verdict=Verdict.OPEN, repeats=40).remark("blocks")
+        >>> Decided(verdict=Verdict.OPEN, repeats=40).remark("blocks")
         ' The 99% interval contains the limit; about 40 blocks would decide.'
         """
         if self.verdict is not Verdict.OPEN:
@@ -42,9 +42,9 @@ class Decided(Judged):
     def reason(self, unit: str) -> str:
         """Return what would decide the claim, in a few words; nothing if it is decided.
 
-        >>> Decision(verdict=Verdict.OPEN, repeats=40).reason("blocks")
+        >>> Decided(verdict=Verdict.OPEN, repeats=40).reason("blocks")
         'about 40 blocks would decide'
-        >>> Decision(verdict=Verdict.OPEN, repeats=12_000).reason("blocks")
+        >>> Decided(verdict=Verdict.OPEN, repeats=12_000).reason("blocks")
         'more than 10,000 blocks would decide'
         """
         if self.verdict is not Verdict.OPEN:

@@ -1,4 +1,4 @@
-"""What torch 2.7 has not, and later versions have: the dry run works there, too."""
+"""Torch 2.7 lacks functions of later versions, and the dry run works with it all the same."""
 
 from typing import Any
 
