@@ -37,7 +37,7 @@ from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
 
 GATHERED_KINDS = 6
-"""Number of kinds of GPU from which memory is compacted, so that some 60 forks copy fewer page
+"""Number of kinds of GPU from which memory is gathered in huge pages, so that forks copy fewer page
 tables."""
 ALL_SECONDS = 400.0
 """Seconds after which searches on all kinds of GPU end; the deadline of the question is 600 s."""
@@ -57,7 +57,7 @@ def fitted(question: PredictStep, announce: Phase) -> StepReport:
 
 @answering(CheckGpus, leave_values_out)
 def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
-    """Return the verdict on each GPU; a step to be compiled is traced, too, to see if it was."""
+    """Return the verdict on each GPU; a compiled step is traced, to check that it compiled."""
     own = step_of(question)
     tell(announce, f"its largest batch is searched on {len(question.gpus)} GPUs")
     report, tracing = StepReport(method="dry run"), None

@@ -51,7 +51,7 @@ def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
 
 @answering(LargestByLiveBytes)
 def largest_by_live_bytes(question: LargestByLiveBytes, announce: Phase) -> dict[str, int | None]:
-    """Return the largest batch by the estimate, which runs the user's code, so it is made here."""
+    """Return the largest batch by the estimate, in a worker because it runs the user's code."""
     unit = question.request.accumulate
 
     def live_bytes(count: int) -> int:

@@ -40,7 +40,7 @@ def traced(question: TraceStep, announce: Phase) -> StepReport:
 
 
 def step_of(question: Question[Any]) -> OwnStep:
-    """Return the step of a question; refuse CUDA graphs, whose memory no trace shows."""
+    """Return the step of a question; refuse CUDA graphs, which a trace cannot show."""
     own = requested_step(question.request)
     if question.device == "cuda" and own.compile in CUDA_GRAPHS:
         raise UnsupportedError(GRAPHS)

@@ -1,4 +1,4 @@
-"""Public objects as HTML, as a notebook shows them."""
+"""HTML of public objects for a notebook."""
 
 from harness.plots.memory_page import sheet_html
 from harness.plots.sheet import Sheet, sizes_table

@@ -35,7 +35,7 @@ class Runner(ABC, Generic[Job, Line]):
     """Notes for the user before the jobs begin."""
 
     def prepared(self, jobs: list[Job], is_finished: Callable[[str], bool]) -> list[Job]:
-        """Return the jobs as they will run; ``is_finished`` says which results are kept."""
+        """Return the jobs as they will run; ``is_finished`` is true for a stored result."""
         del is_finished
         return jobs
 

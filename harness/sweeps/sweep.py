@@ -197,7 +197,7 @@ def _refuse_other_device(folder: Path, device: str) -> None:
 
 
 class StepRunner(Runner[Cell, Record]):
-    """Measures cells, except those that are predicted not to fit; its caller ends the executor."""
+    """Measures cells that are predicted to fit, refuses others; the caller ends the executor."""
 
     line = Record
 

@@ -209,7 +209,7 @@ class DaskExecutor(Executor):
             self._had_workers = self._seen
 
     def _ask(self, question: Callable[..., Any]) -> Any:
-        """Run ``question`` on the scheduler, which gets it by value: it needs no harness."""
+        """Run ``question`` on the scheduler, which gets it by value and needs no harness."""
         try:
             return self._client.sync(
                 self._client._run_on_scheduler, question, callback_timeout=CONNECT_SECONDS
@@ -242,7 +242,7 @@ class DaskExecutor(Executor):
                 sent.future.set_result((answer.record, trace))
 
     def _not_begun(self, sent: _Sent, message: str, worker: str) -> None:
-        """Let other hosts try if a host could start no process; stop if there is no other host."""
+        """Send a cell from a host that cannot start processes to another host, or stop."""
         tried = self._lost_at[sent.cell.workload.id] | {worker}
         if all(str(other.name) in tried for other in self._workers.values()):
             sent.future.set_exception(LaunchError(f"Dask worker {worker}: {message}"))
