@@ -210,7 +210,7 @@ def _needed(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _worth_trying(change: StepChange, batch: int, candidates: list[Candidate]) -> list[int]:
-    """Return the numbers of micro-batches with which a change can beat one with fewer changes."""
+    """Return the numbers of micro-batches with which a change may be the fastest candidate."""
     parts = set(change.described())
     limits = [one.relative_time for one in candidates if set(one.parts()) < parts]
     best = min(limits, default=float("inf"))

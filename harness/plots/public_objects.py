@@ -132,7 +132,7 @@ def plot_ranges(
     mark: str,
     in_bytes: bool = False,
 ) -> Picture:
-    """Return the name, lowest, middle and highest value of each row on a line of its own."""
+    """Return a picture with the name, lowest, middle and highest value of each row in a line."""
     if not rows:
         raise ArgumentError("nothing to plot: there is no value to compare")
     data = pd.DataFrame(rows, columns=["name", "low", "estimate", "high"])

@@ -238,7 +238,7 @@ def _band(axes: Axes, values: "pd.Series[float]", band: float) -> None:
 
 
 def _free_corner(axes: Axes, marked: float, name: str) -> tuple[bool, bool]:
-    """Return the corner with the fewest data for a name, as right or left, below or above."""
+    """Return the corner with the fewest data for a name, as two flags for right and below."""
     canvas = axes.figure
     assert canvas is not None
     place = axes.get_position()
@@ -270,7 +270,7 @@ def _along(
 
 
 def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
-    """Paint the largest ``batch`` that fits against ``depth``: panels by series, colours by budget.
+    """Paint the largest ``batch`` against ``depth``, with panels by series and colours by budget.
 
     Rows whose column ``what`` is ``predicted`` are a line, and rows with ``reproduced`` are points.
     Rows with ``predicted here`` are crosses, because values between them are unknown.

@@ -12,24 +12,24 @@ _WIDEST = 10_000
 
 
 class AnswerConsole(PlainConsole):
-    """A console whose lines are never broken and whose texts are not read as markup."""
+    """A console that does not break lines and does not interpret markup."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False)
 
     def say(self, text: str, style: str = "") -> None:
-        """Print one line, however long."""
+        """Print one line, which is not broken."""
         self.print(Text(text, style=style), soft_wrap=True)
 
     def say_all(self, texts: Iterable[str], before: str = "note: ") -> None:
-        """Print a line for each text, with the words ``before`` it."""
+        """Print a line for each text, after the words ``before``."""
         for text in texts:
             self.say(f"{before}{text}")
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-        """Print a table; a heading that begins with ">" is of numbers, which stand to the right.
+        """Print a table; a heading that begins with ">" marks numbers, aligned to the right.
 
-        Without a terminal no name is broken, so that ``grep`` finds it.
+        Without a terminal, names are not broken, so that ``grep`` finds them.
         """
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in headings:
