@@ -36,7 +36,7 @@ def tables(result: Sequence[Run], traced: Sequence[Run], orders: pd.DataFrame) -
 
 
 def peaks_figure(traced: Sequence[Run]) -> Figure | None:
-    """Return what is alive at the peaks of four kinds of step."""
+    """Return the figure of live bytes at the peaks of four kinds of step."""
     rows = [
         {"panel": one.model, "label": name, **sizes}
         for one in traced

@@ -94,7 +94,7 @@ class Document:
 
     @property
     def device_note(self) -> str:
-        """Note if the records are of a pretended GPU."""
+        """Sentence on the pretended GPU of the records; empty for a real device."""
         facts = dict(self.environment.frame.itertuples(index=False, name=None))
         _, is_dry_run, gpu = str(facts.get("device", "")).rpartition("dry run, ")
         if not is_dry_run:
