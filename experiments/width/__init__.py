@@ -52,7 +52,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare bytes with the neighbours', and times within blocks; see the module's docstring."""
+    """Compare bytes of neighbouring widths, and times in blocks; see the module's docstring."""
     frame = predictions.with_predictions(evidence.frame, list(METRICS))
     frame = frame[frame[["width", PARAMETERS, ACTIVATIONS, "peak_live_bytes"]].notna().all(axis=1)]
     pinned = frame[frame["malloc"] == "pinned"].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""torch 2.4: what the recorder of allocations asks of torch 2.7, an older one has not."""
+"""Adds functions of torch 2.7 that the recorder of allocations needs to torch 2.4."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from harness.prediction.after_import import after_import
 
 
 def _clears_history(memory: Any) -> None:
-    """Have a history be cleared by its end, as torch 2.4 does."""
+    """Clear a history at its end, as torch 2.4 does."""
     real = memory._record_memory_history_impl
 
     def record(*arguments: Any, clear_history: bool = False, **named: Any) -> None:
