@@ -78,8 +78,7 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: str
     measured: str = ""
     value: str | tuple[str, ...] = ""
-    """Columns of the table, or expressions of columns; the relation to the limit must hold for
-    all."""
+    """Columns or expressions of columns; the relation to the limit must hold for all."""
     relation: Relation = "near"
     limit: float = 1.0
     where: str = ""

@@ -15,8 +15,7 @@ from harness.analysis.judge import judge_cells
 from harness.schema.findings import Claim, Verdict
 
 SLACK = 1e-12
-"""Rounding error that is allowed, so that a number exactly 10% away still counts as roughly
-equal."""
+"""Allowed rounding error, so that a number exactly 10% away still counts as roughly equal."""
 
 
 Equal = tuple[int, int]

@@ -108,7 +108,7 @@ class Comparison:
 
         Returns:
             A matplotlib figure with the range and the median over the cells of each noisy metric,
-            and of each exact metric that differs. Cells in which a run has 0 or no value are left
+            and of each exact metric that differs; cells in which a run has 0 or no value are left
             out.
 
         Raises:

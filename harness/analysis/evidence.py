@@ -173,8 +173,7 @@ def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> E
     """Return the last good line of each requested cell; a cell without a good line has no numbers.
 
     Args:
-        experiment: defines the requested cells, at the smallest size that has every cell of the
-            run.
+        experiment: requests the cells, at the smallest size that has every cell of the run.
         folder: the experiment's folder.
         believed: True to keep numbers that contradict each other, for text and figures.
 

@@ -42,8 +42,7 @@ def exact_form(columns: Mapping[str, Column], values: Column) -> ExactForm | Non
     """Return the formula in ``columns`` that equals all of ``values``, or None.
 
     ``columns`` maps each term to its whole numbers, one per row. The answer is also None if the
-    rows do not determine the coefficients, or if all rows are needed to determine them and none
-    remains for a check.
+    rows do not determine the coefficients, or if no row remains for a check.
     """
     rows, targets = _exactly(columns, values)
     solution = _solve(rows, targets) if len(rows) > len(columns) else None

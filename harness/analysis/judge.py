@@ -99,8 +99,7 @@ def judge_cells(
         held: True if the claim holds, False if it fails, missing if nothing is known.
         axes: columns by which regions are named.
         missing: cells that the claim is about and that ``cells`` lacks.
-        steps: True if a cell is the step up from its numbers; the last cells are then named with
-            "≥", too.
+        steps: True if a cell is the step up from its numbers; the last cells are named with "≥".
 
     >>> cells = pd.DataFrame({"batch": [1, 16, 256, 4096]})
     >>> judge_cells(cells, [False, True, True, True], ["batch"]).words

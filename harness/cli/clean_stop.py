@@ -18,8 +18,7 @@ exit_now = os._exit  # ``entry`` puts another one in its place, for the user's c
 _FORCED = 3
 """Number of the signal that ends the process at once; the kernel then ends its children."""
 _PATIENCE_SECONDS = 10.0
-"""Seconds after which another signal interrupts again, because code may catch the first
-interrupt."""
+"""Seconds after which another signal interrupts again, as code may catch the first interrupt."""
 
 
 class StoppedError(KeyboardInterrupt):

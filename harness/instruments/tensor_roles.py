@@ -54,8 +54,7 @@ def marked_steps(
 ) -> Iterator[list[Optimizer]]:
     """Mark gradients before the step of any optimizer, and its state after it.
 
-    With ``parameters``, parameters are marked, too. Yields a list, to which each step appends its
-    optimizer.
+    With ``parameters``, parameters are marked, too. Yields the list of optimizers, one per step.
     """
     stepped: list[Optimizer] = []
 

@@ -22,8 +22,7 @@ from harness.training.requested_step import requested_step
 Progress = Callable[[str], object]
 
 _LOCK = Lock()
-"""Lock for one estimate at a time, because the simulated GPU patches PyTorch in the whole
-process."""
+"""Lock for one estimate at a time, because the simulated GPU patches PyTorch."""
 
 
 def step(question: PredictStep, progress: Progress) -> StepReport:

@@ -1,8 +1,7 @@
 """Searches the changes of a training step with which a batch fits on a GPU.
 
 Every candidate is a change of the step with a number of micro-batches, and is tried. For each
-change the plan takes the fewest micro-batches that fit, and shows that the next smaller number does
-not fit.
+change the plan takes the fewest micro-batches that fit, and shows that fewer do not fit.
 """
 
 from bisect import bisect_left

@@ -31,8 +31,7 @@ def with_values_tried(
 
     Args:
         run: function that runs with the values of a trial.
-        differ: function that returns the difference of two results in words; None if they are
-            equal.
+        differ: function that returns the difference of two results, None if they are equal.
     """
     first, checks = _settled(run, 0)
     notes = [checks_in_words(tuple(checks))] if checks else []

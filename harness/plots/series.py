@@ -1,8 +1,7 @@
 """Paints named series of lines and dots along one variable, with models, ranges and limits.
 
-Data have one row per point, and a column with the name of the series. If the names are whole
-numbers, colours go from dark to light in their order. Otherwise each series has its own colour and
-marker.
+Data have one row per point, and a column with the name of the series. Names that are whole numbers
+get colours from dark to light; other names get their own colours and markers.
 """
 
 import math

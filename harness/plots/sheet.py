@@ -60,8 +60,7 @@ class Fold:
 class Curve(NamedTuple):
     """Reserved bytes over the batches that were tried on a GPU, and the GPU's available memory.
 
-    ``batch`` is the requested batch; ``largest`` is the largest batch that fits, described by
-    ``words``.
+    ``batch`` is the requested batch; ``largest`` is the largest that fits, as ``words`` state.
     """
 
     name: str

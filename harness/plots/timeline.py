@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from harness.schema.plain_text import printable
 
 MOST_BLOCKS = 10_000
-"""Largest number of blocks of a page; of more blocks, moments are left out and equal blocks
-merged."""
+"""Largest number of blocks of a page; with more, moments are left out and equal blocks merged."""
 
 
 class ShownBlock(NamedTuple):
@@ -34,8 +33,7 @@ class Timeline:
 
     Attributes:
         blocks: each block with its number of equal blocks.
-        events: number of the event before each moment; the first moment is the state before all
-            events.
+        events: number of the event before each moment; the first moment is before all events.
         colours: colour of each category, in the order in which they are stacked.
         phases: name and first moment of each phase.
         joint: separator in a layer's name.

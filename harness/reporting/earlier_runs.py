@@ -1,7 +1,7 @@
 """Verdicts on earlier runs by the same rules, which show if a verdict repeats.
 
-``earlier.json`` next to a run's experiments has the verdicts of the present rules on earlier
-records. ``python -m benchmarks.earlier_runs`` writes it.
+``earlier.json`` next to a run's experiments has verdicts about earlier records by the present
+rules. ``python -m benchmarks.earlier_runs`` writes it.
 """
 
 import dataclasses

@@ -38,8 +38,7 @@ class Caller(NamedTuple):
 
     Attributes:
         is_thread: True for a thread of autograd without Python.
-        in_backward: True for Python that a thread of autograd called, e.g. a function's backward or
-            compiled code.
+        in_backward: True for Python that a thread of autograd called, e.g. a function's backward.
     """
 
     is_thread: bool

@@ -63,8 +63,7 @@ class Trace:
     Attributes:
         events: every block allocated or freed, in order.
         initial_bytes: bytes alive before the first event, e.g. of an existing model.
-        steps: number of the measured step, if the step has no events; None for the step of the last
-            event.
+        steps: number of the measured step; None for the step of the last event.
 
     >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
     >>> trace.peak_live_bytes, trace.peak_phase

@@ -79,9 +79,8 @@ class Experiment:
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
     """Steps of any network, or your own functions, on the CPU or in a dry run."""
     steps_from: str | Path = "."
-    """Package that a leading dot in a step's names stands for, relative to the experiment's
-    package; ``find`` makes its name absolute. For a user's experiment it is a folder of Python
-    files."""
+    """Package that a leading dot in a step's names stands for, relative to the experiment's package
+    until ``find`` completes it; for a user's experiment, a folder of Python files."""
     source: Source | None = None
     """Claim of the literature that the experiment tests."""
     cpu_alone: str | None = None
@@ -94,8 +93,7 @@ class Experiment:
     name: str = ""
     """Name of the module, which ``find`` sets; also the name of the results folder."""
     file: Path | None = None
-    """File or package of the user that defines the experiment, set by ``find``; None for the
-    harness's own."""
+    """User's file or package of the experiment, set by ``find``; None for the harness's own."""
 
     def unfit_for(self, device: str) -> str | None:
         """Return why the question does not apply to ``device``; None if it applies."""

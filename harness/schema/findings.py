@@ -161,14 +161,12 @@ class Check:
     value: int | float
     second: int | float
     second_from: str
-    """Source of ``second``, e.g. a closed form, the other instrument, or a published
-    measurement."""
+    """Source of ``second``: closed form, another instrument, or a published measurement."""
     allowed: int | float = 0
     """Largest difference at which the two numbers count as equal."""
     gates: bool = False
-    """True if both numbers measure one quantity; if they then disagree, the claim is open. If
-    False, the second number is a law; a difference is shown as a failed check and does not change
-    the verdict."""
+    """True if both numbers measure one quantity; if they then disagree, the claim is open. False
+    for a law; a difference is then shown as a failed check and does not change the verdict."""
 
     @property
     def difference(self) -> int | float:

@@ -22,10 +22,8 @@ class Growth:
 
     Attributes:
         ends_bytes: bytes alive at the end of each optimizer step.
-        per_step_bytes: average bytes that a step adds, from the first step that adds memory to the
-            last step.
-        is_least: True if ``per_step_bytes`` is a lower bound, because other lines may also keep
-            more.
+        per_step_bytes: average bytes that a step adds, from ``since_step`` to the last.
+        is_least: True if ``per_step_bytes`` is a lower bound, as other lines may also grow.
         first_step_bytes: bytes that the first step left.
         since_step: the first step after step 1 that added memory.
         places: lines, with the bytes that each added from ``since_step`` to the last step.

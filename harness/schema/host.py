@@ -41,8 +41,7 @@ class Host(Struct, frozen=True, kw_only=True):
         file_bytes: most bytes of mapped files, which the kernel can drop; not in the peak.
         shared_bytes: most bytes of shared memory, which are in the peak.
         shared_limit_bytes: the size of ``/dev/shm``.
-        pinned_bytes: most pinned bytes in use, and most bytes that PyTorch's host allocator
-            reserved.
+        pinned_bytes: most pinned bytes in use, and most bytes of PyTorch's host allocator.
         unwritten_pinned_bytes: most pinned bytes that were not written, which are not in the peak's
             lower number; None with a real driver.
         left_out_bytes: most bytes of parameters on the host that were not written here.

@@ -26,12 +26,10 @@ _KEPT_STEPS = 2
 """Steps that a loop's variables and prefetched batches may live."""
 _LEAST_SINCE = 2
 _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
-"""Least rise of memory as a share of the bytes that lines add; with a smaller rise, other lines
-free as much. The second share is for lines that also free blocks, of which some are old by
-chance."""
+"""Least rise of memory as a share of the bytes that lines add, without and with frees by these
+lines. With a smaller rise other lines free as much; some blocks are old by chance."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Least number of rises per fall, and least factor above the earlier level, of memory that may
-still rise."""
+"""Least rises per fall, and least factor over the earlier level, of memory that may rise."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -339,8 +337,7 @@ def _goes_on(rises: Sequence[int], count: int) -> bool:
 def _ends_higher(ends_bytes: Sequence[int]) -> bool:
     """Return whether the last two steps end with more than any of the first three quarters.
 
-    This finds growth without a line that rises, e.g. new lines each time, or growth that has just
-    begun.
+    This finds growth without a line that rises, e.g. new lines each time.
     """
     earlier = 3 * len(ends_bytes) // 4
     return min(ends_bytes[-2:]) > max(ends_bytes[1:earlier])

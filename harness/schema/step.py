@@ -37,15 +37,13 @@ class Step:
         arguments: arguments of a ``target`` that is given by its name.
         optimizer: a name, or a function of the parameters, or its name.
         loss: a name, or a function of output and labels, or its name.
-        classes: number of classes; labels are 0 to ``classes`` - 1, or without values if it is
-            None.
+        classes: number of label classes; None for labels without values.
         mode: ``train``, or ``inference`` for a forward pass without gradients.
         autocast: a type, ``float16`` or ``bfloat16``.
         accumulate: number of micro-batches, a divisor of the batch. Only one micro-batch is on the
             GPU at a time; a loop that holds the whole batch on the GPU needs the rest in addition.
         compile: True, or a mode of ``torch.compile``.
-        prepare: function that is called with the network before it is compiled and before the
-            steps.
+        prepare: function of the network, called before it is compiled and before the steps.
         threads: CPU threads of an operation.
         answers: values that the step reads from the GPU, by ``FILE:LINE``.
 

@@ -26,8 +26,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         inputs_from: ``MODULE:CALLABLE`` of the batch that returns inputs and labels instead.
         optimizer: a known name, or ``MODULE:CALLABLE`` of the parameters.
         loss: a known name, or ``MODULE:CALLABLE`` of output and labels.
-        classes: number of classes; labels are 0 to ``classes`` - 1, or without values if it is
-            None.
+        classes: number of label classes; None for labels without values.
         compile: one of ``step_choices.COMPILE_MODES``; None without compilation.
         answers: values that the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
         sent: pickled objects by the name of an argument of ``OwnStep``, used before other fields.

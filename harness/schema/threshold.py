@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 Axis = Literal["batch", "depth", "width"]
 """The value that a threshold is searched for."""
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
-"""Enforcement of a budget by RLIMIT_DATA, a cgroup, the CUDA allocator's limit, or the GPU's
-memory."""
+"""Enforcement of a budget by RLIMIT_DATA, a cgroup, the CUDA allocator, or the GPU's memory."""
 BudgetOf = Literal["workload", "process"]
 """Bytes that a budget has to hold, either of the workload, or also of its process's heap and
 library buffers."""
@@ -104,8 +103,7 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         confirmed: whether each side was observed the required number of times.
         band: values between the two that fitted only sometimes.
         predicted: the largest value that fits by the model of the data segment or the allocator.
-        live_bytes_predict: the largest value that fits by live bytes only (on a GPU by requested
-            bytes).
+        live_bytes_predict: the largest value that fits by live bytes; on a GPU, by requested.
         probes: every probe, in the order of the search.
         environment: versions, machine and settings of the run.
     """

@@ -34,8 +34,7 @@ class TrainingJob:
     """A network to train, with its plan."""
 
     workload: Workload
-    """Workload; with ``data="fashion-mnist"`` the run uses synthetic images if the real images are
-    missing."""
+    """Workload; for ``data="fashion-mnist"``, synthetic images replace missing real images."""
     plan: TrainingPlan
 
     @property

@@ -85,8 +85,7 @@ def code_file(path: Path) -> Path:
 def find(name_or_path: str) -> Experiment:
     """Return an experiment by its path, which ends in ``.py``, or by its name.
 
-    A name is searched in ``./experiments``, in the harness's own experiments and in the current
-    folder.
+    A name is searched in ``./experiments``, the harness's own, and the current folder.
     """
     if name_or_path.endswith(".py"):
         if not Path(name_or_path).is_file():

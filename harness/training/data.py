@@ -55,9 +55,8 @@ def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scal
 def load_fashion_mnist(*, train: bool) -> tuple[Tensor, Tensor]:
     """Return (images, labels): uint8 (n, 784) and int64 (n,).
 
-    The files are read from the folder $HARNESS_DATA. If it is not set, they are read from the
-    folder of Debian's package ``dataset-fashion-mnist`` or torchvision's downloads, or are
-    downloaded.
+    The files are in the folder $HARNESS_DATA. If it is not set, they are in the folder of Debian's
+    ``dataset-fashion-mnist`` or of torchvision's downloads, or are downloaded.
     """
     found = images_here(train)
     if found is None and FOLDER_VARIABLE not in os.environ:

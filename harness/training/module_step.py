@@ -58,9 +58,8 @@ class BuiltStep:
     accumulate: int = 1
     """Number of micro-batches of the step, whose gradients are added up."""
     is_split: bool = False
-    """True if micro-batches are parts of ``x`` and ``y``; the loss is then divided by their number
-    in the phase "backward". If False, each micro-batch is all of ``x`` and ``y``, and the loss is
-    divided before that phase.
+    """True if micro-batches are parts of ``x`` and ``y``, whose loss is divided in the phase
+    "backward". If False, each is all of ``x`` and ``y``, and its loss is divided before.
     """
 
     def micro_batches(self) -> Iterable[tuple[Any, Any]]:
