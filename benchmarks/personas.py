@@ -1,4 +1,4 @@
-"""Seconds of each user's path through the harness, in a fresh clone.
+"""Measures the seconds of each user's path through the harness, in a new clone.
 
     python benchmarks/personas.py REPOSITORY [FOLDER] [--only NAME ...]
 

@@ -6,7 +6,7 @@ runs any script on a pretended GPU. ``threshold`` finds the largest batch that f
 measures a grid, ``load`` reads its records, ``compare`` compares two runs, and ``explain`` says why
 a run went out of memory. All sizes are whole bytes.
 
-Importing this package imports no torch; each name loads what it needs when it is first used.
+Importing this package does not import torch; each name loads its modules at its first use.
 
 >>> import harness
 >>> step = harness.Workload(depth=8, width=256, batch=512)

@@ -45,7 +45,7 @@ IN_SHORT = """torch {torch}: {passed} passed, {failures} failed, {skipped} skipp
 ALL = "all"
 TEST_FAILED, NOT_INSTALLED = 1, 4
 INSTALL_SECONDS = 600
-"""Seconds that pip may take to install 3 GB, which usually takes 90 s; then the index has
+"""Seconds that pip may take to install 3 GB, usually in 90 s; an index that needs longer has
 stalled."""
 
 

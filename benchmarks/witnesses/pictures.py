@@ -1,4 +1,4 @@
-"""Pictures of the chapter, which show predictions, residuals, and errors by predictor."""
+"""Pictures of the chapter on predictions, residuals, and errors by predictor."""
 
 import math
 import re

@@ -43,7 +43,7 @@ class Growth:
     """Bytes of each cell."""
     spans: Mapping[Cell, Span]
     """Bytes at each depth and batch, measured, or predicted by a law that equals every measured
-    cell. For a noisy quantity these are the least and the largest repeat."""
+    cell. For a noisy quantity the span is from the least to the largest repeat."""
     exact: ExactForm | None
     """Formula in PRODUCT's terms that gives every cell exactly, if one exists."""
     pieces: ExactMaximum | None

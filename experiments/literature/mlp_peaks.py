@@ -73,7 +73,7 @@ class Mlp:
         return self.batch * (FLOAT_BYTES * self.features + LABEL_BYTES)
 
     def adam_bytes(self, device: str) -> int:
-        """Return the bytes of Adam's moments, and on the CPU of a counter for each parameter."""
+        """Return the bytes of Adam's moments; on the CPU also the bytes of its step counters."""
         counters = 2 * len(self.shapes) if device == "cpu" else 0
         return 2 * self.parameter_bytes + FLOAT_BYTES * counters
 

@@ -2,7 +2,7 @@
 
 This is true; the gradients of one layer are alive at a time. The saving depends on the moment of
 the peak. At the end of the backward pass it is all gradients except the largest layer's. At the
-beginning, where activations decide the peak, it is 0, because gradients are not yet alive.
+beginning, where activations decide the peak, the saving is 0, because gradients are not yet alive.
 """
 
 from collections.abc import Iterable

@@ -169,7 +169,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
     """Compare two runs, cell by cell of the same experiment and workload.
 
     Args:
-        a: the first run: its folder, or what ``harness.load`` returned.
+        a: folder of the first run, or the result of ``harness.load``.
         b: the second run.
 
     Returns:

@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _values(value: object, name: str) -> Iterator[tuple[str, Value]]:
-    """Yield every value with its dotted name, in which an entry of a list has its own name."""
+    """Yield every value with its dotted name; an entry of a list is named by its own name."""
     if isinstance(value, dict):
         for key, each in value.items():
             yield from _values(each, f"{name}.{key}" if name else str(key))

@@ -91,7 +91,7 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
 
 
 def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> Decided:
-    """Decide "a number is roughly what the claim says" from the interval of their ratio.
+    """Decide "a number is roughly the claim's number" from the interval of their ratio.
 
     The interval of a ratio that is known exactly has that ratio as both ends.
 

@@ -20,7 +20,7 @@ Values = Sequence[float] | NDArray[np.float64] | NDArray[np.int64]
 
 CONFIDENCE = 0.95
 DECISIVE = 1e-9
-"""Distance of a leverage from 1 below which a cell decides a coefficient, so nothing checks it."""
+"""A leverage within this distance of 1 means that one cell decides a coefficient unchecked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
     """Fit ``log value`` on the logs of ``variables`` and return each exponent.
 
     Rows without a logarithm are left out. For metrics without noise an interval shows the distance
-    of the points from a power law; repetitions would be equal.
+    of the points from a power law, because repeats are equal.
     """
     y = np.asarray(values, dtype=np.float64)
     kept = y > 0

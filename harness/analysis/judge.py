@@ -96,7 +96,7 @@ def judge_cells(
 
     Args:
         cells: one row per cell, with the columns ``axes``, which hold numbers or names.
-        held: True if the claim holds, False if it fails, missing if nothing is known.
+        held: True if the claim holds, False if it fails, missing if unknown.
         axes: columns by which regions are named.
         missing: cells that the claim is about and that ``cells`` lacks.
         steps: True if a cell is the step up from its numbers; the last cells are named with "≥".

@@ -32,7 +32,7 @@ def workload_of(row: Mapping[Any, Any]) -> Workload:
 def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Return the cells of ``frame`` that ended well, with the columns ``predicted.<metric>``.
 
-    ``metrics`` are columns of whole bytes; missing if nothing is predicted.
+    ``metrics`` are columns of whole bytes; a missing value has no prediction.
     """
     known = ok_cells(frame)
     predictions = [_prediction(row) for row in known.to_dict("records")]

@@ -1,4 +1,4 @@
-"""The tests of a dry run as a table in Markdown, next to those of another commit."""
+"""A Markdown table of a dry run's tests, compared with another commit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

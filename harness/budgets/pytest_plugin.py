@@ -106,7 +106,7 @@ class MemoryBudget:
         gpu: str | None = None,
         **options: Any,
     ) -> "MemoryUse | DryRunReport":
-        """Predict or measure a step of ``build()``; the other options are those of harness.predict.
+        """Predict or measure a step of ``build()``, with the options of harness.predict.
 
         If the marker has ``growth``, dry-run a script or a function, as harness.dry_run does.
         """

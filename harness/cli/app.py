@@ -1,7 +1,7 @@
 """The command line, with the group of commands and their exit codes.
 
-Each command is a file of this package and imports what is heavy when it runs, so that
-``harness --help`` stays fast and imports no torch.
+Each command is a file of this package, and imports large modules only when it runs. So ``harness
+--help`` is fast and does not import torch.
 """
 
 import errno

@@ -26,7 +26,7 @@ class StoppedError(KeyboardInterrupt):
 
 
 class Stop:
-    """The signal that asked this process to stop, if one did."""
+    """The signal that asked this process to stop, if any."""
 
     def __init__(self) -> None:
         self.number: int | None = None

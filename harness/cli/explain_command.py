@@ -116,7 +116,7 @@ def _log(file: str) -> "Log":
 
 
 def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
-    """Return each GPU's memory minus the CUDA context, which PyTorch could reserve."""
+    """Return the bytes that PyTorch could reserve on each GPU, without the CUDA context."""
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, find
     from harness.schema.units import format_bytes
 

@@ -34,7 +34,7 @@ def launched_script(words: Sequence[str], gpus: int, *, is_module: bool = False)
         is_module: whether the first word is a module's name.
 
     Raises:
-        click.UsageError: the command starts no script, or sets more than ranks.
+        click.UsageError: the command does not start a script, or its launcher sets more than ranks.
     """
     name = TORCHRUN if words[0] == "torchrun" else Path(words[0]).name
     if is_module or name == TORCHRUN:

@@ -142,7 +142,7 @@ class Completed(ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the names that begin with what is typed."""
+        """Return the names that begin with the typed text."""
         del ctx, param
         names = [*pkgutil.resolve_name(self._source)(), *self._others]
         items = [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]

@@ -1,7 +1,7 @@
 """Handles standard output that is full, closed or without a reader.
 
 If the reader has gone, the command still ends with its own exit code. If the answer cannot be
-written, ``Streams.problem`` says why when the command has ended.
+written, ``Streams.problem`` returns the reason at the end.
 """
 
 import contextlib

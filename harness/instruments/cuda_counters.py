@@ -79,7 +79,7 @@ class StepPeaks:
         return highest(self._parts[-1].values())
 
     def metrics(self) -> dict[str, Any]:
-        """Return a record's metrics of the steps, of which the last is the measured one."""
+        """Return a record's metrics from the steps; the last step is the measured step."""
         build, first, *_, last = self._parts
         return {
             "workspace_bytes": free_workspaces(),

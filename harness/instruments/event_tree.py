@@ -94,7 +94,7 @@ class Reader:
     """Walks one event tree; it keeps the current step and phase.
 
     On a GPU the backward pass runs in a thread of autograd. The tree has the events of this thread
-    after those of the calling thread, so they are sorted by time.
+    after the calling thread's events, so events are sorted by time.
     """
 
     def __init__(

@@ -128,7 +128,7 @@ def is_compiled(module: nn.Module) -> bool:
 
 
 def entry_of(module: nn.Module) -> str:
-    """Return the name of the attribute that a call from uncompiled code goes through."""
+    """Return the name of the attribute through which uncompiled code calls the module."""
     return _IN_PLACE if vars(module).get(_IN_PLACE) is not None else "forward"
 
 

@@ -69,13 +69,13 @@ def threshold(
         device: ``cpu`` or ``cuda``, for a step; without a GPU, ``cuda`` is a pretended GPU.
         budget_bytes: the budget in bytes. On CUDA None means all free memory of the GPU.
         solve: the value to maximize; ``depth`` and ``width`` are allowed for a workload.
-        kind: how the budget is enforced: "rlimit" (RLIMIT_DATA) or, for a workload, "cgroup" on
-            the CPU, "allocator" (its limit) on CUDA, or "auto".
+        kind: enforcement of the budget; on the CPU "rlimit" (RLIMIT_DATA) or, for a workload,
+            "cgroup"; on CUDA "allocator" (its limit); or "auto".
         budget_of: "workload" for a budget of allocated bytes; "process" for a budget that includes
             the process's own heap and library buffers, for a workload and RLIMIT_DATA only.
         confirmations: number of times that each side of the threshold is observed.
         deadline_seconds: seconds after which a probe is stopped.
-        force: try a budget larger than what is available on this machine.
+        force: True to try a budget above this machine's available memory.
         step: the other fields of a ``Step``, such as ``inputs``.
 
     Returns:
@@ -84,7 +84,7 @@ def threshold(
     Raises:
         ArgumentError: an argument has the wrong type.
         BudgetError: the budget is too small, or cannot be enforced here.
-        MemoryUnavailableError: the budget is larger than what is available.
+        MemoryUnavailableError: the budget exceeds the available memory.
         StepError: an argument is invalid, or your code fails; the message has the line.
         LaunchError: a worker process cannot be started.
 

@@ -22,7 +22,7 @@ class Candidate:
         micro_batches: number of micro-batches whose gradients are added up.
         micro_batch: examples in each micro-batch.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
-        relative_time: estimated time of a step, where the step as asked takes 1.
+        relative_time: estimated time of a step, relative to the step as asked.
         fit: the verdict and the peaks.
         neighbour: verdict on the next larger micro-batch, which does not fit; None if the whole
             batch is one micro-batch.
@@ -56,9 +56,9 @@ class Lever:
 
     Attributes:
         name: the change in words.
-        relative_time: estimated time of a step, where the step as asked takes 1; None if unknown.
+        relative_time: estimated time of a step, relative to the step as asked; None if unknown.
         fit: the verdict and the peaks; None if it was not run.
-        saved_bytes: reserved bytes of the step as asked minus those of this step.
+        saved_bytes: reserved bytes of the step as asked minus reserved bytes of this step.
         why: reason why the change was not run.
         code: lines of Python that make the change.
     """

@@ -199,7 +199,7 @@ def _rank(candidate: Candidate) -> tuple[bool, float, int]:
 
 
 def _needed(candidates: list[Candidate]) -> list[Candidate]:
-    """Return the candidates without candidates that take the same time with more changes."""
+    """Leave out candidates with the same time as another candidate but more changes."""
 
     def beats(other: Candidate, one: Candidate) -> bool:
         fewer = set(other.parts()) < set(one.parts())

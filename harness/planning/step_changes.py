@@ -77,7 +77,7 @@ class StepChange:
     """True if a checkpoint's weights were loaded onto the GPU and a variable keeps them."""
 
     def relative_time(self, micro_batches: int) -> float:
-        """Return the estimated time of a step, where the step as asked takes 1."""
+        """Return the estimated time of a step, relative to the step as asked."""
         stride = _STRIDES.get(self.checkpointing)
         arithmetic = (BFLOAT16_TIME if self.autocast else 1.0) * (LORA_TIME if self.adapters else 1)
         time = arithmetic * (1 + FORWARD_SHARE * (1 / stride if stride else 0.0))

@@ -39,7 +39,7 @@ class StepValues:
         self._reads.listen()
 
     def refuse_unknown_sizes(self) -> None:
-        """Raise UnsupportedError if the size of a tensor lacks a known upper limit."""
+        """Raise UnsupportedError if the upper limit of a tensor's size is unknown."""
         reason = unsent() or unknown_sizes(self._reads.places())
         if reason is not None:
             raise UnsupportedError(reason)

@@ -44,7 +44,7 @@ def typed_name(target: str, arguments: Mapping[str, Any]) -> str:
 
 
 def network(**fields: Any) -> "nn.Module":
-    """Return the network of a workload with these fields."""
+    """Return the network of a workload with the given fields."""
     from harness.training.training_step import build
 
     return build(Workload(batch=2, **fields), lambda *_: None).model

@@ -11,7 +11,7 @@ from harness.schema.threshold import FoundThreshold
 
 
 def report_html(report: StepReport) -> str:
-    """Return the answers, the layers, and the rest folded."""
+    """Return the answers and the layers, with the other parts folded."""
     return sheet_html(prediction_sheet(report))
 
 

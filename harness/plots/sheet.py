@@ -142,7 +142,7 @@ def _lines(part: Part, width: int | None) -> Iterator[str]:
 
 
 def _aligned(table: ShownTable, width: int | None) -> Iterator[str]:
-    """Yield the rows in columns with numbers to the right; nothing without rows."""
+    """Yield the rows in columns, with numbers to the right."""
     if not table.rows:
         return
     heads = [head.removeprefix(">") for head in table.heads]

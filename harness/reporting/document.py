@@ -137,7 +137,7 @@ class Document:
 
     @cached_property
     def figures(self) -> tuple[Numbered, ...]:
-        """All figures, numbered, first the figures of the first page."""
+        """All figures with numbers; the figures of the first page come first."""
         every = [(part, one) for part in self.chapters for one in part.pictures]
         chosen = [(part, one) for part, one in every if one.story]
         if not chosen:

@@ -80,7 +80,7 @@ def analysed(
     given: Sequence[Path] = (),
     progress: Callable[[str], object] = str,
 ) -> Document:
-    """Return the report of the records in ``folder``; nothing is written."""
+    """Return the report of the records in ``folder``, without writing files."""
     folders = experiment_folders(folder, given)
     for path in given:
         if path.stem not in {part.resolve().name for part in folders}:
@@ -151,7 +151,7 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
 
 
 def _has(folder: Path, *names: str) -> bool:
-    """Return whether the folder has a file of one of ``names``, or results without records."""
+    """Return whether the folder has a file of one of ``names``, or other results than records."""
     return any((folder / name).is_file() for name in (*names, *_OTHER_RESULTS))
 
 

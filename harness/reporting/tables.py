@@ -45,7 +45,7 @@ _BREAK = re.compile(r"_|\.(?=[a-z])")
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A table as text, ready to be laid out."""
+    """A table as text, before the layout."""
 
     name: str
     caption: str

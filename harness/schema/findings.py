@@ -144,7 +144,7 @@ class Source:
     quote: str
     """Sentence in the words of the source, or of ``secondary``."""
     secondary: str = ""
-    """Place where the quote was read, if not in the source itself."""
+    """Place where the quote was read, if it is not the source."""
     sentence: str
     """Exact sentence that the harness tests."""
     headline: str

@@ -69,7 +69,7 @@ def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
 
     With a leak, the minimum and the maximum rise from each quarter of the steps to the next. The
     rises do not shrink, in contrast to a cache that fills. Memory is level if the minimum and the
-    maximum of the second half exceed those of the first half by less than half of the noise.
+    maximum rise from the first to the second half by less than half of the noise.
 
     Args:
         ends_bytes: bytes alive at the end of each step.
@@ -117,7 +117,7 @@ def _rises(sizes: Sequence[float]) -> list[float]:
 
 
 def _most_of_two(sizes: Sequence[int]) -> int:
-    """Return the larger end of each two consecutive steps, as a step may end before a free."""
+    """Return the maximum of each two consecutive ends, as a step may end before a free."""
     return max(map(min, pairwise(sizes)))
 
 

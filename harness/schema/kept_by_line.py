@@ -186,7 +186,7 @@ class KeptByLine:
 
 @dataclass
 class _Changes:
-    """Changes of bytes from step to step; a block that replaces an equal block changes nothing."""
+    """Changes of bytes from step to step; a block that replaces an equal block is not a change."""
 
     by_step: dict[int, int] = field(default_factory=dict)
 

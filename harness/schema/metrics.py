@@ -37,7 +37,7 @@ class ProcessBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     interpreter_bytes: Bytes
     """Resident bytes before PyTorch was loaded, i.e. of Python and the harness."""
     libraries_bytes: Bytes
-    """Bytes of file pages since then, i.e. code and data of PyTorch and its libraries."""
+    """Bytes of file pages loaded afterwards, i.e. code and data of PyTorch and its libraries."""
     heap_bytes: Bytes
     """Other bytes, e.g. objects of Python and C++, buffers of libraries, unused ends of pages."""
     tensors_bytes: Bytes
@@ -90,7 +90,7 @@ class Layer:
     """The memory of one module without its submodules.
 
     Attributes:
-        name: dotted name; empty for the network itself.
+        name: dotted name; empty for the network.
         kind: name of the module's class.
         parameter_bytes: bytes of its own parameters and buffers.
         output_bytes: bytes of the output of its forward pass.

@@ -55,10 +55,10 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measurement of one workload, whatever its outcome.
+    """One measurement of one workload, with any outcome.
 
     Attributes:
-        outcome: ok, or how the measurement failed.
+        outcome: ok, or the kind of failure.
         evidence: facts on a failure, e.g. the message, the signal or the phase.
         attempt: 1, or more if a sweep ran the cell again.
         repeats: every pass without instruments; ``rss_rise_bytes`` and ``wall_seconds`` are

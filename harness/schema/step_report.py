@@ -36,7 +36,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     Attributes:
         method: measured, dry run, formula or estimate.
-        outcome: predicted or ok; unsupported if there is no answer; else the failure of the step.
+        outcome: predicted, ok, unsupported, or the failure of the step.
         reason: reason why some or all metrics are None.
         notes: facts that limit the use of the numbers.
         workload: workload of the step, if it has one.
@@ -50,7 +50,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         gpus: verdicts on all GPUs of the list, if requested; the smallest GPU first.
         unanswered: questions without an answer, each with the reason.
         steps: number of optimizer steps of a whole run.
-        compiled: work of ``torch.compile``; None if nothing was compiled.
+        compiled: work of ``torch.compile``; None without compilation.
         evidence: facts about a failure.
         torch: version of PyTorch of the numbers.
         environment: versions and machine.

@@ -22,8 +22,8 @@ Axis = Literal["batch", "depth", "width"]
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
 """Enforcement of a budget by RLIMIT_DATA, a cgroup, the CUDA allocator, or the GPU's memory."""
 BudgetOf = Literal["workload", "process"]
-"""Bytes that a budget has to hold, either of the workload, or also of its process's heap and
-library buffers."""
+"""Contents of a budget: the workload's bytes, or in addition the heap and the library buffers of
+its process."""
 EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
 """Enforcements that a caller can choose."""
 
@@ -66,7 +66,7 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value that fitted only sometimes, or lies between such values."""
+    """A value that fitted only sometimes, or is between such values."""
 
     value: int
     fits: int
@@ -95,7 +95,7 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         solve: the value that was searched.
         budget_bytes: the budget in bytes.
-        kind: how the budget was enforced.
+        kind: enforcement of the budget.
         outcome: ok if the search found an answer; else the outcome of its last probe.
         evidence: evidence of the failure, if there is no answer.
         largest_fit: the largest value that fits; None if the smallest value does not fit.

@@ -66,7 +66,7 @@ def other_scripts() -> list[Path]:
 
 
 def defines(path: Path) -> bool:
-    """Return whether the text of a file or a package binds ``EXPERIMENT``; nothing is imported."""
+    """Return whether the text of a file or a package binds ``EXPERIMENT``, without an import."""
     try:
         names = symtable.symtable(code_file(path).read_bytes(), str(path), "exec")  # type: ignore[arg-type]
         name = names.lookup("EXPERIMENT")
@@ -237,7 +237,7 @@ def keep_origin(folder: Path, experiment: Experiment) -> None:
 
 
 def read_origin(folder: Path) -> ExperimentOrigin | None:
-    """Return the origin that ``keep_origin`` wrote; None if it wrote nothing."""
+    """Return the origin that ``keep_origin`` wrote; None without a file."""
     try:
         return msgspec.json.decode((folder / ORIGIN).read_bytes(), type=ExperimentOrigin)
     except FileNotFoundError:

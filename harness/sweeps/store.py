@@ -149,7 +149,7 @@ class LineStore(Generic[Line]):
         return self._outcomes[cell][-1]
 
     def is_finished(self, cell: str) -> bool:
-        """Return whether a cell is finished, without a need for further attempts."""
+        """Return whether a cell is finished, so that another attempt is not needed."""
         outcomes = self._outcomes[cell]
         losses = outcomes.count(Outcome.LOST)
         own = [outcome for outcome in outcomes if outcome is not Outcome.LOST]

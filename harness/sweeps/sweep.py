@@ -70,10 +70,10 @@ def sweep(
         grid: a ``Grid``, or any iterable of workloads.
         out: folder for ``records.jsonl``; it is created if it does not exist.
         repeats: number of passes that time each step.
-        device: device for every workload, in place of its own device.
+        device: device for every workload, which replaces the workload's device.
         deadline_seconds: seconds after which one worker process is stopped.
         executor: executor of the cells; by default they run one at a time on this machine.
-        progress: called for every cell; by default nothing is shown.
+        progress: called for every cell; by default progress is not shown.
 
     Returns:
         The folder, for ``harness.load``.

@@ -64,7 +64,7 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
 
 
 def _surroundings(job: StepJob, launcher: Launcher | None) -> Environment:
-    """Return the environment of a step; without a launcher it is that of a pretended GPU."""
+    """Return the environment of a step; without a launcher the step has a pretended GPU."""
     malloc = "system" if launcher is None else "pinned"
     named = "dry run" if launcher is None else launcher.name
     own: Environment = {

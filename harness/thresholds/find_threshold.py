@@ -196,7 +196,7 @@ class _Run:
         )
 
     def _at(self, value: int) -> Workload | None:
-        """Return the workload with this value; None if it is too large to be described."""
+        """Return the workload with this value; None if the value is too large for a workload."""
         try:
             return self.workload.replace(**{self.solve: value})
         except WorkloadError:

@@ -21,7 +21,7 @@ _CLOSE = 0.0051
 _AROUND = (0, 1, -1, 3, -3)
 """Distances from an estimate at which the search probes."""
 _TRUSTED = 3
-"""Number of different estimates that are tried; then bisection goes on, which is never wrong."""
+"""Number of different estimates that are tried before bisection, because estimates may be wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class _Tally:
         return reading.fits
 
     def hint(self, low: int, high: int) -> int | None:
-        """Return the next value around the latest estimate that lies between the two sides."""
+        """Return the next value near the latest estimate and between the two sides."""
         return next((value for value in self._hints if low < value < high), None)
 
     def confirmed_from(self, value: int, end: int, *, fits: bool) -> int:

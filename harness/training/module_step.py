@@ -29,7 +29,7 @@ def no_phase(name: str) -> AbstractContextManager[object]:
 
 
 def announced_to(*phases: Phase) -> Phase:
-    """Return a phase that is announced to each of ``phases``, the first one outermost."""
+    """Return a phase that is announced to each of ``phases``, with the first outermost."""
 
     @contextmanager
     def phase(name: str) -> Iterator[None]:
@@ -103,7 +103,7 @@ def run_step(
     """Run one step: forward, backward and update in training, a forward pass in inference.
 
     ``zero_grad`` chooses when the previous step's gradients are freed, in the phase "optimizer".
-    Most training loops free them first; the note's loop does it after the (first) forward pass.
+    Most training loops free them first; the note's loop frees them after the (first) forward pass.
     """
     if step.mode == "inference":
         with phase("forward"), torch.no_grad(), _autocast(step):

@@ -117,7 +117,7 @@ class OwnStep:
         )
 
     def with_values(self) -> Self:
-        """Return the step with inputs and labels of zeros if a shape alone describes them."""
+        """Return the step with inputs and labels of zeros if only a shape describes them."""
         if not isinstance(self.inputs, ExampleInputs):
             return self
         return replace(self, inputs=replace(self.inputs, with_values=True))

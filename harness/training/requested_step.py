@@ -56,7 +56,7 @@ def find_modules(request: StepRequest) -> None:
 
 
 def _named(name: str, known: tuple[str, ...]) -> Any:
-    """Return ``name`` itself if it is known, else the object that MODULE:CALLABLE names."""
+    """Return a known ``name`` unchanged, and for MODULE:CALLABLE the object."""
     return name if name in known or ":" not in name else load_target(name)
 
 

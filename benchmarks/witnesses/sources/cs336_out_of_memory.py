@@ -87,7 +87,7 @@ def _numbers(one: Message) -> tuple[tuple[Metric, float, int], ...]:
 
 @functools.cache
 def _sizes(clone: Path, one: Message) -> Sizes:
-    """Run the script until memory ends."""
+    """Run the script until it runs out of memory."""
     import harness
 
     with checkout(clone) as folder:

@@ -26,9 +26,9 @@ FIRST = 512
 FITTED = 40
 """Number of first rows that determined the constant; they are not scored."""
 OUTSIDE_BYTES = 1_600 * MIB
-"""Constant for memory outside of the allocator. With it 72 of the 76 decisions on these rows are
-right, as with 2,000 MiB; with 1,200 MiB it is 69, with the catalogue's range for a newer torch
-62."""
+"""Constant for memory outside of the allocator. It makes 72 of the 76 decisions on these rows
+right. With 2,000 MiB 72 are right, with 1,200 MiB 69, and with the catalogue's range for a newer
+torch 62."""
 
 
 def rows(clone: Path) -> list[Row]:

@@ -209,7 +209,7 @@ class DaskExecutor(Executor):
             self._had_workers = self._seen
 
     def _ask(self, question: Callable[..., Any]) -> Any:
-        """Run ``question`` on the scheduler, which gets it by value and needs no harness."""
+        """Run ``question`` on the scheduler, which gets the function by value."""
         try:
             return self._client.sync(
                 self._client._run_on_scheduler, question, callback_timeout=CONNECT_SECONDS

@@ -75,7 +75,7 @@ class Slot:
     def __init__(self, launcher: Launcher | None = None) -> None:
         self._launchers = {} if launcher is None else dict.fromkeys(("pinned", "system"), launcher)
         self._seeds: dict[str, int] = {}
-        """Last seed of the cells that have a fork server per seed, by malloc policy."""
+        """Seed of the last cell that needed a fork server per seed, by malloc policy."""
         self._stopped = False
         with _ONE_AT_A_TIME:  # two threads that parse at once disturb each other in Python 3.11
             measuring_code(pretended=pretended_device() is not None)
@@ -83,7 +83,7 @@ class Slot:
     def measure(
         self, cell: Cell, attempt: int, executor: str, *, jobs: int, disturbed: bool
     ) -> Measured:
-        """Measure ``cell`` in processes of its own; used by one thread at a time.
+        """Measure ``cell`` in separate processes; used by one thread at a time.
 
         If other cells run at the same time, byte metrics of the allocators are still exact. RSS,
         seconds and the GPU's memory outside the allocator are not, so they are null, and the passes
