@@ -17,7 +17,7 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
     the bytes alive just before the step.
 
     Raises:
-        AnalysisError: cells in one part, or in several parts, are missing.
+        AnalysisError: cells with one part, or with several parts, are missing.
 
     """
     metrics = ["saved_activation_bytes", "peak_live_bytes", "live_at_start_bytes"]

@@ -34,7 +34,7 @@ AXES: dict[Size, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return every activation in both models, over depths that differ by one, and the control."""
+    """Return cells of every activation in both models, at consecutive depths, and the control."""
     depths, shapes = AXES[size]
     yield from (Workload(mode="inference", depth=depth, batch=32) for depth in (1, 2))
     for batch, width in shapes:

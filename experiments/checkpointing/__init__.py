@@ -20,7 +20,7 @@ from harness.schema.workload import Workload
 from . import claims, figures, law
 
 COPIES = 8
-"""Number of blocks of a network."""
+"""Number of measurement blocks of a network."""
 NARROW = Workload(in_features=64, width=64, batch=1024)
 """Network with 256 KiB per activation and 16.25 KiB per layer's parameters."""
 

@@ -89,7 +89,7 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """True if a cell is the step up from its numbers."""
     control: Control | None = None
     sensitivity: tuple[float, ...] = ()
-    """Other limits at which the cells that hold are counted, too."""
+    """Other limits; the cells that hold at each of them are counted, too."""
 
     def rule(self, **given: object) -> Rule:
         """Return the results that decide the claim."""

@@ -16,7 +16,7 @@ from harness.schema.findings import Judged, Verdict
 
 CONFIDENCE = 0.99
 ROUGHLY = 0.10
-"""Limits of a ratio that counts as roughly 1 in every claim: two numbers at most 10% apart."""
+"""Largest relative difference of two numbers that are roughly equal, in every claim."""
 MOST_REPEATS = 10_000
 """Largest number of repeats that a sentence names."""
 

@@ -47,7 +47,7 @@ class Rise:
 
 
 _GOLDEN = 0.618
-"""Golden ratio; the fractional parts of its first multiples are spread evenly."""
+"""Inverse golden ratio; the fractional parts of its multiples are spread evenly."""
 
 
 @contextmanager

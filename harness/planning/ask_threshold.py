@@ -64,7 +64,7 @@ def threshold(
 
     Args:
         target: a ``Workload`` or a ``Step``, whose value of ``solve`` is ignored; or a network, a
-            function that returns a network, or its name, which ``step`` completes to a ``Step``.
+            function that returns a network, or its name, with ``step``.
         gpu: the GPU to pretend, for a step; it implies CUDA.
         device: ``cpu`` or ``cuda``, for a step; without a GPU, ``cuda`` is a pretended GPU.
         budget_bytes: the budget in bytes. On CUDA None means all free memory of the GPU.

@@ -66,7 +66,7 @@ def measure(
 
     Args:
         target: a ``Step`` or a ``Workload``; or a network, a function that returns a network, or
-            its name, which ``batch`` and ``step`` complete to a ``Step``.
+            its name, with ``batch`` and ``step``.
         batch: examples in a step of a network.
         repeats: number of passes of a workload without instruments, which time the step and read
             its RSS; 3 if it is None.

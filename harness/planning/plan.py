@@ -30,7 +30,7 @@ def plan(
 
     Args:
         target: a ``Step`` or a ``Workload``; or a network, a function that returns a network, or
-            its name, which ``batch`` and ``step`` complete to a ``Step``.
+            its name, with ``batch`` and ``step``.
         batch: examples in a step of a network.
         gpu: a GPU of known size, or its name.
         allocator_settings: as in PYTORCH_ALLOC_CONF.

@@ -40,7 +40,7 @@ def predict(
 
     Args:
         target: a ``Step`` or a ``Workload``; or a network, a function that returns a network, or
-            its name, which ``batch`` and ``step`` complete to a ``Step``.
+            its name, with ``batch`` and ``step``.
         batch: examples in a step of a network.
         gpu: the GPU to check against, a name or a ``Gpu``; it implies CUDA. For a step,
             ``all`` gives the verdict on every GPU of the list instead of a trace.

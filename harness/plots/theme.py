@@ -122,7 +122,7 @@ def byte_ticks(
 
 
 def rows_axis(axes: Axes, names: Sequence[str]) -> None:
-    """Name a row for each of ``names``, the first on top."""
+    """Label a row with each of ``names``, with the first name on top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

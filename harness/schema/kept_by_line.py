@@ -21,7 +21,7 @@ _LEAST_RISES = 3
 _LEAST_BIRTHS = 4
 """Least number of steps that add blocks; three objects that are made once each are not a leak."""
 _STEPS_TO_REPLACE = 8
-"""Least number of steps with larger blocks; fewer inputs of varying length may rise by chance."""
+"""Least number of steps that show a rise; in fewer steps, input lengths may rise by chance."""
 _KEPT_STEPS = 2
 """Steps that a loop's variables and prefetched batches may live."""
 _LEAST_SINCE = 2
