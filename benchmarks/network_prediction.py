@@ -99,7 +99,7 @@ class Peaks:
 
 
 def exact(case: Case) -> Peaks:
-    """Return the peaks of a steady step under the dry run, whose process imports this module."""
+    """Return the peaks of a steady step under the dry run; its process imports this module."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     return _predicted(case, "dry-run")
 

@@ -47,7 +47,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def _curve(base: Workload, *, every: bool) -> Iterable[Workload]:
-    """Yield blocks, each of an uncheckpointed step, then steps with some numbers of segments.
+    """Yield the steps of each block; it begins with an uncheckpointed step.
 
     The copies of the uncheckpointed step differ only in the seed; each has its own process.
     """

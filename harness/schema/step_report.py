@@ -173,8 +173,8 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Return a picture of the live bytes of the step, or of its peak.
 
         Returns:
-            A matplotlib figure of live bytes by category if the events are known, else of one bar
-            whose parts are the categories.
+            A matplotlib figure of live bytes by category over the events; without events, a bar of
+            the categories at the peak.
 
         Raises:
             ArgumentError: the live bytes are unknown, e.g. because the prediction failed.
