@@ -1,4 +1,4 @@
-"""Answers of ``harness dry-run --json``, as the tables of several benchmarks need them."""
+"""Answers of ``harness dry-run --json`` for the tables of several benchmarks."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def answer_of(words: Sequence[str], folder: Path) -> tuple[dict[str, Any], str]:
-    """Run the command in a folder; return its report, and what the script printed before it."""
+    """Run the command in a folder; return its report, and the script's output before it."""
     command = [sys.executable, "-m", "harness", "dry-run", "--json", *words]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
     printed, _, line = done.stdout.rstrip().rpartition("\n")

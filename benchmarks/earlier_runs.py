@@ -1,9 +1,9 @@
-"""Judges earlier records of a run by the rules of today, and saves the verdicts next to it.
+"""Judges earlier records of a run by the present rules, and saves the verdicts next to it.
 
     python -m benchmarks.earlier_runs results/reference-cpu --commits 6a74dbd9 4b9ef207
 
-writes ``earlier.json`` with the claims whose numbers differ between these runs, or whose verdict is
-another one. Other runs of the same machine can be given as folders with ``--runs``; they may have a
+The command writes ``earlier.json`` with the claims whose numbers or verdicts differ between these
+runs. Other runs of the same machine can be given as folders with ``--runs``; they may have a
 smaller grid.
 """
 
@@ -28,7 +28,7 @@ Found = dict[tuple[str, str], EarlierRun]
 
 
 def verdicts(folder: Path, run: str) -> tuple[Found, str]:
-    """Return what the rules say of each experiment's records, and the processor."""
+    """Return the verdicts on each experiment's records, and the processor."""
     found: Found = {}
     machine = ""
     for name in own_names():
@@ -50,7 +50,7 @@ def verdicts(folder: Path, run: str) -> tuple[Found, str]:
 
 
 def archived(folder: Path, commits: list[str]) -> Iterator[tuple[Found, str]]:
-    """Yield the verdicts on the records that each commit has in ``folder``."""
+    """Yield the verdicts on each commit's records in ``folder``."""
     for commit in commits:
         made = subprocess.run(
             ["git", "archive", commit, folder.as_posix()], capture_output=True, check=True

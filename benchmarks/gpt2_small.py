@@ -7,7 +7,7 @@ VOCABULARY, LENGTH, WIDTH, HEADS, LAYERS = 50_257, 1_024, 768, 12, 12
 
 
 class Gpt2Small(nn.Module):
-    """124 million parameters; the head shares the weight of the token embedding."""
+    """A network of 124 million parameters, whose head shares the weight of the token embedding."""
 
     def __init__(self) -> None:
         super().__init__()

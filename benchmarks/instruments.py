@@ -1,8 +1,8 @@
-"""Cost of each instrument: its ratio to a plain step, interleaved in one run.
+"""Measures the time of each instrument as a ratio to a plain step, interleaved in one run.
 
-Each round runs the plain step and every instrument once, one after another; the figure is
-the median over rounds of the ratio to the same round's plain step. An instrument's time
-includes starting it, the step, stopping it and collecting its events.
+Each round runs the plain step and every instrument once, one after another. The result is the
+median over rounds of the ratio to the plain step of the same round. An instrument's time includes
+its start, the step, its stop and the collection of its events.
 
     python benchmarks/instruments.py [--rounds 11] [--json]
 """
@@ -55,12 +55,12 @@ def _trace(built: BuiltStep, *, operators: bool) -> None:
 
 
 def our_trace(built: BuiltStep) -> None:
-    """Trace as ``harness measure`` does: every event, phase, module and category."""
+    """Trace every event, phase, module and category, as ``harness measure`` does."""
     _trace(built, operators=False)
 
 
 def our_trace_with_operators(built: BuiltStep) -> None:
-    """Trace as for a timeline: each event with the path of operators around it."""
+    """Trace each event with the path of operators around it, as for a timeline."""
     _trace(built, operators=True)
 
 
@@ -102,7 +102,7 @@ def tracemalloc_snapshot(built: BuiltStep) -> None:
 
 
 def instruments() -> list[Callable[[BuiltStep], None]]:
-    """Return the instruments that are installed."""
+    """Return the installed instruments."""
     result: list[Callable[[BuiltStep], None]] = [
         our_trace,
         our_trace_with_operators,

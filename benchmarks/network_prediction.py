@@ -1,9 +1,9 @@
-"""Networks predicted for CUDA, next to other estimators: seconds, and the error of each.
+"""Compares predictions of networks on CUDA with other estimators, in seconds and in error.
 
-Run by ``benchmarks/prediction.py --networks``. The truth is PyTorch's own allocator under the dry
-run, so it needs a CUDA build of PyTorch, but no GPU. The other estimators are MemTracker on fake
-tensors (of the CPU: fake CUDA tensors need a driver), torch-kitsune and torch-preflight; each is
-left out, with a line, if it is not installed.
+``benchmarks/prediction.py --networks`` runs this file. The true value comes from PyTorch's own
+allocator under the dry run, which needs a CUDA build of PyTorch, but no GPU. The other estimators
+are MemTracker on fake tensors (on the CPU, because fake CUDA tensors need a driver), torch-kitsune
+and torch-preflight. An estimator that is not installed is left out, with a line.
 """
 
 import json
@@ -32,7 +32,7 @@ COMMANDS = {
     "GPT-2 small, 4 x 1,024": (12, f"{GPT2_ASKED} --gpu l4"),
     "MLP": (0.25, "--device cuda"),
 }
-"""What is asked on the command line, and the seconds within which an answer is wanted."""
+"""Command lines, and the seconds within which each should answer."""
 
 
 def images(batch: int) -> tuple[Any, Any]:
@@ -64,7 +64,7 @@ class Case:
     optimizer: str
     shape: tuple[int, ...]
     preflight: tuple[str, ...]
-    """How torch-preflight names the network and its input."""
+    """The network and its input as torch-preflight names them."""
 
     def asked(self) -> dict[str, Any]:
         return {"inputs": self.inputs, "loss": self.loss, "optimizer": self.optimizer}
@@ -92,14 +92,14 @@ CASES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Peaks:
-    """Peaks of PyTorch's allocator; an estimator gives one of the two."""
+    """Peaks of PyTorch's allocator; an estimator returns only one of the two."""
 
     allocated: int | None = None
     reserved: int | None = None
 
 
 def exact(case: Case) -> Peaks:
-    """Return the peaks of a steady step under the dry run, whose process imports this module."""
+    """Return the peaks of a steady step under the dry run; its process imports this module."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     return _predicted(case, "dry-run")
 
@@ -145,7 +145,7 @@ def mem_tracker(case: Case) -> Peaks:
 
 
 def kitsune(case: Case) -> Peaks:
-    """Return its total, 15% of which are for fragmentation."""
+    """Return the total of torch-kitsune, 15% of which are for fragmentation."""
     from kitsune.predict import predict_memory
 
     result = predict_memory(case.build(), case.shape, batch_size=case.batch, optimizer="adamw")
@@ -153,7 +153,7 @@ def kitsune(case: Case) -> Peaks:
 
 
 def preflight(case: Case) -> Peaks:
-    """Return its projected peak without the CUDA context; Python's start is part of its time."""
+    """Return torch-preflight's peak without the CUDA context, timed with Python's start."""
     command = [
         sys.executable, "-m", "torch_preflight", "estimate", *case.preflight,
         "--batch-size", str(case.batch), "--optimizer", "adamw", "--dtype", "fp32",
@@ -173,7 +173,7 @@ ESTIMATORS = {
 
 
 def print_commands() -> None:
-    """Print the seconds of each command, of the whole process and of the processor."""
+    """Print the wall seconds and the processor seconds of each command."""
     print(f"{'harness predict':<40} {'seconds':>8} {'of the CPU':>10} {'wanted':>7}")
     for name, (wanted, arguments) in COMMANDS.items():
         command = [sys.executable, "-m", "harness", "predict", *arguments.split()]
@@ -187,7 +187,7 @@ def print_commands() -> None:
 
 
 def print_errors() -> None:
-    """Print each estimator's peaks next to the truth."""
+    """Print each estimator's peaks next to the true peaks."""
     for name, case in CASES.items():
         truth, seconds = _timed(exact, case)
         print(f"\n{name}, AdamW, {GPU}\n  {'':<28} {'allocated':>16} {'off':>9} "

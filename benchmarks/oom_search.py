@@ -1,14 +1,14 @@
 """Compares our search for the largest batch with Lightning's and accelerate's.
 
-The same network, the same two training steps a trial, the same budget, each search in a
-process of its own. Twice: under ``RLIMIT_DATA``, where an allocation that exceeds the budget
-is refused, and in a memory cgroup, where the kernel kills the process that exceeds it.
-A search "survives" if it gives an answer at all.
+All searches have the same network, budget and two training steps per trial, and each has its own
+process. The comparison runs under ``RLIMIT_DATA``, which refuses an allocation above the budget,
+and in a memory cgroup, in which the kernel kills a process above the budget. A search "survives" if
+it returns an answer.
 
     python benchmarks/oom_search.py [--budget 64MiB] [--peers-python /path/to/python] [--json FILE]
 
-``--peers-python`` names an interpreter that has torch, lightning and accelerate (extra
-``bench``); ours always runs in this one.
+``--peers-python`` names an interpreter that has torch, lightning and accelerate (extra ``bench``);
+our search runs in the current interpreter.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from harness.training.module_step import run_step
 
 WORKLOAD = Workload(depth=8, width=256)
 START = 65_536
-"""Where accelerate starts, which only ever goes down; about three times the answer."""
+"""First batch of accelerate, which only searches downwards; about three times the answer."""
 PEERS = ("lightning-power", "lightning-binsearch", "accelerate")
 DEADLINE_SECONDS = 900
 
@@ -51,7 +51,7 @@ def steps(batch: int, trials: list[int]) -> None:
 
 
 def with_accelerate(trials: list[int]) -> int:
-    """Return the batch that ``find_executable_batch_size`` ends with."""
+    """Return the last batch of ``find_executable_batch_size``."""
     from accelerate.utils import find_executable_batch_size
 
     @find_executable_batch_size(starting_batch_size=START)  # type: ignore[untyped-decorator]
@@ -63,7 +63,7 @@ def with_accelerate(trials: list[int]) -> int:
 
 
 def with_lightning(mode: str, trials: list[int], most: int = 40) -> int:
-    """Return the batch that ``Tuner.scale_batch_size`` ends with after ``most`` trials or fewer."""
+    """Return the last batch of ``Tuner.scale_batch_size`` after at most ``most`` trials."""
     import lightning
     import torch
     from lightning.pytorch.tuner import Tuner
@@ -123,7 +123,7 @@ def with_lightning(mode: str, trials: list[int], most: int = 40) -> int:
 
 
 def search_as(peer: str, budget_bytes: int, group: str | None) -> None:
-    """Be the peer's process: prime, set the limit, search, print what came of it."""
+    """Run a peer's search in this process, within the limit, and print the result."""
     import torch
 
     from harness.processes.worker import prime
@@ -150,7 +150,7 @@ def search_as(peer: str, budget_bytes: int, group: str | None) -> None:
 
 
 def run_peer(peer: str, kind: str, budget_bytes: int, python: str) -> dict[str, Any]:
-    """Run one peer in a process of its own and say how it ended."""
+    """Run one peer in a separate process and return its end."""
     python = str(Path(python).absolute()) if os.sep in python else python
     here = str(Path(__file__).resolve())
     command = [python, here, "--be", peer, "--budget", f"{budget_bytes}B"]
@@ -188,7 +188,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @contextlib.contextmanager
 def group_of(kind: str) -> Iterator[cgroup.ControlGroup | None]:
-    """Yield a cgroup of our own if ``kind`` asks for one."""
+    """Yield a new cgroup if ``kind`` needs it."""
     if kind == "rlimit":
         yield None
         return

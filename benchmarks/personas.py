@@ -1,11 +1,11 @@
-"""Seconds of each user's path through the harness, in a fresh clone.
+"""Measures the seconds of each user's path through the harness, in a new clone.
 
     python benchmarks/personas.py REPOSITORY [FOLDER] [--only NAME ...]
 
-Clones the repository, installs it as the README says, and types what each user would: a student, an
-engineer with a network, a researcher, an engineer of CI, somebody on call, and a coding agent. Each
-command's seconds, exit code and last line are printed, then the sum of each path. Run it on a
-quiet machine; the first line says how busy it is.
+The script clones the repository, installs it by the README, and runs the commands of each user: a
+student, an engineer with a network, a researcher, an engineer of CI, somebody on call, and a coding
+agent. It prints each command's seconds, exit code and last line, then the sum of each path. Run it
+on an idle machine; the first line has the load.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def timed(folder: Path, command: str) -> float:
-    """Run a command in the clone, print how it went and return its seconds."""
+    """Run a command in the clone, print its outcome and return its seconds."""
     path = f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"
     started = time.monotonic()
     done = subprocess.run(
@@ -122,7 +122,7 @@ def timed(folder: Path, command: str) -> float:
 
 
 async def asked(folder: Path, python: Path) -> float:
-    """Ask the tools of ``harness mcp`` and return the seconds of all questions."""
+    """Call the tools of ``harness mcp`` and return the seconds of all questions."""
     from mcp import Client, StdioServerParameters  # of the interpreter that runs this file
 
     started = time.monotonic()

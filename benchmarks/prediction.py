@@ -1,11 +1,11 @@
-"""Time of a prediction, by depth, and next to MemTracker on fake tensors.
+"""Measures the time of a prediction by depth, next to MemTracker on fake tensors.
 
     python benchmarks/prediction.py [--full | --networks]
 
-Prints milliseconds (the best of several runs; the machine's other work makes the rest) and
-whether the time is linear in depth. MemTracker's own time grows faster than linearly, so it
-runs at small depths unless ``--full`` is given. ``--networks`` times ``harness predict TARGET`` and
-holds it and other estimators against PyTorch's own allocator (``network_prediction.py``).
+The script prints milliseconds (the best of several runs, because other work only adds time), and
+whether the time is linear in depth. MemTracker's own time grows faster than linearly, so without
+``--full`` it runs only at small depths. ``--networks`` times ``harness predict TARGET``, and
+compares it and other estimators with PyTorch's own allocator (``network_prediction.py``).
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Seconds and memory that reading and replaying a recording takes.
+"""Measures the seconds and the memory to read and replay a recording.
 
     python -m benchmarks.replay [FILE] [--events 1000000]
 
-Without a FILE a recording is made as PyTorch 2.13 writes one: a training loop, a dict with new
-strings and a new tuple for each event. Seconds to read are the process's own (CPU) seconds;
-PyTorch's allocator runs in another process, so seconds of the replay are those of the clock.
+Without FILE the script makes a recording of a training loop in the format of PyTorch 2.13, in which
+each event is a dict with new strings and a new tuple. Seconds to read are CPU seconds of the
+process. PyTorch's allocator runs in another process, so seconds of the replay are wall seconds.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def training_events(events: int) -> list[dict[str, Any]]:
 
 
 def write_recording(path: Path, events: int) -> None:
-    """Write such a recording; nothing is alive at its end but the segments."""
+    """Write the recording; only segments are alive at its end."""
     segments = [
         {
             "device": 0,

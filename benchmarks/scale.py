@@ -1,12 +1,12 @@
-"""Cost of many records and of many cells.
+"""Measures the time and memory of many records and of many cells.
 
     python benchmarks/scale.py [--records] [--scheduling] [--dask]
 
-Without flags: all of it. ``--records``: CPU seconds and peak memory of load and report for 1,000,
-10,000 and 100,000 records, each in a process of its own, and the exponent of growth between the
-two largest; seconds of one append. ``--scheduling``: milliseconds that a cell costs next to its
-measurement, with an executor that measures nothing. ``--dask``: the same through a Dask cluster on
-this machine, with 1, 2 and 4 workers.
+Without flags all parts run. ``--records`` prints CPU seconds and peak memory of load and report for
+1,000, 10,000 and 100,000 records, each in a separate process, the exponent of growth between the
+two largest, and the seconds of one append. ``--scheduling`` prints the milliseconds of a cell
+without its measurement, by an executor that does not measure. ``--dask`` prints the same through a
+Dask cluster on this machine, with 1, 2 and 4 workers.
 """
 
 import argparse
@@ -46,7 +46,7 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def workloads(count: int) -> Iterator[Workload]:
-    """Yield the depth-batch grid again and again, each time with another seed."""
+    """Yield the depth-batch grid repeatedly, each time with another seed."""
     from experiments.depth_batch import EXPERIMENT
 
     grid = list(EXPERIMENT.cells(Size.DEFAULT))
@@ -55,7 +55,7 @@ def workloads(count: int) -> Iterator[Workload]:
 
 
 def records(count: int) -> Iterator[Record]:
-    """Yield records as real ones are, of one measurement with other workloads."""
+    """Yield realistic records, made of one measurement with other workloads."""
     pattern = measure(Workload(width=256, depth=4, batch=64))
     for workload in workloads(count):
         scale = workload.depth * workload.batch
@@ -103,7 +103,7 @@ def print_append() -> None:
 
 
 class Nothing:
-    """An executor whose cells are measured already."""
+    """An executor that returns existing records at once."""
 
     name = "nothing"
 
@@ -134,7 +134,7 @@ class Nothing:
 
 
 class Silent:
-    """Progress that says nothing."""
+    """A progress that prints nothing."""
 
     def begin(self, *_: object, **__: object) -> None:
         return None

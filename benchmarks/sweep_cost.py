@@ -1,8 +1,8 @@
-"""Cost of the harness: the full grid through it, against the same steps run plainly.
+"""Compares the time of the full grid through the harness with the same plain steps.
 
-In one run: (1) the grid of ``experiments/depth_batch`` through the harness; (2) as many plain
-steps of the same workloads, one after the other in one process, timed alone. Cells alternate
-between both, so that a drift of the machine's speed meets both.
+One run has two parts. The first is the grid of ``experiments/depth_batch`` through the harness. The
+second is the same number of plain steps of the same workloads, one after the other in one process.
+Cells alternate between the parts, so that a drift of the machine's speed affects both.
 
     python benchmarks/sweep_cost.py [--quick]
 """
@@ -47,15 +47,15 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
-    """Seconds that all cells took."""
+    """Seconds of all cells."""
 
     wall: float
     busy: float
-    """The processors', of all processes that took part."""
+    """Processor seconds of all processes."""
 
 
 def steps_of(workload: Workload, repeats: int) -> int:
-    """Return how many steps the harness runs for a cell: warm-up, repeats, saved, trace."""
+    """Return the number of steps that the harness runs for a cell, in all its passes."""
     return 1 + repeats + 1 + (2 if workload.mode == "train" else 1)
 
 
@@ -98,7 +98,7 @@ def alternate(cells: list[Workload], plain: "subprocess.Popen[str]") -> tuple[Se
 
 
 def busy_seconds(server: psutil.Process) -> float:
-    """Return the processors' seconds of this process, the fork server and its workers."""
+    """Return the processor seconds of this process, the fork server and its workers."""
     times = server.cpu_times()
     workers: float = times.children_user + times.children_system
     return time.process_time() + float(times.user + times.system) + workers

@@ -1,8 +1,8 @@
-"""Train a transformer of 70 billion parameters with FSDP2: one of 512 GPUs, on a laptop.
+"""Train a transformer of 70 billion parameters with FSDP2, one of 512 ranks on a laptop.
 
     harness dry-run --gpu h100-80gb --world-size 512 -- examples/train_fsdp2.py
 
-It knows nothing of the harness. The network is built on the meta device, every layer is sharded
+The script does not use the harness. The network is built on the meta device, every layer is sharded
 over all ranks, and each rank then allocates its own share.
 """
 
@@ -14,7 +14,7 @@ LAYERS, WIDTH, HEADS, LENGTH, STEPS = 80, 8192, 64, 2048, 2
 
 
 def main() -> None:
-    """Take two steps on random states; a block is three quarters matrices of its perceptron."""
+    """Take two steps on random states; three quarters of a block are its perceptron's matrices."""
     torch.distributed.init_process_group("nccl")
     with torch.device("meta"):
         block = nn.TransformerEncoderLayer(

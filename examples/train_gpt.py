@@ -1,11 +1,11 @@
-"""Train a small GPT on random tokens, in plain PyTorch: a script to try `harness dry-run` on.
+"""Train a small GPT on random tokens in plain PyTorch, as an example for `harness dry-run`.
 
     harness dry-run --gpu a100-40gb -- examples/train_gpt.py --batch 16
     harness dry-run --gpu t4 -- examples/train_gpt.py --batch 80 --length 1024   # out of memory
 
-It knows nothing of the harness. It uses autocast, GradScaler, gradient clipping, an evaluation
-after each epoch and a last batch that is smaller than the others, and prints what PyTorch says of
-the GPU's memory.
+The script does not use the harness. It has autocast, GradScaler, gradient clipping, an evaluation
+after each epoch and a last batch that is smaller than the other batches. It prints PyTorch's memory
+statistics of the GPU at the end.
 """
 
 import argparse
@@ -69,13 +69,13 @@ class Gpt(nn.Module):
 
 
 def loss_of(model: Gpt, tokens: Tensor) -> Tensor:
-    """Return the mean cross-entropy of predicting each token from those before it."""
+    """Return the mean cross-entropy of predicting each token from the tokens before it."""
     logits = model(tokens[:, :-1])
     return functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
 def main() -> None:
-    """Train and evaluate for the epochs that the command line asks for."""
+    """Train and evaluate for the number of epochs on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (
         ("layers", 6),

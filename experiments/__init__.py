@@ -1,1 +1,1 @@
-"""One file or folder for each experiment: its cells, its analysis, its figures."""
+"""One file or folder for each experiment, with its cells, analysis and figures."""

@@ -1,12 +1,12 @@
 """A memory-profiling research harness for training multilayer perceptrons in PyTorch.
 
-``predict`` answers what a training step needs, ``plan`` what to change so that it fits, ``measure``
-runs it in processes of its own, ``trace`` watches your own step, and ``dry_run`` runs any script on
-a GPU that is not there. ``threshold`` finds the largest batch that fits, ``sweep`` measures a grid,
-``load`` reads it, ``compare`` compares two runs, and ``explain`` says why a run went out of memory.
-All sizes are whole bytes.
+``predict`` returns the memory of a training step, and ``plan`` lists changes that make the step
+fit. ``measure`` runs a step in separate processes, ``trace`` records your own step, and ``dry_run``
+runs any script on a pretended GPU. ``threshold`` finds the largest batch that fits. ``sweep``
+measures a grid, ``load`` reads its records, ``compare`` compares two runs, and ``explain`` says why
+a run went out of memory. All sizes are whole bytes.
 
-Importing this package imports no torch; each name loads what it needs when it is first used.
+Importing this package does not import torch; each name loads its modules at its first use.
 
 >>> import harness
 >>> step = harness.Workload(depth=8, width=256, batch=512)
@@ -18,7 +18,7 @@ from harness.schema.shown import use as _use
 from harness.version import __version__ as __version__
 
 TYPE_CHECKING = False
-"""As in ``typing``, whose import takes as long as everything else that this file needs."""
+"""False, as in ``typing``, which is not imported because its import is slow."""
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""``python -m harness``: the command line, if its script is not on the path."""
+"""``python -m harness`` runs the command line, also if the script is not on the path."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The version of the harness, which records and cached files name, and its folder."""
+"""The version of the harness, which records and cached files contain, and its folder."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""Scripts that train with other frameworks, each answered on a pretended GPU."""
+"""Dry runs of scripts that train with other frameworks."""

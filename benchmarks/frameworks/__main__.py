@@ -2,8 +2,9 @@
 
     python -m benchmarks.frameworks [--torchtitan DIR] [--only TEXT]
 
-writes ``results/frameworks``. Scripts whose packages are not installed are left out, and keep the
-rows that they have. Exit code 1: a script has no answer, or a reading is not its closed form.
+The command writes ``results/frameworks``. Scripts whose packages are not installed are left out,
+and keep their rows. The exit code is 1 if a script has no answer, or if a reading differs from its
+closed form.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def left_out(script: Mapping[str, Any], clone: Path | None) -> str | None:
 
 
 def row_of(script: Mapping[str, Any], clone: Path | None = None) -> dict[str, Any]:
-    """Run a script, in a folder of its own or in a clone; return what was answered."""
+    """Run a script, in a separate folder or in a clone; return its answer."""
     file, *arguments = script["command"].split()
     words = ["--gpu", script.get("gpu", "l4"), *script.get("options", "").split(), "--"]
     words += [*script.get("launcher", "").split(), str(EXAMPLES / file), *arguments]
@@ -100,7 +101,7 @@ def row_of(script: Mapping[str, Any], clone: Path | None = None) -> dict[str, An
 
 
 def faults(row: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with a row: no answer, a reading that is not its closed form."""
+    """Return the faults of a row, e.g. a reading that differs from its closed form."""
     said = []
     if row["outcome"] != "ok":
         said.append(f"{row['command']}: {row['outcome']}: {row['evidence']}")
@@ -134,7 +135,7 @@ def _reading(command: str, name: str, size: int) -> dict[str, Any]:
 
 
 def _range(unknown: Mapping[str, Any] | None, place: Path) -> dict[str, Any] | None:
-    """Return how far values that nobody knows move the peaks, and by which lines."""
+    """Return the range of the peaks over unknown values, and the lines that read the values."""
     if unknown is None:
         return None
     ends = {name: [unknown[end][name] for end in ("lowest", "highest")] for name in _PEAKS}

@@ -1,29 +1,29 @@
-"""Bytes that the scripts print, by closed forms: what a framework must hold, and what it adds.
+"""Closed forms of the bytes that the scripts print, with the bytes that a framework adds.
 
-Each reading has the bytes that follow from its shapes alone, and named bytes that the framework
-holds next to them. Sizes are those of ``examples/frameworks``.
+Each reading has the bytes that follow from shapes, and named bytes that the framework adds. The
+sizes are from ``examples/frameworks``.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 WEIGHT = 2048 * 2048
-"""Elements of a layer of the scripts that train a perceptron."""
+"""Number of elements of a layer in the scripts that train a perceptron."""
 TABLE = 4 * 256
-"""Bytes of bitsandbytes' table of the values that 8 bits stand for."""
+"""Bytes of bitsandbytes' table of the values of 8-bit codes."""
 
 
 class ClosedForm(NamedTuple):
-    """The bytes of a reading, by what is known of them."""
+    """The bytes of a reading, from a formula and from named additions."""
 
     formula: str
     bytes: int
     added: Mapping[str, int] = {}
-    """Bytes that the formula leaves out, by what they are."""
+    """Bytes that the formula leaves out, by name."""
 
     @property
     def total(self) -> int:
-        """Return the bytes with what is added."""
+        """Return the bytes of the formula and of the additions."""
         return self.bytes + sum(self.added.values())
 
 
@@ -33,7 +33,7 @@ def nf4(elements: int) -> int:
 
 
 def nf4_twice(elements: int) -> int:
-    """Return the same if the scales have 8 bits, with a float32 scale for each 256 of them."""
+    """Return the bytes of a matrix in NF4 with 8-bit scales and a float32 scale per 256 scales."""
     return elements // 2 + elements // 64 + 4 * elements // (64 * 256)
 
 
@@ -128,4 +128,4 @@ CLOSED_FORMS: Mapping[str, Mapping[str, ClosedForm]] = {
         )
     },
 }
-"""Closed forms by script with its arguments, and by what the script calls the reading."""
+"""Closed forms by script with arguments, and by the script's name for the reading."""

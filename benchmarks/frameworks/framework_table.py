@@ -1,4 +1,4 @@
-"""The answers about other frameworks as a page."""
+"""The page of the answers about other frameworks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ def _on(row: Mapping[str, Any]) -> str:
 
 
 def _size(row: Mapping[str, Any], name: str) -> str:
-    """Return a peak, or the range that it is in."""
+    """Return a peak, or its range."""
     if row["unknown"] and row["unknown"]["moves"]:
         low, high = row["unknown"][name]
         return format_range(low, high)

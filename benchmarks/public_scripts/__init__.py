@@ -1,1 +1,1 @@
-"""Public training scripts, as they are, on a pretended GPU: one run, and all runs."""
+"""Dry runs of unmodified public training scripts, with one run and with all runs."""

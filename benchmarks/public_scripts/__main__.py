@@ -1,11 +1,11 @@
-"""Run public training scripts on a pretended GPU: once, and with all values that nobody knows.
+"""Run public training scripts on a pretended GPU, once and with trials of unknown values.
 
     python -m benchmarks.public_scripts --clones DIR [--only TEXT]
 
-writes ``public-scripts.csv`` and its page. DIR/NAME is a clone of each repository of
-``scripts.toml``, bare or not. Nothing of it changes: each script runs in a copy of its commit.
-A script whose clone is missing keeps the row that it has. Exit code 1: a script has no answer,
-or one run has another peak than all.
+The command writes ``public-scripts.csv`` and its page. DIR/NAME is a clone of each repository of
+``scripts.toml``, bare or not. It stays unchanged, because each script runs in a copy of its commit.
+A script without a clone keeps its row. The exit code is 1 if a script has no answer, or if the
+single run and the trials have different peaks.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what distinguishes a row."""
+    """Return the key of a row."""
     return row["repository"], row["command"]
 
 
@@ -77,7 +77,7 @@ def script_facts(script: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_of(script: Mapping[str, Any], clones: Path) -> dict[str, Any]:
-    """Run a script in both ways; return what was answered, and the seconds."""
+    """Run a script in both ways; return the answers and the seconds."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place).resolve()
         unpack(script, clones, root)
@@ -100,7 +100,7 @@ def row_of(script: Mapping[str, Any], clones: Path) -> dict[str, Any]:
 
 
 def unpack(script: Mapping[str, Any], clones: Path, root: Path) -> None:
-    """Copy a repository's commit from its clone, without what stands in for data."""
+    """Copy a repository's commit from its clone, and leave out the files that stand-ins replace."""
     name, repository = script["repository"], REPOSITORIES[script["repository"]]
     clone = clones / name.rpartition("/")[2]
     if not clone.is_dir():
@@ -112,7 +112,7 @@ def unpack(script: Mapping[str, Any], clones: Path, root: Path) -> None:
 
 
 def answered(run: TimedRun, root: Path) -> dict[str, Any]:
-    """Return the columns that a report fills; those of an error if there is no report."""
+    """Return the columns of a report, or of an error without a report."""
     report = run.report or {"outcome": "error", "evidence": run.failed, "cuda": {}}
     unknown = report.get("unknown") or {"runs": 1, "moves": False}
     ends = {end: unknown.get(end) or report["cuda"] for end in ("lowest", "highest")}
@@ -133,7 +133,7 @@ def answered(run: TimedRun, root: Path) -> dict[str, Any]:
 
 
 def faults(row: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a row."""
+    """Yield the faults of a row."""
     if row["outcome"] != "ok":
         yield f"{row['command']}: {row['outcome']}: {row['evidence']}"
     elif (
@@ -145,7 +145,7 @@ def faults(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
-    """Return the rows of a table; none if it is not there."""
+    """Return the rows of a table; none if the file is missing."""
     if not file.exists():
         return []
     with file.open(newline="") as text:

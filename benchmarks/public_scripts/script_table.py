@@ -1,10 +1,10 @@
-"""The answers about public scripts and their seconds as a page, made from the table alone."""
+"""The page of the answers about public scripts and their seconds, made from the table."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 Row = Mapping[str, str]
-"""A row of ``public-scripts.csv``, as it is read."""
+"""A row of ``public-scripts.csv`` as text."""
 
 _COLUMNS = (
     "repository and commit | command | steps | allocated | reserved | runs"
@@ -83,7 +83,7 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _size(row: Row, name: str) -> str:
-    """Return a peak, or the range that it is in."""
+    """Return a peak, or its range."""
     ends = dict.fromkeys(row[f"{end}_{name}_bytes"] for end in ("lowest", "highest"))
     return "–".join(f"{int(end):,}" for end in ends if end) or "-"
 

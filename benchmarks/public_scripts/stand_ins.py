@@ -1,6 +1,6 @@
-"""Stand-ins for data: random images, words and tokens in the files that public scripts read.
+"""Makes random images, words and tokens in the files that public scripts read.
 
-They have the sizes and formats that decide memory; each is the same every time it is made.
+These stand-ins have the sizes and formats that decide memory, and the same bytes each time.
 """
 
 import pickle
@@ -34,7 +34,7 @@ def get_encoding(name):
 
 
 def make(root: Path, data: Mapping[str, Any]) -> None:
-    """Make one stand-in below a folder, as ``scripts.toml`` describes it."""
+    """Make a stand-in of ``scripts.toml`` below a folder."""
     given = {name: value for name, value in data.items() if name not in ("make", "into")}
     place = root / data["into"]
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def mnist(folder: Path, train: int = 6000, test: int = 1000) -> None:
 
 
 def images(folder: Path, count: int, size: tuple[int, int], classes: int = 0) -> None:
-    """Write JPEG files of a width and height: ``count``, or as many for each of some classes."""
+    """Write ``count`` JPEG files of a width and height, in total or for each class."""
     pixels = np.random.default_rng(0)
     for place in [folder / str(one) for one in range(classes)] or [folder]:
         place.mkdir(parents=True)
@@ -66,7 +66,7 @@ def images(folder: Path, count: int, size: tuple[int, int], classes: int = 0) ->
 
 
 def masks(folder: Path, count: int, size: tuple[int, int]) -> None:
-    """Write GIF files of two values, named after the images that they belong to."""
+    """Write GIF files of two values, named after their images."""
     pixels = np.random.default_rng(0)
     folder.mkdir(parents=True)
     for number in range(count):
@@ -75,7 +75,7 @@ def masks(folder: Path, count: int, size: tuple[int, int]) -> None:
 
 
 def words(file: Path, count: int, first: str = "") -> None:
-    """Write a text of random words in lines of about twenty, after a text that comes first."""
+    """Write a first text, then random words in lines of about twenty."""
     pick = random.Random(0)
     said = (
         f"w{pick.randrange(DIFFERENT_WORDS)}" + ("\n" if pick.random() < 0.05 else "")

@@ -1,4 +1,4 @@
-"""Dry runs of one script, each with the seconds that it took of the clock and of the processors."""
+"""Dry runs of a script, each with its wall seconds and its processor seconds."""
 
 import json
 import os
@@ -24,7 +24,7 @@ class TimedRun:
     """The answer of a dry run, and its cost.
 
     Attributes:
-        report: the report as JSON has it; None if there is none.
+        report: the report as in the JSON; None without a report.
         failed: the last line of the error if there is no report.
         wall_seconds: from the start of the command to its end.
         processor_seconds: user and system time of all its processes.
@@ -39,7 +39,7 @@ class TimedRun:
 
 
 def timed_run(root: Path, script: Mapping[str, Any], *, try_values: bool) -> TimedRun:
-    """Run a script below the root of its repository, which is on its path."""
+    """Run a script with the root of its repository as folder and on its path."""
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     request = {"command": script["command"], "gpu": script.get("gpu", "l4")}
     request |= {"steps": script.get("steps"), "try_values": try_values}
@@ -65,12 +65,12 @@ def timed_run(root: Path, script: Mapping[str, Any], *, try_values: bool) -> Tim
 
 
 def _own_seconds() -> float:
-    """Return the processor time of all processes that this one started and that have ended."""
+    """Return the processor time of all ended child processes of this process."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
 
 
 def _busy_seconds() -> float:
-    """Return the processor time of all processes of this machine."""
+    """Return the processor time of all processes on this machine."""
     spent = psutil.cpu_times()
     return spent.user + spent.system + spent.nice + spent.irq + spent.softirq

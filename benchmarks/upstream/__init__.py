@@ -1,1 +1,1 @@
-"""GPU tests of other projects, as they are, on a pretended GPU."""
+"""Unmodified GPU tests of other projects on a pretended GPU."""

@@ -1,10 +1,10 @@
-"""Run upstream's own GPU tests, unmodified, on a pretended GPU.
+"""Run unmodified GPU tests of upstream projects on a pretended GPU.
 
     python -m benchmarks.upstream --torchtitan DIR --pytorch DIR
 
-writes ``results/upstream``: each test's result, its peak and its seconds. ``suites.toml`` names the
-test files, and the causes of failures that are not defects of the dry run. Exit code 1: a test
-failed without a cause.
+The command writes ``results/upstream`` with each test's result, peak and seconds. ``suites.toml``
+names the test files, and the causes of failures that are not defects of the dry run. The exit code
+is 1 if a test failed without such a cause.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _results(clones: Mapping[str, Path], only: str) -> Iterator[dict[str, Any]]:
-    """Yield the result of each test of the clones that were given."""
+    """Yield the result of each test in the given clones."""
     for suite in SUITES["suite"]:
         for file in suite["files"] if suite["project"] in clones else ():
             folder = clones[suite["project"]] / suite["folder"]
@@ -79,7 +79,7 @@ def dry_run_of(folder: Path, file: str, suite: Mapping[str, Any]) -> dict[str, A
 
 
 def rows_of(report: Mapping[str, Any], clone: Path) -> list[dict[str, Any]]:
-    """Return a row for each test of a report; one for the run if it has no tests."""
+    """Return a row for each test of a report; a row for the run if it has no tests."""
     tests = report["tests"] or [
         {"name": _NO_RUN, "outcome": "failed", "why": report["evidence"], "seconds": 0.0}
     ]
@@ -111,7 +111,7 @@ def _commit(clone: Path) -> str:
 
 
 def _blob(path: Path) -> str:
-    """Return the name that git gives to a file's contents, in any clone."""
+    """Return git's hash of a file's contents, which is the same in any clone."""
     words = ["git", "hash-object", "--no-filters", str(path)]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 

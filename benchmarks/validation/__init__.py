@@ -1,1 +1,1 @@
-"""Tools that compare the harness with other systems and record what tests and results read."""
+"""Tools that compare the harness with other systems, and write files for tests and results."""

@@ -4,11 +4,11 @@ r"""Compare the estimate of training steps with the CUDA dry run, and make its t
       -m benchmarks.validation.compare_estimates record FOLDER
     python -m benchmarks.validation.compare_estimates compare FOLDER OUT
 
-``record`` traces each step on a pretended GPU (PyTorch's own kernels and allocator), writes a JSON
-file for it, with which of counter, categories and layers do not add up to the peak. ``compare``,
-which a CPU build of PyTorch runs, estimates the same steps on meta tensors. A seed halves the
-networks: one half makes the ranges of reserved bytes, the other is held out. The errors of the
-second half are ``accuracy.toml``, which every estimate prints a line of.
+``record`` traces each step on a pretended GPU (PyTorch's own kernels and allocator), and writes a
+JSON file, which also names sums that differ from the peak. ``compare`` estimates the same steps on
+meta tensors, with a CPU build of PyTorch. A seed halves the networks; one half makes the ranges of
+reserved bytes, and the other half is held out. ``accuracy.toml`` has the errors of the second half;
+every estimate prints a line of it.
 """
 
 import json
@@ -48,10 +48,10 @@ GPUS = ("a100-80gb", "l4", "t4", "h100-80gb")
 WITHIN = 0.01
 SEED = 50
 LEFT_OUT = 0.02
-"""Part of the half with the highest ratios, which would stretch a range for all others."""
+"""Share of the half with the highest ratios, which is left out of a range."""
 _MIB = 1 << 20
 BOUNDS = (128 * _MIB, 1024 * _MIB, 0)
-"""Largest allocated peaks of the classes of sizes; 0 has no end."""
+"""Largest allocated peaks of the classes of sizes; 0 stands for no limit."""
 
 SUMMARY = (
     "A training step of each network, in a process of its own, on one of four GPUs:"
@@ -64,24 +64,24 @@ SUMMARY = (
 
 
 def all_names() -> list[str]:
-    """Return public steps and random ones."""
+    """Return the names of public and of random steps."""
     return [*names(), *(f"random {number}" for number in range(COUNT))]
 
 
 def network_of(name: str) -> str:
-    """Return the network of a step; of a random one its name."""
+    """Return the network of a step; the network of a random step is its name."""
     return name if name.startswith("random") else name.split()[0]
 
 
 def gpu_of_step(name: str) -> Gpu:
-    """Return the GPU of a step, drawn by its name; small public ones share the first."""
+    """Return the GPU of a step, drawn by its name; small public steps share the first GPU."""
     is_small = name.split()[1] == str(min(BATCHES)) and not name.startswith("random")
     drawn = GPUS[0] if is_small else random.Random(name).choice(GPUS)
     return replace(find(drawn), workspace_config="")
 
 
 def held_out() -> set[str]:
-    """Return the half of the networks that no range is made from: of both kinds."""
+    """Return the half of the networks of both kinds that is not used for ranges."""
     half: set[str] = set()
     for is_random in (False, True):
         alike = {network_of(one) for one in all_names() if one.startswith("random") == is_random}
@@ -96,7 +96,7 @@ def step_of(name: str) -> OwnStep:
 
 
 def record(folder: Path, chosen: list[str]) -> None:
-    """Train each network in a fork of its own; what was recorded already is left alone."""
+    """Train each network in a separate fork, except networks that are already recorded."""
     for library in LIBRARIES:  # else every fork would load them
         if find_spec(library):
             import_module(library)
@@ -116,7 +116,7 @@ def record(folder: Path, chosen: list[str]) -> None:
 
 
 def _trained(name: str) -> dict[str, Any]:
-    """Trace the step on the pretended GPU; return its peaks, and what does not add up."""
+    """Trace the step on the pretended GPU; return its peaks, and the sums that differ."""
     leave_values_out()
     traced = trace_step(step_of(name), "cuda", no_phase)
     cuda, parts = traced.cuda, traced.categories_at_peak
@@ -145,7 +145,7 @@ def _peaks(cuda: CudaMetrics, counters: tuple[str, ...]) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """The peaks of one step; the estimated ones are None if there is no estimate."""
+    """The peaks of one step; estimated peaks are None without an estimate."""
 
     name: str
     truth: dict[str, int]
@@ -156,21 +156,21 @@ class Compared:
 
     @property
     def is_held_out(self) -> bool:
-        """Return whether the step is in the half that no range is made from."""
+        """Return whether the step is in the half that is not used for ranges."""
         return network_of(self.name) in held_out()
 
     def error(self, counter: str) -> float:
-        """Return how far the estimate is off, as a share."""
+        """Return the relative error of the estimate."""
         return float(getattr(self, counter) / self.truth[counter] - 1)
 
     @property
     def reserved_ratio(self) -> float:
-        """Reserved bytes of the dry run as a multiple of the estimated allocated ones."""
+        """Reserved bytes of the dry run as a multiple of the estimated allocated bytes."""
         return self.truth["reserved"] / self.allocated
 
 
 def compare(folder: Path, out: Path) -> None:
-    """Estimate what was recorded and write the tables."""
+    """Estimate the recorded steps and write the tables."""
     compared = []
     for name in all_names():
         path = folder / f"{name}.json"
@@ -202,7 +202,7 @@ def _compared(name: str, truth: dict[str, Any]) -> Compared:
 
 
 def _classes(done: list[Compared]) -> Iterator[allocator_peaks.SizeClass]:
-    """Yield the range that the first half makes, and the errors of the second half."""
+    """Yield the range from the first half, and the errors of the second half."""
     least = 0
     for bound in BOUNDS:
         here = [one for one in done if least < one.allocated <= (bound or 1 << 60)]

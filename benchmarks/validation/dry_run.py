@@ -1,8 +1,8 @@
-"""Shared by the comparisons: programs on a pretended GPU, options, tables.
+"""Programs on a pretended GPU, options and tables, which the comparisons share.
 
     python -m benchmarks.validation.dry_run -m pytest -m cuda
 
-runs Python with these arguments on one, such as the tests that else need a GPU.
+The command runs Python with these arguments on a pretended GPU, e.g. tests that need a GPU.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from harness.prediction.gpu.catalogue import parse_capability
 def stub_gpu(
     capability: str = "8.0", multiprocessors: int = 108, total_bytes: int = 80 << 30
 ) -> PretendedGpu:
-    """Return a GPU to pretend."""
+    """Return the GPU to pretend."""
     return PretendedGpu(
         name=f"capability {capability}",
         capability=parse_capability(capability),
@@ -37,13 +37,13 @@ def stub_gpu(
 
 
 def run_on(gpu: PretendedGpu, command: Sequence[str | Path], *, settings: str) -> None:
-    """Run Python with ``command`` on a GPU; an exit code other than 0 is an error."""
+    """Run Python with ``command`` on a pretended GPU; an exit code other than 0 is an error."""
     environment = environment_on(gpu) | {"PYTORCH_ALLOC_CONF": settings}
     subprocess.run([sys.executable, *command], env=environment, check=True)
 
 
 def environment_on(gpu: PretendedGpu) -> dict[str, str]:
-    """Return the environment of a process that sees a GPU."""
+    """Return the environment of a process that sees a pretended GPU."""
     torch = torch_build()
     return {
         **os.environ,
@@ -55,7 +55,7 @@ def environment_on(gpu: PretendedGpu) -> dict[str, str]:
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the options of every comparison."""
+    """Return a parser with the common options of the comparisons."""
     made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     made.add_argument("--out", type=Path, required=True, help="folder of the tables")
     made.add_argument(
@@ -67,7 +67,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def write_table(
     stem: Path, title: str, summary: str, heads: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
-    """Write ``stem``.md, which ends by saying when and with which torch, and ``stem``.csv."""
+    """Write ``stem``.csv, and ``stem``.md, which ends with the date and the version of torch."""
     summary += f" Made on {datetime.now(UTC):%Y-%m-%d} with torch {version('torch')}."
     stem.parent.mkdir(parents=True, exist_ok=True)
     with stem.with_suffix(".csv").open("w", newline="") as file:

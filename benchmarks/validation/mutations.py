@@ -1,9 +1,9 @@
-"""Break the code on purpose, once per package, and see whether the quick tests notice.
+"""Break the code on purpose, once per package, and check whether the quick tests fail.
 
     python -m benchmarks.validation.mutations [PACKAGE ...]
 
 Each mutation is one small mistake in a temporary copy of the repository. The quick tests of the
-packages that could notice run there; at least nine of ten must fail.
+packages that could fail run there; for at least nine of ten mutations, a test must fail.
 """
 
 import os
@@ -24,7 +24,7 @@ FILES = ("pyproject.toml", "README.md", "CHANGELOG.md", "Makefile")
 
 @dataclass(frozen=True, kw_only=True)
 class Mutation:
-    """One mistake: ``old`` occurs once in ``file`` and becomes ``new``."""
+    """One mistake, which replaces ``old``, found once in ``file``, by ``new``."""
 
     package: str
     mistake: str
@@ -42,7 +42,7 @@ MUTATIONS = tuple(
 
 @contextmanager
 def copy() -> Iterator[Path]:
-    """Yield a copy of the repository, without what git ignores."""
+    """Yield a copy of the repository, without files that git ignores."""
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         for name in COPIED:
             ignored = shutil.ignore_patterns("__pycache__", "local", ".lock")
@@ -85,7 +85,7 @@ def failing_test(place: Path, *arguments: str) -> str | None:
 
 
 def main() -> int:
-    """Print which test notices each mistake; return 1 if more than one in ten is not noticed."""
+    """Print the test that fails for each mistake; return 1 if more than a tenth stay unnoticed."""
     chosen = [each for each in MUTATIONS if not sys.argv[1:] or each.package in sys.argv[1:]]
     missed = 0
     with copy() as place:

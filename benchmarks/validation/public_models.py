@@ -1,7 +1,7 @@
-"""Public models and their training step, for the dry run and for the estimate: one name each.
+"""Named training steps of public models, for the dry run and for the estimate.
 
-A name is ``model batch`` or ``model batch float16``, the latter under autocast. The models of
-torchvision, Transformers and Diffusers are made without weights.
+A name is ``model batch``, or ``model batch float16`` under autocast. The models of torchvision,
+Transformers and Diffusers are made without weights.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ TEXT_LENGTH = 128
 
 
 def names() -> list[str]:
-    """Return every name, one batch after another so that an early end leaves whole groups."""
+    """Return every name in the order of batches, so that an early end leaves whole groups."""
     models = [*IMAGE_MODELS, *TEXT_MODELS, *DENSE_MODELS, *VIDEO_MODELS, DIFFUSION_MODEL]
     kinds = ("", " float16")
     return [f"{model} {batch}{kind}" for batch in BATCHES for kind in kinds for model in models]
@@ -127,7 +127,7 @@ SMALL = {
     4: ("num_attention_heads", "num_key_value_heads", "n_head", "num_heads", "n_heads"),
     64: ("head_dim",),
 }
-"""Values of the widths, layers and heads of a configuration, whatever it calls them."""
+"""Values of widths, layers and heads, by their names in different configurations."""
 
 
 def _make_small(name: str, config: Any) -> None:

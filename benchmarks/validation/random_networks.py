@@ -1,7 +1,7 @@
-"""Networks drawn by a seed, of layers that people combine: for what no public model has.
+"""Networks drawn by a seed from common layers, for combinations that public models lack.
 
-A network is a few blocks that keep a sequence (batch, length, width), or images, and a head. Every
-number, optimizer and type is drawn too.
+A network has a few blocks that map sequences (batch, length, width) or images to the same shape,
+and a head. Numbers, optimizers and types are also drawn.
 """
 
 import random
@@ -19,7 +19,7 @@ COUNT = 124
 
 
 class Called(nn.Module):
-    """A layer and what is done with it."""
+    """Layers and the function that calls them."""
 
     def __init__(self, call: Callable[..., Tensor], *layers: nn.Module) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Called(nn.Module):
         self.call = call
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the function makes of the layers and the input."""
+        """Return the result of the function for the layers and the input."""
         return self.call(*self.layers, x)
 
 
@@ -106,7 +106,7 @@ def _network(seed: int) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 def random_step(seed: int) -> OwnStep:
-    """Return the training step of the network with this number."""
+    """Return the training step of a network, given its number."""
     draw = random.Random(-1 - seed)
     return OwnStep(
         build=lambda: _network(seed)[0],

@@ -1,13 +1,13 @@
-"""Run the version-dependent tests with one version of PyTorch, or with each known one in turn.
+"""Run the version-dependent tests with one version of PyTorch, or with each known version.
 
     python3 -m benchmarks.validation.torch_versions 2.15
     python3 -m benchmarks.validation.torch_versions all --record
 
-Each version gets an environment of its own, made by the Python that runs this; pip's local
-configuration is left out, so that pip brings what it brings on a fresh machine. With ``--record``
-what was found is kept in ``results/torch-versions.json``, and ``results/torch-versions.md`` is
-made from it: versions that are not run keep their rows. Exit code 1: a test failed; 4: pip could
-not install a version. Needs nothing but the standard library.
+Each version gets its own environment, made by the current Python. Local configuration of pip is
+ignored, so that pip installs the same packages as on a new machine. With ``--record`` the results
+are saved in ``results/torch-versions.json``, and ``results/torch-versions.md`` is made from it;
+versions that are not run keep their rows. The exit code is 1 if a test failed, and 4 if pip could
+not install a version. The script needs only the standard library.
 """
 
 import argparse
@@ -36,8 +36,8 @@ TESTS = (
     "tests/instruments/test_allocation_trace.py", "tests/measurement/test_module_trace.py",
     "tests/measurement/test_model_check.py", "tests/thresholds/test_find_threshold.py",
 )  # fmt: skip
-"""Events and drawn workloads, the trace next to MemTracker, saved bytes, profiles and
-thresholds: what compares the model, or an instrument, with PyTorch to the byte."""
+"""Tests that compare the model or an instrument with PyTorch exactly, e.g. events, drawn workloads,
+saved bytes and thresholds."""
 
 IN_SHORT = """torch {torch}: {passed} passed, {failures} failed, {skipped} skipped; installed in \
 {install_seconds} s, tested in {test_seconds} s; {equal} of {workloads} tiny workloads equal"""
@@ -45,7 +45,8 @@ IN_SHORT = """torch {torch}: {passed} passed, {failures} failed, {skipped} skipp
 ALL = "all"
 TEST_FAILED, NOT_INSTALLED = 1, 4
 INSTALL_SECONDS = 600
-"""For 3 GB, of which 90 s are usual; an index that takes longer has stalled."""
+"""Seconds that pip may take to install 3 GB, usually in 90 s; an index that needs longer has
+stalled."""
 
 
 HEAD = """# The memory model by version of PyTorch
@@ -62,7 +63,7 @@ COLUMNS += ["tiny workloads equal", "seconds"]
 
 
 def main() -> int:
-    """Run what the command line asks for; return the worst exit code."""
+    """Run the requested versions; return the worst exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("torch", nargs="+", help="versions such as 2.15, 'latest', or 'all'")
     parser.add_argument("--examples", type=int, help="drawn workloads; 500 on the newest, else 60")
@@ -87,7 +88,7 @@ def main() -> int:
 
 
 def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
-    """Make the environment, run the tests in it, and return what was found."""
+    """Make the environment, run the tests in it, and return the results."""
     folder = ROOT / f".venv-torch-{text}"
     started = time.monotonic()
     try:
@@ -114,7 +115,7 @@ def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
 
 
 def described(python: Path) -> dict[str, str]:
-    """Return what is installed there, and on which processor it runs."""
+    """Return the installed versions and the processor."""
     code = "import torch, torchvision; print(torch.__version__, torchvision.__version__)"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     torch, torchvision = done.stdout.split()
@@ -133,7 +134,7 @@ def described(python: Path) -> dict[str, str]:
 
 
 def run_tests(python: Path, folder: Path, examples: int) -> dict[str, Any]:
-    """Run ``TESTS``; return how many passed and which failed."""
+    """Run ``TESTS``; return the number of passed tests and the names of failed tests."""
     report = folder / "tests.xml"
     options = ("-q", "-p", "no:cacheprovider", f"--junitxml={report}", "-m", "exact")
     two_processes = ("-n", "2", "--dist", "loadfile")  # as make test
@@ -152,7 +153,7 @@ def run_tests(python: Path, folder: Path, examples: int) -> dict[str, Any]:
 
 
 def run_check(python: Path) -> dict[str, int]:
-    """Return how many workloads ``harness doctor --check-model`` compares, and are equal."""
+    """Return the numbers of workloads that ``doctor --check-model`` compares and finds equal."""
     command = [str(python), "-m", "harness", "doctor", "--check-model", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     detail = json.loads(done.stdout)["findings"][0]["detail"]
@@ -161,7 +162,7 @@ def run_check(python: Path) -> dict[str, int]:
 
 
 def keep_result(result: dict[str, Any]) -> None:
-    """Keep the result next to those of the other versions, and make the table anew."""
+    """Save the result next to the results of other versions, and make the table again."""
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     kept[result["version"]] = result
     order = sorted(kept, key=TorchVersion.parse)

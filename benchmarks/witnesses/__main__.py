@@ -1,9 +1,9 @@
-"""Score predictors of memory on measurements of real GPUs that others published.
+"""Score predictors of memory on published measurements of real GPUs.
 
     python -m benchmarks.witnesses gpumemnet-mlps --fetch --rows 100
 
-runs each predictor on the same random rows and prints how far it was off. Records are kept under
-results/local/witnesses, so the same command with more rows runs only the new rows.
+The command runs each predictor on the same random rows and prints its errors. Records are kept
+under results/local/witnesses, so the same command with more rows runs only the new rows.
 """
 
 import argparse
@@ -25,7 +25,7 @@ KEPT = Path("results/local/witnesses")
 
 
 def names_in(folder: str) -> list[str]:
-    """Return the modules of a folder, as they are written on the command line."""
+    """Return the names of a folder's modules for the command line."""
     return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(HERE / folder)]))
 
 
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _in_child(gpu: str, arguments: list[str]) -> int:
-    """Run one predictor in a process of its own, which sees a pretended GPU if one is named."""
+    """Run one predictor in a separate process, which sees a pretended GPU if it is named."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if gpu:
         from benchmarks.validation.dry_run import environment_on
@@ -98,7 +98,7 @@ def _options() -> argparse.Namespace:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the description."""
+    """A formatter of help that keeps the lines of the description."""
 
 
 if __name__ == "__main__":

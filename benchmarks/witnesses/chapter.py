@@ -52,21 +52,21 @@ Published = tuple[list[Row], dict[str, dict[str, Record]], frozenset[str]]
 
 
 def scores_of(published: Published) -> list[Score]:
-    """Return the score of each predictor on one source, those of this project first."""
+    """Return the score of each predictor on a source, with this project's predictors first."""
     rows, said, crashed = published
     names = sorted(said, key=lambda name: (name not in OURS, name))
     return [score(rows, said[name], crashed, name) for name in names]
 
 
 def scored_sources(folder: Path) -> dict[str, tuple[Published, list[Score]]]:
-    """Return what was published and the scores, for each source with a CSV."""
+    """Return the published rows and the scores, for each source with a CSV."""
     found = {name: folder / f"{name}.csv" for name in ORDER}
     known = {name: read(path) for name, path in found.items() if path.exists()}
     return {name: (one, scores_of(one)) for name, one in known.items()}
 
 
 def sources_table(names: list[str]) -> str:
-    """Return the lines that say where the numbers of each source come from."""
+    """Return the table of the origin of each source's numbers."""
     lines = []
     for name in names:
         one = source_named(name)
@@ -85,14 +85,14 @@ def score_table(scores: list[tuple[str, Score]]) -> str:
 
 
 def misses_text(one: Score) -> str:
-    """Say how many answers are far off."""
+    """Return the text on the number of answers with large errors."""
     near = f"{one.close:,} of {one.rows:,} answers are within 2 MiB"
     far = f"{one.rows - one.refused - one.within_1_percent:,} are more than 1% off"
     return f"{near}, {far}, the worst by {one.worst_bytes / MIB:+,.0f} MiB."
 
 
 def ladder_text(rows: list[Row], said: dict[str, Record]) -> str:
-    """Say for how many batches that ran, and next ones that did not, this was predicted."""
+    """Return the text on the number of largest and next batches that were predicted correctly."""
     known = [
         (row.measured_bytes, said[row.name]["predicted_bytes"]) for row in rows if row.name in said
     ]
@@ -104,7 +104,7 @@ def ladder_text(rows: list[Row], said: dict[str, Record]) -> str:
 
 
 def growth_text(frame: pd.DataFrame) -> str:
-    """Return the verdict on layers x batch, the law and the pairs, measured next to predicted."""
+    """Return the text on layers x batch, the law and the pairs, measured and predicted."""
     claim = claim_of(frame)
     lines = [
         f"**{claim.sentence}** {str(claim.words).capitalize()}.",

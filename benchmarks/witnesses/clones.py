@@ -1,4 +1,4 @@
-"""Other people's repositories: cloned at the user's hand, read at the pinned commit."""
+"""Clones of other repositories, made on the user's request and read at the pinned commit."""
 
 import subprocess
 from pathlib import Path
@@ -7,11 +7,11 @@ from benchmarks.witnesses.rows import Source
 
 
 class CloneError(Exception):
-    """A clone is missing, or lacks the commit; the message says what to do."""
+    """A clone is missing, or lacks the commit; the message has the remedy."""
 
 
 def clone_of(source: Source, given: Path | None, kept: Path, *, fetch: bool) -> Path:
-    """Return a clone of the source: the given one, a kept one, or with ``fetch`` a new one."""
+    """Return a clone of the source that is given, kept, or with ``fetch`` new."""
     folder = given or kept / source.repository.rsplit("/", 1)[1]
     if not folder.is_dir() and not source.cited:
         if not fetch or given:

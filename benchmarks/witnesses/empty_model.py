@@ -1,4 +1,4 @@
-"""Write a folder as a hub of models has it, from a configuration: the weights are holes in a file.
+"""Write the folder of a model on a hub from its configuration, with empty weights.
 
 python empty_model.py FOLDER < config.json
 """
@@ -70,7 +70,7 @@ def _processor(folder: Path, name: str, config: dict[str, Any]) -> None:
 
 
 def _weights(folder: Path, model: torch.nn.Module, dtype: str, quantized: str = "") -> None:
-    """Write a file of zeros, of which no block is on the disk but those that describe weights."""
+    """Write a sparse file of zeros, in which only the descriptions of weights use disk blocks."""
     names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
     linear = {f"{name}.weight" for name, one in model.named_modules() if _is_quantized(name, one)}
     name, width = _WIDTHS[dtype]
@@ -104,7 +104,7 @@ def _is_quantized(name: str, module: torch.nn.Module) -> bool:
 
 
 class Part(NamedTuple):
-    """One tensor of a file of weights: the weight, or what describes a quantized one."""
+    """A tensor of a file of weights, i.e. a weight, or the description of a quantized weight."""
 
     ending: str
     dtype: str
@@ -114,7 +114,7 @@ class Part(NamedTuple):
 
 
 def nf4_parts(shape: list[int], dtype: str) -> list[Part]:
-    """Return what bitsandbytes keeps of a weight in 4 bits whose scales are in 8 bits.
+    """Return the tensors that bitsandbytes keeps of a 4-bit weight with 8-bit scales.
 
     >>> [(part.ending, part.shape) for part in nf4_parts([64, 128], "bfloat16")][:2]
     [('', [4096, 1]), ('.absmax', [128])]

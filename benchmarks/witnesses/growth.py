@@ -1,9 +1,9 @@
-"""The claim on a real GPU: does measured memory grow with layers x batch, and by which law?
+"""Tests on real GPUs whether measured memory grows with layers x batch, and by which law.
 
-GPUMemNet drew inputs, depth, batch and kind of each network at random, so no network stands twice.
-A power law is fitted to each kind of network. The law of sizes is fitted to the networks of equal
-layers, because their names decide their parameters. Pairs of rows that differ in one thing only
-stand in for a grid.
+GPUMemNet drew inputs, depth, batch and kind of each network at random, so all networks differ. A
+power law is fitted to each kind of network. The law of sizes is fitted to networks of equal layers,
+because their names determine their parameters. Pairs of rows that differ in a single value replace
+a grid.
 """
 
 from collections.abc import Mapping
@@ -24,19 +24,19 @@ NAME = (
     r"_batch:(?P<batch>\d+)(?P<second>_act)?"
 )
 FEWEST_INPUTS = 1_024
-"""Smaller networks take little memory beyond the allocator's first segments."""
+"""Smallest number of inputs; smaller networks take little beyond the allocator's first segments."""
 AXES = ("depth", "batch", "inputs")
 
 
 def frame_of(
     measured: Mapping[str, int], said: Mapping[str, Record], *, constant_bytes: int
 ) -> pd.DataFrame:
-    """Return a row for each network: its sizes, and bytes beyond the constant.
+    """Return a row for each network, with its sizes and the bytes beyond the constant.
 
     Args:
         measured: bytes that nvidia-smi showed, by the row's name.
-        said: what the dry run said.
-        constant_bytes: what nvidia-smi shows beyond the allocator.
+        said: bytes from the dry run.
+        constant_bytes: bytes that nvidia-smi shows beyond the allocator.
     """
     names = pd.Series([name for name in measured if name in said])
     frame = names.str.extract(NAME)
@@ -61,7 +61,7 @@ def claim_of(frame: pd.DataFrame) -> Claim:
 
 
 def verdict_of(frame: pd.DataFrame, column: str) -> Decided:
-    """Judge the claim on one column, each kind of network as a part."""
+    """Judge the claim on one column, with each kind of network as a part."""
     parts = []
     for kind, rows in _kinds(frame):
         try:
@@ -132,9 +132,9 @@ def _product(rows: pd.DataFrame) -> pd.Series:
 
 
 def pairs_of(frame: pd.DataFrame, doubled: str) -> list[tuple[int, int]]:
-    """Return disjoint pairs of networks of equal layers of which one thing is doubled.
+    """Return disjoint pairs of networks of equal layers, in which one value is doubled.
 
-    Widths differ by at most 3%, and what is not doubled by at most 10%.
+    Widths differ by at most 3%, and other values by at most 10%.
     """
     rows = _equal_layers(_large(frame)).sort_values("inputs")
     held = "batch" if doubled == "depth" else "depth"
@@ -154,6 +154,6 @@ def pairs_of(frame: pd.DataFrame, doubled: str) -> list[tuple[int, int]]:
 
 
 def doubling(frame: pd.DataFrame, doubled: str, column: str) -> Ratio:
-    """Return by what the bytes are multiplied in such pairs."""
+    """Return the factors of the bytes in such pairs."""
     size = frame[column].astype(float).to_dict()
     return geometric_ratio([size[large] / size[small] for small, large in pairs_of(frame, doubled)])

@@ -1,9 +1,9 @@
-"""Run the cells of a notebook of Unsloth up to the memory that it prints before it trains.
+"""Run the cells of an Unsloth notebook up to the memory that it prints before training.
 
 python notebook_start.py NOTEBOOK.ipynb
 
-Cells that make the model, the adapter and the trainer run as they are. Those that prepare data
-are left out: nothing of it reaches the GPU before training, so a stand-in is enough.
+Cells that make the model, the adapter and the trainer run unmodified. Cells that prepare data are
+replaced by a stand-in, because data do not reach the GPU before training.
 """
 
 import json
@@ -34,7 +34,7 @@ _DATA = ("dataset", "combined_dataset", "processed_ds", "train_dataset", "eval_d
 
 
 def main(notebook: Path) -> None:
-    """Run the cells; then print how many parameters the model has."""
+    """Run the cells; then print the number of the model's parameters."""
     data = datasets.Dataset.from_dict(_ROWS)
     names: dict[str, object] = {
         **dict.fromkeys(_DATA, data),
@@ -54,7 +54,7 @@ def main(notebook: Path) -> None:
 
 
 def _run(code: str, names: dict[str, object]) -> None:
-    """Run a cell; a trainer that cannot be made here is left out, because it holds no memory."""
+    """Run a cell; leave out a trainer that cannot be made here, which does not hold memory."""
     try:
         exec(compile(code, f"<{code.splitlines()[0]}>", "exec"), names)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Pictures of the chapter: measured against predicted, residuals, errors by predictor."""
+"""Pictures of the chapter on predictions, residuals, and errors by predictor."""
 
 import math
 import re
@@ -21,13 +21,13 @@ from harness.schema.findings import Figure
 OURS = {
     "dry-run": BLUE, "dry-run-on-torch-2-4": "#9ecae1", "estimate": INK, "formula": "#e08214",
 }  # fmt: skip
-"""Predictors of this project, which come first, and their colours."""
+"""Colours of this project's predictors, which come first."""
 OTHERS = ("#009E73", "#CC79A7", "#8c510a", "#56B4E9", "#6e5f9e", "#999999")
-"""Colours of the others."""
+"""Colours of other predictors."""
 
 
 def agreement_figure(rows: Sequence[Row], said: Mapping[str, Record], constant: int) -> Figure:
-    """Return measured against predicted memory of one predictor."""
+    """Return the figure of measured against predicted memory of one predictor."""
     sizes = [
         (size + constant, row.measured_bytes)
         for row in rows
@@ -53,7 +53,7 @@ def _agreement(canvas: Canvas, data: pd.DataFrame) -> None:
 
 
 def residuals_figure(rows: Sequence[Row], said: Mapping[str, Record], constant: int) -> Figure:
-    """Return the errors of one predictor by the batch size, which is part of a row's name."""
+    """Return the figure of one predictor's errors by batch size, which a row's name contains."""
     errors = [
         (int(batch[1]), size + constant - row.measured_bytes, row.measured_bytes)
         for row in rows
@@ -85,9 +85,9 @@ def _residuals(canvas: Canvas, data: pd.DataFrame) -> None:
 def errors_figure(
     rows: Sequence[Row], said: Mapping[str, Mapping[str, Record]], scores: Sequence[Score]
 ) -> Figure:
-    """Return the share of all rows that each predictor misses by a number of MiB at most.
+    """Return the figure of the share of rows by largest error in MiB, for each predictor.
 
-    A row without an answer is a miss of any size, as in the table.
+    A row without an answer has an unlimited error, as in the table.
     """
     errors = [
         (one.predictor, _miss(row, said[one.predictor][row.name], one.constant_bytes) / MIB)

@@ -14,7 +14,7 @@ from benchmarks.witnesses.rows import RefusedError
 
 @functools.cache
 def printed(clone: Path, commit: str, path: str, gpu: str, *arguments: str) -> str:
-    """Run a file of a commit on a pretended GPU; return what it prints."""
+    """Run a file of a commit on a pretended GPU; return its output."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / Path(path).name
         file.write_bytes(bytes_of(clone, commit, path))
@@ -22,7 +22,7 @@ def printed(clone: Path, commit: str, path: str, gpu: str, *arguments: str) -> s
 
 
 def output_of(file: Path, gpu: str, options: Sequence[str], arguments: Sequence[str]) -> str:
-    """Run a script or notebook in its folder, on a pretended GPU; return what it prints."""
+    """Run a script or notebook in its folder, on a pretended GPU; return its output."""
     command = [sys.executable, "-m", "harness", "dry-run", "--gpu", gpu, *options, "--"]
     ended = subprocess.run(
         [*command, file.name, *arguments], cwd=file.parent, capture_output=True, text=True,
@@ -34,7 +34,7 @@ def output_of(file: Path, gpu: str, options: Sequence[str], arguments: Sequence[
 
 
 def published_output(notebook: bytes) -> str:
-    r"""Return what the cells of an executed notebook have printed.
+    r"""Return the output of the cells of an executed notebook.
 
     >>> published_output(b'{"cells": [{"outputs": [{"text": ["peak: ", "1 MB\\n"]}]}, {}]}')
     'peak: 1 MB\n'

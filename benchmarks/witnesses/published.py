@@ -1,7 +1,7 @@
-"""The rows that are kept: name and number as published, and what predictors said.
+"""The stored rows, with published name and number, and the answers of predictors.
 
-One CSV a source, under ``results/witnesses``, in the order in which the rows were drawn. The
-chapter is made from these files, without a clone.
+Each source has a CSV under ``results/witnesses``, with rows in the order in which they were drawn.
+The chapter is made from these files, without a clone.
 """
 
 import csv
@@ -20,7 +20,7 @@ def publish(rows: Sequence[Row], records: Path, path: Path) -> None:
     """Write the CSV of a source from its folder of records.
 
     Args:
-        rows: as drawn; rows without any record are left out.
+        rows: rows in the order of the draw; rows without a record are left out.
         records: folder with a file for each predictor.
         path: file to write.
     """
@@ -39,7 +39,7 @@ def publish(rows: Sequence[Row], records: Path, path: Path) -> None:
 
 
 def _cells(record: Record | None) -> tuple[str, str]:
-    """Return what was said in one row: bytes, or the outcome in their place."""
+    """Return the answers in one row, as bytes or as outcomes."""
     if record is None:
         return "", ""
     size = record["predicted_bytes"]

@@ -1,4 +1,4 @@
-"""Rows of published measurements, and what a predictor answers for one of them."""
+"""Rows of published measurements, and the error of a predictor without an answer."""
 
 import dataclasses
 import importlib
@@ -22,15 +22,15 @@ class Row:
 
     Attributes:
         source: name of the source.
-        name: the row's own name there.
+        name: name of the row in the source.
         metric: the published number.
-        measured_bytes: its value.
-        resolution_bytes: unit in which it is printed.
-        training: makes the network and the loop of the published run.
-        run: runs the published program, in place of ``training``.
-        traits: numbers and words by which rows are grouped.
-        gpu: GPU to pretend; that of the source by default.
-        published: what predictors of the source's authors said, in bytes.
+        measured_bytes: value of the published number.
+        resolution_bytes: unit of the printed number.
+        training: function that makes the network and the loop of the published run.
+        run: function that runs the published program, in place of ``training``.
+        traits: numbers and words that group rows.
+        gpu: GPU to pretend; by default the GPU of the source.
+        published: bytes from predictors of the source's authors.
     """
 
     source: str
@@ -50,17 +50,17 @@ class Source:
     """Published measurements of real GPUs.
 
     Attributes:
-        name: as on the command line.
+        name: name on the command line.
         repository: address to clone.
-        commit: version that was read.
+        commit: commit whose files are read.
         paths: files that hold the numbers.
-        licence: of the repository; nothing of it is copied here in any case.
-        made: how the published numbers were made.
+        licence: licence of the repository, from which no code is copied.
+        made: origin of the published numbers.
         gpu: GPU to pretend.
-        rows: reads the rows from a clone.
-        scripts: whether a row runs a script in a dry run of its own.
-        also: addresses of repositories whose commits lie in the same clone.
-        cited: whether the rows are numbers that are cited in the source's file, without a clone.
+        rows: function that reads the rows from a clone.
+        scripts: whether a row runs a script in a separate dry run.
+        also: addresses of repositories whose commits are in the same clone.
+        cited: whether the source's file cites the numbers, so that a clone is not needed.
     """
 
     name: str
@@ -77,11 +77,11 @@ class Source:
 
 
 def source_named(name: str) -> Source:
-    """Return a source by its name on the command line."""
+    """Return a source, given its name on the command line."""
     module = importlib.import_module(f"benchmarks.witnesses.sources.{name.replace('-', '_')}")
     source: Source = module.SOURCE
     return source
 
 
 class RefusedError(Exception):
-    """A predictor has no answer for a row; the message says why."""
+    """A predictor has no answer for a row; the message has the reason."""

@@ -1,4 +1,4 @@
-"""Runs a predictor on rows in one warm process; writes a record a row, and resumes by itself."""
+"""Runs a predictor on rows in one warm process, writes a record per row, and resumes."""
 
 import gc
 import importlib
@@ -17,20 +17,21 @@ from benchmarks.witnesses.sizes import CrashedRunError
 
 
 class Record(TypedDict):
-    """Answer of a predictor for a row; one line of JSON."""
+    """Answer of a predictor for a row, a line of JSON."""
 
     row: str
     measured_bytes: int
     predicted_bytes: int | None
     outcome: str
-    """ok, refused, crashed (the published run did), or failed (the predictor did)."""
+    """``ok``; ``refused``; ``crashed`` for a crash of the published run; ``failed`` for an error of
+    the predictor."""
     reason: str
     seconds: float
     torch: str
 
 
 def drawn(rows: Sequence[Row], seed: int) -> list[Row]:
-    """Return the rows in a random order, of which each beginning is a random sample.
+    """Return the rows in a random order, so that the first rows are always a random sample.
 
     >>> drawn([], 0)
     []
@@ -56,7 +57,7 @@ def _module(name: str) -> ModuleType:
 
 
 def records_in(path: Path) -> dict[str, Record]:
-    """Return the record of each row in a file; a last line that was cut off is left out."""
+    """Return the record of each row in a file without an incomplete last line."""
     records: dict[str, Record] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -70,13 +71,13 @@ def records_in(path: Path) -> dict[str, Record]:
 def run(
     rows: Sequence[Row], predict: Callable[[Row], int], path: Path, *, until: float = float("inf")
 ) -> dict[str, Record]:
-    """Predict each row that has no record yet, and return every record.
+    """Predict each row without a record, and return all records.
 
     Args:
-        rows: in the order in which they are run.
+        rows: rows in the order in which they are run.
         predict: a predictor's function.
         path: file of the records.
-        until: time at which no further row is begun.
+        until: time after which no row begins.
     """
     records = records_in(path)
     left = [row for row in rows if row.name not in records]
@@ -96,7 +97,7 @@ def run(
 
 
 def record_of(row: Row, predict: Callable[[Row], int]) -> Record:
-    """Return what a predictor says of one row, whatever it raises."""
+    """Return the record of one row, also if the predictor raises an error."""
     start = time.perf_counter()
     predicted, outcome, reason = None, "ok", ""
     try:
@@ -119,7 +120,7 @@ def record_of(row: Row, predict: Callable[[Row], int]) -> Record:
 
 
 def _shown(rows: Sequence[Row], label: str) -> Iterator[Row]:
-    """Yield the rows and say how long the others will take."""
+    """Yield the rows, and show the time left."""
     begin = shown = time.monotonic()
     for done, row in enumerate(rows):
         now = time.monotonic()

@@ -1,8 +1,8 @@
-"""Errors of predictions against what was measured.
+"""Errors of predictions against measurements.
 
-The published ``nvidia-smi`` counts memory outside of PyTorch's allocator, which no predictor knows.
-So a predictor gets one constant a source, which suits it best: it puts the most of the
-first rows within 2 MiB, and these rows are not scored.
+The published ``nvidia-smi`` counts memory outside of PyTorch's allocator, which predictors do not
+know. So a predictor gets its best constant for each source, with which most of the first rows are
+within 2 MiB. These rows are not scored.
 """
 
 import dataclasses
@@ -15,26 +15,26 @@ from benchmarks.witnesses.runner import Record, records_in
 
 CLOSE_BYTES = 2 * MIB
 NOT_MADE_FOR = ("fitcheck", "vram-check", "gpumemnet")
-"""Predictors that are not scored in bytes: one knows language models of a hub only, one scales
-activations from parameters, and one names ranges of 1,000 or 8,000 MiB."""
+"""Predictors that are not scored in bytes. They know only language models of a hub, scale
+activations from parameters, or name ranges of 1,000 or 8,000 MiB."""
 MOST_FOR_CONSTANT = 100
-"""Rows that give the constant; a third of them if there are fewer than three times as many."""
+"""Largest number of rows that determine the constant, at most a third of all rows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:
-    """One predictor on one source.
+    """Score of a predictor on a source.
 
     Attributes:
-        rows: rows that are scored; the published run crashed on none of them.
-        refused: of them, rows without an answer.
-        crashed: rows left out, because the published run did not train.
-        constant_bytes: added to every answer.
-        close: answers within 2 MiB, or equal in the published digits.
-        within_1_percent: answers within 1%.
-        equal: answers that are equal in the published digits.
-        median_bytes, worst_bytes: errors, the worst one with its sign.
-        seconds: of one row, the median.
+        rows: number of scored rows, without rows whose published run crashed.
+        refused: number of scored rows without an answer.
+        crashed: number of rows left out, because the published run did not train.
+        constant_bytes: bytes that are added to every answer.
+        close: number of answers within 2 MiB, or equal in the published digits.
+        within_1_percent: number of answers within 1%.
+        equal: number of answers equal in the published digits.
+        median_bytes, worst_bytes: errors; the worst has its sign.
+        seconds: median seconds of a row.
     """
 
     predictor: str
@@ -79,8 +79,8 @@ def score(
     """Return the score of a predictor.
 
     Args:
-        rows: in the order in which they were drawn; those without a record are left out.
-        records: what the predictor said.
+        rows: rows in the order of the draw; rows without a record are left out.
+        records: answers of the predictor.
         crashed: names of the rows whose published run did not train.
         predictor: its name.
     """
@@ -109,7 +109,7 @@ def score(
 
 
 def row_count_for_constant(rows: Sequence[Row]) -> int:
-    """Return how many of the first rows give the constant: none where the allocator is read."""
+    """Return the number of rows that determine the constant; 0 for metrics of the allocator."""
     if not rows or rows[0].metric != "nvidia-smi":
         return 0
     return min(MOST_FOR_CONSTANT, len(rows) // 3)
@@ -126,9 +126,9 @@ SAME_HEADS = ("predictor", "rows", "within 1%", "within 2 MiB", "median error ov
 def on_the_same_rows(
     rows: Sequence[Row], said: Mapping[str, dict[str, Record]], crashed: frozenset[str]
 ) -> list[list[str]]:
-    """Return the cells of each predictor that has an answer of some kind to every common row.
+    """Return the cells of each predictor that has a record of every common row.
 
-    The net memory is what was measured less the constant of the dry run, which no tool knows.
+    The net memory is the measurement minus the dry run's constant, which tools do not know.
     """
     names = [name for name in said if name not in NOT_MADE_FOR]
     shared = [

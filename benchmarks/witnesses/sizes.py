@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Literal
 
 Metric = Literal["nvidia-smi", "reserved", "allocated", "requested", "request", "in order", "batch"]
-"""The published number: the GPU's used memory, a peak of the allocator, a refused request, the
-bytes of a recording's allocations until the first one that departs from it, or (not in bytes) the
-largest batch that ran."""
+"""Published number, i.e. the GPU's used memory, a peak of the allocator, a refused request, the
+bytes of a recording's allocations before the first difference, or (not in bytes) the largest batch
+that ran."""
 
 Sizes = Mapping[Metric, int]
-"""Bytes that one run gives."""
+"""Bytes of one run."""
 
 
 class CrashedRunError(Exception):

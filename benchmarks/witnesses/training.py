@@ -1,4 +1,4 @@
-"""The training loop of a published run, as its script has it, on whichever device is given."""
+"""The training loop of a published run, with the steps of its script, on a given device."""
 
 import gc
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from benchmarks.witnesses.sizes import CrashedRunError, Sizes
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A network and how it is trained with Adam in float32.
+    """A network and its training with Adam in float32.
 
     Attributes:
-        network: makes the network.
+        network: function that makes the network.
         shape: shape of one example.
-        classes: outputs of the network.
+        classes: number of outputs of the network.
         batch: examples in a step.
         batches: sizes of the batches that decide the peak, in their order.
-        evaluated: sizes of the batches that are evaluated after them.
-        summary_shape: what torchsummary sends through the network beforehand.
+        evaluated: sizes of the batches that are evaluated after training.
+        summary_shape: shape of the input with which torchsummary calls the network before.
         binary: whether the loss is ``BCEWithLogitsLoss``.
-        reshapes: whether the script gives labels the shape that this loss wants.
+        reshapes: whether the script reshapes labels for this loss.
     """
 
     network: Callable[[], nn.Module]
@@ -41,7 +41,7 @@ class Training:
         return nn.BCEWithLogitsLoss() if self.binary else nn.CrossEntropyLoss()
 
     def example(self, rows: int, device: str = "cpu") -> tuple[Tensor, Tensor]:
-        """Return a batch as the loader makes it, without values."""
+        """Return a batch of the loader's shapes, without values."""
         labels = torch.zeros(rows, dtype=torch.int64, device=device)
         return torch.empty(rows, *self.shape, device=device), labels
 
@@ -61,7 +61,7 @@ def peaks_on_cuda(training: Training) -> Sizes:
 
 
 def emptied() -> None:
-    """Empty the allocator of this process and begin its peaks anew."""
+    """Empty the allocator of this process and reset its peaks."""
     gc.collect()
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
@@ -69,7 +69,7 @@ def emptied() -> None:
 
 
 def hasten() -> None:
-    """Draw no values for parameters, and do not let cuDNN make all engines to time them."""
+    """Turn off random values for parameters, and cuDNN's timing of all engines."""
     for name in ("normal_", "uniform_", "erfinv_"):
         setattr(Tensor, name, lambda tensor, *_, **__: tensor)
     setattr(nn.init, "trunc_normal_", lambda tensor, *_, **__: tensor)  # noqa: B010 (draws anew)
@@ -88,7 +88,7 @@ def train(training: Training, device: str) -> None:
     """Train as the published script does.
 
     Raises:
-        CrashedRunError: the published run ended with this error within its first epoch.
+        CrashedRunError: the published run ended with an error within its first epoch.
     """
     with torch.device(device):
         model = training.network()

@@ -1,4 +1,4 @@
-"""Lightning#20312 and others: memory ends on saving, here in a copy of the best weights so far."""
+"""Lightning#20312 and others: a copy of the best weights so far runs out of memory."""
 
 import copy
 import sys

@@ -1,4 +1,4 @@
-"""pytorch#122582 and others: each rank of a node loads the checkpoint, and the host's memory ends.
+"""pytorch#122582 and others: each rank loads the checkpoint, and the host runs out of memory.
 
 Run with --world-size N --gpus N. "fixed" maps the file, so that the ranks share its pages.
 """

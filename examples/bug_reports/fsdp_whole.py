@@ -1,7 +1,7 @@
 """pytorch#104589 and others: FSDP does not shrink with the ranks, because only the root is a unit.
 
-Run with --world-size N --gpus 8. With one unit all parameters are gathered at once; "fixed" makes a
-unit of each layer, so one layer is.
+Run with --world-size N --gpus 8. With one unit all parameters are gathered at once; "fixed" makes
+each layer a unit.
 """
 
 import sys

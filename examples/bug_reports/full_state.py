@@ -1,4 +1,4 @@
-"""FastChat#693, pytorch#104143 and others: memory ends on saving, as a rank gathers the full state.
+"""FastChat#693, pytorch#104143 and others: a rank that saves the full state runs out of memory.
 
 Run with --world-size N --gpus N. "fixed" saves the shards of each rank.
 """

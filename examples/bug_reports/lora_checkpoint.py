@@ -1,7 +1,7 @@
 """peft#1142, #525, FastChat#581: checkpointing of a frozen model with adapters.
 
-The reentrant kind recomputes only what comes from an input with a gradient, and the embedding of a
-frozen model has none. So it fails ("grad"), or is turned off ("off"). "fixed": the other kind.
+The reentrant kind needs an input with a gradient, which the embedding of a frozen model lacks. So
+it fails ("grad"), or is turned off ("off"). "fixed" uses the non-reentrant kind.
 """
 
 import sys
@@ -14,7 +14,7 @@ WIDTH, RANK, DEPTH = 2048, 8, 12
 
 
 class Adapted(nn.Module):
-    """A frozen layer with two narrow ones added."""
+    """A frozen layer plus two narrow layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Adapted(nn.Module):
         self.up = nn.Linear(RANK, WIDTH, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the sum of both ways."""
+        """Return the sum of both paths."""
         return torch.nn.functional.gelu(self.base(x) + self.up(self.down(x)))
 
 

@@ -1,4 +1,4 @@
-"""DeepSpeed#3606 and others: an optimizer that is offloaded takes more of the host than on paper.
+"""DeepSpeed#3606 and others: an offloaded optimizer takes more host memory than calculated.
 
 Adam of weights in half precision keeps 16 bytes a parameter on the host: weights, gradients and two
 states in float32. Each pinned tensor takes the next power of two; "fixed" divides one block.

@@ -1,4 +1,4 @@
-"""pytorch#123548 (PR 193400): two settings of the allocator that do not go together.
+"""pytorch#123548 (PR 193400): two incompatible settings of the allocator.
 
 PYTORCH_ALLOC_CONF=max_split_size_mb:128,expandable_segments:True
 """
@@ -9,7 +9,7 @@ MIB = 1 << 20
 
 
 def empty(mib: float) -> torch.Tensor:
-    """Return memory of the GPU."""
+    """Return an uninitialized tensor on the GPU."""
     return torch.empty(int(mib * MIB), dtype=torch.uint8, device="cuda")
 
 

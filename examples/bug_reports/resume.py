@@ -1,4 +1,4 @@
-"""nanoGPT#158, Megatron-Bridge#3576 and others: memory ends on resuming, and not from scratch.
+"""nanoGPT#158, Megatron-Bridge#3576 and others: only a resumed run goes out of memory.
 
 Run with --resume. The file is loaded onto the GPU, and a name keeps this second copy of the weights
 (Adam's states are taken over as they are); "fixed" loads it into the host's memory.

@@ -1,4 +1,4 @@
-"""pytorch#13246 and #5902: workers of a DataLoader copy a list of objects when they only read it.
+"""pytorch#13246 and #5902: workers of a DataLoader copy a list of objects by reading it.
 
 Reading an object counts a reference to it, which writes to its page. "fixed" keeps an array.
 """
@@ -13,7 +13,7 @@ COUNT = 4_000_000
 
 
 class Words(Dataset[int]):
-    """Numbers, as Python objects or as an array."""
+    """A data set of numbers, as Python objects or as an array."""
 
     def __init__(self) -> None:
         numbers = np.arange(COUNT) + (1 << 40)

@@ -1,4 +1,4 @@
-"""bitsandbytes: Adam with states of 8 bits; with "paged", of 32 bits in memory that is paged."""
+"""bitsandbytes: Adam with 8-bit states; with "paged", with 32-bit states in paged memory."""
 
 import sys
 
@@ -10,7 +10,7 @@ WIDTH, DEPTH, BATCH = 2048, 4, 64
 
 
 def allocated() -> int:
-    """Return the bytes that PyTorch's allocator was asked for, and that are alive."""
+    """Return the requested bytes of PyTorch's allocator that are alive."""
     return torch.cuda.memory_stats()["requested_bytes.all.current"]
 
 

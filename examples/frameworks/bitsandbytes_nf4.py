@@ -1,4 +1,4 @@
-"""bitsandbytes: frozen linear layers in NF4, and a head that is trained on them."""
+"""bitsandbytes: frozen linear layers in NF4 with a trained head."""
 
 import bitsandbytes as bnb
 import torch
@@ -8,7 +8,7 @@ WIDTH, DEPTH, BATCH = 2048, 8, 64
 
 
 def allocated() -> int:
-    """Return the bytes that PyTorch's allocator was asked for, and that are alive."""
+    """Return the requested bytes of PyTorch's allocator that are alive."""
     return torch.cuda.memory_stats()["requested_bytes.all.current"]
 
 

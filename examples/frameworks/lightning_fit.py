@@ -22,7 +22,7 @@ class Classifier(lightning.LightningModule):
         return nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
 
     def validation_step(self, batch: list[torch.Tensor], index: int) -> None:
-        """Log the loss that decides when training stops."""
+        """Log the loss that early stopping uses."""
         self.log("loss", self.training_step(batch, index))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""PEFT: LoRA on a small Llama; with "qlora" its weights are in NF4, their scales quantised, too."""
+"""PEFT: LoRA on a small Llama; with "qlora" its weights are in NF4 with quantised scales."""
 
 import sys
 
@@ -10,7 +10,7 @@ BATCH, LENGTH, VOCABULARY = 4, 256, 8192
 
 
 def allocated() -> int:
-    """Return the bytes that PyTorch's allocator was asked for, and that are alive."""
+    """Return the requested bytes of PyTorch's allocator that are alive."""
     return torch.cuda.memory_stats()["requested_bytes.all.current"]
 
 

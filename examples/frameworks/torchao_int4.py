@@ -1,4 +1,4 @@
-"""torchao: a frozen body whose weights have 4 bits, and a head that is trained on it."""
+"""torchao: a frozen body with 4-bit weights and a trained head."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ WIDTH, DEPTH, BATCH = 2048, 8, 64
 
 
 def allocated() -> int:
-    """Return the bytes that PyTorch's allocator was asked for, and that are alive."""
+    """Return the requested bytes of PyTorch's allocator that are alive."""
     return torch.cuda.memory_stats()["requested_bytes.all.current"]
 
 

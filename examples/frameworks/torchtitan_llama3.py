@@ -2,7 +2,7 @@
 
     harness dry-run --gpu h100-80gb --world-size 8 -- torchtitan_llama3.py llama3_debugmodel
 
-Its further arguments are those of ``torchtitan.train``.
+Further arguments go to ``torchtitan.train``.
 """
 
 import json

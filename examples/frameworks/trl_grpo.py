@@ -1,4 +1,4 @@
-"""TRL: GRPO of a small Llama, which writes answers and is rewarded for their length."""
+"""TRL: GRPO of a small Llama, whose reward is the length of its answers."""
 
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM

@@ -1,4 +1,4 @@
-"""A tokenizer of whole words, made here and not downloaded, for the scripts that need one."""
+"""A tokenizer of whole words, which scripts use without a download."""
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel

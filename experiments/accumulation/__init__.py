@@ -1,7 +1,8 @@
-"""Micro-batches: one batch in parts, whose activations are not alive at the same time.
+"""Micro-batches, i.e. parts of a batch whose activations are not alive at the same time.
 
-A step runs its batch in ``m`` parts, forward and backward each, and adds the gradients up
-before one update. Activations shrink to a part's; parameters, gradients and the batch do not.
+A step runs the forward and the backward pass of each of ``m`` parts, and adds the gradients up
+before one update. Activations shrink to those of a part; parameters, gradients and the batch do
+not.
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ from . import splits
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return the grid: one batch in 1 to many parts of equal size."""
+    """Return the grid of a batch in 1 to many parts of equal size."""
     depths, batch, parts = {
         Size.QUICK: ((2,), 64, (1, 2, 4, 8)),
         Size.DEFAULT: ((2, 8), 512, (1, 2, 4, 8, 16, 32, 64)),

@@ -1,4 +1,4 @@
-"""Comparison of a step in micro-batches with the same step as a whole, in exact metrics."""
+"""Compares a step in micro-batches with the same step of the whole batch, by exact metrics."""
 
 import pandas as pd
 
@@ -13,11 +13,11 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
 
     Columns: ``depth, batch, parts, rows`` (of the largest part), ``saved_activation_bytes,
     saved_by_formula_bytes, whole_bytes`` (saved by the single part), ``peak_live_bytes,
-    whole_peak_bytes, peak_over_whole, floor_bytes, parameter_bytes,
-    batch_bytes``. The floor is what is alive just before the step.
+    whole_peak_bytes, peak_over_whole, floor_bytes, parameter_bytes, batch_bytes``. The floor has
+    the bytes alive just before the step.
 
     Raises:
-        AnalysisError: no cell in one part, or none in several.
+        AnalysisError: cells with one part, or with several parts, are missing.
 
     """
     metrics = ["saved_activation_bytes", "peak_live_bytes", "live_at_start_bytes"]
@@ -49,7 +49,7 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_peak(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the bytes at the peak, a row a cell, named by depth and parts."""
+    """Return the bytes at the peak, with a row for each cell, named by depth and parts."""
     known = ok_cells(frame, *AT_PEAK).sort_values([*_KEYS, "accumulate"])
     known = known.assign(
         panel="Depth " + known["depth"].astype("string"),

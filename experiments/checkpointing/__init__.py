@@ -1,10 +1,10 @@
-"""Checkpointed segments: memory against their number, and the square-root law.
+"""Memory against the number of checkpointed segments, and the square-root law.
 
-A checkpointed step keeps the input of each of ``k`` segments and runs one segment at a time
-again when backward needs it: about ``k`` tensors, and those of ``depth / k`` layers. Chen et
-al. (2016, "Training deep nets with sublinear memory cost") conclude that about the square root
-of the depth is best. Three networks test it: one whose activations dwarf its parameters, and
-two of the note's width, where gradients count.
+A checkpointed step keeps the input of each of ``k`` segments. The backward pass runs a segment
+again when it needs the activations. So about ``k`` tensors are alive, and the tensors of ``depth /
+k`` layers. Chen et al. (2016, "Training deep nets with sublinear memory cost") conclude that about
+the square root of the depth is best. Three networks test this law. The activations of one network
+are far larger than its parameters; the other two have the note's width, at which gradients matter.
 """
 
 from collections.abc import Iterable
@@ -20,21 +20,21 @@ from harness.schema.workload import Workload
 from . import claims, figures, law
 
 COPIES = 8
-"""Blocks of a network."""
+"""Number of measurement blocks of a network."""
 NARROW = Workload(in_features=64, width=64, batch=1024)
-"""256 KiB an activation, 16.25 KiB a layer's parameters."""
+"""Network with 256 KiB per activation and 16.25 KiB per layer's parameters."""
 
 
 WIDE = Workload(width=256, batch=512)
-"""512 KiB an activation, 257 KiB a layer's parameters."""
+"""Network with 512 KiB per activation and 257 KiB per layer's parameters."""
 
 
 NOTE = Workload(width=256, batch=256)
-"""The note's: 256 KiB an activation, 257 KiB a layer's parameters."""
+"""The note's network, with 256 KiB per activation and 257 KiB per layer's parameters."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return each network without checkpoints (several processes), with 1 to depth segments."""
+    """Return each network without checkpoints (in several processes), and with segments."""
     if size is Size.QUICK:
         yield from _curve(NARROW.replace(depth=9, batch=512), every=False)
         return
@@ -47,9 +47,9 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def _curve(base: Workload, *, every: bool) -> Iterable[Workload]:
-    """Yield blocks: an uncheckpointed step, then some numbers of segments.
+    """Yield the steps of each block; it begins with an uncheckpointed step.
 
-    The copies of this step differ only in their seed; each is measured in a process of its own.
+    The copies of the uncheckpointed step differ only in the seed; each has its own process.
     """
     counts = list(range(1, base.depth + 1)) if every else _spread(base.depth)
     for seed, own in enumerate(law.blocks(counts, min(COPIES, len(counts)))):
@@ -65,7 +65,7 @@ def _spread(depth: int) -> list[int]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Fit the law to each curve and set its optimum next to the measured one."""
+    """Fit the law to each curve, and compare its optimum with the measured optimum."""
     frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
     result = law.curves(evidence.frame)
     missing = evidence.frame.groupby(law.KEYS).ngroups - len(result)

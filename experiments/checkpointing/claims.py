@@ -1,4 +1,4 @@
-"""Claims: √depth segments are best; their saving; the cost of a second forward pass."""
+"""Claims that √depth segments are best, on their saving, and on the second forward pass."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from harness.schema.units import format_bytes
 from .curve import Curve, counts_in_words
 
 SECOND_FORWARD = 4 / 3
-"""Time of a step with a second forward pass over one without, by arithmetic."""
+"""Time of a step with a second forward pass over the time without, by arithmetic."""
 _REGIMES = {
     "activations": ("where activations outweigh parameters", "where activations outweigh"),
     "both": (
@@ -32,7 +32,7 @@ _KINDS = {
     "both": "gradients that weigh as much",
     "gradients": "gradients that outweigh activations",
 }
-"""Kinds of network by the regime of their curve, in words."""
+"""Words for the kinds of network, by the regime of their curve."""
 
 
 def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]:
@@ -87,7 +87,7 @@ def _root(chosen: list[Curve], table: pd.DataFrame, regime: str, **every: object
 
 
 def _is_best(curve: Curve) -> bool:
-    """Return whether the square root is about the best number, and both ends are worse."""
+    """Return whether the square root is nearly the best number, and both ends are worse."""
     ends = min(curve.at(1), curve.at(curve.most)) / curve.lowest - 1
     return curve.excess_at_root <= ROUGHLY < ends
 
@@ -117,7 +117,7 @@ def time(result: Sequence[Curve], missing: int) -> Claim | None:
 
 
 def slowdown(curve: Curve) -> Ratio | None:
-    """Return the time of the steps with segments over that of the steps without."""
+    """Return the time of the steps with segments over the time of the steps without."""
     return _ratio(curve.seconds, curve.base_seconds)
 
 

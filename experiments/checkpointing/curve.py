@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 DOMINANCE = 4.0
-"""Activations dominate if one of them has at least this many times a layer's gradients."""
+"""Activations dominate if an activation has at least this multiple of a layer's gradients."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,20 +21,20 @@ class Curve:
     gradient_bytes: int
     """Bytes of one hidden layer's weight and bias."""
     table: pd.DataFrame
-    """``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes, wall_seconds``;
-    segments 0 is the step without checkpoints."""
+    """Columns ``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes,
+    wall_seconds``; the step without checkpoints has 0 segments."""
     a: float
-    """Bytes a segment."""
+    """Bytes per segment."""
     b: float
-    """Bytes a layer of the longest segment."""
+    """Bytes per layer of the longest segment."""
     c: float
     r2: float
     is_whole: bool
-    """True if every number of segments that was asked for was measured."""
+    """True if every requested number of segments was measured."""
     seconds: tuple[float, ...]
-    """The fastest repeat of each step with segments."""
+    """Seconds of the fastest repeat of each step with segments."""
     base_seconds: tuple[float, ...]
-    """The steps without segments, each in a process of its own."""
+    """Seconds of the steps without segments, each in its own process."""
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class Curve:
 
     @property
     def optimum(self) -> float:
-        """The number of segments that the fitted law makes smallest; NaN if it has none."""
+        """The number of segments at the minimum of the fitted law; NaN without a minimum."""
         valid = min(self.a, self.b) >= 1
         return math.sqrt(self.b * self.depth / self.a) if valid else math.nan
 
@@ -70,7 +70,7 @@ class Curve:
 
     @property
     def lowest(self) -> int:
-        """The least that a step with segments adds."""
+        """Least bytes that a step with segments adds."""
         return int(self._segmented["rise_bytes"].min())
 
     @property
@@ -85,18 +85,18 @@ class Curve:
 
     @property
     def best(self) -> tuple[int, ...]:
-        """Every measured number of segments that adds the least."""
+        """All measured numbers of segments that add the fewest bytes."""
         rows = self._segmented
         return tuple(int(k) for k in rows.loc[rows["rise_bytes"] == self.lowest, "segments"])
 
     def at(self, segments: int) -> int:
-        """Return what the step with that many segments adds."""
+        """Return the bytes that the step with a number of segments adds."""
         rows = self.table.loc[self.table["segments"] == segments, "rise_bytes"]
         return int(rows.iloc[0])
 
     @property
     def excess_at_root(self) -> float:
-        """The excess of the step at the square root over the least, relatively."""
+        """Relative excess of the step at the square root over the least bytes."""
         return self.at(self.root) / self.lowest - 1
 
 

@@ -14,11 +14,11 @@ from .claims import SECOND_FORWARD, slowdown
 from .curve import Curve
 
 FITS = 0.99
-"""R² above which the law is drawn, because a line that misses the points is useless."""
+"""R² above which the law is drawn; below it the line misses the points."""
 
 
 def peaks(result: list[Curve]) -> Figure | None:
-    """Return memory against segments, without networks whose memory segments do not change."""
+    """Return memory against segments, for networks whose memory depends on the segments."""
     data = [_with_law(one) for one in result if _changes(one)]
     return picture(__file__, "segments", pd.concat(data), fits=FITS) if data else None
 
@@ -41,7 +41,7 @@ def _changes(curve: Curve) -> bool:
 
 
 def times(result: list[Curve]) -> Figure | None:
-    """Return the cost in time of each timed network, with the interval that decides."""
+    """Return the relative time of each timed network, with the deciding interval."""
     rows = [
         (one.name, ratio.estimate, ratio.low, ratio.high)
         for one in result

@@ -1,7 +1,7 @@
 """Memory against the number of checkpointed segments, and the square-root law.
 
-Source: Chen, Xu, Zhang, Guestrin (2016), "Training deep nets with sublinear memory cost",
-arXiv:1604.06174, section 4: k segments of depth/k layers keep O(k) + O(depth/k).
+k segments of depth/k layers keep O(k) + O(depth/k) tensors (Chen, Xu, Zhang, Guestrin 2016,
+"Training deep nets with sublinear memory cost", arXiv:1604.06174, section 4).
 """
 
 import math
@@ -17,16 +17,17 @@ from harness.analysis.fits import fit
 from .curve import Curve, counts_in_words
 
 KEYS = ["in_features", "width", "batch", "depth"]
-"""Description of a network."""
+"""Columns that describe a network."""
 
 
 def curves(frame: pd.DataFrame) -> list[Curve]:
     """Return a curve for each network and depth that has enough cells.
 
-    Ordered by how much a layer's gradients weigh next to its activation.
+    The order is by the ratio of a layer's gradients to its activation.
 
     Raises:
-        AnalysisError: no network has an uncheckpointed step, its square root and three more.
+        AnalysisError: every network lacks the uncheckpointed step, the square root, or three more
+            numbers.
 
     """
     metrics = ["peak_live_bytes", "live_at_start_bytes"]
@@ -101,7 +102,7 @@ def _curve(part: pd.DataFrame, asked: set[int]) -> Curve:
 
 
 def blocks(counts: Sequence[int], copies: int) -> list[list[int]]:
-    """Return which numbers of segments are measured after each copy of the step without.
+    """Return the numbers of segments that are measured after each uncheckpointed step.
 
     >>> blocks([1, 2, 3, 4, 5, 6, 7], 3)
     [[1, 2], [3, 4], [5, 6, 7]]
@@ -111,7 +112,7 @@ def blocks(counts: Sequence[int], copies: int) -> list[list[int]]:
 
 
 def laws(result: Sequence[Curve]) -> pd.DataFrame:
-    """Return one row a curve: coefficients, goodness, and three optima."""
+    """Return one row per curve, with coefficients, goodness of fit, and three optima."""
     return pd.DataFrame(
         [
             {

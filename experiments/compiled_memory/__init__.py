@@ -1,9 +1,9 @@
-"""Compiled code: how much ``torch.compile`` saves of the kept bytes and of the peak.
+"""Savings of ``torch.compile`` in kept bytes and in the peak.
 
-The same network is trained as it is written and through ``torch.compile`` (Inductor), on a
-pretended GPU with PyTorch's own allocator: the note's MLP; one with what stands between the matmuls
-of today's networks (GELU, layer normalization, dropout); and blocks of a transformer. The peaks are
-those of a later step, without what the autotuner allocates in the first step.
+Networks are trained without and with ``torch.compile`` (Inductor), on a pretended GPU with
+PyTorch's own allocator. They are the note's MLP, an MLP with GELU, layer normalization and dropout
+between its matmuls, and blocks of a transformer. The peaks are of a later step, because the
+autotuner allocates in the first step.
 """
 
 import os
@@ -25,17 +25,17 @@ Grid = tuple[tuple[int, ...], tuple[int, ...]]
 """Depths and batches."""
 
 GPU = "a100-40gb"
-"""The GPU if the sweep names no other GPU."""
+"""Default GPU of the sweep."""
 
 WIDTH = 512
 TOKENS = 128
-"""Tokens of a transformer's example."""
+"""Number of tokens of a transformer's example."""
 
 MLPS: dict[str, dict[str, str | float]] = {
     "ReLU": {"activation": "relu"},
     "GELU, norm, dropout": {"activation": "gelu", "norm": "layer", "dropout": 0.1},
 }
-"""The note's network, and a network with more operators between its matmuls."""
+"""The note's network, and a network with further operators between its matmuls."""
 GRID: Mapping[Size, Grid] = {
     Size.QUICK: ((2, 4), (1024,)),
     Size.DEFAULT: ((2, 4, 8), (256, 1024, 4096)),
@@ -47,14 +47,15 @@ BLOCKS: Mapping[Size, Grid] = {
     Size.DEFAULT: ((2, 4), (2, 8, 32)),
     Size.FULL: ((2, 4, 8, 16), (2, 8, 32, 128)),
 }
-"""Blocks, and sequences of ``TOKENS`` tokens: as many rows as an example of the MLP has."""
+"""Numbers of blocks and of sequences of ``TOKENS`` tokens, with as many rows as the MLP's
+batches."""
 
 COMPILED = {"eager": False, "compile": True}
 COLUMNS = ("kept", "peak")
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return each network at each depth and batch, as it is written and compiled."""
+    """Return each network at each depth and batch, uncompiled and compiled."""
     for network in MLPS.values():
         yield from _jobs("mlp", GRID[size], network)
     yield from _jobs("transformer", BLOCKS[size], {"in_features": WIDTH * TOKENS})
@@ -98,7 +99,7 @@ def analyse(evidence: Evidence) -> Section:
 
 
 def as_frame(runs: Iterable[StepRun]) -> pd.DataFrame:
-    """Return a row for each network, depth and batch that ended well both ways."""
+    """Return a row for each network, depth and batch with an uncompiled and a compiled run."""
     rows: dict[tuple[object, ...], dict[str, int]] = {}
     for job, seen in well(runs):
         named = job.arguments

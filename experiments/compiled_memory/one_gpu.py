@@ -1,4 +1,4 @@
-"""Trains a network on one GPU, as it is written or compiled; a worker imports this file."""
+"""Trains a network on one GPU, uncompiled or compiled; a worker imports this file."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from harness.training.training_step import build
 from . import TOKENS
 
 STEPS = 3
-"""The last step is measured, because the autotuner allocates in the first step."""
+"""Number of steps; the last is measured, because the autotuner allocates in the first."""
 
 
 def train(
     network: Literal["mlp", "transformer"], compiled: bool, **workload: Any
 ) -> dict[str, int]:
-    """Train the workload's network, or ``depth`` blocks of a transformer of its width.
+    """Train the workload's network, or a transformer of its width with ``depth`` blocks.
 
     Returns:
         The bytes that the last forward pass keeps, and the peaks of the last step.
@@ -62,9 +62,9 @@ def _transformer(workload: Workload, dtype: torch.dtype, device: torch.device) -
 
 
 class Transformer(nn.Module):
-    """Blocks of attention and an MLP, as most language models have them, from plain modules.
+    """Blocks of attention and an MLP from plain modules, as in most language models.
 
-    Maps (batch, tokens x width) to logits (batch, classes), the mean over the tokens.
+    It maps (batch, tokens x width) to logits (batch, classes), from the mean over the tokens.
     """
 
     def __init__(self, depth: int, width: int, classes: int, *, tokens: int) -> None:
@@ -81,7 +81,7 @@ class Transformer(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention with heads of 64, then an MLP of four times the width; each added to its input."""
+    """Attention with heads of 64 and an MLP of four times the width, both with a shortcut."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,9 +1,8 @@
-"""The claim itself: does memory grow with layers times batch size?
+"""The note's main claim, that memory grows with the number of layers and the batch size.
 
-The note says that the size of the intermediate values "is roughly proportional to the number
-of network layers and the batch size". Cells of many depths and batches, in training and in
-inference, show whether that is true of what autograd keeps, of all that is alive, and of the whole
-process.
+The note says that the size of the intermediate values "is roughly proportional to the number of
+network layers and the batch size". Cells of many depths and batches, in training and in inference,
+test this for the bytes that autograd keeps, for all live bytes, and for the process.
 """
 
 import itertools
@@ -24,16 +23,16 @@ from .verdicts import QUANTITIES, proportionality
 
 BASE = Workload(width=256)
 _DEFAULT_LARGEST = 2**14
-"""Layers times batch of the largest cells that are measured by default. The ten larger cells take
+"""Layers times batch of the largest cells that are measured by default. The ten larger cells need
 four fifths of the grid's arithmetic, and their bytes follow from the other cells."""
 
 
 CONTROL = Workload(width=1)
-"""A network in which the claim must fail: its logits outweigh its hidden layers."""
+"""Network for which the claim must fail, because its logits outweigh its hidden layers."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return the grid, training and inference, and the control; in full other widths, threads."""
+    """Return the grid and the control; the full size also has other widths and threads."""
     yield from Grid(base=CONTROL, axes={"depth": (1, 2, 4), "batch": (16, 32, 64)})
     if size is Size.QUICK:
         some = {"depth": DEPTHS[::2], "batch": (16, 256, 1024)}
@@ -57,7 +56,7 @@ def traced(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Test every quantity that the records have; see the module's docstring."""
+    """Test every quantity in the records; see the module's docstring."""
     frame = evidence.frame
     is_base = (frame["width"] == BASE.width) & (frame["threads"] == BASE.threads)
     base, is_control = frame[is_base], frame["width"] == CONTROL.width
@@ -104,7 +103,7 @@ def _resident_table(training: pd.DataFrame) -> Table | None:
 
 
 def _with_laws(training: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells, and those of DEPTHS x BATCHES that are missing, with their predictions."""
+    """Return the cells and the missing cells of DEPTHS x BATCHES, with their predictions."""
     good = ok_cells(training)
     measured = set(good[["depth", "batch"]].itertuples(index=False, name=None))
     grid = itertools.product(DEPTHS, BATCHES) if len(good) else ()

@@ -1,4 +1,4 @@
-"""The growth of the peak, who owns it, what it is made of, a GPU's peaks, timelines of steps."""
+"""Figures of the peak's growth and parts, of a GPU's peaks, and of timelines of steps."""
 
 from collections.abc import Sequence
 
@@ -17,14 +17,14 @@ from harness.schema.units import format_bytes
 from .proportionality import Growth
 
 DENSE = 49
-"""Points of a line between the ends of an axis."""
+"""Number of points of a line between the ends of an axis."""
 SEGMENT_BYTES, LARGE_SEGMENT_BYTES = 2 << 20, 20 << 20
-"""What the caching allocator asks the driver for: 2 MiB for blocks up to 1 MiB, 20 MiB for blocks
-below 10 MiB, and multiples of 2 MiB for larger ones."""
+"""Segments that the caching allocator requests from the driver: 2 MiB for blocks up to 1 MiB, and
+20 MiB for blocks below 10 MiB. For larger blocks the segment is a multiple of 2 MiB."""
 
 
 def product_figure(training: pd.DataFrame) -> Figure | None:
-    """Return the claim itself: bytes against depth x batch."""
+    """Return the figure of the claim, with bytes against depth x batch."""
     columns = {
         "saved_activation_bytes": "Saved activations",
         "peak_live_bytes": "Alive at the peak",
@@ -42,7 +42,7 @@ def product_figure(training: pd.DataFrame) -> Figure | None:
 
 
 def _over_the_grid(training: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """Return the cells in order, none if they are of one depth or of one batch."""
+    """Return the cells in order; none if all have the same depth or the same batch."""
     known = ok_cells(training, *columns).sort_values(["depth", "batch"], ignore_index=True)
     is_grid = known["depth"].nunique() > 1 and known["batch"].nunique() > 1
     return known if is_grid else known.iloc[:0]
@@ -72,7 +72,7 @@ def growth_figure(result: Growth | str | None) -> Figure | None:
 
 
 def owners_map(training: pd.DataFrame) -> Figure | None:
-    """Return the map of the category that leads at the peak of each cell."""
+    """Return the map of the largest category at the peak of each cell."""
     known = _over_the_grid(training, *AT_PEAK, "peak_live_bytes")
     if known.empty:
         return None
@@ -99,7 +99,7 @@ def owners_map(training: pd.DataFrame) -> Figure | None:
 
 
 def composition(training: pd.DataFrame) -> Figure | None:
-    """Return what the peak is made of, at the smallest, the middle and the largest batch."""
+    """Return the parts of the peak at the smallest, the middle and the largest batch."""
     known = ok_cells(training, *AT_PEAK)
     if known.empty:
         return None
@@ -124,7 +124,7 @@ def composition(training: pd.DataFrame) -> Figure | None:
 
 
 def cuda_figure(training: pd.DataFrame) -> Figure | None:
-    """Return a GPU's peaks at a few depths against the batch; nothing without records of a GPU."""
+    """Return a GPU's peaks at a few depths against the batch; None without records of a GPU."""
     columns = {"reserved": "cuda.reserved_peak_bytes", "allocated": "cuda.allocated_peak_bytes"}
     if training[list(columns.values())].isna().all(axis=None):
         return None
@@ -152,9 +152,9 @@ def cuda_figure(training: pd.DataFrame) -> Figure | None:
 
 
 def timelines(evidence: Evidence) -> tuple[Sequence[Figure], Sequence[str]]:
-    """Return the timelines of the training cells whose events were kept, and what was wrong.
+    """Return the timelines of the training cells whose events were kept, and the problems.
 
-    An events file that does not hold what it should costs its figure, not the section.
+    If an events file is invalid, only its figure is missing, not the section.
     """
     frame = evidence.frame
     known = frame[(frame["mode"] == "train") & (frame["outcome"] == "ok")]

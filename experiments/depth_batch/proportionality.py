@@ -1,6 +1,6 @@
-"""Tests one quantity: whether it grows in proportion to depth x batch.
+"""Tests whether a quantity grows in proportion to depth x batch.
 
-All that the report says about a quantity over a depth x batch grid is computed here.
+All results of the report on a quantity over a depth x batch grid are computed here.
 """
 
 import itertools
@@ -20,40 +20,41 @@ from harness.analysis.frame import NOISY, ok_cells
 PRODUCT = ("constant", "depth", "batch", "depth·batch")
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
-"""The sizes of every claim about growth, even if a run measures only a part of them."""
+"""Depths and batches of every claim about growth, even if a run measures only a part of them."""
 SPREAD = "rss_rise_spread_bytes"
 REACH = 3.4
-"""Half of the 99% interval of three repeats (Student's t) over their range."""
+"""Half of the 99% interval of three repeats (Student's t), divided by their range."""
 _SLACK = 1e-9
 
 Cell = tuple[int, int]
 """A depth and a batch."""
 Span = tuple[float, float]
-"""The least and the most that a number may be; equal for exact bytes."""
+"""The least and the largest possible value of a number; equal for exact bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Growth:
-    """All that the cells say about one quantity, ordered by depth and batch."""
+    """The values and the fits of a quantity over the cells, ordered by depth and batch."""
 
     quantity: str
     depth: NDArray[np.int64]
     batch: NDArray[np.int64]
     values: NDArray[np.int64]
-    """Bytes."""
+    """Bytes of each cell."""
     spans: Mapping[Cell, Span]
-    """Bytes at each depth and batch: measured, or predicted beforehand by a law that equals every
-    cell that was measured. For a noisy quantity these are the ends of the repeats."""
+    """Bytes at each depth and batch, measured, or predicted by a law that equals every measured
+    cell. For a noisy quantity the span is from the least to the largest repeat."""
     exact: ExactForm | None
-    """The formula in PRODUCT's terms that gives every cell to the byte, if there is one."""
+    """Formula in PRODUCT's terms that gives every cell exactly, if one exists."""
     pieces: ExactMaximum | None
-    """Exact formulas whose maximum gives many or all of the cells, as for peaks."""
+    """Exact formulas whose maximum gives many or all cells, as for peaks."""
     derived: tuple[int, int]
-    """Measured cells that equal their prediction, and those that have one."""
+    """Number of measured cells that equal their prediction, and number of cells with a
+    prediction."""
 
     @property
     def noisy(self) -> bool:
-        """True if a repetition may give other values."""
+        """True if a repeat may give another value."""
         return self.quantity in NOISY
 
     @property
@@ -73,17 +74,17 @@ class Growth:
         return " · ".join(found)
 
     def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return bytes by the exact formulas if they give every cell; else NaN."""
+        """Return bytes from the exact formulas if they give every cell; else NaN."""
         if not self.whole:
             return np.full(len(np.asarray(depth)), np.nan)
         return np.asarray(self._by_form(depth, batch).max(axis=0), dtype=np.float64)
 
     def moments(self) -> NDArray[np.int64]:
-        """Return which of the exact formulas gives each cell."""
+        """Return the number of the exact formula that gives each cell."""
         return np.asarray(self._by_form(self.depth, self.batch).argmax(axis=0), dtype=np.int64)
 
     def _by_form(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return each exact formula's bytes, (formulas, cells)."""
+        """Return the bytes of each exact formula, as an array (formulas, cells)."""
         columns = term_columns(np.asarray(depth), np.asarray(batch))
         forms = () if self.pieces is None else self.pieces.forms
         sums = [
@@ -102,7 +103,7 @@ def term_columns(
 
 
 def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
-    """Test column ``quantity`` of ``frame`` (one kind of workload, depth x batch)."""
+    """Test column ``quantity`` of ``frame``, cells of one kind of workload over depth x batch."""
     known = ok_cells(frame, quantity).sort_values(["depth", "batch"], ignore_index=True)
     depths, batches = known["depth"].nunique(), known["batch"].nunique()
     if depths < 3 or batches < 3 or len(known) < len(PRODUCT) + 2:
@@ -132,7 +133,7 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
 
 
 def spans(known: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
-    """Return the bytes of each cell; for a noisy quantity the range of its repeats."""
+    """Return the bytes of each cell; for a noisy quantity the range of the repeats."""
     reach = (
         REACH * known[SPREAD].fillna(0)
         if quantity in NOISY and SPREAD in known
@@ -151,7 +152,7 @@ def _law(frame: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
 
 
 def _neighbours(depth: NDArray[np.int64], batch: NDArray[np.int64]) -> list[list[int]]:
-    """Return the rows of each square of four neighbouring cells: each proposes a formula."""
+    """Return the rows of each square of four neighbouring cells, which proposes a formula."""
     at = {key: row for row, key in enumerate(zip(depth, batch, strict=True))}
     return [
         [at[corner] for corner in itertools.product(rows, lines) if corner in at]
@@ -161,12 +162,14 @@ def _neighbours(depth: NDArray[np.int64], batch: NDArray[np.int64]) -> list[list
 
 
 def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
-    """Return the squares of four known cells, with the values that the claim asks for.
+    """Return the squares of four known cells, with the values that the claim needs.
 
-    A square has each of a depth and a batch once and doubled. Columns: its smaller ``depth`` and
-    ``batch``; ``by_depth`` and ``by_batch``, the factor of its first doubling; ``doubles``;
-    ``rate``, how far the bytes for a layer and an example are from their median over the squares
-    that double; ``holds``: it doubles and that is near. 1, 0, or missing if noise cannot tell.
+    A square has a depth and a batch, and twice each. Its columns ``depth`` and ``batch`` are the
+    smaller values; ``by_depth`` and ``by_batch`` are the factors of the first doubling. ``doubles``
+    states if every doubling is near 2. ``rate`` is the largest relative difference of a cell's
+    bytes per layer and example from their median over squares that double. ``holds`` states if the
+    square doubles and these differences are small. Both are 1, 0, or missing if noise hides the
+    answer.
     """
     rows = []
     for depth, batch in sorted(known):
@@ -193,7 +196,7 @@ def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
 def _doublings(
     known: Mapping[Cell, Span], corners: Sequence[Cell]
 ) -> tuple[float, float, bool | None]:
-    """Return the factors of a square's first doublings, and whether all four are smooth and 2."""
+    """Return the factors of a square's first doublings, and whether all doublings are near 2."""
     asked, middles = [], []
     for a, b in ((0, 1), (0, 2), (2, 3), (1, 3)):
         start, stop = corners[a], corners[b]
@@ -212,19 +215,19 @@ def _usual_rate(known: Mapping[Cell, Span], cells_of: Sequence[Sequence[Cell]]) 
 
 
 def _rate(known: Mapping[Cell, Span], cell: Cell) -> float:
-    """Return the bytes for a layer and an example."""
+    """Return the bytes per layer and example."""
     return sum(known[cell]) / 2 / (cell[0] * cell[1])
 
 
 def _factor(before: Span, after: Span) -> Span:
-    """Return the factor between two spans; 0 if there is nothing to multiply."""
+    """Return the factor between two spans; 0 if a span is not positive."""
     if before[0] <= 0 or after[0] <= 0:
         return (0.0, 0.0) if before[1] <= 0 or after[1] <= 0 else (0.0, np.inf)
     return after[0] / before[1], after[1] / before[0]
 
 
 def near(span: Span, wanted: float) -> bool | None:
-    """Return whether a number is roughly the wanted one; None if its span cannot tell."""
+    """Return whether a number is roughly ``wanted``; None if its span leaves this open."""
     least, most = wanted * (1 - ROUGHLY) - _SLACK, wanted * (1 + ROUGHLY) + _SLACK
     if least <= span[0] and span[1] <= most:
         return True

@@ -1,6 +1,6 @@
-"""Verdicts on the growth of a quantity, and answers to a question, with the numbers that decide.
+"""Verdicts on the growth of a quantity, and answers to a question, with the deciding numbers.
 
-The words before the first colon of an answer are the answer itself; the rest is its evidence.
+The words before the first colon of an answer are the answer; the rest is its evidence.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ QUANTITIES = {
     "CUDA allocated peak": "cuda.allocated_peak_bytes",
     "CUDA reserved peak": "cuda.reserved_peak_bytes",
 }
-"""Columns of which a claim of ``claims.toml`` speaks, by their labels."""
+"""Columns that a claim of ``claims.toml`` is about, by their labels."""
 ALL_SQUARES = (len(DEPTHS) - 1) * (len(BATCHES) - 1)
 PARTS = {
     "parameter": "parameters",
@@ -36,11 +36,11 @@ PARTS = {
     "activation": "activations",
     "temporary": "temporaries",
 }
-"""Categories of live bytes in words."""
+"""Words for the categories of live bytes."""
 
 
 def growths(training: pd.DataFrame) -> dict[str, Growth | str]:
-    """Return the growth of each quantity that was measured, or why it cannot be tested."""
+    """Return the growth of each measured quantity, or the reason why it cannot be tested."""
     result: dict[str, Growth | str] = {}
     for label, column in QUANTITIES.items():
         kept = rss_agreement.resolved(training) if column == "rss_rise_bytes" else training
@@ -90,7 +90,7 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
 
 
 def resident(frame: pd.DataFrame) -> Claim | None:
-    """Return the verdict on whether RSS rises by what the tensors need."""
+    """Return the verdict on the claim that RSS rises by the bytes of the tensors."""
     table = rss_agreement.next_to_trace(frame[frame["malloc"] == "pinned"])
     if table.empty:
         return None
@@ -106,7 +106,7 @@ def resident(frame: pd.DataFrame) -> Claim | None:
 
 
 def form_words(result: Growth) -> str:
-    """Say which formula the quantity follows, and how well."""
+    """Return the formula that the quantity follows, and its fit, in words."""
     cells = len(result.values)
     pieces = result.pieces
     if result.exact is not None:
@@ -128,7 +128,7 @@ _ANSWERS = {
 
 
 def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[str, ...]:
-    """Answer whether memory grows like depth times batch, from the verdicts and their numbers."""
+    """Return the answer on growth like depth times batch, from the verdicts and their numbers."""
     named = {
         "saved activations": "the intermediate values that are kept",
         "peak live": "the peak of a step",
@@ -148,7 +148,7 @@ def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[
 
 
 def _alive(known: pd.DataFrame) -> str:
-    """Say in how many cells activations are the largest part of the peak, and which parts else."""
+    """Return the text on the number of cells whose largest part of the peak is activations."""
     largest = (
         known[AT_PEAK].astype("int64").idxmax(axis=1).map(lambda name: str(name).split(".")[1])
     )

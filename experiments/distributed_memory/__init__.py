@@ -1,8 +1,8 @@
-"""Many GPUs: what one rank holds under DDP, ZeRO and FSDP2, from 1 to 1,024 ranks.
+"""Memory of one rank under DDP, ZeRO and FSDP2, for 1 to 1,024 ranks.
 
 Only rank 0 trains the network, with PyTorch's own process group and allocator on a pretended GPU,
-over an NCCL that moves nothing. What NCCL holds lies outside the allocator and is not in these
-bytes; docs/guides/dry-run.md states its range.
+over an NCCL that does not move data. The memory of NCCL is outside the allocator and is not in
+these bytes; docs/guides/dry-run.md states its range.
 """
 
 import os
@@ -36,11 +36,11 @@ WORLD_SIZES = {
 
 
 NAMED = ("depth", "width", "batch", "optimizer")
-"""Fields of the network that a job names."""
+"""Fields of the network that are arguments of a job."""
 
 
 def rank_jobs(size: Size) -> Iterable[StepJob]:
-    """Return each way of sharing the work at each world size."""
+    """Return each strategy at each world size."""
     network = {name: getattr(NETWORK, name) for name in NAMED}
     for strategy in NAMES:
         for world_size in WORLD_SIZES[size]:
@@ -54,7 +54,7 @@ def rank_jobs(size: Size) -> Iterable[StepJob]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare what each rank holds with the closed form, and its peaks with one GPU's."""
+    """Compare the bytes of each rank with the closed form, and its peaks with one GPU's."""
     runs = evidence.step_runs
     table = as_frame(runs)
     if table.empty:
@@ -96,7 +96,7 @@ def _claim(name: str, strategy: str, table: pd.DataFrame, asked: int) -> Claim:
 
 
 def _as_claimed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the bytes that a rank holds, divided by the bytes of each claim."""
+    """Return the bytes of a rank, divided by the bytes of each claim."""
     whole, ranks, held = parameter_bytes(NETWORK), table["world_size"], table["held_bytes"]
     peaks = table.sort_values("world_size").groupby("strategy")["allocated_peak_bytes"]
     alone = peaks.first().where(table.groupby("strategy")["world_size"].min() == 1)
@@ -110,7 +110,7 @@ def _as_claimed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_frame(runs: Iterable[StepRun]) -> pd.DataFrame:
-    """Return a row for each run that ended well: what it holds, the closed form, its peaks."""
+    """Return a row for each run that ended well, with held bytes, closed form and peaks."""
     rows = []
     for job, seen in well(runs):
         known: dict[str, Any] = {**job.arguments}

@@ -1,6 +1,6 @@
 """Bytes that rank 0 holds between two steps of Adam, derived from the network's shapes.
 
-With P for the bytes of all parameters and N for the ranks, where nothing is rounded:
+P is the bytes of all parameters and N the number of ranks; sizes are not rounded here:
 
     DDP    4 P                  parameters, gradients (as views of buckets) and two moments
     ZeRO   2 P + 2 share        the moments of those parameters that the rank owns
@@ -26,7 +26,7 @@ def shapes(workload: Workload) -> list[tuple[int, int]]:
 
 
 def held_bytes(workload: Workload, strategy: Strategy, world_size: int) -> int:
-    """Return the bytes that rank 0 holds between two steps, the batch left out."""
+    """Return the bytes that rank 0 holds between two steps, without the batch."""
     whole = parameter_bytes(workload)
     if strategy == "ddp":
         return 4 * whole
@@ -39,7 +39,8 @@ def held_bytes(workload: Workload, strategy: Strategy, world_size: int) -> int:
 def owned_bytes(workload: Workload, world_size: int) -> int:
     """Return the bytes of the parameters whose moments ZeRO gives to rank 0.
 
-    It never cuts a parameter: it gives each, the largest first, to the rank that has least.
+    ZeRO does not split a parameter. It assigns the largest parameter first, each to the rank with
+    the fewest bytes.
     """
     ranks = [(0, rank) for rank in range(world_size)]
     for rows, row in sorted(shapes(workload), key=lambda shape: -shape[0] * shape[1]):

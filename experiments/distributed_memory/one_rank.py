@@ -21,11 +21,11 @@ from harness.training.training_step import build, optimizer_of
 from .network import Strategy
 
 STEPS = 3
-"""DDP rebuilds its buckets after the first step; the others are alike."""
+"""Number of steps; DDP rebuilds its buckets after the first step, and later steps are equal."""
 
 
 def train(strategy: Strategy, world_size: int, **network: Any) -> dict[str, int]:
-    """Train as rank 0 of many, over an NCCL that moves nothing."""
+    """Train as rank 0 of many, over an NCCL that does not move data."""
     os.environ.update(variables(0, world_size, 1))
     pretend_ranks({})
     return train_rank(Workload(device="cuda", **network), strategy)
@@ -35,7 +35,7 @@ def train_rank(workload: Workload, strategy: Strategy) -> dict[str, int]:
     """Train as the rank that the environment names.
 
     Returns:
-        The bytes held between steps, the batch and cuBLAS's workspaces left out; the peaks over
+        The bytes held between steps, without the batch and cuBLAS workspaces, and the peaks over
         all steps.
     """
     dist.init_process_group("nccl")
@@ -56,7 +56,7 @@ def train_rank(workload: Workload, strategy: Strategy) -> dict[str, int]:
 
 
 def share(built: BuiltStep, workload: Workload, strategy: Strategy) -> BuiltStep:
-    """Return what was built with its network and its optimizer shared among the ranks."""
+    """Return the built step with its network and its optimizer shared among the ranks."""
     model: Any = built.model
     if strategy == "fsdp2":
         for layer in built.model.modules():

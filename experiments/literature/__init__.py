@@ -1,6 +1,6 @@
-"""Claims of the literature on the memory of training: a file a claim, and what they share.
+"""Claims of the literature on the memory of training, one file per claim, and shared code.
 
-``harness reproduce --literature`` runs them all; no other command does unless one is named.
+``harness reproduce --literature`` runs all claims; other commands run only a named claim.
 
 claims.toml            Each claim's quote, sentence, rule, closed form, limits and figure
 claim_texts.py         Reads it

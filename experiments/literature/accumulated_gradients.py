@@ -1,7 +1,8 @@
-"""Folklore: gradient accumulation costs no memory; a step needs what one micro-batch needs.
+"""Folklore: with gradient accumulation, a step needs the memory of one micro-batch.
 
-This is true of the activations. But the gradients of earlier micro-batches stay while the next ones
-run. They take as much as all parameters at the very moment when the activations exist.
+This is true for the activations. But the gradients of earlier micro-batches stay while the next
+micro-batches run. They have the bytes of all parameters, and are alive at the same time as the
+activations.
 """
 
 import itertools
@@ -38,7 +39,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return a row a step: its peak, that by law, and its rise over one micro-batch."""
+    """Return a row per step with its peak, the law's peak, and the rise over one micro-batch."""
     devices, optimizers, batches, counts = at(GRIDS, size)
     rows = []
     for optimizer, device, batch in itertools.product(optimizers, devices, batches):
@@ -63,7 +64,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Ask if the peak of several micro-batches is that of one."""
+    """Judge whether several micro-batches have the peak of one micro-batch."""
     table = peaks(steps, size)
     split = table[table["micro_batches"] > 1]
     split = split.assign(holds=split["rise_bytes"] == 0)

@@ -1,4 +1,4 @@
-"""Reads ``claims.toml``: what each claim says, and what decides it."""
+"""Reads ``claims.toml``, which has the sentence and the rule of each claim."""
 
 import functools
 import tomllib
@@ -12,7 +12,7 @@ from harness.schema.findings import Rule, Source
 
 
 class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A claim of ``claims.toml``: it holds if ``holds_if`` is true for the ``cases``."""
+    """A claim of ``claims.toml``, which holds if ``holds_if`` is true for the ``cases``."""
 
     order: int
     title: str
@@ -26,7 +26,7 @@ class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     closed_form: str
     limits: str
     figure: dict[str, Any] = {}
-    """Name and caption of its figure, and the options with which it is drawn."""
+    """Name, caption and options of the claim's figure."""
 
     @property
     def source(self) -> Source:
@@ -48,6 +48,6 @@ class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @functools.cache
 def claim_texts() -> dict[str, ClaimText]:
-    """Return the claims by the names of their files."""
+    """Return the claims by file name."""
     text = Path(__file__).with_name("claims.toml").read_text("utf-8")
     return msgspec.convert(tomllib.loads(text), dict[str, ClaimText])

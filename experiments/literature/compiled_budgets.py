@@ -1,7 +1,7 @@
 """Folklore: torch.compile lowers memory, and a smaller activation budget lowers it further.
 
-A step as it is written, through Inductor, and with activation budgets, which decide what compiled
-code keeps and what it computes again. What is kept follows the budget; the peak does not.
+A step runs uncompiled, through Inductor, and with activation budgets, which decide the tensors that
+compiled code keeps and recomputes. The kept bytes follow the budget; the peak does not.
 """
 
 from collections.abc import Iterable
@@ -30,10 +30,10 @@ BUDGETS = {
 
 
 def job(name: str, *, budget: float | None = None, compile: bool = False) -> StepJob:  # noqa: A002
-    """Return a step as it is written, through Inductor if ``compile``, or with a budget.
+    """Return a step, uncompiled, through Inductor if ``compile``, or with a budget.
 
-    A budget's step runs the compiled graphs by eager kernels: what is kept is decided before
-    Inductor, which would take half a minute for each.
+    A step with a budget runs the compiled graphs by eager kernels, because the kept tensors are
+    chosen before Inductor, which would take half a minute for each step.
     """
     own: dict[str, bool | int | float | str | None] = {**NETWORKS[name]}
     network = f".networks:{own.pop('network')}"
@@ -53,7 +53,7 @@ def job(name: str, *, budget: float | None = None, compile: bool = False) -> Ste
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return each network as it is written, compiled, and with every budget."""
+    """Return each network uncompiled, compiled, and with every budget."""
     for name in NETWORKS:
         yield job(name)
         yield job(name, compile=True)
@@ -62,7 +62,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return kept bytes and peak of each way, over those of the step as it is written."""
+    """Return kept bytes and peak of each step over those of the uncompiled step."""
     rows = []
     for name in NETWORKS:
         ways = {
@@ -88,7 +88,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare compiled peaks with the written step's, and the budgets' with each other."""
+    """Compare compiled peaks with the uncompiled peak, and the peaks of budgets with each other."""
     table = table_of(steps, size)
     share = table.set_index(["network", "way"])["peak_share"]
     budgets = [f"budget {b:g}" for b in at(BUDGETS, size)]

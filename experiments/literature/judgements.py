@@ -1,7 +1,7 @@
-"""Judges a claim of the literature on traced steps, by a rule that was stated before.
+"""Judges a claim of the literature on traced steps, by a rule stated before the measurement.
 
-The verdict follows from the measured numbers by the claim's rule. A law that they do not follow is
-shown next to it as a failed check. A claim is open if a step is missing, if attempts at one step
+The verdict follows from the measured numbers by the claim's rule. If the numbers do not follow a
+law, the report shows a failed check. A claim is open if a step is missing, if attempts at a step
 differ, or if a step's numbers contradict each other.
 """
 
@@ -42,12 +42,12 @@ Value = TypeVar("Value")
 def counting(
     network: str, *, gpu: str = "a100", **arguments: bool | int | float | str | None
 ) -> StepJob:
-    """Return a call, on a pretended GPU, of a function that counts."""
+    """Return the job that calls a counting function on a pretended GPU."""
     return StepJob(network=network, arguments=arguments, device="cuda", gpu=gpu, counts=True)
 
 
 def at(sizes: Mapping[Size, Value], size: Size) -> Value:
-    """Return the steps of a size; a full run has those of the default."""
+    """Return the steps of a size; the full size has the steps of the default."""
     return sizes.get(size, sizes[Size.DEFAULT])
 
 
@@ -59,7 +59,7 @@ def over(above: float, below: float) -> float:
 
 
 def near(values: "pd.Series[float]", wanted: "float | pd.Series[float]") -> "pd.Series[bool]":
-    """Return which numbers are roughly what is wanted: at most 10% away, in every claim.
+    """Return True for each number that is at most 10% away from ``wanted``.
 
     >>> near(pd.Series([0.45, 0.44, 0.55]), 0.5).tolist()
     [True, False, True]
@@ -75,7 +75,7 @@ def widest(
     allowed: int = 0,
     gates: bool = False,
 ) -> Check:
-    """Return the check of the pair, of a number and its second derivation, that differs most.
+    """Return the check of the number whose second derivation differs most.
 
     >>> widest("peak", [(8, 8), (9, 8)]).difference
     1
@@ -94,7 +94,7 @@ def widest(
 
 
 def by_law(table: pd.DataFrame, names: Mapping[str, str], *, allowed: int = 0) -> tuple[Check, ...]:
-    """Return the check of each column ``X_bytes`` that is named against ``X_law_bytes``."""
+    """Return the check of each named column ``X_bytes`` against ``X_law_bytes``."""
     return tuple(
         widest(
             words,
@@ -106,7 +106,7 @@ def by_law(table: pd.DataFrame, names: Mapping[str, str], *, allowed: int = 0) -
 
 
 class Outcomes(TypedDict):
-    """The fields of a ``Judgement`` that its cases decide."""
+    """Fields of a ``Judgement`` that follow from its cases."""
 
     verdict: Verdict
     holds_for: str
@@ -114,15 +114,15 @@ class Outcomes(TypedDict):
 
 
 def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False) -> Outcomes:
-    """Return the verdict from the cases by their column ``holds``, with its regions along axes."""
+    """Return the verdict from the column ``holds`` of the cases, with regions along axes."""
     end = judge_cells(cases, cases["holds"], axes, steps=steps)
     return {"verdict": end.verdict, "holds_for": end.holds_for, "fails_for": end.fails_for}
 
 
 def claim_experiment(claim: str | ClaimText, *, jobs: Jobs, judge: Judge) -> Experiment:
-    """Return the experiment that tests a claim, whose texts ``claims.toml`` may have.
+    """Return the experiment that tests a claim, with texts from ``claims.toml`` by default.
 
-    ``judge`` gets the steps that ended well. With some missing it may fail: the claim is open.
+    ``judge`` gets the steps that ended well. If steps are missing and it fails, the claim is open.
     """
     text = claim_texts()[claim] if isinstance(claim, str) else claim
     return Experiment(
@@ -200,7 +200,7 @@ def _ended_well(run: StepRun) -> bool:
 
 
 def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
-    """Return why steps are missing, each reason once."""
+    """Return the reasons why steps are missing, each reason once."""
     if not missing:
         return ""
     why = dict.fromkeys(
@@ -212,7 +212,7 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
 
 
 def listed(name: str, caption: str, table: pd.DataFrame, *left_out: str) -> Table:
-    """Return a table of the report, without the columns of closed forms and those named."""
+    """Return a table of the report, without the columns of closed forms and the named columns."""
     laws = [column for column in table if str(column).endswith("law_bytes")]
     return Table(name=name, caption=caption, frame=table.drop(columns=[*laws, *left_out]))
 

@@ -1,7 +1,7 @@
 """LoRA 2021: fine-tuning with low-rank adapters needs a third of the memory.
 
-The adapters take away gradients and states, which do not depend on the batch; what autograd keeps
-for the backward pass stays, or grows if the adapters have dropout.
+The adapters remove gradients and states, which do not depend on the batch. The bytes that autograd
+keeps for the backward pass stay the same, or grow if the adapters have dropout.
 """
 
 from collections.abc import Iterable
@@ -32,11 +32,11 @@ BATCHES = {
 }
 
 KEPT = {FULL: 64, "adapters at attention": 44, "adapters everywhere": 64}
-"""Bytes that a further layer keeps for each number of its input, without rows and ranks."""
+"""Bytes that another layer keeps for each number of its input, without rows and ranks."""
 
 
 def job(way: str, batch: int, layers: int = LAYERS) -> StepJob:
-    """Return a step of one way on CUDA."""
+    """Return a step of one way to train on CUDA."""
     full = way == FULL
     size: dict[str, str | float] = {"layers": layers, "hidden": HIDDEN, "heads": HEADS}
     own: dict[str, str | float] = {"sdpa": True} if full else {**WAYS[way], "rank": RANK}
@@ -52,7 +52,7 @@ def job(way: str, batch: int, layers: int = LAYERS) -> StepJob:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return every way at every batch, and two numbers of layers for what a layer keeps."""
+    """Return every way to train at every batch, and at two numbers of layers."""
     for way in (FULL, *WAYS):
         for batch in at(BATCHES, size):
             yield job(way, batch)
@@ -61,7 +61,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def parameters(way: str) -> tuple[int, int]:
-    """Return the number of all parameters and of those that are trained."""
+    """Return the numbers of all parameters and of trained parameters."""
     base = LAYERS * (12 * HIDDEN * HIDDEN + 13 * HIDDEN)
     if way == FULL:
         return base, base
@@ -77,7 +77,7 @@ def held_law(way: str) -> int:
 
 
 def kept_law(way: str) -> int:
-    """Return what a further layer keeps of one example."""
+    """Return the bytes that another layer keeps for one example."""
     adapters = {FULL: 0, "adapters at attention": 1}.get(way, 4)
     rows = 4 * HEADS + 16 + 4 * RANK * adapters
     dropped = 7 + 4 if "dropout" in way else 0  # masks; a copy of what attention returns
@@ -86,7 +86,7 @@ def kept_law(way: str) -> int:
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return peak and held bytes by way and batch."""
+    """Return peak and held bytes by way to train and batch."""
     rows = []
     for way in (FULL, *WAYS):
         for batch in at(BATCHES, size):
@@ -110,7 +110,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare each way's peak with the peak of a step that trains all parameters."""
+    """Compare the peak of each way to train with a step that trains all parameters."""
     table = table_of(steps, size)
     of_full = table[table["way"] != FULL]
     cases = of_full.assign(holds=of_full["of_full"] <= THIRD * (1 + ROUGHLY))

@@ -1,8 +1,8 @@
 """Micikevicius et al. 2018: mixed precision nearly halves the memory of training.
 
-The claim is about training in which all numbers are narrow. PyTorch's autocast keeps parameters,
-gradients and optimizer state in float32, casts each weight once a forward pass and keeps the copy,
-and on CUDA computes norms in float32. The experiment ``precision`` tests an MLP, and this one a
+The claim is about training with 16-bit numbers only. PyTorch's autocast keeps parameters, gradients
+and optimizer state in float32. It casts each weight once per forward pass, keeps the copy, and on
+CUDA computes norms in float32. The experiment ``precision`` tests an MLP; this experiment tests a
 transformer.
 """
 
@@ -22,7 +22,7 @@ FLOAT_BYTES, WIDTH, HEADS = 4, 256, 4
 DEPTHS = (2, 4)
 
 FEW, SOME, MANY, MOST = (1, 32), (2, 96), (8, 128), (128, 128)
-"""Examples and tokens of an example."""
+"""Numbers of examples and of tokens per example."""
 
 GRIDS = {
     Size.QUICK: (("cpu", FEW), ("cpu", MANY), ("cuda", FEW), ("cuda", MOST)),
@@ -39,7 +39,7 @@ MODEL = {
     (128, True): (51.416, 51.406),
     (512, True): (65.538, 62.674),
 }
-"""Published GiB in float32 and under autocast, by context and by forward pass or training."""
+"""Published GiB in float32 and under autocast, by context, for a forward pass or training."""
 
 APART = round(0.02 * GIB)
 
@@ -80,11 +80,11 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def kept_bytes(tokens: tuple[int, int], autocast: bool, device: str) -> int:
-    """Return what one block keeps, T bytes being tokens x width in float32.
+    """Return the bytes that a block keeps; T is the bytes of tokens x width in float32.
 
-    Float32 keeps 16 T: inputs of two norms and of four linear layers (T, T, T, 4 T among them),
-    query, key and value, GELU's input. Under autocast what matmuls read and write is half as
-    wide, and a copy of each weight is kept; on CUDA norms keep float32 copies of their input.
+    A float32 block keeps 16 T, i.e. the inputs of two norms, of four linear layers (T, T, T, 4 T)
+    and of GELU, and query, key and value. Under autocast, inputs and outputs of matmuls have half
+    the width, and a copy of each weight is kept; on CUDA norms keep float32 copies of their input.
     """
     batch, context = tokens
     rows = batch * context
@@ -99,13 +99,13 @@ def kept_bytes(tokens: tuple[int, int], autocast: bool, device: str) -> int:
 
 
 def peak_bytes(kept: int) -> int:
-    """Return what one block adds to the peak: parameters, and what it keeps or its gradients."""
+    """Return the bytes that a block adds to the peak (parameters, and kept bytes or gradients)."""
     parameters = FLOAT_BYTES * (12 * WIDTH * WIDTH + 13 * WIDTH)
     return parameters + max(kept, parameters)
 
 
 def blocks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return a row for each step: what a block keeps and adds to the peak, and by law."""
+    """Return a row for each step with a block's kept bytes and peak, measured and by law."""
     rows = []
     for device, tokens in _grid(size):
         for autocast in (False, True):
@@ -131,7 +131,7 @@ def blocks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Ask what part of float32's peak autocast leaves, by the number of tokens."""
+    """Judge the share of float32's peak under autocast, by the number of tokens."""
     table = blocks(steps, size)
     cast = table[table["autocast"]]
     cases = cast.assign(holds=near(cast["peak_ratio"], 0.5))
@@ -176,7 +176,7 @@ def _witnesses(steps: Steps, size: Size) -> Iterator[Witness]:
 
 
 def _changes(witnesses: tuple[Witness, ...]) -> Iterator[Check]:
-    """Yield the change that autocast makes, next to the real GPU's."""
+    """Yield the change under autocast, next to the change on the real GPU."""
     for plain, cast in zip(witnesses[::2], witnesses[1::2], strict=True):
         yield Check(
             name=f"change by autocast, {plain.name.partition(', ')[2].rpartition(', ')[0]}",

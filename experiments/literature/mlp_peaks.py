@@ -1,6 +1,6 @@
-"""Closed forms of an MLP's backward pass: the gradients alive at each moment of it.
+"""Closed forms of the gradients alive at each moment of an MLP's backward pass.
 
-Left out: on CUDA the sum that gives a bias gradient takes a buffer of its own if the batch is
+The closed forms leave out a buffer that CUDA needs for the sum of a bias gradient if the batch is
 many times the width (16 MiB for 4,096 x 512).
 """
 
@@ -13,18 +13,20 @@ from harness.schema.traced_run import StepJob
 FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
 
 WORKSPACE_BYTES = 8_519_680
-"""cuBLAS's, on a GPU of capability 8.x; since PyTorch 2.15 only while it multiplies."""
+"""Bytes of the cuBLAS workspace on a GPU of capability 8.x; since PyTorch 2.15 it is alive only
+during a matmul."""
 
 COUNTER_BYTES = 64
-"""Most bytes of the scalars of Adam's update, which the closed forms leave out."""
+"""Upper bound of the bytes of scalars in Adam's update, which the closed forms leave out."""
 
 Gradients = Literal["dropped", "kept", "updated"]
-"""Dropped before the step; kept from an earlier micro-batch; updated and dropped one by one."""
+"""State of gradients: dropped before the step, kept from an earlier micro-batch, or each dropped
+after its update."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp:
-    """A step of an MLP with ReLU: ``batch`` examples in a micro-batch."""
+    """A step of an MLP with ReLU, with ``batch`` examples in a micro-batch."""
 
     depth: int
     width: int
@@ -33,7 +35,7 @@ class Mlp:
     classes: int = 10
 
     def job(self, optimizer: str, device: str, micro_batches: int = 1) -> StepJob:
-        """Return the step that is traced."""
+        """Return the job of the traced step."""
         return StepJob(
             network=".layer_stacks:mlp",
             arguments={"depth": self.depth, "width": self.width},
@@ -71,15 +73,15 @@ class Mlp:
         return self.batch * (FLOAT_BYTES * self.features + LABEL_BYTES)
 
     def adam_bytes(self, device: str) -> int:
-        """Return the bytes of Adam's moments, and on the CPU of a counter for each parameter."""
+        """Return the bytes of Adam's moments; on the CPU also the bytes of its step counters."""
         counters = 2 * len(self.shapes) if device == "cpu" else 0
         return 2 * self.parameter_bytes + FLOAT_BYTES * counters
 
     def backward_peak(self, gradients: Gradients, device: str) -> int:
-        """Return the most that the backward pass holds above parameters, state and batch.
+        """Return the peak of the backward pass above parameters, state and batch.
 
-        Layer by layer, from the last: ReLU turns one gradient of its output's size into another;
-        then a linear layer's input gradient, weight gradient and bias gradient are computed.
+        The backward pass begins with the last layer. ReLU computes a gradient of the size of its
+        output's gradient. Then a linear layer's input, weight and bias gradients are computed.
         """
         sizes, hidden = self.layer_bytes, self.hidden_bytes
         highest = 0

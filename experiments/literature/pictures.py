@@ -1,4 +1,4 @@
-"""The picture of a claim, as ``claims.toml`` describes it: lines along a variable, or bars."""
+"""Draws the picture of a claim that ``claims.toml`` describes, as lines or bars."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from .claim_texts import claim_texts
 
 
 def picture(claim: str, data: pd.DataFrame, **values: object) -> Figure:
-    """Return the figure of ``data``; ``values`` are those that its caption names."""
+    """Return the figure of ``data``; ``values`` fill the names in its caption."""
     text = claim_texts()[claim]
     options = {"title": text.headline, **text.figure}
     name = options.pop("name")

@@ -1,7 +1,7 @@
-"""Gomez et al. 2017 (RevNet): any number of reversible blocks stores no activations.
+"""Gomez et al. 2017 (RevNet): reversible blocks, in any number, do not store activations.
 
-The same blocks run twice: with autograd's own bookkeeping, and so that each block's inputs are
-computed from its outputs. What is kept is then constant; parameters and gradients still grow.
+The same blocks run with the tensors that autograd keeps, and with inputs that are recomputed from
+outputs. The kept bytes are then constant; parameters and gradients still grow.
 """
 
 import itertools
@@ -27,7 +27,7 @@ STAGES = (1, 2, 4)
 
 
 def job(depth: int, batch: int, rebuild: bool, device: str, stages: int = 1) -> StepJob:
-    """Return a step of a stack of blocks; a stage begins with a layer that is not reversible."""
+    """Return a step of a stack of blocks; each stage begins with an irreversible layer."""
     return StepJob(
         network=".reversible:ReversibleStack",
         arguments={"depth": depth, "width": WIDTH, "rebuild": rebuild, "stages": stages},
@@ -42,7 +42,7 @@ def _grid(size: Size) -> list[tuple[str, int]]:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return both forms of the stack at every depth, and reversible ones of several stages."""
+    """Return both forms of the stack at every depth, and reversible stacks of several stages."""
     for device, batch in _grid(size):
         for depth in at(GRIDS, size)[1]:
             for rebuild in (False, True):
@@ -52,12 +52,12 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def block_bytes() -> int:
-    """Return the bytes of the parameters of one block: two linear layers."""
+    """Return the bytes of the parameters of a block of two linear layers."""
     return 2 * FLOAT_BYTES * (WIDTH * WIDTH + WIDTH)
 
 
 def slopes(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return what each further block adds to what is kept and to the peak, and the closed form."""
+    """Return the kept bytes and the peak bytes that another block adds, and the closed form."""
     rows = []
     for device, batch in _grid(size):
         half = FLOAT_BYTES * batch * WIDTH
@@ -85,7 +85,7 @@ def slopes(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Ask if what reversible blocks keep is the same for every number of them."""
+    """Judge whether reversible blocks keep the same bytes for every number of blocks."""
     table = slopes(steps, size)
     cases = table[table["blocks"] == "reversible"]
     stages = [steps.saved_bytes(job(8, BATCHES[1], True, "cpu", stages)) for stages in STAGES]
@@ -113,7 +113,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
 
 
 def _stages_by_law(one: int) -> list[int]:
-    """Return what stages keep: the input of its linear layer, and the output of its run."""
+    """Return the bytes of stages; each keeps its linear layer's input and its run's output."""
     whole = 2 * FLOAT_BYTES * BATCHES[1] * WIDTH
     return [one + (stages - 1) * 2 * whole for stages in STAGES]
 

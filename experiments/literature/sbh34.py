@@ -1,7 +1,7 @@
 """Korthikanti et al. 2022: a transformer layer keeps s b h (34 + 5 a s / h) bytes.
 
-A layer of plain PyTorch modules in bfloat16 with dropout, on CUDA and on the CPU, to the byte;
-and what SDPA, float32 and training without dropout make of it.
+The formula is tested exactly for a layer of plain PyTorch modules in bfloat16 with dropout, on CUDA
+and on the CPU, and for SDPA, float32 and training without dropout.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ BATCH = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way to train the layer, and the coefficients of what it keeps.
+    """A way to train the layer, with the coefficients of its kept bytes.
 
     A layer keeps s b h (``linear`` + ``square`` a s / h + ``rows`` a / h) + ``norms`` s b +
     ``constant`` bytes.
@@ -79,7 +79,7 @@ def job(way: Way, shape: tuple[int, int, int], layers: int) -> StepJob:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return every way at every shape with one layer and with two."""
+    """Return every way to train at every shape, with one layer and with two layers."""
     for way in WAYS.values():
         for shape in at(SHAPES, size):
             for layers in (1, 2):
@@ -87,7 +87,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def law(way: Way, shape: tuple[int, int, int]) -> int:
-    """Return what a layer keeps in bytes."""
+    """Return the bytes that a layer keeps."""
     length, hidden, heads = shape
     tokens = BATCH * length
     return (
@@ -100,13 +100,13 @@ def law(way: Way, shape: tuple[int, int, int]) -> int:
 
 
 def paper(shape: tuple[int, int, int]) -> int:
-    """Return what the paper says."""
+    """Return the bytes by the paper's formula."""
     length, hidden, heads = shape
     return 34 * BATCH * length * hidden + 5 * heads * length * length * BATCH
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return what a further layer keeps, by the law and by the paper, by way and shape."""
+    """Return the bytes that another layer keeps, measured, by the law and by the paper."""
     rows = [
         {
             "way": name,
@@ -126,7 +126,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare what a further layer keeps with the paper's formula, shape by shape."""
+    """Compare the bytes that another layer keeps with the paper's formula, shape by shape."""
     table = table_of(steps, size)
     spoken = table[table["way"] == PAPER]
     cases = spoken.assign(holds=near(spoken["over_the_paper"], 1))

@@ -1,7 +1,7 @@
-"""ZeRO 2019: mixed precision with Adam takes 2 + 2 + 12 = 16 bytes a parameter.
+"""ZeRO 2019: mixed precision with Adam takes 2 + 2 + 12 = 16 bytes per parameter.
 
-What is held between two steps, by recipe: parameters, gradients, states. And what the update adds:
-AdamW as PyTorch runs it by default on CUDA makes a temporary as large as all parameters.
+Each recipe holds parameters, gradients and states between two steps. The update adds memory: by
+default on CUDA, PyTorch's AdamW allocates a temporary of the size of all parameters.
 """
 
 from collections.abc import Iterable
@@ -20,13 +20,13 @@ from .pictures import picture
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A way to train, with the bytes a parameter that it should hold and need."""
+    """A way to train, with its expected bytes per parameter."""
 
     dtype: str
     optimizer: str
     held: int
     update: int
-    """At the update on CUDA."""
+    """Bytes per parameter at the update on CUDA."""
     autocast: str | None = None
 
 
@@ -55,13 +55,13 @@ MIXED = {
     "Megatron's: float32 gradients kept": "Megatron's, which keeps float32 gradients",
     "autocast of float32": "autocast",
 }
-"""Recipes of mixed precision, of which the claim speaks, by their names in the verdict."""
+"""Recipes of mixed precision, which the claim is about, by their names in the verdict."""
 
 LAYERS, WIDTHS = 8, {Size.QUICK: 1024, Size.DEFAULT: 4096}
 
 
 def job(recipe: Recipe, width: int, device: str) -> StepJob:
-    """Return a step of one example, so that activations weigh nothing."""
+    """Return a step of one example, whose activations are negligible."""
     return StepJob(
         network=".networks:chain",
         arguments={"depth": LAYERS, "width": width, "dtype": recipe.dtype},
@@ -93,7 +93,7 @@ def batch_bytes(recipe: Recipe, width: int) -> int:
 
 
 def table_of(steps: Steps, width: int) -> pd.DataFrame:
-    """Return what each recipe holds and needs, in bytes and in bytes a parameter."""
+    """Return the held bytes and the peak of each recipe, in total and per parameter."""
     rows = []
     for name, recipe in RECIPES.items():
         gpu, cpu = steps.metrics(job(recipe, width, "cuda")), steps.metrics(job(recipe, 256, "cpu"))
@@ -122,12 +122,12 @@ def table_of(steps: Steps, width: int) -> pd.DataFrame:
 
 
 def step_bytes(recipe: Recipe) -> int:
-    """Return Adam's step counters: a float for each tensor, on the GPU if AdamW is fused."""
+    """Return the bytes of AdamW's step counters, which are on the GPU if AdamW is fused."""
     return 4 * 2 * LAYERS if "fused" in recipe.optimizer else 0
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare what each recipe of mixed precision holds with 16 bytes a parameter."""
+    """Compare the held bytes of each recipe of mixed precision with 16 bytes per parameter."""
     table = table_of(steps, at(WIDTHS, size))
     mixed = table[table["recipe"].isin(MIXED)].replace({"recipe": MIXED})
     cases = mixed.assign(holds=near(mixed["held_a_parameter"], 16))

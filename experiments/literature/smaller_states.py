@@ -1,7 +1,7 @@
-"""Dettmers et al. 2021, Shazeer and Stern 2018: moments of eight bits, or factored ones.
+"""Dettmers et al. 2021, Shazeer and Stern 2018: moments of eight bits, or factored moments.
 
-bitsandbytes needs CUDA kernels of its own, so 8-bit Adam is written in plain operators here; its
-state is that of the paper: a byte for each element and a scale for each block of 2,048.
+bitsandbytes needs its own CUDA kernels, so 8-bit Adam is written in plain operators here. Its state
+has a byte for each element and a scale for each block of 2,048, as in the paper.
 """
 
 import itertools
@@ -28,16 +28,16 @@ GRIDS = {
 DEPTH, WIDTH, BLOCK = 4, 256, 2048
 
 SMALL_BYTES = 16_384
-"""Most bytes of vectors and blocks of an update, which the closed form leaves out."""
+"""Upper bound of the bytes of vectors and blocks of an update, which the closed form leaves out."""
 
 BERT = {".small_states:Adam8bit": 13_085, ".small_states:adafactor": 12_295}
-"""Published MiB on a V100 of BERT-large, batch 4; with Adam 14,949."""
+"""Published MiB of BERT-large with batch 4 on a V100; with Adam it takes 14,949."""
 
 BERT_ADAM, MIB = 14_949, 1 << 20
 
 
 def bert_job(optimizer: str) -> StepJob:
-    """Return what the states of BERT-large take."""
+    """Return the job that counts the bytes of BERT-large's states."""
     named = optimizer.rpartition(":")[2]
     return counting(".small_states:bert_large_states", optimizer=named)
 
@@ -69,10 +69,10 @@ def state_bytes(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
-    """Return the peak: of the backward pass, or of the update of the largest weight.
+    """Return the peak of the backward pass, or of the update of the largest weight.
 
-    Adam and 8-bit Adam update with two float32 tensors of its size, Adafactor with one, which it
-    multiplies from the factors: on CUDA that takes cuBLAS's workspace.
+    Adam and 8-bit Adam update a weight with two float32 tensors of its size. Adafactor needs one
+    such tensor, the product of the factors, which on CUDA uses the cuBLAS workspace.
     """
     largest = max(FLOAT_BYTES * rows * columns for rows, columns in own.shapes)
     update = 2 * largest
@@ -83,7 +83,7 @@ def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return a row for each smaller state: what it saves of Adam's state and of Adam's peak."""
+    """Return a row for each smaller state, with its saving of Adam's state and of Adam's peak."""
     rows = []
     for device, own in _grid(size):
         adam = own.job(ADAM, device)
@@ -111,7 +111,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Ask which share of what a state saves reaches the peak."""
+    """Judge which share of a state's saving reaches the peak."""
     table = peaks(steps, size).sort_values("optimizer", kind="stable")
     cases = table.assign(holds=table["reached"] >= 1 - ROUGHLY)
     state = state_bytes(Mlp(depth=DEPTH, width=WIDTH, batch=1), ADAM, "cuda")

@@ -1,7 +1,7 @@
 """Chen et al. 2016: with n layers, checkpoints at every sqrt(n)th layer need least memory.
 
-They do if a segment's gradients weigh less than its input. Else the peak is reached when the first
-layers run again next to all other gradients, which a published run on a real GPU shows too.
+This is true if a segment's gradients are smaller than its input. Else the peak is at the moment
+when the first layers run again next to all other gradients, also in a published run on a real GPU.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ CHAINS = {
     "gradients half of the input": (256, 512),
     "gradients twice the input": (256, 128),
 }
-"""Width and batch of linear layers with ReLU."""
+"""Width and batch of chains of linear layers with ReLU."""
 
 LAYERS = 32
 COURSE = {"batch": 4, "layers": LAYERS, "size": 2560, "heads": 32, "inner": 10_240}
@@ -34,11 +34,12 @@ PUBLISHED = {
     (512, 0): 65.538, (512, 1): 51.703, (512, 2): 52.149, (512, 4): 53.041, (512, 8): 54.827,
     (512, 16): 58.397, (512, 32): 65.537, (2048, 1): 63.599, (2048, 2): 69.561,
 }  # fmt: skip
-"""Allocated peak in GiB by sequence and layers of a segment, torch 2.11, A800-SXM4-80GB."""
+"""Published allocated peak in GiB by sequence and layers of a segment (torch 2.11,
+A800-SXM4-80GB)."""
 
 WITNESS = "EnzoDing-rgb/cs336-assignment2-systems, reports/gradient-checkpointing.md (A800)"
 WORKSPACES_BYTES = 2 * WORKSPACE_BYTES
-"""A workspace that cuBLAS keeps on capability 8.0 with torch 2.11."""
+"""Bytes of a workspace that cuBLAS keeps on capability 8.0 with torch 2.11."""
 ROUNDING_BYTES = round(0.0005 * 2**30)
 
 DEPTHS = {Size.QUICK: 16, Size.DEFAULT: 36}
@@ -85,7 +86,7 @@ def course_job(length: int, segment: int) -> StepJob:
 
 
 def kept_job(layers: int) -> StepJob:
-    """Return a step of few of its layers, whose saved tensors are counted."""
+    """Return a step of a few of the course's layers, whose saved tensors are counted."""
     sizes = {name: value for name, value in COURSE.items() if name != "batch"}
     return StepJob(
         network=".course_lm:LanguageModel",
@@ -100,7 +101,7 @@ def kept_job(layers: int) -> StepJob:
 
 
 def law(depth: int, width: int, batch: int, segment: int) -> int:
-    """Return the peak of a chain's step: the highest of what two backward passes a layer hold."""
+    """Return the peak of a chain's step, the maximum over two moments of each layer."""
     x, g = FLOAT_BYTES * batch * width, FLOAT_BYTES * (width * width + width)
     length = segment or depth
     last = depth // length - 1
@@ -117,7 +118,7 @@ def law(depth: int, width: int, batch: int, segment: int) -> int:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Ask of each network if its peak is lowest at a length nearest to the square root."""
+    """Judge for each network whether its peak is lowest at a length nearest to the square root."""
     chains = pd.concat([chain_table(steps, depth) for depth in _depths(size)], ignore_index=True)
     course = {k: steps.counted(course_job(512, k))["allocated_peak"] for k in (0, *WITNESSED)}
     networks = {
@@ -183,7 +184,7 @@ def _checks(steps: Steps, table: pd.DataFrame, course: dict[int, int]) -> tuple[
 
 
 def with_workspaces(counted: dict[str, int]) -> int:
-    """Return the peak of a version of PyTorch that keeps two cuBLAS workspaces."""
+    """Return the peak in a version of PyTorch that keeps two cuBLAS workspaces."""
     return counted["allocated_peak"] - counted["workspaces"] + WORKSPACES_BYTES
 
 
@@ -199,7 +200,7 @@ def _witnesses(steps: Steps) -> Iterable[Witness]:
 
 
 def chain_table(steps: Steps, depth: int) -> pd.DataFrame:
-    """Return a row for each network and length of segment: the peak, and the law's."""
+    """Return the measured peak and the law's peak for each network and length of segment."""
     rows = [
         {
             "network": name,

@@ -1,8 +1,8 @@
 """Lv et al. 2023 (LOMO): an optimizer step inside the backward pass removes the gradients.
 
-It does: one layer's gradients are alive at a time. What that saves of the peak depends on where
-the peak was. At the end of the backward pass it is all gradients but the largest layer's; where
-activations make the peak, at its beginning, there were no gradients to remove.
+This is true; the gradients of one layer are alive at a time. The saving depends on the moment of
+the peak. At the end of the backward pass it is all gradients except the largest layer's. At the
+beginning, where activations decide the peak, the saving is 0, because gradients are not yet alive.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ VIT = {False: 6_000_000_000, True: 4_000_000_000}
 """Published peak of ViT-L/16 with Adam, without and with the step inside the backward pass."""
 
 ROUNDED_BYTES = 500_000_000
-"""The tutorial rounds to whole gigabytes."""
+"""Rounding of the tutorial, which states whole gigabytes."""
 
 
 def vit_job(fused: bool) -> StepJob:
@@ -57,7 +57,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def peak_by_law(own: Mlp, adam: bool, fused: bool, device: str) -> int:
-    """Return the peak of a step: of its backward pass, or of Adam's update.
+    """Return the peak of a step, at its backward pass or at Adam's update.
 
     Adam takes two temporary tensors of a weight's size for each update.
     """
@@ -74,7 +74,7 @@ def peak_by_law(own: Mlp, adam: bool, fused: bool, device: str) -> int:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return a row for each pair of steps: both peaks, their laws, the gradients alive then."""
+    """Return a row for each pair of steps, with both peaks, their laws and live gradients."""
     rows = []
     for device, pair, own in _grid(size):
         own_jobs = [own.job(optimizer, device) for optimizer in pair]
@@ -98,7 +98,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Ask if the step inside the backward pass lowers the peak, case by case."""
+    """Judge whether the step inside the backward pass lowers the peak, case by case."""
     table = peaks(steps, size).sort_values("batch", kind="stable")
     cases = table.assign(holds=table["left"] < 1 - ROUGHLY)
     low, high = 100 * table["saved"].min(), 100 * table["saved"].max()

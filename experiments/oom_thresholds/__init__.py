@@ -1,9 +1,9 @@
-"""At which batch does a network stop fitting into a budget: predicted, then reproduced.
+"""Predicts and reproduces the batch at which a network stops fitting into a budget.
 
-The note says that deeper networks with larger batches run out of memory more easily. Here
-they do run out: each threshold is the largest batch of which two whole training steps (one
-forward pass in inference) completed within a budget that the kernel enforces, with the next
-larger batch seen to fail. On a GPU the caching allocator enforces it.
+The note says that deeper networks with larger batches run out of memory more easily. Each threshold
+is the largest batch whose two training steps (one forward pass in inference) completed within a
+budget, while the next larger batch failed. The kernel enforces the budget; on a GPU the caching
+allocator does.
 """
 
 from harness.analysis import AnalysisError
@@ -18,7 +18,7 @@ from .hyperbola import as_frame
 
 MIB = 2**20
 WIDTH = 64
-"""A narrow width: the same bytes cost a quarter of the arithmetic of width 256."""
+"""Width of the networks; the same bytes need a quarter of the arithmetic of width 256."""
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 SGD = Workload(width=WIDTH)
 ADAM = Workload(width=WIDTH, optimizer="adam")
@@ -28,7 +28,7 @@ INFERENCE = Workload(width=WIDTH, mode="inference")
 def questions(size: Size, device: str = "cpu") -> list[ThresholdQuestion]:
     """Return the thresholds of a size.
 
-    On a GPU budgets are eight times as large, since cuBLAS's workspaces alone take 64 MiB of some.
+    On a GPU budgets are eight times as large, because cuBLAS workspaces may take 64 MiB.
     """
     asked: list[tuple[list[Workload], tuple[int, ...], tuple[int, ...]]]
     if size is Size.QUICK:

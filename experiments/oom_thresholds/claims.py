@@ -1,4 +1,4 @@
-"""Claims from thresholds: deeper networks run out sooner, and the batch can be predicted."""
+"""Claims that deeper networks run out of memory sooner, and that the batch can be predicted."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from harness.schema.findings import Claim, Verdict
 from .hyperbola import Frontier, fit_frontier
 
 PROMISED = claim_data(__file__, "predictable").limit
-"""Per cent by which the pinned policy's thresholds may differ from their prediction."""
+"""Largest difference in per cent of the pinned policy's thresholds from their prediction."""
 _BUDGET = "budget in MiB"
 Fits = dict[tuple[str, int], Frontier]
 
@@ -64,10 +64,10 @@ def _confirmed(rows: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def _steps(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return each step to the next depth: ``cost``, the share of the batch that it costs.
+    """Return ``cost``, the share of the batch that each step to the next depth costs.
 
-    It is 0 in a series that loses too little from its shallowest to its deepest network (``drop``),
-    and not ``sure`` if one of the two thresholds was not found or not confirmed.
+    ``cost`` is 0 in a series that loses too little from its shallowest to its deepest network
+    (``drop``). A step is not ``sure`` if a threshold was not found or not confirmed.
     """
     rows = rows.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)
     rows = rows.assign(sure=_confirmed(rows), **{_BUDGET: rows["budget_bytes"] // 2**20})
@@ -103,7 +103,7 @@ def _under(pinned: pd.DataFrame) -> str:
 
 
 def texts(table: pd.DataFrame, pinned: pd.DataFrame, fits: Fits) -> Iterator[str]:
-    """Yield the section's paragraphs: sharpness, and the reasons for deviations."""
+    """Yield the section's paragraphs on sharpness and on the reasons for deviations."""
     probes = pinned["probes"].astype("float64")
     sharp = int(((pinned["band"] == 0) & pinned["confirmed"]).sum())
     facts = {"sharp": sharp, "total": len(pinned), "mean": probes.mean(), "most": probes.max()}
@@ -123,7 +123,7 @@ _ANSWERS = {
 
 
 def answer(claim: Claim | None) -> tuple[str, ...]:
-    """Return the sentence on where networks stop fitting; none without a verdict."""
+    """Return the sentence on the batches at which networks stop fitting; None without a verdict."""
     if claim is None:
         return ()
     parts = f"; it {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""

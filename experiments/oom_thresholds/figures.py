@@ -1,4 +1,4 @@
-"""The tables of the thresholds, and the picture of where memory runs out."""
+"""Tables of the thresholds, and the picture of the frontier at which memory runs out."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ CURVE = sorted({round(2 ** (step / 4)) for step in range(25)})
 
 
 def tables(pinned: pd.DataFrame, fits: Fits) -> list[Table]:
-    """Return the thresholds, where the budget went, and the hyperbolas."""
+    """Return tables of the thresholds, the parts of the budget, and the hyperbolas."""
     answer = [name for name in pinned.columns if not name.endswith("_bytes")]
     answer.insert(answer.index("depth") + 1, "budget_bytes")
     ordered = pinned.sort_values(["series", "budget_bytes", "depth"])
@@ -34,7 +34,7 @@ def tables(pinned: pd.DataFrame, fits: Fits) -> list[Table]:
 
 
 def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Figure:
-    """Return the predicted curves with the reproduced thresholds on them."""
+    """Return the figure of the predicted curves and the reproduced thresholds."""
     points = pinned[["series", "budget_bytes", "depth", "largest_fit"]].rename(
         columns={"largest_fit": "batch"}
     )
@@ -62,7 +62,7 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
 
 
 def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
-    """Return the difference of each prediction from its threshold."""
+    """Return the figure of the difference of each prediction from its threshold."""
     known = pinned[pinned["error_percent"].notna()].reset_index(drop=True)
     data = known[["series", "budget_bytes", "depth", "predicted"]].assign(
         reproduced=known["largest_fit"], error=known["error_percent"].astype("float64")
@@ -74,7 +74,7 @@ def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
 
 
 def _here(thresholds: Sequence[Threshold]) -> list[tuple[object, ...]]:
-    """Return the predictions at the measured depths; on a GPU each further point costs seconds."""
+    """Return the predictions at the measured depths, because on a GPU a point takes seconds."""
     return [
         (series(one), one.budget_bytes, one.workload.depth, one.predicted) for one in thresholds
     ]

@@ -1,9 +1,9 @@
-"""The frontier at which networks stop fitting: thresholds as a frame, and the curve through them.
+"""The thresholds as a frame, and the hyperbola through them.
 
-If a step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes, then the depths and batches
-that just fill a budget M lie on a hyperbola, (depth + a)(batch + b) = c, with a = k2/k3 and
-b = k1/k3 whatever the budget, and c growing with it. Without the product term (k3 = 0:
-inference frees each layer's output) they lie on a straight line.
+If a step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes, then the depths and batches that
+just fill a budget M are on a hyperbola, (depth + a)(batch + b) = c. Here a = k2/k3 and b = k1/k3 do
+not depend on the budget, and c grows with it. In inference k3 is 0, because each layer's output is
+freed, and the points are on a straight line.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from harness.analysis.fits import Vector
 from harness.schema.threshold import Threshold
 
 _ROUNDS = 20
-"""Rounds of reweighting; the weights settle in about five."""
+"""Rounds of reweighting; the weights converge in about five."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frontier:
-    """(depth + a)(batch + b) = c through thresholds, and how well it fits them."""
+    """The hyperbola (depth + a)(batch + b) = c through thresholds, and its errors."""
 
     a: float
     b: float
@@ -37,13 +37,13 @@ class Frontier:
 
 
 def fit_frontier(depths: Sequence[int], batches: Sequence[int]) -> Frontier:
-    """Fit the hyperbola to thresholds, one batch a depth, by their relative errors.
+    """Fit the hyperbola to thresholds, one batch per depth, by relative errors.
 
-    depth·batch = c - a·b - a·batch - b·depth is linear in what is sought; an error of e in
-    it is one of e / (depth + a) in the batch, so rows are weighted with the a found so far.
+    depth·batch = c - a·b - a·batch - b·depth is linear in the unknowns. An error e of this equation
+    is an error e / (depth + a) of the batch, so rows are weighted with the latest a.
 
     Raises:
-        AnalysisError: fewer than four depths, or no hyperbola goes through them.
+        AnalysisError: there are fewer than four depths, or a hyperbola does not fit them.
 
     """
     d, n = (np.asarray(values, dtype=np.float64) for values in (depths, batches))
@@ -73,7 +73,7 @@ def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
 
 
 def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
-    """Return one row a threshold: workload, budget, predictions, answer, errors.
+    """Return one row per threshold with its workload, budget, predictions, answer and errors.
 
     Errors are (predicted - largest fit) / largest fit in percent; missing if unknown.
     """
@@ -100,7 +100,7 @@ def _row(result: Threshold) -> dict[str, Any]:
 
 
 def series(result: Threshold) -> str:
-    """Return what kind of step it is: ``training, sgd``, ``training, adam``, ``inference``."""
+    """Return the kind of step, e.g. ``training, sgd``, ``training, adam`` or ``inference``."""
     if result.workload.mode == "inference":
         return "inference"
     return f"training, {result.workload.optimizer}"

@@ -1,8 +1,8 @@
-"""State that an optimizer keeps between steps, and memory that its update takes while it runs.
+"""The state of an optimizer between steps, and the memory of its update.
 
-The note trains with plain SGD. Momentum keeps one more tensor per parameter, Adam two and a
-step counter; the multi-tensor ("foreach") form updates all parameters in one go. This memory
-matters only if the peak of the step is in the optimizer phase.
+The note trains with plain SGD. Momentum keeps one more tensor per parameter; Adam keeps two and a
+step counter. The multi-tensor ("foreach") form updates all parameters together. The memory of the
+update matters only if the peak of the step is in the optimizer phase.
 """
 
 from collections.abc import Iterable
@@ -32,11 +32,11 @@ AXES: dict[Size, tuple[tuple[int, ...], tuple[int, ...]]] = {
     Size.DEFAULT: ((1, 4, 8), (16, 128, 512)),
     Size.FULL: ((1, 2, 4, 8, 16, 32), (1, 16, 128, 512, 1024)),
 }
-"""Depths and batches."""
+"""Depths and batches by size."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return every optimizer over depth and batch, in the forms that differ (in full: all)."""
+    """Return every optimizer over depth and batch; the full size has all forms."""
     depths, batches = AXES[size]
     forms = [(name, form) for name in OPTIMIZERS[1:] for form in ("off", "on")]
     if size is not Size.FULL:
@@ -95,13 +95,13 @@ def _texts(table: pd.DataFrame) -> Iterable[str]:
 
 
 def _names(table: pd.DataFrame) -> "pd.Series[str]":
-    """Name each update, such as ``adam`` and ``adam, foreach``."""
+    """Return the name of each update, such as ``adam`` or ``adam, foreach``."""
     suffix = table["foreach"].map({"on": ", foreach"}).fillna("")
     return (table["optimizer"] + suffix).astype("string")
 
 
 def _in_order(column: "pd.Series[str]") -> "pd.Series[int]":
-    """Order names by OPTIMIZERS, the single-tensor form first; leave numbers as they are."""
+    """Order names by OPTIMIZERS, with the single-tensor form first; numbers stay unchanged."""
     if not pd.api.types.is_string_dtype(column):
         return column  # type: ignore[return-value]
     kind = column.str.split(",").str[0].map(OPTIMIZERS.index)

@@ -8,7 +8,7 @@ from harness.schema.findings import Figure
 
 
 def composition(table: pd.DataFrame) -> Figure | None:
-    """Return what is alive at the peak, at the smallest and the largest batch."""
+    """Return the figure of live bytes at the peak, at the smallest and the largest batch."""
     deepest = table[table["depth"] == table["depth"].max()]
     extremes = ends(deepest, "batch").sort_values("batch", kind="stable")
     extremes = extremes.assign(panel="Batch " + extremes["batch"].map("{:,}".format))

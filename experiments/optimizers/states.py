@@ -1,4 +1,4 @@
-"""The state of an optimizer by its closed form, and the peak over the parameters."""
+"""Closed form of an optimizer's state, and the peak over the parameters."""
 
 import pandas as pd
 
@@ -6,12 +6,12 @@ from harness.analysis.exact import ExactForm, exact_form
 from harness.schema.findings import Table
 
 MOMENTS = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
-"""Tensors of a parameter's size that the optimizer keeps for each parameter."""
+"""Number of tensors of a parameter's size that the optimizer keeps for each parameter."""
 STATE = "categories_at_peak.optimizer_state"
 
 
 def with_states(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the closed form and with what claims speak of.
+    """Return the table with the closed form and with the columns that claims use.
 
     Columns: ``moments, tensors`` (of a parameter's size), ``expected`` (bytes of state by the
     closed form; on a GPU Adam's counters stay in the host's memory), ``times`` (the peak without

@@ -9,11 +9,11 @@ from harness.schema.findings import Figure
 from .ratios import labels
 
 DEPTH = 8
-"""Depth that the figures show, or else the largest depth that was measured."""
+"""Depth of the figures; if it is missing, the largest measured depth is shown."""
 
 
 def composition(frame: pd.DataFrame) -> Figure | None:
-    """Return what the peak is made of in each precision, at the smallest and largest batch."""
+    """Return the parts of the peak in each precision, at the smallest and largest batch."""
     known = _of_one_depth(ok_cells(frame, *AT_PEAK))
     known = ends(known.assign(label=labels), "batch").sort_values("batch", kind="stable")
     panel = [f"Depth {d}, batch {b}" for d, b in zip(known["depth"], known["batch"], strict=True)]

@@ -1,4 +1,4 @@
-"""Each precision next to float32: ratios cell by cell."""
+"""Ratios of each precision to float32, cell by cell."""
 
 from itertools import pairwise
 
@@ -12,20 +12,20 @@ _LABEL_BYTES = 8
 
 
 def labels(frame: pd.DataFrame) -> "pd.Series[str]":
-    """Return the precision of each row: its type, or that autocast chooses it."""
+    """Return the precision of each row, which is its type or autocast."""
     cast = ("autocast " + frame["autocast"]).astype("string")
     return cast.fillna(frame["dtype"]).astype("string")
 
 
 def beside_float32(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return every good training cell with its metrics over float32's at equal depth and batch.
+    """Return good training cells with metrics divided by float32's at equal depth and batch.
 
     Columns: ``precision, depth, batch``, bytes, ``*_ratio`` (over float32),
     ``saved_less_labels_ratio`` (int64 labels left out on both sides), and for autocast
     ``saved_by_formula_bytes``.
 
     Raises:
-        AnalysisError: no float32 cell to compare with.
+        AnalysisError: a float32 cell for the comparison is missing.
 
     """
     metrics = ["saved_bytes", "peak_live_bytes", "categories_at_peak.parameter"]
@@ -73,9 +73,9 @@ def _over(both: pd.DataFrame, name: str) -> "pd.Series[float]":
 
 
 def autocast_saved_bytes(workload: Workload) -> int:
-    """Return what an MLP with ReLU saves for backward under autocast to a two-byte type.
+    """Return the bytes that an MLP with ReLU saves under autocast to a two-byte type.
 
-    The first layer's weight is not among the copies kept: its input needs no gradient.
+    A copy of the first layer's weight is not kept, because its input does not need a gradient.
     """
     hidden = sum(workload.widths)
     row = _LABEL_BYTES + 2 * workload.in_features + 2 * hidden + 4 * workload.classes
@@ -83,7 +83,7 @@ def autocast_saved_bytes(workload: Workload) -> int:
 
 
 def _later_weights(workload: Workload) -> int:
-    """Return the elements of every weight but the first layer's."""
+    """Return the number of elements of all weights except the first layer's."""
     return sum(a * b for a, b in pairwise((*workload.widths, workload.classes)))
 
 

@@ -1,10 +1,10 @@
 """The note's own training run: Fashion-MNIST, 784 -> 256 -> 10, batch 256, learning rate 0.1.
 
-One step says what a step needs; a run says whether every step needs the same. Both of the
-note's networks are trained in processes of their own, once with the process's size read around
-every step and once with every allocation traced. The last batch of an epoch is smaller
-(60,000 = 234 * 256 + 96), and each epoch ends with an evaluation. The note's trainer calls
-``zero_grad`` after the forward pass; the usual order is traced too.
+A run shows whether every step needs the same memory. Both of the note's networks are trained in
+separate processes, once with the process's size read around every step and once with every
+allocation traced. The last batch of an epoch is smaller (60,000 = 234 * 256 + 96), and each epoch
+ends with an evaluation. The note's trainer calls ``zero_grad`` after the forward pass; the usual
+order is traced, too.
 """
 
 from collections.abc import Iterable
@@ -29,12 +29,12 @@ KINDS: tuple[tuple[Instrument, ZeroGrad], ...] = (
     ("trace", "after_forward"),
     ("trace", "before_forward"),
 )
-"""Instruments, and orders in which gradients are freed: the note's order and the usual order."""
+"""Pairs of an instrument and an order of ``zero_grad``, which is the note's or the usual order."""
 EPOCHS = {Size.QUICK: (2, 2, 2), Size.DEFAULT: (10, 1, 1), Size.FULL: (20, 10, 2)}
-"""Epochs for each of KINDS; exact metrics need few repeats, and a process's size needs many."""
+"""Number of epochs for each of KINDS; exact metrics need few repeats, RSS needs many."""
 ALL_IMAGES = (60_000, 10_000)
 FEW_IMAGES = (5 * 256 + 96, 2 * 256 + 16)
-"""Training and validation images; an epoch of either ends in a partial batch."""
+"""Numbers of training and validation images; both end in a partial batch."""
 
 
 def cells(size: Size) -> Iterable[Workload]:  # noqa: ARG001  # the same at every size
@@ -43,7 +43,7 @@ def cells(size: Size) -> Iterable[Workload]:  # noqa: ARG001  # the same at ever
 
 
 def training_runs(size: Size) -> Iterable[TrainingJob]:
-    """Return the runs of each network; the quick form needs no real images."""
+    """Return the runs of each network; the quick size does not need real images."""
     quick = size is Size.QUICK
     examples, validation = FEW_IMAGES if quick else ALL_IMAGES
     for model in MODELS:

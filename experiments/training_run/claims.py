@@ -1,4 +1,4 @@
-"""Equal steps, growth, and the order of ``zero_grad``."""
+"""Claims on equal steps, growth, and the order of ``zero_grad``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ LEAK_BYTES = claim_data(__file__, "growth").limit
 
 @dataclass(frozen=True, kw_only=True)
 class _Held:
-    """Bytes that a run holds, in words."""
+    """Words for the bytes that a run holds."""
 
     title: str
     sentence: str
@@ -43,7 +43,7 @@ HELD = {
 
 
 def equal_steps(traced: Sequence[Run], missing: int) -> Claim:
-    """Judge every full step's peak and what is alive after every step, exactly."""
+    """Judge every full step's peak and the live bytes after every step, exactly."""
     known = {one.model: flatness(one) for one in traced if len(one.later_full_steps)}
     rows = [("full", model, int(one.flat)) for model, one in known.items()]
     rows += [
@@ -76,7 +76,7 @@ def _values(values: Sequence[int]) -> str:
 
 
 def order(orders: pd.DataFrame, missing: int) -> Claim:
-    """Judge what it costs to free the gradients only after the forward pass."""
+    """Judge the memory that it takes to free the gradients only after the forward pass."""
     rows, short, long = [], [], []
     for model, part in orders.groupby("model", sort=False):
         note, usual = part.to_dict("records")
@@ -95,7 +95,7 @@ def order(orders: pd.DataFrame, missing: int) -> Claim:
 
 
 def growth(resident: Sequence[Run], missing: int) -> Claim | None:
-    """Judge the growth of what the process holds, epoch by epoch."""
+    """Judge the growth of the process's memory, epoch by epoch."""
     if not resident:
         return None
     slopes = {one.model: resident_slope(one) for one in resident}

@@ -1,4 +1,4 @@
-"""Growth of memory over a training run: exact by the trace, with an interval by RSS."""
+"""Growth of memory over a training run, exact from the trace, with an interval from RSS."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ from .runs import TRAIN, Run
 
 PAGE_BYTES = 4096
 MIN_EPOCHS = 5
-"""A slope needs this many epochs after the first."""
+"""Least number of epochs after the first for a slope."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flatness:
-    """Flatness of a run: whether each exact metric is the same in all full training steps."""
+    """Equality of a run's exact metrics over all full training steps."""
 
     steps: int
-    """Full steps from the second on."""
+    """Number of full steps from the second step."""
     peaks: tuple[int, ...]
-    """All different peaks of full steps, in bytes."""
+    """Distinct peaks of full steps, in bytes."""
     ends: tuple[int, ...]
-    """All different numbers of bytes alive after a training step, partial steps included."""
+    """Distinct numbers of bytes alive after a training step, including partial steps."""
     growth_bytes: int
     """Bytes alive after the last step minus bytes alive after the first step."""
 
@@ -47,7 +47,7 @@ def flatness(run: Run) -> Flatness:
 
 @dataclass(frozen=True, kw_only=True)
 class Slope:
-    """Growth of what a run holds, in bytes per training step, with its 99% interval."""
+    """Growth of a run's memory, in bytes per training step, with its 99% interval."""
 
     estimate: float
     low: float
@@ -57,7 +57,7 @@ class Slope:
 
     @property
     def steps(self) -> int:
-        """Steps between the first and the last level."""
+        """Number of steps between the first and the last level."""
         return (self.epochs - 1) * self.steps_per_epoch
 
     def __str__(self) -> str:
@@ -67,16 +67,16 @@ class Slope:
 
     @property
     def words(self) -> str:
-        """Growth, its interval, and the steps over which it was seen."""
+        """Growth, its interval, and its number of steps, in words."""
         seen = f"over {self.epochs} epochs of {self.steps_per_epoch} steps"
         reach = max((self.high - self.low) / 2, PAGE_BYTES / self.steps)
         return f"{self} (99% interval, {seen}, which could have seen {reach:.2g} bytes a step)"
 
 
 def resident_slope(run: Run) -> Slope | None:
-    """Return the growth of what is held, from the second epoch on; None if the run is too short.
+    """Return the growth from the second epoch; None if the run is too short.
 
-    The first epoch is left out: code, buffers and the heap are still being filled there.
+    The first epoch is left out, because code, buffers and the heap still grow in it.
     """
     trained = run.steps[(run.steps["kind"] == TRAIN) & (run.steps["epoch"] > 1)]
     means = trained.groupby("epoch")["resident_bytes"].mean().to_numpy(dtype=np.float64)
@@ -90,10 +90,10 @@ def resident_slope(run: Run) -> Slope | None:
 def growth_interval(levels: Vector) -> tuple[float, float, float]:
     """Return the mean step from one level to the next, with its interval.
 
-    What a process holds at one moment depends on what it held before, so levels are not a sample,
-    and a line through them gets an interval that is too narrow. Their differences are a sample if
-    the noise adds up (a random walk). If it does not, neighbouring differences cancel in part, and
-    the interval is too wide.
+    The memory of a process at a moment depends on its memory before, so levels are not a sample,
+    and the interval of a line through them is too narrow. Differences of levels are a sample if the
+    noise adds up (a random walk). If it does not, neighbouring differences partly cancel, and the
+    interval is too wide.
     """
     steps = np.diff(levels)
     error = float(steps.std(ddof=1)) / len(steps) ** 0.5

@@ -1,4 +1,4 @@
-"""Training runs as frames: accuracy by epoch, memory by step."""
+"""Training runs as frames of accuracy by epoch and of memory by step."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,45 +15,45 @@ TRAIN, EVALUATE = "train", "evaluate"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """One process that trained one network, watched by one instrument."""
+    """One process that trained a network, measured by one instrument."""
 
     model: str
     data: str
     device: str
     instrument: str
-    """``resident`` (on a GPU, what is reserved) or ``trace``."""
+    """``resident`` (on a GPU, reserved bytes) or ``trace``."""
     zero_grad: str
-    """When a step frees the gradients of the step before."""
+    """Moment at which a step frees the previous step's gradients."""
     epochs: pd.DataFrame
-    """``epoch, accuracy, seconds``."""
+    """Frame with the columns ``epoch, accuracy, seconds``."""
     steps: pd.DataFrame
-    """One row per training step or evaluated batch, in order: ``step`` (1, 2, ... over training
-    steps, 0 in evaluation), ``kind, epoch, rows`` and what the instrument measured."""
+    """One row per training step or evaluated batch, in order, with ``step`` (1, 2, ... over
+    training steps, 0 in evaluation), ``kind, epoch, rows`` and the instrument's metrics."""
     categories: Mapping[str, Mapping[str, int]]
-    """Live bytes by category at the peaks of four kinds of step, by trace."""
+    """Live bytes by category at the peaks of four kinds of step, from the trace."""
 
     @property
     def full_rows(self) -> int:
-        """Examples in a full step."""
+        """Number of examples in a full step."""
         return int(self.steps["rows"].max())
 
     def batches(self, kind: str, *, full: bool = True) -> pd.DataFrame:
-        """Return the full batches that were trained on or evaluated, or the partial ones."""
+        """Return the full or the partial batches, of training or evaluation."""
         own = self.steps["kind"] == kind
         return self.steps[own & ((self.steps["rows"] == self.full_rows) == full)]
 
     @property
     def later_full_steps(self) -> pd.DataFrame:
-        """The full training steps from the second on: gradients exist before them."""
+        """The full training steps from the second step, before which gradients exist."""
         full = self.batches(TRAIN)
         return full[full["step"] > 1]
 
 
 def runs(answer: Iterable[TrainingRun]) -> list[Run]:
-    """Return the runs that ended well, the last of each model, instrument and order.
+    """Return the last run that ended well of each model, instrument and order.
 
     Raises:
-        AnalysisError: there is none.
+        AnalysisError: all runs failed.
 
     """
     last = {}
@@ -84,5 +84,5 @@ def _run(one: TrainingRun, result: TrainingResult) -> Run:
 
 
 def in_main_order(answer: Sequence[Run]) -> list[Run]:
-    """Return the runs in the note's order of ``zero_grad``, or all runs if there are none."""
+    """Return the runs with the note's order of ``zero_grad``, or else all runs."""
     return [run for run in answer if run.zero_grad == "after_forward"] or list(answer)

@@ -1,4 +1,4 @@
-"""The peaks of a traced run: by kind of step, and by when the old gradients are freed."""
+"""Peaks of a traced run by kind of step, and by order of ``zero_grad``."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ ORDERS = {
     "after_forward": "after the forward pass (the note)",
     "before_forward": "before the forward pass",
 }
-"""When gradients are freed, in words."""
+"""Words for the moment at which gradients are freed."""
 
 
 def orders_table(result: Iterable[Run]) -> pd.DataFrame:
@@ -34,14 +34,14 @@ def orders_table(result: Iterable[Run]) -> pd.DataFrame:
 
 
 def _phase(steps: pd.DataFrame) -> str | None:
-    """Return the phase of the peak; None for runs of an older harness that did not keep it."""
+    """Return the phase of the peak; None for runs of an older harness, which lack it."""
     if "peak_phase" not in steps:
         return None
     return str(steps["peak_phase"].iloc[int(steps["peak_bytes"].to_numpy().argmax())])
 
 
 def peaks_table(result: Iterable[Run]) -> pd.DataFrame:
-    """Return, per traced run, the peak of each kind of step with its range over the run."""
+    """Return the peak of each kind of step with its range over the run, for each traced run."""
     rows = []
     for run in result:
         first = run.steps[run.steps["step"] == 1]

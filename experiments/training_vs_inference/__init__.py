@@ -1,8 +1,8 @@
-"""Memory of training against inference, and the parts of the difference.
+"""Memory of training and of inference, and the parts of the difference.
 
 The note says that training "requires significantly more memory than plain prediction" because
-backpropagation holds on to the intermediate values. Each training cell is set against the
-inference cell of the same network and batch, part by part.
+backpropagation keeps the intermediate values. Each training cell is compared with the inference
+cell of the same network and batch, part by part.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ AXES: dict[Size, _Axes] = {
     Size.DEFAULT: ((1, 2, 4, 8, 16), (1, 32, 2048), (32, 64, 256)),
     Size.FULL: ((1, 2, 4, 8, 16, 32), (1, 4, 16, 64, 256, 1024, 4096), (32, 64, 256, 512, 1024)),
 }
-"""Depths, batches, and the widths compared with the base width."""
+"""Depths, batches, and the widths that are compared with the base width, by size."""
 
 
 def cells(size: Size) -> Iterable[Workload]:

@@ -1,4 +1,4 @@
-"""The ratio against depth, and what both peaks are made of."""
+"""Figures of the ratio against depth, and of the parts of both peaks."""
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ RUNS = {"inference": "inference", "sgd": "training, SGD", "adam": "training, Ada
 
 
 def depth_figure(table: pd.DataFrame) -> Figure | None:
-    """Return the ratio against depth, a line per batch."""
+    """Return the figure of the ratio against depth, with a line per batch."""
     own = base(table).assign(panel=table["optimizer"].map({"sgd": "SGD", "adam": "Adam"}))
     if own["depth"].nunique() < 2:
         return None
@@ -21,7 +21,7 @@ def depth_figure(table: pd.DataFrame) -> Figure | None:
 
 
 def composition(frame: pd.DataFrame) -> Figure | None:
-    """Return what is alive at the peaks of the deepest network, smallest and largest batch."""
+    """Return the figure of the deepest network's peaks, at the smallest and largest batch."""
     known = base(ok_cells(frame, *AT_PEAK))
     known = ends(known[known["depth"] == known["depth"].max()], "batch")
     kind = known["optimizer"].where(known["mode"] == "train", "inference")

@@ -17,9 +17,9 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
     """Return each training cell next to its inference cell.
 
     Columns: ``optimizer, depth, width, batch, in_features, classes, parameter_bytes``, the two
-    peaks (``training_bytes``, ``inference_bytes``), ``ratio``, ``difference_bytes``, what each
-    category adds at the peak (``more_<category>_bytes``, which sum to the difference), the
-    category that adds most (``leading``) and where the ratio tends to (``limit``).
+    peaks (``training_bytes``, ``inference_bytes``), ``ratio``, ``difference_bytes``, the bytes that
+    each category adds at the peak (``more_<category>_bytes``, which sum to the difference), the
+    category that adds most (``leading``) and the limit of the ratio (``limit``).
     """
     known = ok_cells(frame, PEAK, *AT_PEAK)
     known = known[known["width"].notna() & (known["width"] >= known["classes"])]
@@ -48,28 +48,28 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def more(category: str) -> str:
-    """Return the column of what ``category`` adds at the peak."""
+    """Return the name of the column for the bytes that ``category`` adds at the peak."""
     return f"more_{category}_bytes"
 
 
 def _limit(table: pd.DataFrame) -> "pd.Series[float]":
-    """Return where the ratio tends to as the batch grows; see ``formula_text``."""
+    """Return the limit of the ratio as the batch grows; see ``formula_text``."""
     width, features = table["width"], table["in_features"]
     kept = (width * table["depth"] + 2) / (features + 2 * width)
     return (1 + kept).astype("float64")
 
 
 def named(row: "pd.Series[Any]") -> str:
-    """Return a pair's ratio with its cell."""
+    """Return the ratio of a pair with its cell, in words."""
     kind = {"sgd": "SGD", "adam": "Adam"}[row["optimizer"]]
     cell = f"depth {row['depth']}, width {row['width']}, batch {row['batch']}"
     return f"{row['ratio']:.3g} times ({kind}, {cell})"
 
 
 def by_depth(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each optimizer and batch: ``rise`` of the ratio from the first depth.
+    """Return the ``rise`` of the ratio from the first depth, for each optimizer and batch.
 
-    It is 0 where the ratio does not rise in each step to a deeper network.
+    ``rise`` is 0 if the ratio does not rise in each step to a deeper network.
     """
     rows = [
         (*key, float(part["ratio"].iloc[-1] / part["ratio"].iloc[0]) * _rises(part["ratio"]))
@@ -86,8 +86,8 @@ def _rises(ratio: "pd.Series[float]") -> bool:
 def expected_difference(table: pd.DataFrame) -> "pd.Series[int]":
     """Return training minus inference by the closed form, for ReLU in float32 with SGD.
 
-    The larger of two moments of the backward pass, each minus inference's peak of ``parameters +
-    batch * (4 * features + 8 * width)``.
+    The result is the larger of two moments of the backward pass, minus inference's peak of
+    ``parameters + batch * (4 * features + 8 * width)``.
     """
     batch, width, classes = table["batch"], table["width"], table["classes"]
     begins = batch * (4 * width * table["depth"] + 8) + 4 * classes * (width + 1) + 8
@@ -96,6 +96,6 @@ def expected_difference(table: pd.DataFrame) -> "pd.Series[int]":
 
 
 def base(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of the width that most cells have."""
+    """Return the cells of the most frequent width."""
     commonest = table["width"].mode()  # empty where there are no cells
     return table[table["width"].isin(commonest[:1])]

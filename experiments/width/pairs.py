@@ -1,7 +1,7 @@
 """Compares times that were measured in turn, block by block, as ratios.
 
-A block measures every variant once, one after the other; what slows the machine for a while
-slows a whole block and leaves the ratios within it. The blocks are the sample.
+A block measures every variant once, one after the other. If the machine is slow for a while, a
+whole block is slow, and the ratios within it stay the same. The blocks are the sample.
 """
 
 import numpy as np
@@ -9,13 +9,14 @@ import pandas as pd
 
 
 def odd_ratios(times: pd.DataFrame) -> pd.DataFrame:
-    """Return how much longer odd widths take than the multiples of 8 next to them.
+    """Return the ratios of times at odd widths to times at neighbouring multiples of 8.
 
-    ``times`` has a row a cell: ``block, width, seconds``. For each block and each power of two p
-    whose five widths were measured: ``block, power, ratio``, the mean of the seconds at p - 1 and
-    p + 1 over that at p - 8, p and p + 8; and ``power_ratio``, the mean at p - 8 and p + 8 over
-    the seconds at p. If only the size of a width counts, a mean of widths on both sides of p
-    takes as long as p (a little longer, as far as the time grows with the square).
+    ``times`` has a row per cell with ``block, width, seconds``. The result has a row for each block
+    and each power of two p whose five widths were measured, with ``block, power``. ``ratio`` is the
+    mean of the seconds at p - 1 and p + 1 over the mean at p - 8, p and p + 8; ``power_ratio`` is
+    the mean at p - 8 and p + 8 over the seconds at p. If time depends only on the size of a width,
+    the mean of widths on both sides of p takes as long as p, or slightly longer if time grows with
+    the square.
     """
     rows = []
     for block, part in times.groupby("block"):
@@ -37,9 +38,9 @@ def is_power(width: int) -> bool:
 
 
 def pooled(ratios: pd.DataFrame, column: str = "ratio") -> pd.DataFrame:
-    """Return the geometric mean over the powers for each block that has them all.
+    """Return the geometric mean over the powers, for each block with all powers.
 
-    ``ratios`` as ``odd_ratios`` returns them; columns ``block, ratio``.
+    ``ratios`` is a result of ``odd_ratios``; the result has the columns ``block, ratio``.
     """
     powers = ratios["power"].nunique()
     logs = np.log(ratios[column]).groupby(ratios["block"]).agg(["mean", "size"])

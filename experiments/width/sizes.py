@@ -1,4 +1,4 @@
-"""Bytes by width, and the peak at a power of two next to its neighbours'."""
+"""Bytes by width, and the peak at a power of two over the peaks at its neighbours."""
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ PARAMETERS, ACTIVATIONS = "categories_at_peak.parameter", "saved_activation_byte
 
 
 def beside_neighbours(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Return ``batch, width, ratio``: the peak at a power of two over its neighbours' mean."""
+    """Return ``batch, width, ratio``, the peak at a power of two over its neighbours' mean."""
     known = sizes[["batch", "width", "peak_live_bytes"]].astype("int64")
     peaks = {(batch, width): peak for batch, width, peak in known.itertuples(index=False)}
     rows = [

@@ -1,4 +1,4 @@
-"""Times at odd widths next to a power of two over those at the multiples of 8 there."""
+"""Times at odd widths near a power of two, over times at multiples of 8 near it."""
 
 import functools
 import math
@@ -25,7 +25,7 @@ def times(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def contrasts(ratios: pd.DataFrame, column: str = "ratio") -> dict[str, Ratio]:
-    """Return the interval at each power and, if there are several, at all of them together."""
+    """Return the interval at each power and, if there are several, over all powers."""
     groups = {f"near {power}": own[column] for power, own in ratios.groupby("power")}
     if len(groups) > 1:
         groups[TOGETHER] = pooled(ratios, column)["ratio"]
@@ -61,7 +61,7 @@ def time_verdict(ratios: pd.DataFrame) -> Claim | None:
 
 
 def _decide(wide: Ratio | None) -> Decided:
-    """Decide on the scale of logarithms, on which the interval is symmetric."""
+    """Return the decision on the scale of logarithms, on which the interval is symmetric."""
     if wide is None:
         return Decided(verdict=Verdict.OPEN)
     low, high = math.log(wide.low), math.log(wide.high)
@@ -69,7 +69,7 @@ def _decide(wide: Ratio | None) -> Decided:
 
 
 def time_text(ratios: pd.DataFrame) -> list[str]:
-    """Say how time was measured, and by how much the ratio is off for a law of the square."""
+    """Return the text on the measurement of time, and on the ratio's error for a square law."""
     if ratios.empty:
         return []
     powers = ratios["power"].to_numpy(dtype=float)
@@ -79,7 +79,7 @@ def time_text(ratios: pd.DataFrame) -> list[str]:
 
 
 def ratio_table(ratios: pd.DataFrame) -> Table | None:
-    """Return each contrast with its interval."""
+    """Return the table of each contrast with its interval."""
     rows = [
         (name, one.estimate, one.low, one.high, one.blocks)
         for name, one in contrasts(ratios).items()
@@ -97,7 +97,7 @@ def ratio_table(ratios: pd.DataFrame) -> Table | None:
 
 
 def time_figure(ratios: pd.DataFrame) -> Figure | None:
-    """Return the ratios with their intervals and blocks."""
+    """Return the figure of the ratios with their intervals and blocks."""
     known = contrasts(ratios)
     if not known:
         return None

@@ -4,7 +4,7 @@ from harness.schema.errors import HarnessError
 
 
 class AnalysisError(HarnessError, ValueError):
-    """The records cannot answer the question; the message says what is missing.
+    """The records cannot answer the question; the message names the missing data.
 
     >>> import harness
     >>> run = harness.predict(harness.Workload()).to_frame().assign(experiment="mine")

@@ -1,6 +1,6 @@
-"""Claims as data: reads ``claims.toml`` next to an experiment, which says what decides each claim.
+"""Reads ``claims.toml`` next to an experiment, which states how each claim is decided.
 
-A table ``all`` has what its claims have in common. Names in braces are filled in.
+The table ``all`` has the entries that all its claims share. Names in braces are filled in.
 """
 
 import functools
@@ -22,9 +22,9 @@ class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: str
     where: str = ""
-    """Its rows of the table; none if the experiment judges it."""
+    """Rows of the table that belong to the control; none if the experiment judges the control."""
     value: str = ""
-    """Column or expression, if not that of the claim."""
+    """Column or expression, if it differs from the claim's."""
 
 
 class RuleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +35,7 @@ class RuleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     words: str
     removed: str = ""
     added: str = ""
-    """Fragments of what the commit removed and added, by which a test checks it."""
+    """Fragments of the lines that the commit removed and added; a test checks them."""
 
     def __str__(self) -> str:
         return f"on {self.date:%-d %B %Y} (commit {self.commit}): {self.words}"
@@ -49,7 +49,7 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     first_data: RuleChange
     written: RuleChange
     changes: tuple[RuleChange, ...] = ()
-    """Since the first data, the oldest first."""
+    """Changes since the first data, the oldest first."""
 
     def __str__(self) -> str:
         """Return the history in sentences."""
@@ -72,24 +72,24 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fails: str
     open: str
     matters: str
-    """From which size on a difference matters, and why."""
+    """Smallest difference that matters, and why."""
     second: str
     unit: str = "cells"
     number: str
     measured: str = ""
     value: str | tuple[str, ...] = ""
-    """Columns of the table, or expressions of them; all must be in relation to the limit."""
+    """Columns or expressions of columns; the relation to the limit must hold for all."""
     relation: Relation = "near"
     limit: float = 1.0
     where: str = ""
-    """Rows of the table of which the claim speaks; all by default."""
+    """Rows of the table that the claim is about; all by default."""
     axes: tuple[str, ...] = ()
     """Columns by which the cells are named."""
     steps: bool = False
     """True if a cell is the step up from its numbers."""
     control: Control | None = None
     sensitivity: tuple[float, ...] = ()
-    """Other limits at which cells that hold are counted, too."""
+    """Other limits; the cells that hold at each of them are counted, too."""
 
     def rule(self, **given: object) -> Rule:
         """Return the results that decide the claim."""
@@ -101,7 +101,7 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def claim_data(file: str, claim: str) -> ClaimData:
-    """Return what ``claims.toml`` next to ``file`` says of a claim."""
+    """Return the entry of a claim in ``claims.toml`` next to ``file``."""
     every = _tables(Path(file).with_name("claims.toml"))
     return msgspec.convert({**every.get("all", {}), **every[claim]}, ClaimData)
 
@@ -113,15 +113,15 @@ def text(file: str, name: str, /, **given: object) -> str:
 
 
 def figure_data(file: str, name: str) -> dict[str, Any]:
-    """Return how a figure of ``claims.toml`` next to ``file`` is drawn."""
+    """Return the settings of a figure in ``claims.toml`` next to ``file``."""
     own: dict[str, Any] = _tables(Path(file).with_name("claims.toml"))["figures"][name]
     return own
 
 
 def history_of(file: str, claim: str) -> RuleHistory | None:
-    """Return the history of a claim's rule from ``rule_history.toml``, if it is written there.
+    """Return the history of a claim's rule from ``rule_history.toml``; None if the file lacks it.
 
-    It stands in the folder of the experiment's package: of ``width``, in ``experiments``.
+    The file is in the folder of the experiment's package, e.g. ``experiments`` for ``width``.
     """
     folder = Path(file).parent
     path = folder.parent / "rule_history.toml"

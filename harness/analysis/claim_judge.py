@@ -1,6 +1,6 @@
-"""Judges claims as ``claims.toml`` states them: cells by a relation, or parts by their intervals.
+"""Judges claims of ``claims.toml``, either cells by a relation or parts by their intervals.
 
-A claim whose control, a network for which it must fail, holds too is open: it would hold of all.
+A control is a network for which the claim must fail. If the claim holds for it, the claim is open.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from harness.analysis.judge import judge_cells
 from harness.schema.findings import Claim, Verdict
 
 SLACK = 1e-12
-"""A number that is exactly 10% away from another is roughly the other."""
+"""Allowed rounding error, so that a number exactly 10% away still counts as roughly equal."""
 
 
 Equal = tuple[int, int]
-"""The number of values that equal their second derivation, and the number of all values."""
+"""Number of values that equal their second derivation, and number of all values."""
 
 
 def judged(
@@ -35,11 +35,11 @@ def judged(
 
     Args:
         file: a file next to ``claims.toml``.
-        claim: the claim's name there.
-        table: a row a cell; if a column ``sure`` is false, nothing is known.
-        missing: cells of which the claim speaks, and that are not in the table.
-        derived: count of numbers that equal their second derivation, and of all numbers.
-        facts: other names in braces of its sentences.
+        claim: name of the claim in the file.
+        table: one row per cell; if a column ``sure`` is false, the cell is unknown.
+        missing: cells that the claim is about and that the table lacks.
+        derived: number of values that equal their second derivation, and number of all values.
+        facts: values for the other names in braces in the claim's sentences.
 
     Returns:
         The claim with its verdict.
@@ -77,7 +77,7 @@ def told(
     derived: Equal | None = None,
     **facts: Any,
 ) -> Claim:
-    """Return a claim in the words of ``claims.toml`` with a decision and that on its control."""
+    """Return a claim in the words of ``claims.toml``, with its decision and its control's."""
     data = claim_data(file, claim)
     known = {**facts, "limit": data.limit, "roughly": f"{ROUGHLY:.0%}"}
     reason = decision.reason(data.unit)
@@ -111,7 +111,7 @@ _UNKNOWN = "none, because no closed form is known for it here"
 
 
 def held_by(cells: pd.DataFrame, data: ClaimData, value: str = "") -> "pd.Series[bool]":
-    """Return in which cells the values are in relation to the limit; missing if unknown."""
+    """Return True for each cell whose values satisfy the claim; missing if unknown."""
     parts = [
         _in_relation(one, data.relation, data.limit) for one in _values(cells, value or data.value)
     ]
@@ -154,7 +154,7 @@ def _equal(derived: Equal | None) -> str:
 
 
 def _unlike(derived: Equal | None) -> str:
-    """Return in how many cells the second derivation gives another number, if it does in any."""
+    """Return the words for the cells whose second derivation differs; empty if none does."""
     if derived is None or derived[0] == derived[1]:
         return ""
     return f"; not as derived in {derived[1] - derived[0]} of {derived[1]} cells"

@@ -1,4 +1,4 @@
-"""The numbers of a column as a sentence of ``claims.toml`` names them: ``{ratio.ends:.3g}``."""
+"""Numbers of a column that a sentence of ``claims.toml`` can name, e.g. ``{ratio.ends:.3g}``."""
 
 import math
 

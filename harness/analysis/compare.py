@@ -1,4 +1,4 @@
-"""Two runs, metric by metric: exact metrics must be equal, noisy ones show their spread."""
+"""Compares two runs by metric; exact metrics must be equal, noisy metrics show their spread."""
 
 import json
 from dataclasses import dataclass, fields, replace
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WHERE = ("device", "threads", "malloc", "data", "seed")
-"""Fields of a workload that say where and how a step ran. If each run has one value of such a
-field and the two differ, cells are compared across it."""
+"""Workload fields for the place and the manner of a run, such as the device. If each run has a
+single value of such a field, and the two values differ, cells are compared in spite of it."""
 
 _FIELDS = tuple(Workload.__dataclass_fields__)
 METRICS = tuple(
@@ -33,7 +33,7 @@ COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 FAR_APART = 10
 """If a noisy metric differs by more than this factor, the cause is not chance."""
 SMALLEST_BYTES = 256 * 1024
-"""Sizes that differ by less are never far apart, because pages and heap have this granularity."""
+"""Smallest difference that counts as far apart; pages and heap hide smaller differences."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -44,7 +44,7 @@ class Comparison:
         cells: number of cells that both runs have.
         only_a: number of cells that only the first run has.
         only_b: number of cells that only the second run has.
-        across: fields such as ``device`` in which the two runs differ as a whole.
+        across: fields such as ``device`` that are constant in each run and differ between the runs.
         outcomes: cells that ended differently: ``cell, a, b``.
         compared: number of exact metrics that were compared.
         different: exact metrics that differ: ``cell, metric, a_bytes, b_bytes,
@@ -56,7 +56,7 @@ class Comparison:
             other: ``cell, metric, a, b``. They do not change ``equal``.
         tolerance: share of the first run's metric up to which the second's counts as equal.
 
-    ``harness.compare`` shows an example.
+    See the example of ``harness.compare``.
     """
 
     cells: int
@@ -79,7 +79,7 @@ class Comparison:
         return html_table(str(self), tuple(self.different.columns), rows)
 
     def summary(self) -> str:
-        """Return whether the runs are equal, or in how many cells and metrics they differ."""
+        """Return a sentence: the runs are equal, or they differ in some cells and metrics."""
         return str(self)
 
     def within(self, tolerance: float) -> "Comparison":
@@ -107,11 +107,12 @@ class Comparison:
         """Return a picture of the second run's metrics divided by the first's.
 
         Returns:
-            A matplotlib figure: the range over the cells, and the median, of each noisy metric and
-            of each exact metric that differs, if neither run has 0 or nothing.
+            A matplotlib figure with the range and the median over the cells of each noisy metric,
+            and of each exact metric that differs; cells in which a run has 0 or no value are left
+            out.
 
         Raises:
-            ArgumentError: there is neither.
+            ArgumentError: no such metric exists.
         """
         unequal = self.different.dropna().query("a_bytes > 0 and b_bytes > 0")
         ratios = (unequal["b_bytes"] / unequal["a_bytes"]).astype(float).groupby(unequal["metric"])
@@ -152,7 +153,7 @@ class Comparison:
 
     @property
     def far_apart_words(self) -> str:
-        """The metrics that are ten times off, in a sentence; empty if there is none."""
+        """Sentence about the metrics that are ten times off; empty if none is."""
         parts = []
         for name, one in self.far_apart.groupby("metric", sort=False):
             known = int(self.noisy.set_index("metric")["cells"].get(str(name), len(one)))
@@ -168,11 +169,11 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
     """Compare two runs, cell by cell of the same experiment and workload.
 
     Args:
-        a: the first run: its folder, or what ``harness.load`` returned.
+        a: folder of the first run, or the result of ``harness.load``.
         b: the second run.
 
     Returns:
-        What differs; ``equal`` says whether the exact metrics of all cells are equal.
+        The differences; ``equal`` is True if the exact metrics of all cells are equal.
 
     Raises:
         ArgumentError: a run is neither a folder nor a data frame.
@@ -222,7 +223,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
 
 
 def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return ``run`` indexed by each cell's name: its experiment and its non-default fields."""
+    """Return ``run`` indexed by cell name, which has the experiment and the non-default fields."""
     defaults = {name: item.default for name, item in Workload.__dataclass_fields__.items()}
     cells = run[["experiment", *keys]].astype(object)
     names = []
@@ -243,9 +244,9 @@ def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def _different(first: pd.DataFrame, second: pd.DataFrame, *, one_sided: bool) -> pd.DataFrame:
-    """List exact metrics that differ, and with ``one_sided`` those that only one run has.
+    """List exact metrics that differ; with ``one_sided``, also metrics that only one run has.
 
-    Between two devices those do not count: only a GPU's allocator has metrics of its own.
+    Between two devices ``one_sided`` is false, because only a GPU's allocator has its own metrics.
     """
     ended = (first["outcome"] == "ok") & (second["outcome"] == "ok")
     parts = []

@@ -1,4 +1,4 @@
-"""Two predictions (``harness predict --json``) compared, value by value."""
+"""Compares two predictions (``harness predict --json``) value by value."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _NOT_COMPARED = (
     "wall_seconds",
     "workload_id",
 )
-"""Keys that say where and how a prediction was made; a workload's own settings are compared."""
+"""Keys for the machine and the method of a prediction; settings of the workload are compared."""
 
 
 class PredictionFileError(HarnessError, ValueError):
@@ -30,7 +30,7 @@ class PredictionFileError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A value that differs; None if a prediction does not have it or does not know it."""
+    """A value that differs; None if a prediction lacks the value or does not know it."""
 
     name: str
     first: Value
@@ -42,7 +42,7 @@ class Difference:
         return _is_bytes(self.name)
 
     def is_within(self, tolerance: Fraction) -> bool:
-        """Return whether it is a size that changed by at most a share of the first size."""
+        """Return whether the value is a size that changed by at most a share of the first size."""
         if not (self.is_bytes and isinstance(self.first, int) and isinstance(self.second, int)):
             return False
         return abs(self.second - self.first) <= tolerance * self.first
@@ -61,18 +61,18 @@ class PredictionComparison:
 
     differences: tuple[Difference, ...]
     answered: bool
-    """Whether both predictions have an answer; without answers they are not equal."""
+    """True if both predictions have an answer; without answers they are not equal."""
 
     @property
     def equal(self) -> bool:
-        """True if both predictions say the same."""
+        """True if both predictions have answers without a difference."""
         return self.answered and not self.differences
 
 
 def compare_predictions(
     first: Path, second: Path, tolerance: Fraction = Fraction(0)
 ) -> PredictionComparison:
-    """Return what differs between two files; a size may differ by a share of the first size."""
+    """Return the differences between two files; a size may differ by a share of the first size."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _values(value: object, name: str) -> Iterator[tuple[str, Value]]:
-    """Yield every value by its dotted name; entries of a list by their own names."""
+    """Yield every value with its dotted name; an entry of a list is named by its own name."""
     if isinstance(value, dict):
         for key, each in value.items():
             yield from _values(each, f"{name}.{key}" if name else str(key))
@@ -125,7 +125,7 @@ def _name_of(entry: object) -> str | None:
 
 
 def _is_answered(values: dict[str, Value]) -> bool:
-    """Return whether a prediction has an answer: it knows the peak, or is a table of GPUs."""
+    """Return whether a prediction knows the peak or is a table of GPUs."""
     is_table = any(name.startswith("gpus.") for name in values)
     ended_well = values.get("outcome") in (Outcome.PREDICTED, Outcome.OK)
     return ended_well and (is_table or values.get("peak_live_bytes") is not None)

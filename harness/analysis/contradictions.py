@@ -1,7 +1,7 @@
-"""Finds numbers of one line that contradict each other, or the workload that they are of.
+"""Finds numbers of one line that contradict each other or the workload of the line.
 
-Each peak and each sum is kept in parts too, a batch has the bytes of its shape, and parameters have
-those of their layers. So kibibytes for bytes, swapped columns and lost parts are found.
+A line also has the parts of each peak and sum; the bytes of a batch and of parameters follow from
+their shapes. So the check finds kibibytes for bytes, swapped columns and lost parts.
 """
 
 import itertools
@@ -28,7 +28,7 @@ LABEL_BYTES = 8
 
 @singledispatch
 def contradiction(line: object) -> str:
-    """Return which of a line's numbers contradict each other; empty if none do."""
+    """Return words for the numbers of a line that contradict each other; empty if none do."""
     raise TypeError(f"{type(line).__name__} is no kind of line")
 
 
@@ -83,7 +83,7 @@ def _of_run(line: TrainingRun) -> str:
 
 
 def _of_inputs(line: StepRun) -> Iterator[str]:
-    """Compare the bytes of the batch alive at the peak with those of its shapes."""
+    """Compare the bytes of the batch alive at the peak with the bytes of its shapes."""
     parts = line.metrics.categories_at_peak if line.metrics else None
     if parts is None or not line.job.inputs or line.job.inputs_from:
         return
@@ -93,7 +93,7 @@ def _of_inputs(line: StepRun) -> Iterator[str]:
 
 
 def given_bytes(job: StepJob) -> int:
-    """Return the bytes of a batch and its labels, of a micro-batch if a step has several.
+    """Return the bytes of a batch and its labels; of a micro-batch if a step has several.
 
     >>> given_bytes(StepJob(network=".n:n", batch=4, inputs=("bfloat16:8x2",)))
     160
@@ -105,7 +105,7 @@ def given_bytes(job: StepJob) -> int:
 
 
 def _of_metrics(known: Metrics) -> Iterator[str]:
-    """Compare each number with its parts, and on CUDA with the allocator's own counter."""
+    """Compare each number with its parts; on CUDA also with the allocator's own counter."""
     peak, saved, parts = known.peak_live_bytes, known.saved_bytes, known.categories_at_peak
     inputs, activations = known.saved_input_bytes, known.saved_activation_bytes
     halves = None if inputs is None or activations is None else inputs + activations
@@ -129,7 +129,7 @@ def _of_metrics(known: Metrics) -> Iterator[str]:
 
 
 def _of_workload(line: Record, workload: Workload) -> Iterator[str]:
-    """Compare the bytes of the batch and of the parameters with those of their shapes."""
+    """Compare the bytes of the batch and of the parameters with the bytes of their shapes."""
     parts = line.categories_at_peak
     if parts is not None:
         sizes = [("batch", batch_bytes(workload), parts.input)]
@@ -150,7 +150,7 @@ def batch_bytes(workload: Workload) -> int:
 
 
 def _of_repeats(line: Record) -> Iterator[str]:
-    """Compare the median over the repeats with the repeats."""
+    """Compare the stored median with the median of the repeats."""
     for name in ("rss_rise_bytes", "wall_seconds"):
         value = getattr(line, name)
         own = [seen for one in line.repeats if (seen := getattr(one, name)) is not None]

@@ -16,19 +16,19 @@ from harness.schema.findings import Judged, Verdict
 
 CONFIDENCE = 0.99
 ROUGHLY = 0.10
-"""A number is roughly another, in every claim, if it is at most 10% away from it."""
+"""Largest relative difference of two numbers that are roughly equal, in every claim."""
 MOST_REPEATS = 10_000
-"""Larger numbers of repeats are not worth naming."""
+"""Largest number of repeats that a sentence names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decided(Judged):
-    """A verdict and, if it is open, how many repeats would about decide it."""
+    """A verdict and, if it is open, the approximate number of repeats that would decide it."""
 
     repeats: int | None = None
 
     def remark(self, unit: str) -> str:
-        """Return why the claim is open, as a sentence to append; nothing if it is decided.
+        """Return why the claim is open, as a sentence to append; empty if it is decided.
 
         >>> Decided(verdict=Verdict.OPEN, repeats=40).remark("blocks")
         ' The 99% interval contains the limit; about 40 blocks would decide.'
@@ -40,7 +40,7 @@ class Decided(Judged):
         return f" The 99% interval contains the limit; {self.reason(unit)}."
 
     def reason(self, unit: str) -> str:
-        """Return what would decide the claim, in a few words; nothing if it is decided.
+        """Return the reason why the claim is open, in a few words; empty if it is decided.
 
         >>> Decided(verdict=Verdict.OPEN, repeats=40).reason("blocks")
         'about 40 blocks would decide'
@@ -91,9 +91,9 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
 
 
 def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> Decided:
-    """Decide "a number is roughly what the claim says" from the interval of their ratio.
+    """Decide "a number is roughly the claim's number" from the interval of their ratio.
 
-    A ratio that is known exactly is its own interval.
+    The interval of a ratio that is known exactly has that ratio as both ends.
 
     >>> is_roughly(low=1.05).verdict.name, is_roughly(low=0.9).verdict.name
     ('SUPPORTED', 'SUPPORTED')
@@ -122,7 +122,7 @@ def interval(
 ) -> tuple[float, float]:
     """Return the interval of an estimate with its standard error.
 
-    ``left_over`` are the degrees of freedom that the estimate leaves.
+    ``left_over`` is the number of residual degrees of freedom.
     """
     reach = error * float(stats.t.ppf(0.5 + confidence / 2, left_over))
     return estimate - reach, estimate + reach
@@ -136,7 +136,7 @@ class Ratio:
     low: float
     high: float
     blocks: int
-    """Observations, each of which gave one ratio."""
+    """Number of observations, each of which gave one ratio."""
 
     def __str__(self) -> str:
         return f"{self.estimate:.3f} ({self.low:.3f} to {self.high:.3f})"
@@ -174,7 +174,7 @@ def ratio_of_means(over: Values, under: Values, confidence: float = CONFIDENCE) 
 
 
 def _repeats(limit: float, low: float, high: float, repeats: int) -> int:
-    """Return how many repeats make the interval end at the limit, its middle staying.
+    """Return the number of repeats at which the interval, with the same middle, ends at the limit.
 
     An interval narrows with the square root of the repeats.
     """

@@ -1,8 +1,8 @@
-"""Loads all evidence: the cells that an experiment asked for, and the lines to believe.
+"""Loads the evidence of an experiment, its requested cells and the lines that can be believed.
 
-A cell without a line, with a failed line or with a line that contradicts itself has no numbers.
-Attempts that differ, and lines of two versions, commits or machines contradict each other. A
-contradiction decides nothing: every claim of its experiment is open and names it.
+A cell has no numbers if its line is missing, failed or contradicts itself. Attempts that differ
+contradict each other, as do lines of two versions, commits or machines. If there is a
+contradiction, every claim of the experiment is open and names it.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ _NO_METRICS = dict.fromkeys(Metrics.__struct_fields__)
 _NOISY = {"rss_rise_bytes", "rss_peak_bytes", "process", "cuda"}
 _EXACT = tuple(name for name in Metrics.__struct_fields__ if name not in _NOISY)
 _FAR, _FAR_BYTES = 2, 2**20
-"""Attempts whose RSS rises differ by more than both did not vary by chance."""
+"""Factor and bytes; if the RSS rises of two attempts differ by more than both, it is not chance."""
 _ONE = {"torch": "versions of PyTorch", "code": "versions of the code", "cpu": "processors"}
 """Columns that are equal in all lines of one experiment."""
 _ORIGIN = ("time", "git_commit")
@@ -49,11 +49,11 @@ class _Kind:
     decode: Callable[[bytes], Any]
     jobs: Callable[[Experiment, Size, str], Iterable[Any]]
     key: Callable[[Any], str]
-    """Name of a cell that its job and its line have in common."""
+    """Function that names the cell of a job or of a line; both get the same name."""
     empty: Callable[[Any], Any]
-    """Makes from a job the line of a job that was not run."""
+    """Function that makes a line for a job that was not run."""
     lost: Mapping[str, Any]
-    """Fields of a line whose numbers are not believed."""
+    """Values that replace the fields of a line whose numbers are not believed."""
     numbers: Callable[[Any], object]
     """Columns that are equal in two attempts."""
 
@@ -137,7 +137,7 @@ _KINDS = (
 
 
 def section_of(experiment: Experiment, folder: Path) -> tuple[Section, Evidence]:
-    """Return what an experiment says of the lines in ``folder``, which are checked first.
+    """Check the lines in ``folder``, then return the experiment's section of the report on them.
 
     Raises:
         AnalysisError: the lines cannot answer the question.
@@ -155,7 +155,7 @@ def section_of(experiment: Experiment, folder: Path) -> tuple[Section, Evidence]
 
 
 def _doubted(section: Section, experiment: Experiment, doubts: Sequence[str]) -> Section:
-    """Return a section that decides nothing, if its evidence contradicts itself."""
+    """Return the section with all claims open, because its evidence contradicts itself."""
     if not doubts:
         return section
     why = "; ".join(doubts[:2])
@@ -170,12 +170,12 @@ def _open(claim: Claim, why: str) -> Claim:
 
 
 def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> Evidence:
-    """Return the last good line of each cell that was asked for; others have no numbers.
+    """Return the last good line of each requested cell; a cell without a good line has no numbers.
 
     Args:
-        experiment: says what was asked for, at the smallest size that has every cell of the run.
+        experiment: requests the cells, at the smallest size that has every cell of the run.
         folder: the experiment's folder.
-        believed: keep the numbers that contradict each other, for text and figures.
+        believed: True to keep numbers that contradict each other, for text and figures.
 
     """
     lines = {kind.file: lines_if_there(folder / kind.file, kind.decode) for kind in _KINDS}
@@ -226,7 +226,7 @@ def _device(lines: Mapping[str, Sequence[Any]]) -> str:
 
 
 def _size(experiment: Experiment, device: str, lines: Mapping[str, Sequence[Any]]) -> Size:
-    """Return the smallest size that asks for every cell of the run; other cells do not count."""
+    """Return the smallest size of the experiment that has every cell of the run."""
     asked = {
         size: {
             (kind.file, kind.key(job))

@@ -1,7 +1,7 @@
 """Finds the exact formula behind whole numbers, if there is one.
 
-Bytes of an allocator carry no noise, so a formula either gives every one of
-them or it is wrong. Here equality is checked as equality, in rational arithmetic.
+Bytes of an allocator are free of noise, so a formula is wrong if it misses a single value. Equality
+is checked exactly, in rational arithmetic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,17 @@ MOST_FORMS = 4
 """Largest number of formulas whose maximum gives a quantity."""
 
 Column = Sequence[int] | Any
-"""Whole numbers, one a row; also an array of numpy's."""
+"""Whole numbers, one for each row, e.g. a NumPy array."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExactForm:
-    """``value = sum of coefficient * term`` for every row, with nothing left over."""
+    """``value = sum of coefficient * term``, which is exact in every row."""
 
     coefficients: Mapping[str, Fraction]
-    """By term, zeros included."""
+    """Coefficient of each term, also if it is 0."""
     rows: int
-    """How many rows were checked and found equal."""
+    """Number of rows that were checked and found equal."""
 
     def __str__(self) -> str:
         parts = [
@@ -41,8 +41,8 @@ def _amount(value: Fraction) -> str:
 def exact_form(columns: Mapping[str, Column], values: Column) -> ExactForm | None:
     """Return the formula in ``columns`` that equals all of ``values``, or None.
 
-    ``columns`` maps each term to its whole numbers, one per row. None also if the rows do
-    not determine the coefficients, or leave no row over to check them with.
+    ``columns`` maps each term to its whole numbers, one per row. The answer is also None if the
+    rows do not determine the coefficients, or if no row remains for a check.
     """
     rows, targets = _exactly(columns, values)
     solution = _solve(rows, targets) if len(rows) > len(columns) else None
@@ -65,7 +65,7 @@ def _sums(rows: Sequence[Sequence[int]], solution: Sequence[Fraction]) -> list[F
 
 
 def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fraction] | None:
-    """Solve the first rows that are independent of each other; None if too few are."""
+    """Solve the first rows that are linearly independent; None if there are too few."""
     width = len(rows[0]) if rows else 0
     reduced: dict[int, list[Fraction]] = {}
     for row, value in zip(rows, values, strict=True):
@@ -92,8 +92,8 @@ def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fractio
 class ExactMaximum:
     """``value = the largest of several formulas`` in ``rows`` of ``total`` rows.
 
-    Elsewhere the formulas stay below the value: a peak is the highest of a few moments, each
-    with a formula of its own.
+    In the other rows all formulas stay below the value. A peak has this form, because it is the
+    highest of a few moments, each with its own formula.
     """
 
     forms: tuple[ExactForm, ...]
@@ -107,11 +107,11 @@ def exact_maximum(
     values: Column,
     neighbours: Sequence[Sequence[int]],
 ) -> ExactMaximum | None:
-    """Look for at most MOST_FORMS formulas in ``columns`` whose largest gives ``values``.
+    """Search at most MOST_FORMS formulas in ``columns`` whose maximum equals ``values``.
 
-    Each of ``neighbours``, the numbers of some rows that may share a regime, proposes one. A
-    formula counts if it never exceeds a value, and gives at least two rows more than it has
-    coefficients. Return None if no formula counts.
+    Each entry of ``neighbours``, indices of rows that may share a regime, proposes a formula. A
+    formula counts if it never exceeds a value, and if the number of rows that it gives exceeds its
+    number of coefficients by at least two. Return None if no formula counts.
     """
     rows, targets = _exactly(columns, values)
     proposed = _proposals(rows, targets, neighbours)

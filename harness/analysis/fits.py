@@ -1,8 +1,8 @@
 """Least squares on named terms, and power laws, with intervals that survive uneven noise.
 
-Intervals are HC3 (MacKinnon & White, 1985, J. Econometrics 29:305), which need no right guess of
-the noise. A grid spans four decades of bytes, and noise grows with size, so a power law is fitted
-to logarithms: its 95% intervals cover 95% (tests/analysis).
+Intervals are HC3 (MacKinnon & White, 1985, J. Econometrics 29:305), which do not assume equal noise
+in all cells. A grid spans four decades of bytes, and noise grows with size, so power laws are
+fitted to logarithms. Tests in tests/analysis confirm that their 95% intervals cover 95%.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Values = Sequence[float] | NDArray[np.float64] | NDArray[np.int64]
 
 CONFIDENCE = 0.95
 DECISIVE = 1e-9
-"""A cell with a leverage this close to 1 decides a coefficient, so nothing checks it."""
+"""A leverage within this distance of 1 means that one cell decides a coefficient unchecked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class FittedModel:
     coefficients: tuple[Coefficient, ...]
     fitted: Vector
     r2: float | None
-    """1 - the fit's loss / that of the best constant; None if the values are all equal."""
+    """1 - loss of the fit / loss of the best constant; None if the values are all equal."""
 
     def coefficient(self, term: str) -> Coefficient:
         """Return the coefficient of ``term``."""
@@ -88,7 +88,7 @@ def fit(columns: Mapping[str, Values], values: Values) -> FittedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Exponent:
-    """``value ~ variable ** estimate``, the other variables held, with its HC3 interval."""
+    """``value ~ variable ** estimate`` with the other variables fixed, and its HC3 interval."""
 
     variable: str
     estimate: float
@@ -101,8 +101,8 @@ class Exponent:
 def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Exponent]:
     """Fit ``log value`` on the logs of ``variables`` and return each exponent.
 
-    Rows without a logarithm are left out. For metrics without noise an interval says how far the
-    points lie from any power law, not how far a repetition would vary.
+    Rows without a logarithm are left out. For metrics without noise an interval shows the distance
+    of the points from a power law, because repeats are equal.
     """
     y = np.asarray(values, dtype=np.float64)
     kept = y > 0

@@ -36,11 +36,11 @@ def load(folder: Path | str) -> pd.DataFrame:
 
     Returns:
         One row for each cell, its last record. Sizes are bytes in nullable ``Int64`` columns, so
-        they stay exact; unknown values are missing. ``frame.attrs["notes"]`` says what was
-        skipped: a torn last line that an interrupted writer left.
+        they stay exact; unknown values are missing. ``frame.attrs["notes"]`` names each incomplete
+        last line of an interrupted writer, which is skipped.
 
     Raises:
-        RecordError: there is no records file, or a line is not a record; names file and line.
+        RecordError: a records file is missing, or a line is not a record; names file and line.
 
     >>> import tempfile, harness
     >>> step = harness.Workload(width=8, in_features=8, batch=4)
@@ -80,7 +80,7 @@ def record_files(folder: Path) -> list[Path]:
 def read_lines(
     path: Path, decode: Callable[[bytes], Line], notes: list[str] | None = None
 ) -> Iterator[Line]:
-    """Yield what ``decode`` makes of each line; a torn last line becomes one of ``notes``."""
+    """Yield the decoded lines; an incomplete last line is skipped and added to ``notes``."""
     failure: RecordError | None = None
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -100,7 +100,7 @@ def read_lines(
 
 
 def lines_if_there(path: Path, decode: Callable[[bytes], Line]) -> list[Line]:
-    """Return what ``decode`` makes of each line, as ``read_lines`` does; nothing without a file."""
+    """Return the decoded lines, as ``read_lines`` does; an empty list if the file is missing."""
     return list(read_lines(path, decode)) if path.is_file() else []
 
 
@@ -144,7 +144,7 @@ def read_events(path: Path) -> pd.DataFrame:
 
 
 AT_PEAK = [f"categories_at_peak.{name}" for name in CATEGORIES]
-"""The columns with the bytes of each category at the peak."""
+"""Columns with the bytes of each category at the peak."""
 
 
 def ok_cells(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -159,12 +159,12 @@ def ok_cells(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def categories(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``frame`` with the columns of AT_PEAK named only by their category."""
+    """Return ``frame`` with the columns of AT_PEAK renamed to their categories."""
     return frame.rename(columns=dict(zip(AT_PEAK, CATEGORIES, strict=True)))
 
 
 def ends(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the cells with the smallest and those with the largest value of ``column``.
+    """Return the cells with the smallest and the cells with the largest value of ``column``.
 
     >>> ends(pd.DataFrame({"batch": [8, 1, 4]}), "batch")["batch"].tolist()
     [8, 1]

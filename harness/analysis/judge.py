@@ -1,7 +1,7 @@
 """Judges a claim from its parts, each of which holds, fails or is open.
 
-The middle verdict is earned: the claim holds in part only if the larger part holds, and both
-parts are named. If the smaller part holds, the claim fails, and that part is named.
+The claim holds in part only if the larger part holds; the verdict then names both parts. If only
+the smaller part holds, the claim fails, and the verdict names that part.
 """
 
 import itertools
@@ -16,9 +16,9 @@ from harness.analysis.decisions import Decided, exactly
 from harness.schema.findings import Verdict
 
 MOST_NAMES = 3
-"""Parts that a verdict names one by one; the others are counted."""
+"""Largest number of parts that a verdict names; the others are counted."""
 MOST_REGIONS = 2
-"""Regions of cells that a verdict names on each side; the cells outside of them are counted."""
+"""Largest number of regions that a verdict names on each side; cells outside them are counted."""
 
 Mask = NDArray[np.bool_]
 
@@ -28,18 +28,18 @@ class Part:
     """A part of the cases that a claim is about."""
 
     name: str
-    """Follows "holds for": "Adam", "batch 512 and more"."""
+    """Words that follow "holds for", e.g. "Adam" or "batch 512 and more"."""
     decision: Decided
-    """The claim holds, fails or is open on this part."""
+    """Decision that the claim holds, fails or is open on this part."""
     cells: int = 1
-    """Weight: how many of the cases of which the claim speaks are in the part."""
+    """Weight of the part: its number of the claim's cases."""
 
 
 def judge(parts: Iterable[Part]) -> Decided:
-    """Return the verdict on the whole from its parts.
+    """Return the verdict on a claim from its parts.
 
-    Supported if every part holds; limited if the larger part holds; refuted otherwise; open if
-    the parts that are undecided could turn the verdict, or if there is no part.
+    The verdict is supported if every part holds, limited if the larger part holds, and refuted
+    otherwise. It is open if undecided parts could change it, or without parts.
 
     >>> from harness.analysis.decisions import exactly
     >>> yes, no = exactly(True), exactly(False)
@@ -74,7 +74,7 @@ def _verdict(held: Sequence[Part], failed: Sequence[Part]) -> Verdict:
 
 
 def names(parts: Sequence[Part]) -> str:
-    """Return the parts by name, the first few if they are many."""
+    """Return the names of the parts; of many parts only the first few."""
     known = [part.name for part in parts]
     if len(known) > MOST_NAMES + 1:
         known = [*known[:MOST_NAMES], f"{len(known) - MOST_NAMES} more"]
@@ -95,11 +95,11 @@ def judge_cells(
     """Return the verdict over cells, and name the regions in which the claim holds and fails.
 
     Args:
-        cells: a row a cell, with the columns ``axes``: numbers, or names.
-        held: True if the claim holds, False if it fails, missing if nothing is known.
+        cells: one row per cell, with the columns ``axes``, which hold numbers or names.
+        held: True if the claim holds, False if it fails, missing if unknown.
         axes: columns by which regions are named.
-        missing: cells of which the claim speaks, and that are not in ``cells``.
-        steps: a cell is a step up from its numbers, so the last ones are named with "≥" too.
+        missing: cells that the claim is about and that ``cells`` lacks.
+        steps: True if a cell is the step up from its numbers; the last cells are named with "≥".
 
     >>> cells = pd.DataFrame({"batch": [1, 16, 256, 4096]})
     >>> judge_cells(cells, [False, True, True, True], ["batch"]).words
@@ -124,7 +124,7 @@ def judge_cells(
 def _region(
     cells: pd.DataFrame, inside: Mask, axes: Sequence[str], *, steps: bool
 ) -> tuple[str, Mask]:
-    """Return the largest region of ``cells`` all of which is ``inside``, with its name."""
+    """Return the largest region of ``cells`` that is entirely ``inside``, with its name."""
     best, found = "", np.zeros(len(cells), dtype=np.bool_)
     for chosen in itertools.product(*(_conditions(cells[axis], steps=steps) for axis in axes)):
         mask = np.logical_and.reduce([mask for _, mask in chosen])
@@ -135,7 +135,7 @@ def _region(
 
 
 def _conditions(column: pd.Series, *, steps: bool) -> list[tuple[str, Mask]]:
-    """Return the conditions on one axis, the weakest first: each a name, or a numeric bound."""
+    """Return the conditions on one axis, the weakest first; each is a name or a numeric bound."""
     everything = [("", np.ones(len(column), dtype=np.bool_))]
     values = sorted(column.unique())
     if len(values) < 2:

@@ -1,4 +1,4 @@
-"""Sets measured metrics next to those that were predicted without running anything."""
+"""Compares measured metrics with predicted metrics."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -30,9 +30,9 @@ def workload_of(row: Mapping[Any, Any]) -> Workload:
 
 
 def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the cells of ``frame`` that ended well, with a column ``predicted.<metric>`` each.
+    """Return the cells of ``frame`` that ended well, with the columns ``predicted.<metric>``.
 
-    ``metrics`` are columns of whole bytes; missing if nothing is predicted.
+    ``metrics`` are columns of whole bytes; a missing value has no prediction.
     """
     known = ok_cells(frame)
     predictions = [_prediction(row) for row in known.to_dict("records")]
@@ -44,9 +44,9 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
 
 
 def _prediction(row: Mapping[Any, Any]) -> StepReport:
-    """Return the prediction for a row, for the PyTorch that it names.
+    """Return the prediction for a row and its version of PyTorch.
 
-    So a report does not depend on the PyTorch that is installed.
+    So a report does not depend on the installed PyTorch.
     """
     measured_with = row.get("environment.torch")
     version = str(nearest_known(measured_with)) if isinstance(measured_with, str) else None
@@ -61,15 +61,15 @@ def _metric(prediction: StepReport, name: str) -> int | None:
 
 
 def _both(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
-    """Return the cells with both numbers, and which of them are equal to the byte."""
+    """Return the cells that have both numbers, and True for each cell with equal numbers."""
     both = cells[cells[metric].notna() & cells[f"predicted.{metric}"].notna()]
     return both, (both[metric] == both[f"predicted.{metric}"]).astype(bool)
 
 
 def equal_cells(cells: pd.DataFrame, metric: str) -> tuple[int, int]:
-    """Return in how many of how many cells ``metric`` equals its prediction to the byte.
+    """Return the number of cells whose ``metric`` equals its prediction exactly, and of all cells.
 
-    ``cells`` as ``with_predictions`` returns them; cells without either number do not count.
+    ``cells`` come from ``with_predictions``; cells that lack one of the numbers do not count.
     """
     both, equal = _both(cells, metric)
     return int(equal.sum()), len(both)
@@ -90,7 +90,7 @@ def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
 
 
 def in_words(cells: pd.DataFrame, metrics: Mapping[str, str]) -> str:
-    """Say in how many cells each metric, named in words, equals its prediction."""
+    """Return a sentence with the number of cells in which each metric equals its prediction."""
     counts = {words: equal_cells(cells, name) for name, words in metrics.items()}
     known = {words: count for words, count in counts.items() if count[1]}
     parts = [f"{words} in {equal} of {total} cells" for words, (equal, total) in known.items()]

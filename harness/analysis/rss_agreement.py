@@ -1,36 +1,36 @@
-"""Sets a process's RSS rise next to the rise that the allocation trace accounts for."""
+"""Compares a process's RSS rise with the rise of the allocation trace."""
 
 import pandas as pd
 
 from harness.analysis.frame import ok_cells
 
 BIG_RISE_BYTES = 16 * 10**6
-"""Steps whose trace rises by less are left out: pages and heap are too coarse for them."""
+"""Smallest rise of a trace that is compared; pages and heap are too coarse for smaller rises."""
 RESOLVED_BYTES = 2**20
-"""Smaller rises are not tested, because pages, counters and heap hide them."""
+"""Smallest rise that is tested; pages, counters and heap hide smaller rises."""
 MMAP_THRESHOLD_BYTES = 64 * 2**10
-"""Threshold of the pinned malloc policy: smaller blocks come from a heap that is freed in part."""
+"""Threshold of the pinned malloc policy; smaller blocks come from a heap that is freed in part."""
 _NEEDED = ("rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes")
 
 
 def resolved(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells whose step adds at least RESOLVED_BYTES by the trace, not by RSS itself."""
+    """Return the cells whose step adds at least RESOLVED_BYTES to the trace."""
     known = ok_cells(frame, *_NEEDED)
     return known[trace_rise(known) >= RESOLVED_BYTES].reset_index(drop=True)
 
 
 def trace_rise(known: pd.DataFrame) -> "pd.Series[int]":
-    """Return by how much the live bytes rise from where the RSS rise starts.
+    """Return the rise of the live bytes from the point at which the RSS rise starts.
 
-    That is where the gradients of the step before are dropped. Records from before that have no
-    ``live_before_forward_bytes``: their RSS rise starts with the gradients still there.
+    The RSS rise starts when the gradients of the previous step are dropped. Old records lack
+    ``live_before_forward_bytes``; their RSS rise starts while these gradients are still alive.
     """
     start = known["live_before_forward_bytes"].fillna(known["live_at_start_bytes"])
     return known["peak_live_bytes"] - start
 
 
 def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the RSS rise next to the trace's rise for cells with a big trace rise.
+    """Return a table of the RSS rise and the trace's rise for cells with a big trace rise.
 
     The trace's rise is its peak minus the live bytes without gradients. Columns: ``depth, batch,
     peak_bytes, trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,

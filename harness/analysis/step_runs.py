@@ -1,4 +1,4 @@
-"""The traced steps of one experiment, and what functions of its own counted."""
+"""The traced steps of one experiment, and the counts of its own functions."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -13,7 +13,7 @@ _Known = TypeVar("_Known")
 
 
 class Steps:
-    """The steps of one experiment that ended well, by their jobs."""
+    """Steps of one experiment that ended well, by job."""
 
     def __init__(self, runs: Mapping[str, StepRun]) -> None:
         self._runs = runs
@@ -26,15 +26,15 @@ class Steps:
         return _known(self._run(job).metrics, job)
 
     def counted(self, job: StepJob) -> dict[str, int]:
-        """Return what a function counted."""
+        """Return the counts of a function."""
         return self._run(job).counted or {}
 
     def saved_bytes(self, job: StepJob) -> int:
-        """Return what autograd holds at the end of the forward pass."""
+        """Return the bytes that autograd holds at the end of the forward pass."""
         return _known(self.metrics(job).saved_bytes, job)
 
     def peak_bytes(self, job: StepJob) -> int:
-        """Return the highest of the live bytes of the step; on CUDA, of those requested."""
+        """Return the step's peak of live bytes; on CUDA, of requested bytes."""
         return _known(self.metrics(job).peak_live_bytes, job)
 
     def parts_at_peak(self, job: StepJob) -> dict[str, int]:
@@ -53,26 +53,26 @@ class Steps:
 
 
 def _known(value: _Known | None, job: StepJob) -> _Known:
-    """Return a metric that is there."""
+    """Return a metric; raise an error if it is unknown."""
     if value is None:
         raise AnalysisError(f"{job} has no such metric")
     return value
 
 
 def well(runs: Iterable[StepRun]) -> Iterator[tuple[StepJob, dict[str, int]]]:
-    """Yield the jobs that ended well, each with what it counted."""
+    """Yield the jobs that ended well, each with its counts."""
     for run in runs:
         if not run.problem and run.counted is not None:
             yield run.job, run.counted
 
 
 def no_answer(what: str, runs: Iterable[StepRun]) -> AnalysisError:
-    """Return the error that no run can be used, with the reasons that the runs give."""
+    """Return an error with the reasons why no run can be used."""
     why = sorted({run.problem for run in runs if run.problem})
     return AnalysisError(what + "".join(f": {each}" for each in why))
 
 
 def seen_on(runs: Iterable[StepRun]) -> str:
-    """Return the versions of PyTorch and the pretended GPUs in words."""
+    """Return the names of the PyTorch versions and of the pretended GPUs."""
     seen = {f"torch {run.environment.get('torch')} on a dry run, {run.job.gpu}" for run in runs}
     return ", ".join(sorted(seen))

@@ -1,1 +1,1 @@
-"""Memory budgets in tests: a pytest plugin, its baseline file, and predictions compared."""
+"""Memory budgets in tests, by a pytest plugin with a baseline file."""

@@ -1,4 +1,4 @@
-"""The tests of a dry run as a table in Markdown, next to those of another commit."""
+"""A Markdown table of a dry run's tests, compared with another commit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ def memory_table(tests: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str,
 
     Args:
         tests: ``tests`` of ``harness dry-run --json``.
-        base: the same of the commit that they are compared with.
+        base: the same list of the commit to compare with.
 
     >>> test = {"name": "test_step", "outcome": "passed", "requested_peak_bytes": 3 << 20}
     >>> print(memory_table([test], [{**test, "requested_peak_bytes": 1 << 20}]))

@@ -11,10 +11,10 @@
 The fixture predicts a training step; bytes do not vary from run to run. ``measure=True``, or
 ``--memory-measure`` for all tests, runs the step instead. The test fails if the peak is above the
 marker's ``peak`` or above the baseline file, which ``--memory-update`` writes; the failure names
-the layers that grew. With ``growth`` it dry-runs a script or a function, and fails if an optimizer
-step leaves more bytes than that, naming the lines. A test with the marker that checks no step fails
-too. The plugin is loaded by every pytest run if the harness is installed: it imports nothing
-heavy, and PyTorch only when the fixture is called.
+the layers that grew. With ``growth`` the fixture dry-runs a script or a function. The test then
+fails if an optimizer step leaves more bytes than ``growth``; the failure names the lines. A test
+with the marker also fails if it checks no step. Every pytest run loads the plugin if the harness is
+installed, so PyTorch and other large modules are imported only when the fixture is called.
 """
 
 from collections.abc import Callable, Generator
@@ -33,9 +33,9 @@ MARKER = (
     " the test may need, or most bytes by which it may grow from step to step"
 )
 _CALLS = pytest.StashKey[int]()
-"""Steps that a test has checked."""
+"""Key of the number of steps that a test has checked."""
 _PROBLEM = pytest.StashKey[str]()
-"""Reasons of failed checks; the test may not see them, in a thread or because it catches them."""
+"""Key of the reasons of failed checks, which a test may catch or raise in a thread."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,12 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line("markers", MARKER)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Count from the beginning, as a test may be run again."""
+    """Reset the count, because a test may be run again."""
     item.stash[_CALLS], item.stash[_PROBLEM] = 0, ""
 
 
@@ -106,9 +106,9 @@ class MemoryBudget:
         gpu: str | None = None,
         **options: Any,
     ) -> "MemoryUse | DryRunReport":
-        """Predict or measure a step of ``build()``; other options as in harness.predict.
+        """Predict or measure a step of ``build()``, with the options of harness.predict.
 
-        With ``growth`` in the marker, dry-run a script or a function, as harness.dry_run does.
+        If the marker has ``growth``, dry-run a script or a function, as harness.dry_run does.
         """
         from harness.budgets.step_memory import measured, predicted
         from harness.schema.errors import HarnessError
@@ -223,7 +223,7 @@ def _above(use: "MemoryUse", limit: int, what: str) -> str:
 
 
 def _other_torch(use: "MemoryUse", baseline: "MemoryUse | None") -> list[str]:
-    """Say if the baseline is of another version of PyTorch."""
+    """Return a remark if the baseline is of another version of PyTorch."""
     if baseline is None or baseline.torch in (None, use.torch):
         return []
     return [f"PyTorch has changed too: {baseline.torch} in the baseline, {use.torch} here"]

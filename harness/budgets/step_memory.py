@@ -1,4 +1,4 @@
-"""The memory of a step of a test's model, predicted or measured, and the file of the baseline."""
+"""The memory of a step of a test's model, predicted or measured, and the baseline file."""
 
 import contextlib
 import hashlib
@@ -42,7 +42,7 @@ class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def growth(use: MemoryUse, baseline: MemoryUse) -> list[str]:
-    """Return which layers hold more than before, most growth first, a sentence each."""
+    """Return a sentence for each layer that holds more than before, most growth first."""
     rows: dict[tuple[str, int, int | None], list[str]] = {}
     grown = {name: size - baseline.layers.get(name, 0) for name, size in use.layers.items()}
     for name in sorted(grown, key=lambda name: (-grown[name], name)):
@@ -59,14 +59,14 @@ def growth(use: MemoryUse, baseline: MemoryUse) -> list[str]:
 
 
 def _named(names: Sequence[str]) -> str:
-    """Return the layer, or the layers of equal blocks that changed alike."""
+    """Return the name of a layer, or of the layers of equal blocks with the same change."""
     if len(names) == 1:
         return f"layer {names[0]}"
     return f"each of the {len(names)} layers {common_name(names)}"
 
 
 def largest(use: MemoryUse) -> list[str]:
-    """Return the layers that hold most at the peak, a sentence each."""
+    """Return a sentence for each layer that holds most at the peak."""
     order = sorted(use.layers, key=lambda name: (-use.layers[name], name))
     return [
         f"layer {name} holds {format_bytes(use.layers[name])}" for name in order[:_LAYERS_NAMED]
@@ -74,17 +74,17 @@ def largest(use: MemoryUse) -> list[str]:
 
 
 class BaselineError(HarnessError, ValueError):
-    """The baseline file cannot be read or written, or is not one."""
+    """The baseline file cannot be read or written, or is not a baseline file."""
 
 
 class MeasureError(HarnessError):
-    """The step cannot be measured here; one line says why."""
+    """The step cannot be measured here; the message is the reason, in one line."""
 
 
 def predicted(
     build: Callable[[], Any], batch: int = 1, *, gpu: str | None, **step: Any
 ) -> MemoryUse:
-    """Return the prediction of ``harness.predict`` for the step, which takes the options."""
+    """Return the prediction of ``harness.predict`` with the given options for the step."""
     from harness.planning.predict import predict
 
     return _use(predict(build, batch, gpu=gpu, **step), gpu)
@@ -123,7 +123,7 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Baseline:
-    """One JSON file, sorted so that a change of one test changes few lines."""
+    """A sorted JSON file, in which a change of one test changes few lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -164,7 +164,7 @@ class Baseline:
 
 
 def _lock_file(path: Path) -> Path:
-    """Return a file outside the user's repository that the processes of this user lock."""
+    """Return the lock file for processes of this user, which is outside the user's repository."""
     user = os.getuid() if hasattr(os, "getuid") else ""
     place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"memory-baseline-{user}-{place}.lock"

@@ -1,6 +1,6 @@
-"""One clean stop for Ctrl-C, SIGTERM and SIGHUP; the exit code is 128 plus the signal number.
+"""Clean stop after Ctrl-C, SIGTERM or SIGHUP; the exit code is 128 plus the signal number.
 
-Processes, cgroups and files are left in order: the signal interrupts the main thread, once.
+The signal interrupts the main thread once, so that it removes processes, cgroups and files.
 """
 
 import os
@@ -16,9 +16,9 @@ _SIGNALS = [
 ]
 exit_now = os._exit  # ``entry`` puts another one in its place, for the user's code
 _FORCED = 3
-"""The signal that ends the process at once; the kernel then ends its children."""
+"""Number of the signal that ends the process at once; the kernel then ends its children."""
 _PATIENCE_SECONDS = 10.0
-"""Seconds after which another signal interrupts again; the first may have been swallowed."""
+"""Seconds after which another signal interrupts again, as code may catch the first interrupt."""
 
 
 class StoppedError(KeyboardInterrupt):
@@ -26,17 +26,17 @@ class StoppedError(KeyboardInterrupt):
 
 
 class Stop:
-    """The signal that asked this process to stop, if one did."""
+    """The signal that asked this process to stop, if any."""
 
     def __init__(self) -> None:
         self.number: int | None = None
-        """The first signal that came; None while none has."""
+        """The first signal; None until a signal arrives."""
         self._count = 0
         self._raised_at = 0.0
 
     @property
     def exit_code(self) -> int:
-        """Return what a shell reports of a process that the signal ended."""
+        """Return the exit code that a shell reports for a process that the signal ended."""
         return 128 + (self.number or 0)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
@@ -57,9 +57,9 @@ class Stop:
 def clean_stop() -> Iterator[Stop]:
     """Interrupt the block by ``StoppedError`` if a signal asks this process to end.
 
-    A signal that was ignored stays ignored, as SIGHUP below nohup. After a signal all signals are
-    ignored from the end of the block on, because the process only has to end. Only the main thread
-    gets signals.
+    A signal that was ignored stays ignored, e.g. SIGHUP under nohup. If a signal has arrived, all
+    signals are ignored after the block, because the process only has to end. Only the main thread
+    receives signals.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

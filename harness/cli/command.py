@@ -1,6 +1,6 @@
-"""The form that all commands share: exit codes, ``--debug``, defaults shown, examples at the end.
+"""The class of all commands, with exit codes, ``--debug`` and a help that ends in examples.
 
-The exit codes 0 and 1 keep their usual meaning: done, internal error.
+Exit code 0 means done, and 1 means an internal error.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ import click
 DONE = 0
 INTERNAL_ERROR = 1
 USER_ERROR = 2
-"""A wrong option, file or value; one line says what is wrong and what is allowed."""
+"""Exit code for a wrong option, file or value; one line states the error and the allowed values."""
 NOT_OK = 3
-"""The command ran and the outcome is not ok: out of memory, unsupported, different."""
+"""Exit code for an outcome that is not ok, e.g. out of memory, unsupported or different."""
 INTERRUPTED = 130
 
 
@@ -27,7 +27,7 @@ class HarnessCommand(click.Command):
         self.params.append(debug_option())
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, one a line, so that each can be copied."""
+        """Write the examples on separate lines, so that each can be copied."""
         super().format_epilog(ctx, formatter)
         with formatter.section("Examples"):
             for example in self.examples:
@@ -37,7 +37,7 @@ class HarnessCommand(click.Command):
 def harness_command(
     *examples: str, **settings: Any
 ) -> Callable[[Callable[..., Any]], HarnessCommand]:
-    """Return what makes a function a command whose help ends in ``examples``."""
+    """Return a decorator that makes a function a command whose help ends in ``examples``."""
     return click.command(examples=examples, **{"cls": HarnessCommand, **settings})
 
 

@@ -1,4 +1,4 @@
-"""``harness doctor``: what can be measured on this machine, and whether the model holds here."""
+"""``harness doctor`` reports what can be measured on this machine, and checks the model."""
 
 import textwrap
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""``harness dry-run``: any PyTorch script on a pretended GPU."""
+"""``harness dry-run`` runs any PyTorch script on a pretended GPU."""
 
 import importlib.util
 import shlex
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.plots.timeline import Timeline
 
 _TEST_RUNNERS = ("pytest", "unittest")
-"""Modules whose own exit code is the answer."""
+"""Modules whose exit code becomes the exit code of the command."""
 _STOPPED = {
     "interrupted": INTERRUPTED,
     "ended by SIGTERM": 128 + signal.SIGTERM,
@@ -49,7 +49,7 @@ def _answers(
 
 
 def _outside(log: Path, given_bytes: int | None) -> int:
-    """Return the bytes of other processes and of unnamed owners in the last message of a log."""
+    """Return the bytes of other processes and of unknown owners in the last message of a log."""
     if given_bytes is not None:
         raise click.UsageError("give --outside or --outside-from, not both")
     from harness.snapshots.file_bytes import SnapshotError
@@ -253,7 +253,7 @@ def dry_run(
 
 
 def _started(module: str | None, command: Sequence[str], request: dict[str, Any]) -> LaunchedScript:
-    """Return what is run, and set the GPUs and the ranks that it names in the request."""
+    """Return the script in a command, and set its GPUs and ranks in the request."""
     words = (module, *command) if module is not None else tuple(command)
     started = launched_script(words, request["gpus"], is_module=module is not None)
     if (ranks := started.ranks_of_node) is None:
@@ -266,7 +266,7 @@ def _started(module: str | None, command: Sequence[str], request: dict[str, Any]
 
 
 def _take_ranks(request: dict[str, Any]) -> None:
-    """Read the ranks of a request: numbers, or all of its world."""
+    """Read the ranks of a request, which are numbers or the whole world."""
     text, size = request["ranks"], request["world_size"]
     if text is None:
         return
@@ -297,7 +297,7 @@ def _check_script(command: Sequence[str]) -> None:
 
 
 def _timeline(report: "DryRunReport", snapshot: Path) -> "Callable[[], Timeline] | None":
-    """Return what draws the recording; of two starts the second one is recorded."""
+    """Return the function that draws the recording; with two starts it records the second."""
     from harness.snapshots.dry_run_timeline import dry_run_timeline
     from harness.snapshots.file_bytes import SnapshotError
 
@@ -314,7 +314,7 @@ def _timeline(report: "DryRunReport", snapshot: Path) -> "Callable[[], Timeline]
 def _print_largest(
     name: str, target: str, arguments: list[str], request: dict[str, Any], *, as_json: bool
 ) -> int:
-    """Search the largest value in place of ``{}`` and print it; return the exit code."""
+    """Search the largest value for ``{}`` and print it; return the exit code."""
     from harness.dry_runs.run import dry_run as run
     from harness.dry_runs.script_search import largest_of_script
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES
@@ -326,7 +326,7 @@ def _print_largest(
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     moved = [True]
-    """True as long as unknown values may move a peak, so that more runs are needed."""
+    """True if unknown values may change a peak, so that more runs are needed."""
 
     def tried(value: int) -> "DryRunReport":
         given = [text.replace("{}", str(value)) for text in arguments]

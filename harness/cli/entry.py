@@ -1,8 +1,8 @@
-"""The first code of the command ``harness``, and the last.
+"""The first and the last code of the command ``harness``.
 
-A signal while the command loads prints no traceback. Until the handler is set, Python's own handler
-would print one, so almost nothing is imported before. Not even ``signal`` is imported, because it
-loads ``enum``; its built-in part is enough here.
+A signal while the command loads does not print a traceback. Python's own handler would print a
+traceback until the handler is set, so this file imports almost nothing before. It imports the
+built-in part of ``signal``, because ``signal`` loads ``enum``.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
@@ -46,16 +46,16 @@ def main() -> int:
 
 
 def _leave(number: int, frame: object) -> None:
-    """End at once: nothing has begun yet."""
+    """End at once, because no work has begun."""
     del frame
     _exit(128 + number)
 
 
 def _keep_the_exit() -> None:
-    """Let the user's ``os._exit`` raise SystemExit, as ``sys.exit`` does.
+    """Make ``os._exit`` of the user's code raise SystemExit, as ``sys.exit`` does.
 
-    Otherwise the command would end with that exit code and without an answer. A fork of this
-    process does end.
+    Otherwise the command would end with that exit code and without an answer. In a fork,
+    ``os._exit`` still ends the process.
     """
     own = os.getpid()
 
@@ -68,10 +68,10 @@ def _keep_the_exit() -> None:
 
 
 def _end(codes: list[int], streams: "Streams") -> None:
-    """End without freeing a million objects one by one, which takes PyTorch's half a second.
+    """End without freeing the million objects of PyTorch, which takes half a second.
 
-    Threads have ended, and all functions for the exit have run. An uncaught exception has left no
-    exit code, and Python reports it.
+    Threads have ended, and all exit functions have run. After an uncaught exception the exit code
+    is unset, and Python reports the exception.
     """
     problem = streams.problem()
     if not codes:

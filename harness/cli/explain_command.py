@@ -1,4 +1,4 @@
-"""``harness explain``: an out-of-memory message, a log or a memory snapshot, explained."""
+"""``harness explain`` explains an out-of-memory message, a log or a memory snapshot."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _LogOrMessage(click.Path):
-    """A file, - or a message."""
+    """Type of an argument that is a file, ``-`` or a message."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from harness.snapshots.explain_source import is_message
@@ -116,7 +116,7 @@ def _log(file: str) -> "Log":
 
 
 def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
-    """Return what PyTorch could reserve on each GPU: its memory minus the CUDA context."""
+    """Return the bytes that PyTorch could reserve on each GPU, without the CUDA context."""
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, find
     from harness.schema.units import format_bytes
 

@@ -29,11 +29,11 @@ class GpuFlags:
         return any(value is not None for value in (self.gpu, self.capability, self.memory))
 
     def mean_all(self) -> bool:
-        """Return whether every GPU of the built-in list is asked for."""
+        """Return whether the flags name all GPUs of the built-in list."""
         return self.gpu is not None and self.gpu.lower() == "all"
 
     def has_memory(self) -> bool:
-        """Return whether they describe a GPU of known memory."""
+        """Return whether the flags describe a GPU of known memory."""
         gpu = self.described()
         return gpu is not None and gpu.total_bytes is not None
 

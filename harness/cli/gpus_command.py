@@ -1,4 +1,4 @@
-"""``harness gpus``: the GPUs and the cloud machines that ``--gpu`` knows by a name."""
+"""``harness gpus`` lists the GPUs and the cloud machines that ``--gpu`` knows."""
 
 import click
 

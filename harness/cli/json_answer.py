@@ -1,4 +1,4 @@
-"""``--json``: one shape for the answer of every command, and for its errors."""
+"""``--json`` prints the answer of every command, or its error, in one format."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,17 +17,17 @@ json_option = click.option(
 
 @dataclass(frozen=True, kw_only=True)
 class JsonAnswer:
-    """The part that the JSON of every command has; the facts of the command follow it.
+    """The common part of the JSON of every command; the facts of the command follow it.
 
     Attributes:
         harness: version of the harness.
         command: name of the command.
-        question: the arguments that were given, by their name.
+        question: the given arguments by name.
         verdict: the answer in a few words, e.g. ``fits``; null if there is none.
         method: source of the answer: measured, dry run, formula or estimate; null if that
             does not apply.
-        notes: facts that limit the answer, or explain it.
-        error: what is wrong with the question, or inside the harness; null if there is an answer.
+        notes: facts that limit or explain the answer.
+        error: the error in the question or inside the harness; null if there is an answer.
     """
 
     harness: str = __version__

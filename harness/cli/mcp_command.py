@@ -1,4 +1,4 @@
-"""``harness mcp``: the commands as tools of the Model Context Protocol."""
+"""``harness mcp`` serves the commands as tools of the Model Context Protocol."""
 
 import signal
 from types import FrameType

@@ -23,9 +23,9 @@ _INSTRUCTIONS = (
 )
 Words = Sequence[str]
 _LONGEST = 40
-"""Entries of a list or table that an answer shows without ``full``."""
+"""Largest number of entries of a list that an answer shows without ``full``."""
 _LAST_SECONDS = 1.5
-"""Answer to a question that is still open after the end of the input."""
+"""Seconds that open questions may take after the end of the input."""
 
 
 async def predict(
@@ -102,7 +102,7 @@ async def gpus(ctx: Context[Any, Any], name: str = "") -> dict[str, Any]:
 
 
 async def _answer(ctx: Context[Any, Any], arguments: list[str], full: bool) -> dict[str, Any]:
-    """Return the JSON of a command; notify the client every few seconds that it runs."""
+    """Return the JSON of a command, and notify the client every few seconds while it runs."""
 
     async def tell(seconds: float, words: str) -> None:
         await ctx.report_progress(seconds, message=words)
@@ -118,7 +118,7 @@ def _shown(value: object) -> object:
 
 
 def serve() -> None:
-    """Serve until the input ends; every process that answers ends with this one."""
+    """Serve until the input ends; all processes that answer then end, too."""
     server = MCPServer("harness", version=__version__, instructions=_INSTRUCTIONS)
     for tool in (predict, plan, dry_run, explain, gpus):
         server.add_tool(tool)
@@ -132,7 +132,7 @@ async def _serve(server: MCPServer[Any]) -> None:
 
 
 class _Lines:
-    """Standard input by lines, without characters that JSON forbids; the process ends with it."""
+    """Lines of standard input without characters that JSON forbids; its end ends the process."""
 
     async def __aiter__(self) -> AsyncIterator[str]:
         import sys

@@ -1,7 +1,7 @@
-"""The process that answers questions of ``harness mcp``, one after the other.
+"""A process that answers questions of ``harness mcp``, one after the other.
 
-Standard input and output belong to the server; the code that a question runs gets an empty input,
-and what it prints goes to standard error.
+Standard input and output belong to the server. Code that a question runs gets an empty input, and
+its output goes to standard error.
 """
 
 import io
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main() -> int:
-    """Answer each line of arguments by a line, until there are no more."""
+    """Answer each line of arguments by a line, until the input ends."""
     questions = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -21,7 +21,7 @@ _BEAT = re.compile(r"\[\d+ s\] (.+)")
 
 
 class Workers:
-    """Any number of processes, one for each question that is open at the same time."""
+    """Processes that answer questions, as many as questions are open at the same time."""
 
     def __init__(self) -> None:
         self._idle: list[tuple[Process, BufferedByteReceiveStream]] = []
@@ -32,8 +32,8 @@ class Workers:
         """Return the answer of a command; a cancelled question ends its process.
 
         Args:
-            arguments: those of the command line.
-            tell: called each few seconds, with those that went by, and what is done.
+            arguments: arguments of the command line.
+            tell: called every few seconds with the elapsed seconds and the current activity.
         """
         self.open_questions += 1
         try:

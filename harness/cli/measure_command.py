@@ -1,4 +1,4 @@
-"""``harness measure``: one step that really runs, in processes of its own."""
+"""``harness measure`` runs one step in separate processes and measures it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

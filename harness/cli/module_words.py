@@ -1,4 +1,4 @@
-"""The words of a command that runs a module, as Python reads them."""
+"""The arguments of a command that runs a module, parsed as Python parses them."""
 
 from collections.abc import Collection, Sequence
 
@@ -8,10 +8,10 @@ from harness.cli.command import HarnessCommand
 
 
 class RunsModules(HarnessCommand):
-    """A command whose options end where Python's do: with a module's name, or a script's."""
+    """A command whose options end as Python's do, at the name of a module or script."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options; what follows ``-m NAME`` is the module's."""
+        """Read the options; the words after ``-m NAME`` belong to the module."""
         flags = {
             name
             for one in self.params

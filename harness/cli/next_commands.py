@@ -1,4 +1,4 @@
-"""The commands to type after an answer, made of the arguments that were typed."""
+"""The commands to type after an answer, built from the arguments of this call."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ _FLAGS = ("--json", "--check", "--offline", "--resume")
 
 
 def typed() -> tuple[str, ...]:
-    """Return the arguments of this call without those of its output."""
+    """Return the arguments of this call without the options of its output."""
     arguments = click.get_current_context().find_root().obj or ()
     return without(arguments, _OF_THE_OUTPUT)
 
 
 def after_prediction(arguments: Sequence[str], fit: "GpuFit | None") -> list[str]:
-    """Return what follows a prediction: the largest batch, other GPUs, or what to change."""
+    """Return commands that find the largest batch, compare GPUs, or list changes."""
     if fit is None:
         return [_line([*without(arguments, ("--device",)), "--gpu", "l4"])]
     if fit.verdict != "fits":
@@ -36,17 +36,17 @@ def after_prediction(arguments: Sequence[str], fit: "GpuFit | None") -> list[str
 
 
 def after_measurement(arguments: Sequence[str]) -> list[str]:
-    """Return what follows a step that was measured: the same on a GPU."""
+    """Return the command that predicts the measured step on a GPU."""
     return [_line(["predict", *without(arguments[1:], _NOT_OF_PREDICT), "--gpu", "l4"])]
 
 
 def after_dry_run(command: Sequence[str], before: Sequence[str], module: str | None) -> list[str]:
-    """Return what follows a dry run: a recording that can be explained, and the largest batch.
+    """Return commands that write a recording to explain, and that find the largest batch.
 
     Args:
-        command: what is run, as typed: script and arguments, also with the launcher.
-        before: those words of it that come before the script's own arguments.
-        module: the module of ``-m``.
+        command: the script, its arguments and its launcher, as typed.
+        before: the words of ``command`` before the script's own arguments.
+        module: the module of ``-m``, if it was given.
     """
     given: Sequence[str] = click.get_current_context().find_root().obj or ()
     options = given[: len(given) - len(command)]

@@ -1,4 +1,4 @@
-"""Types of options: the value of a text, or the line that says why it has none."""
+"""Types of options, which convert a text to a value or refuse it with the reason."""
 
 import pkgutil
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def _name(param: Parameter) -> str:
 
 
 class Choices(Choice):
-    """One of several names in any case; the error suggests the nearest."""
+    """One of several names, in upper or lower case; the error suggests the nearest name."""
 
     more = ""
 
@@ -132,7 +132,7 @@ class Share(ParamType):
 
 
 class Completed(ParamType):
-    """Any text; a shell completes the names that a function of the harness lists, or files."""
+    """Any text; the shell completes files, or names that a function of the harness lists."""
 
     name = "text"
 
@@ -142,7 +142,7 @@ class Completed(ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the names that begin with what is typed."""
+        """Return the names that begin with the typed text."""
         del ctx, param
         names = [*pkgutil.resolve_name(self._source)(), *self._others]
         items = [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]

@@ -1,4 +1,4 @@
-"""``harness plan``: what to change so that a step of your own network fits on a GPU."""
+"""``harness plan`` lists changes with which a step of your own network fits on a GPU."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

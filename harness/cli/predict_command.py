@@ -1,4 +1,4 @@
-"""``harness predict``: the metrics of a step without running it."""
+"""``harness predict`` predicts the metrics of a step without running it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -97,7 +97,7 @@ def predict(
 
 
 def _of_network(asked: StepFlags, gpu_flags: GpuFlags, method: str | None) -> "StepReport":
-    """Return the prediction of a network on one GPU, or of any step on all."""
+    """Return the prediction of a network on one GPU, or of any step on all GPUs."""
     on_all = gpu_flags.mean_all()
     with answer_alone(click.get_current_context().params["as_json"]), shown_progress() as progress:
         from harness.planning.predict_step import predict_step
@@ -122,7 +122,7 @@ def _of_mlp(
     *,
     with_curve: bool,
 ) -> "StepReport":
-    """Return the prediction of an MLP; its curve has some batches around the largest."""
+    """Return the prediction of an MLP, with a curve of batches around the largest that fits."""
     from msgspec.structs import replace
 
     from harness.planning.predict import predict_workload as run

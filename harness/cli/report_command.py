@@ -1,4 +1,4 @@
-"""``harness report``: the report of a run, two runs compared, and whether a run is whole."""
+"""``harness report`` writes the report of a run, compares two runs, or checks a run."""
 
 from contextlib import nullcontext, redirect_stdout
 from fractions import Fraction
@@ -123,7 +123,7 @@ def _are_json(lines: list[bytes]) -> bool:
 
 
 def write_page(folder: Path, given: tuple[Path, ...] = ()) -> tuple[Path, int]:
-    """Write the report; return its page and the exit code, and say what is missing."""
+    """Write the report, and print what is missing; return the page and the exit code."""
     missing: list[str] = []
     with shown_progress("sections of the report: ", "the records are read", forks=True) as progress:
         from harness.reporting.report import usable_processors, write_report
@@ -141,7 +141,7 @@ def write_page(folder: Path, given: tuple[Path, ...] = ()) -> tuple[Path, int]:
 
 
 def _compare(first: Path, second: Path, tolerance: Fraction, as_json: bool) -> int:
-    """Compare a run, or a prediction, with an earlier one; print how it differs."""
+    """Compare a run or a prediction with an earlier file, and print the differences."""
     if first.is_file() and second.is_file():
         return _compare_predictions(first, second, tolerance, as_json)
     if not (first.is_dir() and second.is_dir()):

@@ -1,4 +1,4 @@
-"""``harness reproduce``: every experiment, then the report."""
+"""``harness reproduce`` runs every experiment and writes the report."""
 
 from pathlib import Path
 from typing import Any

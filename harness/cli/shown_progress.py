@@ -1,4 +1,4 @@
-"""The work of a command and its time: a line that changes, or a line every five seconds."""
+"""Shows the work of a command and its time, in a line that changes or every five seconds."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -11,17 +11,17 @@ from harness.schema.plain_text import printable
 def shown_progress(
     doing: str = "the step: ", first: str = "PyTorch starts", *, forks: bool = False
 ) -> Iterator[Callable[[str], None]]:
-    """Show what is done now and for how long.
+    """Show the current work and its duration.
 
-    On a terminal this is a line that is erased at the end, in a pipe or a log a line every five
+    A terminal shows a line that is erased at the end. A pipe or a log gets a line every five
     seconds.
 
     Args:
-        doing: words before the words that the yielded function is called with. Called without
-            words, the function erases the line until the next call.
-        first: words of the line until then.
-        forks: True if this process forks others, which one with a thread should not: it is called
-            before they are forked, and then while they work.
+        doing: words before the words that the yielded function receives. A call without words
+            erases the line until the next call.
+        first: words of the line before the first call.
+        forks: True if this process forks, which a process with a thread should not do. The caller
+            then calls the function before each fork, and while the forks work.
     """
     if forks and not sys.stderr.isatty():
         from harness.reporting.heartbeat import BeforeForks

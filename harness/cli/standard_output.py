@@ -1,7 +1,7 @@
-"""Standard output that may be full, closed or without a reader; the command ends in order.
+"""Handles standard output that is full, closed or without a reader.
 
 If the reader has gone, the command still ends with its own exit code. If the answer cannot be
-written, ``Streams.problem`` says why when the command has ended.
+written, ``Streams.problem`` returns the reason at the end.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Raw(io.FileIO):
-    """A descriptor that takes every write, and remembers why one of them failed."""
+    """A descriptor that accepts every write, and stores the error of a failed write."""
 
     problem: str | None = None
 
@@ -44,8 +44,8 @@ class Streams:
     def __init__(self) -> None:
         """Replace Python's streams by streams that never fail.
 
-        A descriptor that is closed is opened on /dev/null: the next file would get its number, and
-        what a child process prints.
+        A closed descriptor is opened on /dev/null. Otherwise the next file would get its number,
+        and the output of child processes.
         """
         for number in (0, 1, 2):
             try:
@@ -57,7 +57,7 @@ class Streams:
         sys.stderr = _text(_Raw(2, "w", closefd=False), sys.stderr)
 
     def problem(self) -> str | None:
-        """Write the rest; return the reason if standard output could not be written."""
+        """Flush standard output; return the reason if it could not be written."""
         sys.stdout.flush()
         sys.stderr.flush()
         return self._raw.problem
@@ -65,10 +65,10 @@ class Streams:
 
 @contextlib.contextmanager
 def answer_alone(wanted: bool) -> Iterator[None]:
-    """Send what the user's code prints in the block to standard error, if that is wanted.
+    """In the block, send output of the user's code to standard error, if ``wanted``.
 
-    The code of an estimate runs in this process, and what it prints would stand before the JSON, or
-    in one line with it.
+    An estimate runs the user's code in this process. Its output would come before the JSON, or on
+    the same line.
     """
     if not wanted:
         yield

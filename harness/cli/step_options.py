@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from harness.schema.step import Step
 
 BATCH = 32
-"""Default for a network; an MLP has its own default."""
+"""Default batch of a network; an MLP has its own default."""
 _SHARED = (
     "batch", "optimizer", "mode", "autocast", "accumulate", "classes", "threads", "device",
 )  # fmt: skip
-"""Flags of a workload that describe the step of any network, too."""
+"""Flags of a workload that also describe the step of any network."""
 _OF_MLP = tuple(one for one in fields(Workload) if one.name not in _SHARED)
 _HINTS: Mapping[str, str] = tomllib.loads(
     Path(__file__).with_name("option_hints.toml").read_text("utf-8")
@@ -62,7 +62,7 @@ class StepFlags:
 
         Args:
             on_cuda: True if a GPU is named, which implies the device.
-            values: fields in the place of those that are typed.
+            values: fields that replace typed fields.
         """
         named = {} if self.target is None else mlp_of(self.target)
         if named is None:
@@ -86,7 +86,7 @@ class StepFlags:
         return workload_from({**named, **typed, **values})
 
     def _arguments(self) -> dict[str, Any]:
-        """Return what ``--arg`` gives for an MLP: the fields of its workload."""
+        """Return the fields of an MLP's workload that ``--arg`` sets."""
         from harness.schema.step_request import parse_argument
 
         found = dict(map(parse_argument, self.arguments))
@@ -100,7 +100,7 @@ class StepFlags:
         return found
 
     def step(self, **others: Any) -> "Step":
-        """Return the step of TARGET; ``others`` holds fields in the place of those typed."""
+        """Return the step of TARGET; the fields in ``others`` replace typed fields."""
         from harness.dry_runs.value_answers import check_answers, parse_answer
         from harness.schema.step import Step
         from harness.schema.step_request import parse_argument
@@ -141,7 +141,7 @@ class StepFlags:
 
 
 def refuse_with_target(names: set[str], hints: Mapping[str, str] = _HINTS) -> None:
-    """Refuse options that do not apply to a network, and say what to do instead."""
+    """Refuse options that do not apply to a network; the error names the alternative."""
     for name in sorted(names):
         flag = "--" + name.replace("_", "-")
         hint = hints.get(name, hints["else"]).format(name=name, flag=flag)
@@ -252,7 +252,7 @@ _options = all_of(
 def step_options(command: Command) -> Command:
     """Add TARGET and the options of its step to a command, which receives them as ``asked``.
 
-    A TARGET that cannot be predicted is said to be unsupported, with exit code 3.
+    If TARGET cannot be predicted, the command prints "unsupported" and ends with exit code 3.
     """
 
     @wraps(command)

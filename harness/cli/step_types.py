@@ -1,4 +1,4 @@
-"""Types of the options that describe a step: widths, an input, a choice or a function."""
+"""Types of the options that describe a step, e.g. widths, an input, or a function."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,19 +7,19 @@ from harness.cli.parameter_types import Choices, Context, Parameter, ParamType, 
 
 
 class ChoicesOrTarget(Choices):
-    """One of several names, or ``MODULE:CALLABLE``; ``of`` names the callable's arguments."""
+    """One of several names, or ``MODULE:CALLABLE``; ``of`` describes the callable's arguments."""
 
     def __init__(self, choices: Sequence[str], of: str) -> None:
         super().__init__(choices)
         self.more = f"; any other one is a function {of}, named as FILE.py:FUNCTION"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> Any:
-        """Return the choice, or the target as it is."""
+        """Return the choice, or the unchanged target."""
         return value if ":" in str(value) else super().convert(value, param, ctx)
 
 
 class Numbers(ParamType):
-    """Whole numbers of at least 1 with commas between them."""
+    """Whole numbers of at least 1, separated by commas."""
 
     def __init__(self, example: str, name: str) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class Input(ParamType):
     name = "input"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> str:
-        """Return the text, once it is known to describe an input."""
+        """Return the text if it describes an input."""
         from harness.schema.input_spec import parse_input
 
         del param, ctx

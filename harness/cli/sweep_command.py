@@ -1,4 +1,4 @@
-"""``harness sweep``: experiments into a folder of records."""
+"""``harness sweep`` runs experiments and writes their records into a folder."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -83,7 +83,7 @@ def sweep(experiments: tuple[str, ...], list_only: bool, as_json: bool, **option
 
 
 def _list(names: tuple[str, ...], as_json: bool) -> None:
-    """Print the experiments; without names all of them, and what stands next to them."""
+    """Print the named experiments; without names all experiments, and the files next to them."""
     from harness.sweeps.experiment_files import ExperimentError, find, names_found, other_scripts
 
     listed = []
@@ -118,7 +118,7 @@ def run_experiments(
     gpu: str | None,
     deadline: float = 600.0,
 ) -> tuple[Path, Counter[str]]:
-    """Run the named experiments, or all; return the folder of records, and how the jobs ended."""
+    """Run the named experiments, or all; return the folder of records and the jobs' outcomes."""
     from harness.planning.pretended_workers import gpu_or_dry_run
     from harness.reporting.progress import shown
     from harness.schema.experiment import Size
@@ -162,7 +162,7 @@ def run_experiments(
 def _runnable(
     chosen: "list[Experiment]", device: str, size: "Size", pretended: str | None
 ) -> "list[Experiment]":
-    """Return the experiments that can run here; name the others, once every setting was checked."""
+    """Check all experiments; return the experiments that can run here, and name the others."""
     if pretended is not None:
         click.echo(f"No GPU: {pretended}. Times and accuracies are null.", err=True)
     runnable = []

@@ -1,4 +1,4 @@
-"""``harness threshold``: the largest batch, depth or width that fits a budget."""
+"""``harness threshold`` finds the largest batch, depth or width that fits a budget."""
 
 from typing import TYPE_CHECKING, Any, Literal
 

@@ -1,4 +1,4 @@
-"""``harness dry-run --versions``: the same script under several versions of PyTorch."""
+"""``harness dry-run --versions`` runs a script under several versions of PyTorch."""
 
 from collections.abc import Sequence
 
@@ -30,13 +30,13 @@ def parse_versions(text: str) -> list[str]:
 
 
 def ask_each_version(text: str, command: Sequence[str], *, offline: bool, as_json: bool) -> int:
-    """Print what each version answers to this call of ``dry-run``; return the exit code.
+    """Print the answer of each version to this call of ``dry-run``; return the exit code.
 
     Args:
         text: the versions, as typed.
         command: the script and its arguments, which end the call.
-        offline: whether nothing is installed.
-        as_json: whether the answer is JSON.
+        offline: True to install nothing.
+        as_json: True to print the answer as JSON.
     """
     import msgspec
 

@@ -1,10 +1,10 @@
-"""The CUDA allocator's own log, which has requested bytes; the profiler has only blocks.
+"""The CUDA allocator's own log, which has requested bytes; the profiler has block sizes.
 
-PyTorch's profiler reports a CUDA block with its size in the pool, rounded up, and with the
-operators around it; the log of ``torch.cuda.memory._record_memory_history`` reports the bytes
-that were requested. Both describe the same blocks at the same addresses in the same order. Only
-the log has the frees of a thread that is not profiled. Any other difference is an error, because
-nothing that follows from them would be true.
+PyTorch's profiler reports the operators around a CUDA block and its size in the pool, which is
+rounded up. The log of ``torch.cuda.memory._record_memory_history`` reports the requested bytes.
+Both describe the same blocks at the same addresses in the same order. Only the log has the frees of
+a thread that is not profiled. Any other difference is an error, because conclusions from it would
+be wrong.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (``record_trace``, ``reportMemoryUsageToProfiler``).
 """
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 class AllocationLog:
     """Records the log of the current device between ``start`` and ``stop``.
 
-    If a log is being recorded already, such as the dry run's, it is read and not ended.
+    If another recording is active, e.g. of the dry run, its log is read and not ended.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ def _recorded() -> list[dict[str, Any]]:
 
 
 def _entries(trace: Iterable[dict[str, Any]]) -> Iterator[Entry]:
-    """Yield blocks allocated and freed; blocks from before the log began are never freed."""
+    """Yield allocations and frees; frees of blocks that are older than the log are left out."""
     known: set[int] = set()
     for entry in trace:
         action = entry["action"]  # one that was refused ("oom") has no address

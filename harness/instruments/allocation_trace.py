@@ -1,13 +1,13 @@
 """The allocation trace of PyTorch's allocators, recorded with the profiler.
 
-Kineto reports every block that the CPU or CUDA allocator allocates and frees, below the dispatcher
-too, with the operators around it, for a few percent of a step's time. On CUDA it reports blocks as
-the pool cuts them; what was requested comes from the allocator's own log. Categories come from
-facts, never from names: the caller says at marked moments which addresses hold what
-(``AllocationRecorder.mark``), and each block alive there with that address gets the category.
+Kineto reports every block that the CPU or CUDA allocator allocates and frees, also below the
+dispatcher, with the operators around the block. It adds a few percent to a step's time. On CUDA it
+reports the blocks of the pool; the requested sizes come from the allocator's own log. Categories
+come from facts, never from names. The caller names the categories of addresses at marked moments
+(``AllocationRecorder.mark``), and each block alive then at such an address gets the category.
 
-The profiler does not report that a block is freed which was allocated before it started. Start it
-before the workload is built, or tell the recorder of what exists (``adopt``).
+The profiler does not report the free of a block that was allocated before it started. Start it
+before the workload is built, or register existing storages (``adopt``).
 
 Source: torch/csrc/profiler/collection.h (Allocation events), torch/_C/_profiler.pyi.
 """
@@ -49,14 +49,14 @@ from harness.instruments.forward_hooks import Forward, wrapped_forwards
 from harness.schema.events import Trace
 
 _C10_ERROR = 2
-"""Level of errors in c10's log."""
+"""Level of c10's log at which only errors are shown."""
 
 # Without the operators themselves: backward nodes, and what the profiler's users name.
 _OUTLINE = {RecordScope.USER_SCOPE, RecordScope.BACKWARD_FUNCTION}
 
 
 class _UserRange:
-    """A named range that the profiler records when it leaves operators out."""
+    """A named range that the profiler records even if it leaves out operators."""
 
     __slots__ = ("_handle", "_name")
 
@@ -73,10 +73,10 @@ class _UserRange:
 class AllocationRecorder:
     """Records one thread's trace between ``start`` and ``stop``.
 
-    Use as a context manager; ``trace`` exists once it has ended. Not reentrant: the
-    profiler is one per process. With ``operators=False`` the events name the nodes of the
-    backward pass, modules and phases, but not the operators inside: a third of the cost.
-    With ``infer`` steps and phases follow from what is seen, if none is announced.
+    Use the recorder as a context manager; ``trace`` is available after the context. Do not nest
+    recorders, because a process has a single profiler. With ``operators=False`` the events name
+    modules, phases and the nodes of the backward pass, but no operators, at a third of the cost.
+    With ``infer`` the recorder infers steps and phases if none is announced.
     """
 
     def __init__(self, device: str = "cpu", *, operators: bool = True, infer: bool = False) -> None:
@@ -136,7 +136,7 @@ class AllocationRecorder:
         return self._range(f"{PHASE}{self._step}:{name}")
 
     def next_step(self) -> None:
-        """Begin another step: 1 after the build, then 2."""
+        """Begin the next step; step 1 follows the build."""
         self._step += 1
 
     def mark_saved(self, address: int) -> None:
@@ -153,8 +153,8 @@ class AllocationRecorder:
     def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
         """Register existing storages, allocated before the recording or during it.
 
-        Those from before open the trace, and their end is recorded. Storages of another device are
-        left out, such as an optimizer's step counters next to parameters on a GPU.
+        Storages from before the recording come first in the trace, and their frees are recorded.
+        Storages of another device are left out, e.g. an optimizer's step counters on the CPU.
         """
         claims = []
         for storage in itertools.chain.from_iterable(map(storages_of, tensors)):
@@ -219,7 +219,7 @@ class AllocationRecorder:
 
     @functools.cached_property
     def trace(self) -> Trace:
-        """The recording; the profiler's events are read on first use."""
+        """The trace; the profiler's events are read on first use."""
         reader = event_tree.Reader(
             device=self._device,
             passages=self._passages,
@@ -236,13 +236,13 @@ class AllocationRecorder:
 
 
 def storage_addresses(tensors: Iterable[torch.Tensor], category: str) -> dict[int, str]:
-    """Return ``{address: category}`` of the tensors' storages, empty ones left out."""
+    """Return ``{address: category}`` of the tensors' storages without empty storages."""
     storages = itertools.chain.from_iterable(map(storages_of, tensors))
     return {storage.data_ptr(): category for storage in storages if storage.nbytes()}
 
 
 def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
-    """Return the storages behind ``tensor``: a sparse one has its indices and its values."""
+    """Return the storages of ``tensor``; a sparse tensor has several."""
     if tensor.layout == torch.strided:
         return [tensor.untyped_storage()]
     if tensor.layout == torch.sparse_coo:
@@ -252,12 +252,12 @@ def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
 
 @contextmanager
 def _errors_only() -> Iterator[None]:
-    """Raise c10's log level from warnings to errors, unless the user chose a level.
+    """Raise c10's log level from warnings to errors, if the user did not choose a level.
 
-    While it profiles memory, the CPU's allocator warns about every thousandth block that was
-    allocated before and is freed now (ProfiledCPUMemoryReporter::Delete,
-    c10/core/CPUAllocator.cpp): in a traced step the gradients of the step before, which the
-    recorder adopts. The message has no switch of its own. Python's warnings do not pass there.
+    During profiling, the CPU allocator warns at every thousandth free of a block from before the
+    profile (ProfiledCPUMemoryReporter::Delete, c10/core/CPUAllocator.cpp). In a traced step these
+    blocks are the gradients of the previous step, which the recorder adopts. Only the log level
+    turns the message off, because it is not a Python warning.
     """
     level = None if "TORCH_CPP_LOG_LEVEL" in os.environ else _log_level()
     if level is None or level.value >= _C10_ERROR:
@@ -272,7 +272,7 @@ def _errors_only() -> Iterator[None]:
 
 @functools.cache
 def _log_level() -> ctypes.c_int | None:
-    """Return c10's variable, or None for a build that does not export it."""
+    """Return c10's variable; None if the build does not export it."""
     folder = Path(torch.__file__).parent / "lib"
     try:
         library = ctypes.CDLL(str(next(folder.glob("*c10.*"))))

@@ -1,8 +1,8 @@
 """The CUDA caching allocator's own counters, and the memory that the driver holds outside it.
 
-The counters are the allocator's, kept on the CPU. So they are exact, even if the device has not
-finished. The device is synchronised before each reading all the same, so that memory waiting for
-another stream is settled and an error of a kernel shows where it happened.
+The allocator keeps its counters on the CPU, so they are exact even if the device has not finished.
+The device is synchronised before each reading, so that the allocator frees blocks that wait for
+another stream, and an error of a kernel is raised in its step.
 
 Source: ``torch.cuda.memory_stats``; aten/src/ATen/cuda/CublasHandlePool.cpp (workspaces).
 """
@@ -21,9 +21,9 @@ _COUNTERS = ("requested", "allocated", "active", "reserved")
 
 @contextmanager
 def cuda_peaks() -> Iterator[dict[str, int]]:
-    """Measure the allocator's peaks over the block; bytes alive at its beginning count.
+    """Measure the allocator's peaks over the block; they include bytes alive at its beginning.
 
-    When the block has ended, the dict has the peaks in bytes, by the record's names.
+    After the block, the dict has the peaks in bytes by the names of a record.
     """
     peaks: dict[str, int] = {}
     torch.cuda.synchronize()
@@ -39,7 +39,7 @@ def cuda_peaks() -> Iterator[dict[str, int]]:
 
 @contextmanager
 def reserved_rise() -> Iterator[Rise]:
-    """Measure how much more of the GPU's memory the allocator holds because of the block."""
+    """Measure the rise of the allocator's reserved memory over the block."""
     result = Rise("cuda")
     before = torch.cuda.memory_reserved()
     with cuda_peaks() as peaks:
@@ -48,14 +48,14 @@ def reserved_rise() -> Iterator[Rise]:
 
 
 class PhasePeaks:
-    """The peaks of each phase of a step; if a phase occurs twice, the higher peaks count."""
+    """The peaks of each phase of a step; the higher peaks if a phase occurs twice."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, dict[str, int]] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the block to phase ``name``."""
+        """Attribute the block's peaks to phase ``name``."""
         with cuda_peaks() as peaks:
             yield
         self.metrics[name] = highest([self.metrics.get(name, peaks), peaks])
@@ -79,7 +79,7 @@ class StepPeaks:
         return highest(self._parts[-1].values())
 
     def metrics(self) -> dict[str, Any]:
-        """Return a record's metrics of the steps, of which the last is the measured one."""
+        """Return a record's metrics from the steps; the last step is the measured step."""
         build, first, *_, last = self._parts
         return {
             "workspace_bytes": free_workspaces(),
@@ -100,10 +100,10 @@ def highest(several: Iterable[dict[str, int]]) -> dict[str, int]:
 def steps_until_steady(run: Callable[[], int], reserved_bytes: int) -> int:
     """Run steps until one does not reserve more than its predecessor; return its number.
 
-    The first step makes gradients, optimizer state and cuBLAS's workspaces. Later ones may
-    still find their blocks in another order than an earlier step, and reserve more: at most
-    ``MOST_STEPS`` are waited for. ``run`` runs a step and returns the most that was reserved;
-    ``reserved_bytes`` is that of the first step, which has been run.
+    The first step allocates gradients, optimizer state and cuBLAS workspaces. Later steps may find
+    free blocks in another order and reserve more; at most ``MOST_STEPS`` steps are run. ``run``
+    runs a step and returns its peak of reserved bytes; ``reserved_bytes`` is the peak of the first
+    step, which has been run.
     """
     number, before, now = 1, 0, reserved_bytes
     while now > before and number < MOST_STEPS:
@@ -112,9 +112,9 @@ def steps_until_steady(run: Callable[[], int], reserved_bytes: int) -> int:
 
 
 def gpu_bytes() -> dict[str, int]:
-    """Return the device's total and free memory now, and who holds the rest.
+    """Return the device's total and free memory now, and the holders of the rest.
 
-    Outside the allocator: the context, the libraries' own memory, and other processes.
+    Memory outside the allocator belongs to the context, the libraries and other processes.
     """
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
@@ -128,10 +128,10 @@ def gpu_bytes() -> dict[str, int]:
 
 
 def free_workspaces() -> int:
-    """Free cuBLAS's workspaces; return how many bytes they had requested.
+    """Free the cuBLAS workspaces; return the bytes that were requested for them.
 
-    One for each thread that has multiplied, so two after a backward pass. cuBLAS makes them
-    anew when it needs them.
+    Each thread that ran a matmul has a workspace, so two exist after a backward pass. cuBLAS
+    allocates them again when it needs them.
     """
     torch.cuda.synchronize()
     key = "requested_bytes.all.current"

@@ -1,7 +1,7 @@
-"""Reads the profiler's event tree: which block was allocated and freed, in order.
+"""Reads the allocations and frees in the profiler's event tree, in order.
 
-Every access to a node crosses into C++ and costs as much as a small operator of the step
-itself, so the walk asks for as little as it can: of a node without children only the name.
+Every access to a node calls C++ and takes as long as a small operator of the step. So the walk
+reads few attributes; of a node without children it reads only the name.
 """
 
 from bisect import bisect_right
@@ -34,7 +34,7 @@ _new = tuple.__new__  # half the time of Event(*fields)
 
 
 class BlockClaim(NamedTuple):
-    """A statement on the block that is alive at an address; the first statement holds."""
+    """A statement on the block alive at an address; the first statement about a block counts."""
 
     address: int
     category: str
@@ -51,7 +51,7 @@ Item = tuple[Any, ...]
 
 
 class _StepAndPhase:
-    """The step and the phase at the current point of the recording."""
+    """Step and phase at the current point of the recording."""
 
     def __init__(self, *, infer: bool, accumulates: bool) -> None:
         self.step = 0
@@ -87,14 +87,14 @@ class _StepAndPhase:
 
 
 Change = tuple[int, Callable[..., None], tuple[Any, ...]]
-"""A time at which step or phase change: a method of ``_StepAndPhase`` and its arguments."""
+"""A change of step or phase: its time, a method of ``_StepAndPhase`` and the arguments."""
 
 
 class Reader:
     """Walks one event tree; it keeps the current step and phase.
 
     On a GPU the backward pass runs in a thread of autograd. The tree has the events of this thread
-    after those of the calling thread, so they are sorted by time.
+    after the calling thread's events, so events are sorted by time.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Reader:
         return placed
 
     def _change(self, node: Any, change: Callable[..., None], *arguments: Any) -> None:
-        """Change step or phase at ``node``: now, or when its time comes."""
+        """Change step or phase at ``node``, now or in the order of time."""
         if self._changes is None:
             change(*arguments)
         else:
@@ -180,7 +180,7 @@ class Reader:
             )
 
     def _ours(self, node: Any, name: str, module: str, backward: int) -> str:
-        """Read the recorder's marks in the tree; return the module inside."""
+        """Read a mark of the recorder; return the module of the events inside."""
         if name.startswith(MODULE):
             if not backward:
                 self._change(node, self._current.forward)
@@ -198,7 +198,7 @@ class Reader:
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
-        """Return the module of the events inside an operator, and their place in backward."""
+        """Return the module and the backward node of the events inside an operator."""
         if name.startswith(_ENGINE):
             self._change(node, self._current.backward)
             return module, 2
@@ -213,17 +213,17 @@ class Reader:
         return module, backward
 
     def _module_of(self, node: Any, module: str) -> str:
-        """Return the module whose forward made a backward node."""
+        """Return the module whose forward pass created a backward node."""
         sequence = node.extra_fields.sequence_number
         at = bisect_right(self._sequences, sequence) - 1
         return self._modules[at] if sequence >= 0 and at >= 0 else module
 
 
 def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[Item]:
-    """Return ``items`` with the bytes requested in place of the blocks' own, by CUDA's ``log``.
+    """Return ``items`` with the requested bytes from CUDA's ``log`` in place of block sizes.
 
-    Only the log has the free of a tensor that a thread of autograd is the last to hold: after its
-    work the thread is not profiled.
+    If a thread of autograd holds a tensor last, only the log has the tensor's free, because the
+    thread is not profiled after its work.
     """
     known: set[int] = set()
     changed: list[Item] = []
@@ -254,7 +254,7 @@ def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[It
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """A block while the events are replayed: what allocated it, its category not yet decided."""
+    """A block during the replay, with its origin and a category that may still change."""
 
     operator: str
     module: str
@@ -266,7 +266,7 @@ _Row = tuple[int, str, int, int, _Block]
 
 
 class Replay:
-    """Follows the blocks through time, so that each claim finds the block alive at it."""
+    """Replays the events, so that each claim finds the block that is alive at its time."""
 
     def __init__(self, claims: Sequence[Sequence[BlockClaim]]) -> None:
         self._claims = claims

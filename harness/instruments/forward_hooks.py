@@ -1,7 +1,7 @@
-"""Watches the forward of every module, by standing in for it while a context lasts.
+"""Observes the forward pass of every module by replacing ``forward`` during a context.
 
-``nn.Module`` calls ``self.forward``. A stand-in on the instance costs a third of a pair of hooks.
-Unlike hooks, it does not make ``nn.TransformerEncoderLayer`` run another path.
+``nn.Module`` calls ``self.forward``. A replacement on the instance takes a third of the time of a
+pair of hooks. Unlike hooks, it does not change the path of ``nn.TransformerEncoderLayer``.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from harness.schema.events import Trace, totals
 from harness.training.nested_tensors import tensors
 
 ROOT = "(network)"
-"""Name of the network itself among its modules."""
+"""Name of the network among its modules."""
 
 Forward = Callable[..., Any]
 Wrap = Callable[[str, Forward], Forward | None]
@@ -22,11 +22,11 @@ Wrap = Callable[[str, Forward], Forward | None]
 
 @contextmanager
 def wrapped_forwards(model: nn.Module, wrap: Wrap) -> Iterator[None]:
-    """Replace the forward of each of ``model``'s modules by ``wrap(name, forward)``, unless None.
+    """Replace the forward of ``model``'s modules by ``wrap(name, forward)``, if it is not None.
 
-    A module that several parents share is wrapped once, under its first name. Modules whose
-    forward cannot be replaced, such as scripted ones, are left alone, and so are those inside a
-    compiled module: a stand-in there would be compiled too, or break the graph.
+    A module that several parents share is wrapped once, under its first name. Modules whose forward
+    cannot be replaced, such as scripted modules, stay unchanged. So do modules inside a compiled
+    module, where a replacement would be compiled too, or break the graph.
     """
     replaced: list[tuple[dict[str, Any], str, Any]] = []
     compiled: list[str] = []
@@ -55,7 +55,7 @@ def wrapped_forwards(model: nn.Module, wrap: Wrap) -> Iterator[None]:
 
 
 def on_stack(modules: list[str]) -> Callable[[str, Forward], Forward]:
-    """Return a wrap that keeps the names of running modules in ``modules``, innermost last."""
+    """Return a wrapper that keeps the names of running modules in ``modules``, innermost last."""
 
     def wrap(name: str, forward: Forward) -> Forward:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -71,13 +71,13 @@ def on_stack(modules: list[str]) -> Callable[[str, Forward], Forward]:
 
 
 class LayerOutputs:
-    """Notes each module's output; used around a step that is not traced."""
+    """Records each module's output, in a step that is not traced."""
 
     def __init__(self) -> None:
         self._bytes: dict[str, int] = {}
 
     def named(self, name: str, forward: Forward) -> Forward:
-        """Stand in for a module's forward."""
+        """Return a replacement of a module's forward."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             self._bytes.setdefault(name, 0)
@@ -90,9 +90,9 @@ class LayerOutputs:
     def rows(
         self, model: nn.Module, trace: Trace, saved: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """Return a row for each module, first those that ran, in order.
+        """Return a row for each module; modules that ran come first, in their order.
 
-        ``saved`` are a record's metrics of modules. The bytes at the peak add up to the peak.
+        ``saved`` has the metrics of a record's modules. The bytes at the peak add up to the peak.
         """
         modules = dict(model.named_modules())
         at_peak = totals(trace.alive_at_peak(), "module")
@@ -113,7 +113,7 @@ class LayerOutputs:
 
 
 def own_tensors(module: nn.Module) -> list[Tensor]:
-    """Return the parameters and buffers that a module holds itself."""
+    """Return the parameters and buffers of a module without its submodules."""
     return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
 
 
@@ -123,12 +123,12 @@ def tensor_bytes(tensor: Tensor) -> int:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Return whether ``module.compile()`` or ``torch.compile(module)`` made it compiled."""
+    """Return whether ``module.compile()`` or ``torch.compile(module)`` compiled the module."""
     return entry_of(module) == _IN_PLACE or type(module).__name__ == "OptimizedModule"
 
 
 def entry_of(module: nn.Module) -> str:
-    """Return the attribute that a call goes through, outside of compiled code."""
+    """Return the name of the attribute through which uncompiled code calls the module."""
     return _IN_PLACE if vars(module).get(_IN_PLACE) is not None else "forward"
 
 

@@ -1,8 +1,8 @@
-"""Memory of the host, as the kernel counts each page (proc_pid_smaps(5), ``smaps_rollup``).
+"""Memory of the host by the kernel's count of pages (proc_pid_smaps(5), ``smaps_rollup``).
 
-A page that several processes share counts as a part in each. Pages of files can be dropped, so they
-are counted separately. The kernel keeps a peak of the resident size, and no peak of this number. A
-step shares its pages with no other process, so the peak of the resident size gives the step's rise.
+If several processes share a page, a part of it is counted for each. Pages of files can be dropped,
+so they are counted separately. The kernel keeps a peak of the resident size only. A step does not
+share its pages with other processes, so the peak of the resident size gives its rise.
 """
 
 import shutil
@@ -29,11 +29,11 @@ def shared_memory() -> tuple[int, int]:
 
 
 def host_at_peak(peak_bytes: int, pinned_bytes: tuple[int, int] | None = None) -> Host | None:
-    """Return what this process takes of the host; None if the kernel does not tell.
+    """Return the host memory of this process; None if the kernel does not report it.
 
     Args:
-        peak_bytes: the mark of its resident size in a step that has ended.
-        pinned_bytes: most pinned bytes in use, and taken; None if they are not known.
+        peak_bytes: peak of the process's resident size in a step that has ended.
+        pinned_bytes: most pinned bytes in use, and most bytes reserved; None if unknown.
     """
     try:
         sums = page_sums()

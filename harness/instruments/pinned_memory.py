@@ -1,12 +1,12 @@
-"""Pinned memory of the host, as PyTorch's own allocator of it counts."""
+"""Pinned memory of the host, as counted by PyTorch's host allocator."""
 
 import torch
 
 
 def pinned_bytes() -> tuple[int, int] | None:
-    """Return most pinned bytes in use, and most that PyTorch's host allocator took.
+    """Return most pinned bytes in use, and most that PyTorch's host allocator reserved.
 
-    Up to torch 2.9 it does not count what is in use, and before 2.8 it counts nothing.
+    Up to torch 2.9 the allocator does not count bytes in use, and before 2.8 it has no counters.
     """
     counts: dict[str, int] = getattr(torch.cuda, "host_memory_stats", dict)()
     taken = counts.get("allocated_bytes.peak")

@@ -1,16 +1,16 @@
-"""A process's resident memory: the most that it held during a step, by the kernel.
+"""Measures the peak of a process's resident memory during a step, by the kernel.
 
-Linux keeps the high-water mark itself (VmHWM) and resets it on request, so no sampling thread is
+Linux keeps the peak of the resident size (VmHWM) and resets it on request, so no sampling thread is
 needed and no peak is missed. ``ru_maxrss`` cannot be used, because in a forked child it includes
-the parent's memory. Under a kernel without the mark psutil's resident size is sampled.
+the parent's memory. If the kernel lacks VmHWM, psutil's resident size is sampled.
 
-Two things make the mark miss a small step, and ``arranged_rise`` removes them. A free page of
-the heap that is still resident holds a new block without a rise: free pages are released first.
-And the kernel counts pages per processor and adds a processor's count to the total only when it
-has grown by a batch of max(32, 2 x processors) pages, while newer kernels (6.16) tell the exact
-size next to the mark: every count is settled first, and the step stays on one processor. What is
-left is the last batch of the step. Each repeat begins at another place in it, so their spread
-shows it and their median is close.
+The peak can miss a small step for two reasons, which ``arranged_rise`` removes. First, a new block
+may use free pages of the heap that are still resident, so free pages are released first. Second,
+the kernel counts pages per processor and adds a processor's count to the total only after a batch
+of max(32, 2 x processors) pages; newer kernels (6.16) report the exact size, but not the exact
+peak. So every count is added first, and the step stays on one processor. The last batch of the step
+remains uncertain. Each repeat begins at another point of a batch, so the spread of the repeats
+shows this error and their median is close.
 
 Source: Documentation/filesystems/proc.rst (clear_refs, status) and mm_types.h (rss_stat),
 lib/percpu_counter.c of the Linux kernel; malloc_trim(3).
@@ -34,27 +34,27 @@ _SAMPLE_SECONDS = 0.001
 
 @dataclass
 class Rise:
-    """Rise of a process's memory above its value before; filled in when the block ends."""
+    """Rise of a process's memory above its value before the block; set when the block ends."""
 
     source: str
-    """``VmHWM`` (the kernel's mark), ``psutil`` (sampled each millisecond) or ``cuda``."""
+    """``VmHWM`` (the kernel's peak), ``psutil`` (sampled each millisecond) or ``cuda``."""
     rise_bytes: int = 0
     peak_bytes: int = 0
     """The most bytes that the process held."""
     lost_bytes: int = 0
-    """Bytes that were resident before the block and are not after it; the peak may be too low by
-    them. The kernel takes pages of libraries from a process if another process needs memory."""
+    """Bytes that were resident before the block and not after it; the peak may be too low by them.
+    The kernel takes pages of libraries from a process if another process needs memory."""
 
 
 _GOLDEN = 0.618
-"""The fractional parts of its multiples are spread evenly, for any number of them."""
+"""Inverse golden ratio; the fractional parts of its multiples are spread evenly."""
 
 
 @contextmanager
 def arranged_rise(number: int) -> Iterator[Rise]:
-    """Measure as ``resident_rise`` does, from a heap without free pages and from settled counts.
+    """Measure as ``resident_rise`` does, after free pages are released and counts are added.
 
-    ``number`` counts the repeats from 0 on. What the preparation takes is not in the result.
+    ``number`` counts the repeats from 0. The result does not include memory of the preparation.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
@@ -73,7 +73,7 @@ def arranged_rise(number: int) -> Iterator[Rise]:
 def _settled_counts(size: int) -> Iterator[None]:
     """Add the processors' counts of pages to the totals; stay on one processor in the block.
 
-    Freeing ``size`` bytes of pages of each kind at once also settles the rest of a batch.
+    Freeing ``size`` bytes of pages of each kind at once also adds the rest of a batch.
     """
     allowed = os.sched_getaffinity(0)
     try:
@@ -106,7 +106,7 @@ def _map(file: int, size: int, flags: int, rights: int = mmap.PROT_READ) -> mmap
 
 @functools.cache
 def _largest_file() -> Path:
-    """Return the largest file that this process has mapped: a library."""
+    """Return the largest file that this process has mapped, which is a library."""
     names = {line.split(maxsplit=5)[5] for line in _MAPS.read_text().splitlines() if "/" in line}
     return max(
         (path for path in map(Path, names) if path.is_file()), key=lambda p: p.stat().st_size
@@ -117,8 +117,8 @@ def _largest_file() -> Path:
 def resident_rise() -> Iterator[Rise]:
     """Measure the rise of the resident size over the block.
 
-    Leave out the first block of a process: the kernel's mark is steady after one block of the same
-    size.
+    Discard the first block of a process, because the kernel's peak is steady only after a block of
+    the same size.
     """
     if _has_kernel_mark():
         yield from _kernel_rise()
@@ -127,7 +127,7 @@ def resident_rise() -> Iterator[Rise]:
 
 
 def _has_kernel_mark() -> bool:
-    """Return whether the kernel resets its mark for us (Linux, /proc writable)."""
+    """Return whether the kernel resets its peak on request (Linux, /proc writable)."""
     try:
         _CLEAR.write_text("5")
         return status_bytes("VmHWM") > 0
@@ -157,7 +157,7 @@ def status_bytes(name: str) -> int:
 
 
 def _status_sizes() -> dict[str, int]:
-    """Return the sizes of /proc/self/status, which counts in KiB."""
+    """Return the sizes of /proc/self/status, converted from KiB to bytes."""
     lines = (line.split() for line in _STATUS.read_text().splitlines())
     return {line[0][:-1]: int(line[1]) << 10 for line in lines if line[-1] == "kB"}
 

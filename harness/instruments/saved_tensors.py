@@ -1,8 +1,8 @@
 """Tensors that autograd keeps for the backward pass, seen through saved-tensor hooks.
 
-Counts unique storages that are held when ``held()`` is called, so a tensor that two operators save
-counts once, and a dropped tensor does not count. Views count with their whole storage: that is what
-stays in memory.
+``held()`` returns the unique storages that are held at the time of the call. So a tensor that two
+operators save is counted once, and a dropped tensor is not counted. For a view the whole storage is
+counted, because the whole storage stays in memory.
 """
 
 import weakref
@@ -30,7 +30,7 @@ class Saved(NamedTuple):
     address: int
     size_bytes: int
     module: str
-    """Module whose forward saved it first; the empty name is the network itself."""
+    """Module whose forward pass saved the storage first; the empty name stands for the network."""
 
 
 class _Held:
@@ -48,17 +48,17 @@ class _Held:
 
 
 class SavedTensors:
-    """Watches what is saved while its context lasts."""
+    """Observes the tensors that autograd saves during a context."""
 
     def __init__(
         self,
         on_save: Callable[[int], object] | None = None,
         on_unpack: Callable[[], object] | None = None,
     ) -> None:
-        """Report what is saved, and when it is needed again.
+        """Set the functions that are called when a tensor is saved and when it is needed again.
 
-        ``on_save`` gets the address of each storage as it is saved, once as long as autograd
-        holds it; ``on_unpack`` is called before a saved tensor is returned.
+        ``on_save`` gets the address of each storage that is saved, once while autograd holds the
+        storage. ``on_unpack`` is called before a saved tensor is returned.
         """
         self._on_save = on_save
         self._on_unpack = on_unpack
@@ -67,11 +67,11 @@ class SavedTensors:
         self.modules = [""]
         """Names of the modules whose forward is running, innermost last."""
         self.most: list[Saved] = []
-        """The most that was held when ``keep_most`` was called."""
+        """The storages with most bytes that a call of ``keep_most`` has seen."""
 
     @contextmanager
     def watch(self) -> Iterator["SavedTensors"]:
-        """Watch autograd until the context ends."""
+        """Observe autograd until the context ends."""
         with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
             try:
                 yield self
@@ -111,20 +111,20 @@ class SavedTensors:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Remember what autograd holds at the end of a forward pass, if it is the most."""
+        """At the end of a forward pass, keep the held storages if they have most bytes."""
         yield
         if name == "forward":
             self.keep_most()
 
     def keep_most(self) -> None:
-        """Remember what autograd holds now if it is more than what is remembered."""
+        """Keep the storages that autograd holds now if they have most bytes."""
         self.most = max(self.most, self.held(), key=lambda saved: sum(s.size_bytes for s in saved))
 
 
 def saved_metrics(
     held: Sequence[Saved], parameters: Collection[int], inputs: Collection[int]
 ) -> dict[str, Any]:
-    """Return a record's ``saved_bytes`` metrics; addresses separate parameters and inputs."""
+    """Return a record's ``saved_bytes`` metrics; ``addresses`` identify parameters and inputs."""
     counted = [saved for saved in held if saved.address not in parameters]
     total = sum(saved.size_bytes for saved in counted)
     of_input = sum(saved.size_bytes for saved in counted if saved.address in inputs)

@@ -1,4 +1,4 @@
-"""The facts that give allocator events their categories: the role of each tensor over time."""
+"""The role of each tensor over time, which decides the category of allocator events."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ def input_addresses(*inputs: object) -> dict[int, str]:
 
 
 def gradients(held: Iterable[Tensor]) -> list[Tensor]:
-    """Return the gradients that tensors have now."""
+    """Return the current gradients of tensors."""
     return [tensor.grad for tensor in held if tensor.grad is not None]
 
 
@@ -54,7 +54,7 @@ def marked_steps(
 ) -> Iterator[list[Optimizer]]:
     """Mark gradients before the step of any optimizer, and its state after it.
 
-    With ``parameters`` they are marked too. Yields the optimizers, one for each step.
+    With ``parameters``, parameters are marked, too. Yields the list of optimizers, one per step.
     """
     stepped: list[Optimizer] = []
 

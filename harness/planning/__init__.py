@@ -1,1 +1,1 @@
-"""Answers about a step of any target: predicted, measured, and a plan if it does not fit."""
+"""Predicts or measures a step of any target, and plans changes if it does not fit."""

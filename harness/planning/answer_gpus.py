@@ -1,7 +1,7 @@
-"""The verdicts on GPUs that are pretended, with the traced step.
+"""Returns the verdicts on pretended GPUs, with the traced step.
 
-Every part runs in a fork that has not used CUDA, as many at once as there are processors: one
-records the traced step, one for each kind of GPU tries it at other batches.
+Every part runs in a fork that has not used CUDA, and one part runs per processor. One fork records
+the traced step; a fork for each kind of GPU tries other batches.
 """
 
 import dataclasses
@@ -37,14 +37,14 @@ from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
 
 GATHERED_KINDS = 6
-"""Kinds of GPU from which on memory is gathered, so that some 60 forks copy fewer page tables."""
+"""Kinds of GPU from which memory is gathered in huge pages, so that forks copy less."""
 ALL_SECONDS = 400.0
-"""Seconds after which searches on all kinds of GPU end; the question's own deadline is 600 s."""
+"""Seconds after which searches on all kinds of GPU end; the deadline of the question is 600 s."""
 
 
 @answering(PredictStep, leave_values_out)
 def fitted(question: PredictStep, announce: Phase) -> StepReport:
-    """Return the traced step, and the verdict on its GPU if that is a question."""
+    """Return the traced step, and the verdict on its GPU if it is requested."""
     own, (gpu, *_) = step_of(question), question.gpus
     searched = ", its largest batch is searched" if question.largest else ""
     tell(announce, f"it is traced on {gpu.name}{searched}")
@@ -56,7 +56,7 @@ def fitted(question: PredictStep, announce: Phase) -> StepReport:
 
 @answering(CheckGpus, leave_values_out)
 def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
-    """Return the verdict on each GPU; a step to be compiled is traced, too, to see if it was."""
+    """Return the verdict on each GPU; a compiled step is traced, to check that it compiled."""
     own = step_of(question)
     tell(announce, f"its largest batch is searched on {len(question.gpus)} GPUs")
     report, tracing = StepReport(method="dry run"), None
@@ -83,7 +83,7 @@ def _fits_while(
     *,
     find_largest: bool,
 ) -> FitsOnGpus:
-    """Return the verdicts; an error of the trace, which has the user's line, comes first."""
+    """Return the verdicts; an error of the trace has priority, because it has the user's line."""
     try:
         also_tracing = tracing is not None
         return _fits(question, own, known, find_largest=find_largest, also_tracing=also_tracing)

@@ -1,4 +1,4 @@
-"""A step or a count on a pretended GPU, in the worker: values that nobody knows are tried."""
+"""Runs a step or a count on a pretended GPU in the worker, with trial runs for unknown values."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -45,7 +45,7 @@ def trace_in_fork(question: Question[Any], own: OwnStep, announce: Phase) -> Ste
 
 
 def tried_in_fork(question: Question[Any], trace: Callable[[], StepReport]) -> StepReport:
-    """Return what ``trace`` returns on the first GPU, in forks that have not used CUDA."""
+    """Return the result of ``trace`` on the first GPU, in forks that have not used CUDA."""
 
     def traced(trial: int, decided: Mapping[str, bool]) -> Tried[StepReport] | Decision:
         values = use_gpu(question, question.gpus[0], trial, decided)
@@ -76,7 +76,7 @@ def tried_in_fork(question: Question[Any], trace: Callable[[], StepReport]) -> S
 
 
 def _other_peaks(one: StepReport, other: StepReport) -> str | None:
-    """Return how the peaks of two runs differ."""
+    """Return the difference of two runs' peaks in words."""
     if one.cuda == other.cuda:
         return None
     known = [each.cuda for each in (one, other) if each.cuda is not None]
@@ -87,7 +87,7 @@ def _other_peaks(one: StepReport, other: StepReport) -> str | None:
 def by_dry_run(
     question: Question[Any], report: StepReport, notes: Iterable[str] = ()
 ) -> StepReport:
-    """Return the report with the notes of a dry run, after those of its bench."""
+    """Return the report with the notes of a dry run after the notes of its bench."""
     return replace(
         report,
         method="dry run",
@@ -98,7 +98,7 @@ def by_dry_run(
 
 @answering(Count, leave_values_out)
 def counted(question: Count, announce: Phase) -> dict[str, int]:
-    """Return what the target, a function, counts on the question's first GPU."""
+    """Return the counts of the target, a function, on the question's first GPU."""
 
     def tried(trial: int, decided: Mapping[str, bool]) -> Tried[dict[str, int]]:
         values = use_gpu(question, question.gpus[0], trial, decided)

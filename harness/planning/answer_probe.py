@@ -1,4 +1,4 @@
-"""A step of any network run within a budget: the worker's side of its threshold."""
+"""Runs a step of any network within a budget, in the worker of a threshold search."""
 
 import gc
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from harness.training.requested_step import requested_step
 
 @answering(ProbeStep)
 def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
-    """Run the step within the budget; return what it needed, None if the kernel does not say."""
+    """Run the step within the budget; return the bytes that it needed, None if unknown."""
     if question.gpus:
         leave_values_out()
     own = requested_step(question.request)
@@ -51,7 +51,7 @@ def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
 
 @answering(LargestByLiveBytes)
 def largest_by_live_bytes(question: LargestByLiveBytes, announce: Phase) -> dict[str, int | None]:
-    """Return the largest batch by the estimate, which runs the user's code, so it is made here."""
+    """Return the largest batch by the estimate, in a worker because it runs the user's code."""
     unit = question.request.accumulate
 
     def live_bytes(count: int) -> int:
@@ -69,9 +69,9 @@ def largest_by_live_bytes(question: LargestByLiveBytes, announce: Phase) -> dict
 
 
 def _on_cpu(own: OwnStep, budget_bytes: int, announce: Phase) -> dict[str, int | None]:
-    """Run two whole steps (one in inference) within a limit of the data segment.
+    """Run two steps (one in inference) within a limit of the data segment.
 
-    The network is built once before, so that its layers are counted and its code is loaded.
+    The network is built once before the limit is set, to count its layers and load its code.
     """
     layers = sum(1 for _ in own.network("cpu").modules())
     if budget_bytes < (least := heap_headroom.room_bytes(layers)):
@@ -93,7 +93,7 @@ def _on_cpu(own: OwnStep, budget_bytes: int, announce: Phase) -> dict[str, int |
 def _on_gpu(
     own: OwnStep, limit: AbstractContextManager[None], announce: Phase
 ) -> dict[str, int | None]:
-    """Run steps until one reserves no more than its predecessor, and then one more step."""
+    """Run steps until a step reserves no more than its predecessor, and then one more step."""
     with limit:
         try:
             run = _built(own, "cuda", announce)
@@ -112,7 +112,7 @@ def _on_gpu(
 
 
 def _built(own: OwnStep, device: str, announce: Phase) -> Callable[[], object]:
-    """Return what runs one step of the network."""
+    """Return a function that runs one step of the network."""
     with announce("build"):
         step = own.step(own.network(device), device)
     return lambda: run_step(step, announce)

@@ -1,4 +1,4 @@
-"""A training loop of the user traced as a whole."""
+"""Traces a whole training loop of the user."""
 
 import pickle
 from functools import partial
@@ -21,7 +21,7 @@ from harness.training.requested_step import find_modules
 
 @answering(TraceRun, leave_values_out)
 def traced_run(question: TraceRun, announce: Phase) -> StepReport:
-    """Return the report of the user's training loop, and whether it fits if that is a question."""
+    """Return the report of the user's training loop, with the verdict if it is requested."""
     del announce
     find_modules(question.request)
     gpu = question.gpus[0]

@@ -1,4 +1,4 @@
-"""A step traced on this CPU or GPU, and a function that counts."""
+"""Traces a step, or calls a counting function, on this CPU or GPU."""
 
 from typing import Any
 
@@ -33,14 +33,14 @@ NOT_ASKED = (
 
 @answering(TraceStep)
 def traced(question: TraceStep, announce: Phase) -> StepReport:
-    """Return the step as it runs on this CPU or GPU."""
+    """Return the traced step on this CPU or GPU."""
     own = step_of(question)
     compilations = watch(lambda words: tell(announce, words))
     return traced_step(own.with_values(), question.device, announce, compilations)
 
 
 def step_of(question: Question[Any]) -> OwnStep:
-    """Return the step of a question; refuse CUDA graphs, whose memory no trace shows."""
+    """Return the step of a question; refuse CUDA graphs, which a trace cannot show."""
     own = requested_step(question.request)
     if question.device == "cuda" and own.compile in CUDA_GRAPHS:
         raise UnsupportedError(GRAPHS)
@@ -50,7 +50,7 @@ def step_of(question: Question[Any]) -> OwnStep:
 def traced_step(
     own: OwnStep, device: str, announce: Phase, compilations: Compilations
 ) -> StepReport:
-    """Return the traced step and what was compiled; refuse a step if nothing was compiled."""
+    """Return the traced step and its compilations; refuse the step if nothing was compiled."""
     report = trace_step(own, device, announce)
     compiled = compilations.compiled()
     snapshot: Any = torch.cuda.memory_snapshot
@@ -68,7 +68,7 @@ def traced_step(
 
 @answering(Count)
 def counted(question: Count, announce: Phase) -> dict[str, int]:
-    """Return what the target, a function, counts."""
+    """Return the counts of the target, a function."""
     with announce("forward"):
         return count(question)
 
@@ -81,6 +81,6 @@ def count(question: Question[Any]) -> dict[str, int]:
 
 
 def tell(announce: Phase, words: str) -> None:
-    """Say what is tried or compiled now."""
+    """Report the current trial or compilation."""
     with announce(words):
         pass

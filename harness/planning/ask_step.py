@@ -1,4 +1,4 @@
-"""Asks a question about a step: of a worker on pretended GPUs, or of the estimate."""
+"""Answers a question about a step by a worker on pretended GPUs, or by the estimate."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ COMPILING_SECONDS = 3600.0
 def answered(
     question: Estimable[Answer], method: str = "auto", progress: OnPhase | None = None
 ) -> Answer:
-    """Return the answer by a dry run; else the estimate, whose first note is the reason for it.
+    """Return the answer by a dry run, or else by the estimate with the reason as its first note.
 
     A step on the CPU is always estimated, so its notes give no reason. An estimate loads PyTorch in
     this process.

@@ -1,4 +1,4 @@
-"""``harness.threshold``: one name for a workload and for a step of the user's own network."""
+"""``harness.threshold``, for a workload or a step of the user's own network."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Unpack, overload
@@ -60,34 +60,33 @@ def threshold(
 ) -> Threshold | StepThreshold:
     """Find the largest batch of a step, or depth or width of a workload, that fits a budget.
 
-    The threshold is predicted first; then processes of their own run the step on both sides of it.
+    The threshold is predicted first; then separate processes run the step on both sides of it.
 
     Args:
-        target: a ``Workload`` or a ``Step``, whose own value of ``solve`` is not used; or a
-            network, a function that returns one, or its name, of which ``step`` makes a ``Step``.
+        target: a ``Workload`` or a ``Step``, whose value of ``solve`` is ignored; or a network, a
+            function that returns a network, or its name, with ``step``.
         gpu: the GPU to pretend, for a step; it implies CUDA.
-        device: ``cpu`` or ``cuda``, for a step: this machine's GPU, or a pretended one if there
-            is none.
+        device: ``cpu`` or ``cuda``, for a step; without a GPU, ``cuda`` is a pretended GPU.
         budget_bytes: the budget in bytes. On CUDA None means all free memory of the GPU.
-        solve: the value to make as large as possible: ``depth`` and ``width`` are a workload's.
-        kind: how the budget is enforced: "rlimit" (RLIMIT_DATA) or, for a workload, "cgroup" on
-            the CPU, "allocator" (its limit) on CUDA, or "auto".
-        budget_of: "workload" for a budget of what is allocated; "process" if it has to hold the
-            process's own heap and library buffers too, for a workload and RLIMIT_DATA only.
-        confirmations: how often each side of the threshold is seen.
+        solve: the value to maximize; ``depth`` and ``width`` are allowed for a workload.
+        kind: enforcement of the budget; on the CPU "rlimit" (RLIMIT_DATA) or, for a workload,
+            "cgroup"; on CUDA "allocator" (its limit); or "auto".
+        budget_of: "workload" for a budget of allocated bytes; "process" for a budget that includes
+            the process's own heap and library buffers, for a workload and RLIMIT_DATA only.
+        confirmations: number of times that each side of the threshold is observed.
         deadline_seconds: seconds after which a probe is stopped.
-        force: try a budget larger than what is available on this machine.
+        force: True to try a budget above this machine's available memory.
         step: the other fields of a ``Step``, such as ``inputs``.
 
     Returns:
-        The largest value that fits, the smallest that does not, and every probe.
+        The largest value that fits, the smallest value that does not fit, and every probe.
 
     Raises:
         ArgumentError: an argument has the wrong type.
-        BudgetError: the budget cannot be enforced here, or is too small to be.
-        MemoryUnavailableError: the budget is larger than what is available.
-        StepError: an argument makes no sense, or your code fails; the message has its line.
-        LaunchError: no worker process can be started.
+        BudgetError: the budget is too small, or cannot be enforced here.
+        MemoryUnavailableError: the budget exceeds the available memory.
+        StepError: an argument is invalid, or your code fails; the message has the line.
+        LaunchError: a worker process cannot be started.
 
     >>> import harness
     >>> step = harness.Workload(width=64, in_features=64)

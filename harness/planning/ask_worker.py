@@ -1,4 +1,4 @@
-"""Sends a question about a step to a worker, and reads its end; needs no torch."""
+"""Sends a question about a step to a worker, and reads the answer, without torch."""
 
 from contextlib import closing
 from typing import Any
@@ -24,7 +24,7 @@ def ended_question(
     asks_host: bool = True,
     launcher: Launcher | None = None,
 ) -> Ended[dict[str, Any]]:
-    """Return how the worker of a question ended; ``launcher`` is not for pretended GPUs."""
+    """Return the end of a question's worker; ``launcher`` is not for pretended GPUs."""
     job = Call(
         function=question.answered_by,
         request=msgspec.json.encode(question),
@@ -45,7 +45,7 @@ def ended_question(
 def failed_report(
     request: StepRequest, method: Method, outcome: Outcome, evidence: FailureEvidence
 ) -> StepReport:
-    """Return the report of a step that did not end well, and why."""
+    """Return the report of a step that did not end well, with the reason."""
     return StepReport(
         method=method,
         target=request.subject,
@@ -57,7 +57,7 @@ def failed_report(
 
 
 def error_of(failure: Failure) -> HarnessError:
-    """Return the failure as the error that the caller sees."""
+    """Return the error that a failure raises in the caller."""
     if failure.is_unsupported:
         return UnsupportedError(failure.message)
     if failure.users_mistake:

@@ -1,4 +1,4 @@
-"""The same question under several versions of PyTorch: peaks, and the first thing that differs."""
+"""Asks a question under several versions of PyTorch, and finds the first difference."""
 
 import json
 import subprocess
@@ -28,12 +28,12 @@ class VersionAnswer(Struct, frozen=True, kw_only=True):
 
     Attributes:
         torch: the version.
-        outcome: of the run; ``error`` if there was no answer.
-        evidence: why it is not ok.
+        outcome: outcome of the run; ``error`` without an answer.
+        evidence: reason if the outcome is not ok.
         peaks_bytes: requested, allocated and reserved.
-        compiled: what ``torch.compile`` did, in words.
-        allocations: of a script, each with its line.
-        places: of a script, the bytes of each line at the peak.
+        compiled: work of ``torch.compile``, in words.
+        allocations: allocations of a script, each with its line.
+        places: bytes of each line of a script at the peak.
     """
 
     torch: str
@@ -101,7 +101,7 @@ def _allocations(snapshot: Path) -> tuple[Allocation, ...]:
 def first_difference(
     answers: Sequence[VersionAnswer],
 ) -> tuple[VersionAnswer, VersionAnswer] | None:
-    """Return the first two versions in a row whose peaks or outcomes differ."""
+    """Return the first two consecutive versions whose peaks or outcomes differ."""
     for before, after in pairwise(answers):
         if (before.outcome, before.peaks_bytes) != (after.outcome, after.peaks_bytes):
             return before, after
@@ -109,7 +109,7 @@ def first_difference(
 
 
 def versions_text(answers: Sequence[VersionAnswer]) -> Iterator[str]:
-    """Yield a table of the peaks, the first version that differs, and what differs first."""
+    """Yield a table of the peaks, the first version that differs, and its first difference."""
     yield f"{'torch':<8}{'outcome':<14}" + "".join(f"{name:>14}" for name in _PEAKS)
     for answer in answers:
         sizes = [answer.peaks_bytes.get(name) for name in _PEAKS]

@@ -1,4 +1,4 @@
-"""A step with the changes of a plan made to it: checkpoints, autocast, another optimizer."""
+"""Applies the changes of a plan to a step, e.g. checkpoints, autocast or another optimizer."""
 
 from dataclasses import replace
 from functools import partial
@@ -20,14 +20,14 @@ from harness.training.module_step import OptimizerMaker, make_optimizer
 from harness.training.own_step import ExampleInputs, OwnStep
 
 LOADED = "_harness_loaded_"
-"""Names of the buffers that a resumed step keeps, without their numbers."""
+"""Prefix of the names of the buffers that a resumed step keeps."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def changed_step(own: OwnStep, change: StepChange, micro_batches: int) -> OwnStep:
-    """Return the step with a change made, in at most two micro-batches.
+    """Return the changed step, with at most two micro-batches.
 
-    Later micro-batches need what the second needs.
+    Later micro-batches need the same memory as the second.
     """
     run, prepare = min(micro_batches, 2), own.prepare
 
@@ -53,7 +53,7 @@ def changed_step(own: OwnStep, change: StepChange, micro_batches: int) -> OwnSte
 def changed_optimizer(
     optimizer: str | OptimizerMaker, variant: OptimizerVariant
 ) -> str | OptimizerMaker:
-    """Return the optimizer of ``variant`` as ``harness.predict`` takes it."""
+    """Return the optimizer of ``variant`` as an argument of ``harness.predict``."""
     if variant == "as asked":
         return optimizer
     if variant == "sgd":
@@ -72,7 +72,7 @@ def changed_optimizer(
 
 
 class EightBitStates(torch.optim.Optimizer):
-    """Allocates what Adam of bitsandbytes allocates; its kernel updates in place.
+    """Allocates the states of bitsandbytes' Adam, whose kernel updates in place.
 
     A parameter of 4,096 elements or more has two states with one byte for each element, and a scale
     for each 256 elements of a state. A smaller parameter has two states of float32
@@ -102,14 +102,14 @@ class EightBitStates(torch.optim.Optimizer):
 
 
 def adapted_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return the linear layers that LoRA adapts: those of the repeated blocks."""
+    """Return the linear layers that LoRA adapts, i.e. the layers of the repeated blocks."""
     blocks = tuple(f"{name}." for name in blocks_of(model))
     layers = ((name, each) for name, each in model.named_modules() if type(each) is nn.Linear)
     return {name: each for name, each in layers if name.startswith(blocks)}
 
 
 def adapt(model: nn.Module) -> None:
-    """Freeze a network and add the adapters of LoRA to it, as the package peft does."""
+    """Freeze a network and add LoRA's adapters, as the package peft does."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for layer in adapted_layers(model).values():
@@ -128,8 +128,8 @@ def _adapted(forward: Any, down: nn.Module, up: nn.Module, x: Tensor) -> Any:
 def blocks_of(model: nn.Module) -> list[str]:
     """Return the names of the repeated blocks of a network, as checkpointing wraps them.
 
-    A block is a child of a container (``Sequential``, ``ModuleList``) in which a class that has
-    children of its own comes at least twice, and that is not inside another block.
+    A block is a child of a container (``Sequential``, ``ModuleList``) outside other blocks. The
+    class of a block has submodules and occurs at least twice in the container.
     """
     blocks: list[str] = []
     for name, module in model.named_modules():
@@ -144,27 +144,27 @@ def blocks_of(model: nn.Module) -> list[str]:
 
 
 def checkpoint_blocks(model: nn.Module, change: StepChange) -> None:
-    """Make a network checkpoint the blocks that the change wraps."""
+    """Make the network checkpoint the blocks that the change wraps."""
     for name in wrapped_blocks(blocks_of(model), change.checkpointing):
         block: Any = model.get_submodule(name)
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def keep_loaded(model: nn.Module) -> None:
-    """Keep what ``torch.load`` puts on the network's device: a buffer for each storage."""
+    """Keep a buffer for each storage that ``torch.load`` puts on the network's device."""
     for number, storage in enumerate(storages_of(model)):
         loaded = torch.empty(storage.nbytes(), dtype=torch.uint8, device=storage.device)
         model.register_buffer(f"{LOADED}{number}", loaded, persistent=False)
 
 
 def storages_of(model: nn.Module) -> list[torch.UntypedStorage]:
-    """Return each storage that a checkpoint of a network holds, once."""
+    """Return each storage in a checkpoint of a network, once."""
     values = (each for each in model.state_dict().values() if isinstance(each, Tensor))
     return list({one._cdata: one for one in (each.untyped_storage() for each in values)}.values())
 
 
 def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
-    """Return what a plan needs to know of the step, its network and the GPU."""
+    """Return the facts on the step, its network and the GPU that a plan needs."""
     norms = nn.modules.batchnorm._BatchNorm
     specs = own.inputs.specs if isinstance(own.inputs, ExampleInputs) else ()
     names = [spec.name or f"x{number}" for number, spec in enumerate(specs, 1)]

@@ -1,4 +1,4 @@
-"""The plan of a step, each change of it estimated on meta tensors."""
+"""Makes the plan of a step, with each change estimated on meta tensors."""
 
 import torch
 
@@ -14,7 +14,7 @@ from harness.training.requested_step import requested_step
 
 
 def plan(question: PlanStep, progress: Progress) -> Plan:
-    """Return the plan of a step, each change of it estimated."""
+    """Return the plan of a step, with each change estimated."""
     own, gpu = requested_step(question.request), question.gpus[0]
     with torch.device("meta"):
         model = own.build()

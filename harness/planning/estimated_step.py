@@ -1,4 +1,4 @@
-"""Answers a question about a step by the estimate on meta tensors, if nothing can be run."""
+"""Answers a question about a step by the estimate on meta tensors, if it cannot be run."""
 
 from collections.abc import Callable
 from functools import cache
@@ -22,11 +22,11 @@ from harness.training.requested_step import requested_step
 Progress = Callable[[str], object]
 
 _LOCK = Lock()
-"""The simulated GPU patches PyTorch for the whole process: one estimate at a time."""
+"""Lock for one estimate at a time, because the simulated GPU patches PyTorch."""
 
 
 def step(question: PredictStep, progress: Progress) -> StepReport:
-    """Return the estimate of a step, and of its largest batch on its GPU if wanted."""
+    """Return the estimate of a step and, if requested, of its largest batch on its GPU."""
     del progress
     gpu = question.gpus[0] if question.fits else None
     return _report(question, gpu, find_largest=question.largest)
@@ -44,7 +44,7 @@ def on_gpus(question: CheckGpus, progress: Progress) -> FitsOnGpus:
 def _report(
     question: CheckGpus | PredictStep, gpu: Gpu | None, *, find_largest: bool
 ) -> StepReport:
-    """Return the estimate of a step, and of its largest batch on ``gpu`` if wanted."""
+    """Return the estimate of a step and, if requested, of its largest batch on ``gpu``."""
     request = question.request
     if request.compile is not None:
         raise ArgumentError(
@@ -92,6 +92,6 @@ class _Estimates:
 
 
 def estimated(own: OwnStep, question: Estimable[Any], gpu: Gpu | None, settings: str) -> StepReport:
-    """Return the estimate of one step, one at a time."""
+    """Return the estimate of one step, while no other estimate runs."""
     with _LOCK:
         return estimate_step(own, device=question.device, gpu=gpu, allocator_settings=settings)

@@ -1,4 +1,4 @@
-"""``harness.measure``: one name for a workload and for a step of the user's own network."""
+"""``harness.measure``, for a workload or a step of the user's own network."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Unpack, overload
@@ -60,19 +60,18 @@ def measure(
     force: bool = False,
     **step: Unpack[StepOptions],
 ) -> Record | StepReport:
-    """Measure a step in processes of its own.
+    """Measure a step in separate processes.
 
-    A failed measurement is a result too: its ``outcome`` says how it ended.
+    A failed measurement also returns a result, whose ``outcome`` names the failure.
 
     Args:
-        target: a ``Step`` or a ``Workload``; or a network, a function that returns one, or its
-            name, of which ``batch`` and ``step`` make a ``Step``.
+        target: a ``Step`` or a ``Workload``; or a network, a function that returns a network, or
+            its name, with ``batch`` and ``step``.
         batch: examples in a step of a network.
         repeats: number of passes of a workload without instruments, which time the step and read
             its RSS; 3 if it is None.
         gpu: the GPU to pretend; it implies CUDA.
-        device: ``cpu`` or ``cuda``, for a step: this machine's GPU, or a pretended one if there
-            is none.
+        device: ``cpu`` or ``cuda``, for a step; without a GPU, ``cuda`` is a pretended GPU.
         deadline_seconds: seconds after which a worker process is stopped.
         force: True to try a workload that is predicted to need more memory than is available.
         step: the other fields of a ``Step``, such as ``inputs``.
@@ -81,10 +80,10 @@ def measure(
         A ``Record`` for a workload, a ``StepReport`` for a network; all sizes are bytes.
 
     Raises:
-        ArgumentError: ``target`` is neither, or its batch is missing.
-        StepError: an argument makes no sense, or your code fails; the message has its line.
-        UnavailableError: the workload is predicted to need more memory than is available, or
-            no process can be started.
+        ArgumentError: ``target`` has a wrong type, or its batch is missing.
+        StepError: an argument is invalid, or your code fails; the message has the line.
+        UnavailableError: the workload is predicted to need more memory than is available, or a
+            process cannot be started.
         HarnessError: something that the step needs is missing, such as a GPU.
 
     >>> import harness

@@ -1,7 +1,7 @@
-"""Networks by the name that a hub gives them: ``hf:``, ``timm:`` and ``torchvision:``.
+"""Networks by their names in a hub, with the prefix ``hf:``, ``timm:`` or ``torchvision:``.
 
-A network of Hugging Face is built from its ``config.json``; its weights are never read. The file is
-a local one, one in Hugging Face's cache, or the hub's.
+A network of Hugging Face is built from its ``config.json``; its weights are never read. The file
+comes from a local folder, from Hugging Face's cache, or from the hub.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LENGTH = 1024
-"""Tokens of an example that no ``--input`` describes, or what the network allows if it is less."""
+"""Default number of tokens of an example, if the network allows that many."""
 _SECONDS = 10
 _NO_MODEL = "there is no such model, or it is private and needs HF_TOKEN or: hf auth login"
 _REFUSALS: Mapping[str | int, str] = {
@@ -31,7 +31,7 @@ _REFUSALS: Mapping[str | int, str] = {
     "EntryNotFound": "it has no config.json",
     "GatedRepo": "accept its terms at {page}, then set HF_TOKEN or run: hf auth login",
 }
-"""Meanings of the hub's error codes, or of HTTP's codes if the hub gives none."""
+"""Meanings of the hub's error codes and of HTTP's codes."""
 _TEXT = {"input_ids": "int64:{length}"}
 _TOKENS = {**_TEXT, "labels": "int64:{length}"}
 _FORMS: Mapping[str, Mapping[str, str]] = {
@@ -49,7 +49,7 @@ _LABELS = ("labels", "start_positions", "end_positions")
 
 
 def named_step(step: Step) -> tuple[Step, tuple[str, ...]]:
-    """Return the step with the network of a hub in place of its name, and the choices made."""
+    """Return the step with the hub's network in place of its name, and notes on the choices."""
     hub = hub_of(step.target)
     if hub is None:
         return step, ()
@@ -104,7 +104,7 @@ def _of_hugging_face(step: Step, name: str) -> tuple[Step, tuple[str, ...]]:
 
 
 def _not_quantized(target: object, config: dict[str, Any]) -> Iterator[str]:
-    """Leave a config's quantization out, and say so."""
+    """Remove the quantization from a config, and add a note."""
     asked = config.pop("quantization_config", None)
     if asked is not None:
         form = asked.get("quant_method", "unknown") if isinstance(asked, dict) else asked
@@ -146,7 +146,7 @@ def _config(name: str) -> dict[str, Any]:
 
 
 def _check_layers(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse a network of more layers than anybody's, which would be built for hours."""
+    """Refuse a number of layers far above real networks, whose build would take hours."""
     for key, value in config.items():
         if isinstance(value, dict):
             _check_layers(name, value)
@@ -158,7 +158,7 @@ def _check_layers(name: str, config: Mapping[str, Any]) -> None:
 
 
 def _cached(name: str) -> str | None:
-    """Return the file that Hugging Face's own cache has."""
+    """Return the file in Hugging Face's cache."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(name, "config.json")
@@ -188,7 +188,7 @@ def _downloaded(name: str) -> str:
 
 
 def of_config(config: dict[str, Any], changed: Sequence[str]) -> "nn.Module":
-    """Return a new network of a ``config.json``, of which some values may be ``changed``."""
+    """Return a new network from a ``config.json``, with some values ``changed``."""
     import transformers
 
     known = config["model_type"] in transformers.CONFIG_MAPPING

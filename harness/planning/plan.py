@@ -1,4 +1,4 @@
-"""``harness.plan``: what to change in a training step so that a batch fits on a GPU."""
+"""``harness.plan`` returns changes of a training step that make a batch fit on a GPU."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Unpack
@@ -26,11 +26,11 @@ def plan(
     allocator_settings: str = "",
     **step: Unpack[StepOptions],
 ) -> Plan:
-    """Return what to change so that a training step of ``batch`` examples fits on ``gpu``.
+    """Return the changes with which a training step of ``batch`` examples fits on ``gpu``.
 
     Args:
-        target: a ``Step`` or a ``Workload``; or a network, a function that returns one, or its
-            name, of which ``batch`` and ``step`` make a ``Step``.
+        target: a ``Step`` or a ``Workload``; or a network, a function that returns a network, or
+            its name, with ``batch`` and ``step``.
         batch: examples in a step of a network.
         gpu: a GPU of known size, or its name.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
@@ -40,10 +40,10 @@ def plan(
         The candidates that fit, ranked by their estimated time.
 
     Raises:
-        GpuError: no such GPU, or one of unknown size.
-        ArgumentError: a workload chooses the form of its optimizer (``foreach``).
+        GpuError: the GPU is unknown, or its memory is.
+        ArgumentError: a workload sets ``foreach`` of its optimizer.
         StepError: an argument is wrong, or your code fails.
-        UnsupportedError: there is no answer; the message says why.
+        UnsupportedError: there is no answer; the message gives the reason.
 
     >>> import harness
     >>> from torch import nn

@@ -1,4 +1,4 @@
-"""The answer of ``harness.plan``: the candidates, ranked, each with its proof."""
+"""The answer of ``harness.plan``, with ranked candidates and the proof of each candidate."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A way to train with the batch that was asked for.
+    """A combination of changes that trains with the requested batch.
 
     Attributes:
-        change: what is changed in the step.
+        change: changes of the step.
         micro_batches: number of micro-batches whose gradients are added up.
-        micro_batch: examples in each.
+        micro_batch: examples in each micro-batch.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
-        relative_time: estimated time of a step, where the step as asked takes 1.
+        relative_time: estimated time of a step, relative to the step as asked.
         fit: the verdict and the peaks.
-        neighbour: the same with the next larger micro-batch, which does not fit; None where the
-            whole batch is one micro-batch.
+        neighbour: verdict on the next larger micro-batch, which does not fit; None if the whole
+            batch is one micro-batch.
         code: lines of Python that make the changes.
 
     """
@@ -52,14 +52,14 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Lever:
-    """One change made to the whole batch, by itself.
+    """A single change, applied to the whole batch.
 
     Attributes:
         name: the change in words.
-        relative_time: estimated time of a step, where the step as asked takes 1; None if unknown.
+        relative_time: estimated time of a step, relative to the step as asked; None if unknown.
         fit: the verdict and the peaks; None if it was not run.
-        saved_bytes: reserved bytes of the step as asked minus those of this step.
-        why: the reason if it was not run.
+        saved_bytes: reserved bytes of the step as asked minus reserved bytes of this step.
+        why: reason why the change was not run.
         code: lines of Python that make the change.
     """
 
@@ -72,7 +72,7 @@ class Lever:
 
     @property
     def order(self) -> float:
-        """The bytes saved; what was not run comes last."""
+        """Key that sorts by saved bytes, with changes that were not run last."""
         return float("-inf") if self.saved_bytes is None else self.saved_bytes
 
     def cells(self) -> tuple[str, ...]:
@@ -90,11 +90,11 @@ class Edge:
     """Another way to load or to save, and the memory that it saves.
 
     Attributes:
-        name: the way in words.
-        of: whose memory it saves.
+        name: description of the way.
+        of: owner of the saved memory.
         saved_bytes: bytes of the other way minus the bytes of this way.
-        instead_of: that other way.
-        fit: the verdict on a step that was resumed in the other way, if it was run.
+        instead_of: the other way.
+        fit: the verdict on a step that was resumed in the other way, if that step was run.
     """
 
     name: str
@@ -113,12 +113,12 @@ class Edge:
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """Bytes of the host that saving a checkpoint takes; it takes none of the GPU.
+    """Bytes of the host that saving a checkpoint takes; it does not take memory of the GPU.
 
     Attributes:
-        state_bytes: the model, and the states of an optimizer that the harness knows.
-        largest_bytes: its largest tensor.
-        of: what the state is of, in words.
+        state_bytes: bytes of the model and of the states of a known optimizer.
+        largest_bytes: bytes of the largest tensor.
+        of: owner of the state, in words.
     """
 
     state_bytes: int
@@ -135,19 +135,19 @@ class Saving:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Candidates that fit, the fastest first; those with another optimizer come last.
+    """Candidates that fit, the fastest first; candidates with another optimizer come last.
 
     Attributes:
         batch: examples in a step.
         gpu: name of the GPU.
         as_asked: verdict on the step without any change.
-        candidates: what fits, ranked.
+        candidates: candidates that fit, ranked.
         too_large: changes that do not fit with the smallest micro-batch, or do not run.
-        rejected: steps that were tried and do not surely fit, each with what it reserves.
-        notes: what was not tried, and what else has to be known.
-        levers: each change by itself, with what it saves and costs.
-        edges: other ways to load and to save, with what they save.
-        saving: what the host needs while a checkpoint is saved; None without weights.
+        rejected: tried steps that may not fit, each with its reserved bytes.
+        notes: changes that were not tried, and other facts.
+        levers: each single change, with its saved bytes and its time.
+        edges: other ways to load and to save, with their saved bytes.
+        saving: bytes of the host while a checkpoint is saved; None without weights.
 
     >>> import harness
     >>> from torch import nn
@@ -178,7 +178,7 @@ class Plan:
         return f"<Plan: batch {self.batch:,} on {self.gpu}: {first}>"
 
     def summary(self) -> str:
-        """Return the first candidate, what it needs, and the step as asked, a line each."""
+        """Return the first candidate, its need, and the step as asked, each in a line."""
         head = f"batch {self.batch:,} on {self.gpu}: "
         if not self.candidates:
             lines = [f"{head}nothing that was tried fits"]
@@ -218,9 +218,9 @@ class Plan:
         return [("as asked", self.as_asked), *found]
 
     def plot(self) -> "Figure":
-        """Return a picture of what the step as asked and each candidate reserve at the peak.
+        """Return a picture of the reserved peak of the step as asked and of each candidate.
 
-        It marks what the CUDA context and libraries leave free on the GPU.
+        The picture marks the memory that the CUDA context and libraries leave free.
         """
         steps, usable = self.steps(), self.usable_bytes
         return picture(

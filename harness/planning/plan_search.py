@@ -1,7 +1,7 @@
-"""The search of a plan: what to change in a training step so that a batch fits on a GPU.
+"""Searches the changes of a training step with which a batch fits on a GPU.
 
-Every candidate is a change of the step and a number of micro-batches, each tried. For each change
-the plan takes the fewest micro-batches that fit, and shows that one step fewer does not.
+Every candidate is a change of the step with a number of micro-batches, and is tried. For each
+change the plan takes the fewest micro-batches that fit, and shows that fewer do not fit.
 """
 
 from bisect import bisect_left
@@ -34,14 +34,14 @@ FULL = "a full state of weights and optimizer that each rank gathers"
 NORMS = "batch normalization computes its statistics for each micro-batch"
 
 Progress = Callable[[str], object]
-"""Is called with each step that is tried, in words."""
+"""Function that is called with the words for each step that is tried."""
 FitOf = Callable[[StepChange, int, str], GpuFit | str]
-"""Returns the verdict on a change in that many micro-batches under allocator settings, or why they
-do not run; a whole batch that does not run is an error."""
+"""Function that returns the verdict on a change with a number of micro-batches and allocator
+settings, or the reason why it does not run. If the whole batch does not run, it raises an error."""
 
 
 class PlanSearch:
-    """Tries the step under each change, each once."""
+    """Tries the step once with each change."""
 
     def __init__(self, subject: Subject, fit_of: FitOf, progress: Progress = str) -> None:
         self._subject = subject
@@ -82,7 +82,7 @@ class PlanSearch:
         )
 
     def _levers(self, as_asked: GpuFit, settings: str) -> Iterator[Lever]:
-        """Yield what each change does to the whole batch, also if the search left it out."""
+        """Yield the effect of each change on the whole batch, also of omitted changes."""
         micro = [(StepChange(), 2, settings)] if self._subject.batch % 2 == 0 else []
         changes = [(change, 1, settings) for change in levers_of(self._subject)]
         more = [] if "expandable_segments" in settings else [_joined(settings, EXPANDABLE)]
@@ -105,7 +105,7 @@ class PlanSearch:
             yield Lever(name="FSDP2 on 8 GPUs", why=SHARDED.format(leaves))
 
     def _edges(self, as_asked: GpuFit, settings: str) -> Iterator[Edge]:
-        """Yield what loading and saving in another way does, outside of the steps themselves."""
+        """Yield the effect of other ways to load and to save, which is outside the steps."""
         weights, saved = self._subject.weights_bytes, self._subject.saved_bytes
         if not weights:
             return
@@ -117,7 +117,7 @@ class PlanSearch:
         yield Edge(name=SHARDS, of="GPU", saved_bytes=saved * 7 // 8, instead_of=FULL)
 
     def _saving(self) -> Saving | None:
-        """Return what saving a checkpoint needs of the host."""
+        """Return the memory of the host that saving a checkpoint needs."""
         subject = self._subject
         if not subject.weights_bytes:
             return None
@@ -128,7 +128,7 @@ class PlanSearch:
         return Saving(state_bytes=subject.saved_bytes, largest_bytes=subject.largest_bytes, of=of)
 
     def _rejected(self) -> Iterator[str]:
-        """Yield each step that was tried and is not sure to fit, in the order of the search."""
+        """Yield each tried step that may not fit, in the order of the search."""
         for (change, parts, settings), fit in self._known.items():
             what = self._words(change, parts, settings)
             if isinstance(fit, str):
@@ -143,7 +143,7 @@ class PlanSearch:
     def _smallest_change(
         self, change: StepChange, settings: str, counts: list[int]
     ) -> Iterator[Candidate]:
-        """Yield the candidate with the fewest micro-batches; with settings, one with fewer."""
+        """Yield the candidate with the fewest micro-batches; with settings, also fewer."""
         plain = self._candidate(change, settings, counts)
         if plain is not None:
             yield plain
@@ -180,7 +180,7 @@ class PlanSearch:
         return isinstance(fit, GpuFit) and fit.verdict == "fits"
 
     def _fit(self, change: StepChange, parts: int, settings: str) -> GpuFit | str:
-        """Return what the step needs, or why it does not run."""
+        """Return the verdict on the step, or the reason why it does not run."""
         question = change, parts, settings
         if question not in self._known:
             self._progress(self._words(change, parts, settings))
@@ -199,7 +199,7 @@ def _rank(candidate: Candidate) -> tuple[bool, float, int]:
 
 
 def _needed(candidates: list[Candidate]) -> list[Candidate]:
-    """Return the candidates, without those that take the same time with more changes."""
+    """Leave out candidates with the same time as another candidate but more changes."""
 
     def beats(other: Candidate, one: Candidate) -> bool:
         fewer = set(other.parts()) < set(one.parts())
@@ -209,7 +209,7 @@ def _needed(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _worth_trying(change: StepChange, batch: int, candidates: list[Candidate]) -> list[int]:
-    """Return the numbers of micro-batches with which a change can beat one with fewer changes."""
+    """Return the numbers of micro-batches with which a change may be the fastest candidate."""
     parts = set(change.described())
     limits = [one.relative_time for one in candidates if set(one.parts()) < parts]
     best = min(limits, default=float("inf"))

@@ -1,4 +1,4 @@
-"""The sheet of a plan: the first candidate, the others, each change by itself."""
+"""The sheet of a plan, with the first candidate, the others, and each single change."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
-"""``harness.predict``: one name for a workload, a network's step and a whole training loop.
+"""``harness.predict``, for a workload, a network's step or a whole training loop.
 
-A workload on the CPU needs no torch. A step on CUDA is run by PyTorch itself on a pretended GPU;
-if that is not possible, and for the CPU, it is estimated on meta tensors.
+A workload on the CPU needs no torch. PyTorch runs a step on CUDA on a pretended GPU. If that is not
+possible, and for the CPU, the step is estimated on meta tensors.
 """
 
 from collections.abc import Callable, Iterable
@@ -39,32 +39,32 @@ def predict(
     """Predict the memory of a workload, of a network's step or of a whole training loop.
 
     Args:
-        target: a ``Step`` or a ``Workload``; or a network, a function that returns one, or its
-            name, of which ``batch`` and ``step`` make a ``Step``.
+        target: a ``Step`` or a ``Workload``; or a network, a function that returns a network, or
+            its name, with ``batch`` and ``step``.
         batch: examples in a step of a network.
         gpu: the GPU to check against, a name or a ``Gpu``; it implies CUDA. For a step,
             ``all`` gives the verdict on every GPU of the list instead of a trace.
         device: ``cpu`` or ``cuda``, for a step.
         largest: True to search the largest batch for ``gpu``, for a step.
-        method: ``dry-run``, ``estimate``, or ``auto`` for the dry run if a CUDA build of
-            PyTorch is installed; on CUDA.
+        method: for CUDA, ``dry-run``, ``estimate``, or ``auto``, which is the dry run if a CUDA
+            build of PyTorch is installed.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
         budget_bytes: budget to check a workload against.
         torch: version of PyTorch to describe, for a workload on the CPU.
         run: a function that builds and trains on ``cuda``, instead of ``target``.
-        shapes: what to call ``run`` with.
+        shapes: arguments of ``run``.
         step: the other fields of a ``Step``, such as ``inputs``.
 
     Returns:
         The report; all sizes are bytes. ``method`` names the source of its numbers.
 
     Raises:
-        ArgumentError: nothing to predict is given, or an argument has the wrong type.
-        StepError: an argument makes no sense, or your code fails; the message has its line.
-        UnsupportedError: there is no answer; the message says why.
-        UnavailableError: ``method="dry-run"`` or ``run`` if no GPU can be pretended.
-        GpuError: no such GPU, or a GPU for a step on the CPU.
-        AllocatorSettingsError: the settings have no answer.
+        ArgumentError: a target is missing, or an argument has the wrong type.
+        StepError: an argument is invalid, or your code fails; the message has the line.
+        UnsupportedError: there is no answer; the message gives the reason.
+        UnavailableError: ``method="dry-run"`` or ``run`` is given, and a GPU cannot be pretended.
+        GpuError: the GPU is unknown, or is given for a step on the CPU.
+        AllocatorSettingsError: the settings are not supported.
 
     >>> import harness
     >>> step = harness.Workload(depth=8, width=256, batch=512)
@@ -114,7 +114,7 @@ def predict_workload(
     torch: str | None = None,
     method: "Method | None" = None,
 ) -> StepReport:
-    """Return the prediction of a workload: by closed forms on the CPU, by a dry run on CUDA."""
+    """Return the prediction of a workload by closed forms on the CPU, by a dry run on CUDA."""
     if check_workload(workload).device == "cuda":
         from harness.planning.predict_on_cuda import predict_on_cuda
 
@@ -137,7 +137,7 @@ def predict_workload(
 
 
 def _refuse(kind: str, options: dict[str, Any]) -> None:
-    """Refuse options that do not apply to what is predicted."""
+    """Refuse options that do not apply to the target."""
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise ArgumentError(f"predict of {kind} takes no {given[0]}")

@@ -1,4 +1,4 @@
-"""The prediction of a workload on CUDA: its step asked like that of any network."""
+"""Predicts a workload on CUDA in the same way as a step of any network."""
 
 import dataclasses
 
@@ -74,7 +74,7 @@ def request_of(workload: Workload) -> StepRequest:
 def _budget(
     request: StepRequest, gpu: Gpu, settings: str, budget_bytes: int, method: str
 ) -> BudgetFit:
-    """Return the verdict on a budget: that of a GPU with this memory for the allocator."""
+    """Return the verdict on a budget, as of a GPU with this memory for the allocator."""
     room = dataclasses.replace(gpu, total_bytes=budget_bytes + OUTSIDE_BYTES[1])
     every = CheckGpus(request=request, device="cuda", gpus=(room,), settings=settings)
     (fit,) = answered(every, method).fits

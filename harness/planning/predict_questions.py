@@ -1,4 +1,4 @@
-"""Questions of ``harness.predict``: an estimate answers them, too, except for a whole run."""
+"""Questions of ``harness.predict``; an estimate can answer all but a whole run."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from harness.schema.step_report import Method, StepReport
 
 
 class FitsOnGpus(Struct, frozen=True, kw_only=True):
-    """The verdicts on several GPUs, all of them by one method."""
+    """Verdicts on several GPUs, all by the same method."""
 
     fits: tuple[GpuFit, ...]
     method: Method = "dry run"
@@ -18,10 +18,10 @@ class FitsOnGpus(Struct, frozen=True, kw_only=True):
 
 
 class Estimable(Question[Answer], frozen=True, kw_only=True):
-    """A question that an estimate answers if no GPU can be pretended."""
+    """A question that an estimate answers if a GPU cannot be pretended."""
 
     estimated_by: ClassVar[str]
-    """The function that estimates the answer, as ``module:function``."""
+    """Function that estimates the answer, as ``module:function``."""
 
 
 class PredictStep(Estimable[StepReport], frozen=True, kw_only=True, tag=True):

@@ -1,4 +1,4 @@
-"""The prediction of one step of a network, on one GPU or on all, and of a whole training loop."""
+"""Predicts one step of a network, on one GPU or on all, or a whole training loop."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
@@ -70,7 +70,7 @@ def predict_run(
     gpu: Gpu | str | None = None,
     allocator_settings: str = "",
 ) -> StepReport:
-    """Return the peaks of a whole training loop, whose step is all of it."""
+    """Return the peaks of a whole training loop, which is reported as one step."""
     if not callable(run):
         raise ArgumentError(f"run must be a function, got a {type(run).__name__}")
     if shapes is not None and not isinstance(shapes, Iterable):

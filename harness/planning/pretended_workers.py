@@ -1,6 +1,6 @@
-"""The door from a step that really runs to a pretended GPU: workers that see one.
+"""Starts workers that see a pretended GPU, for code that otherwise measures.
 
-A workload's workers see it in their environment; a question about a network names its GPUs.
+Workers of a workload get the GPU by their environment; a question about a network names it.
 """
 
 import os
@@ -32,12 +32,12 @@ _ON_GPU: Final[Mapping[str, str]] = {
     TraceStep.answered_by: "harness.planning.answer_pretended:traced",
     Count.answered_by: "harness.planning.answer_pretended:counted",
 }
-"""What answers a question on a pretended GPU, if it can be answered on others, too."""
+"""Functions for a pretended GPU, of questions that a real device can answer, too."""
 
 
 @contextmanager
 def gpu_or_dry_run(device: str, gpu: Gpu | str | None = None) -> Iterator[str | None]:
-    """Pretend a GPU for the workers started in the block, if they want one and there is none."""
+    """Pretend a GPU for the workers started in the block, if they need a GPU and none exists."""
     if device != "cuda" or pretended_device() or (gpu is None and has_gpu()):
         yield pretended_device() if device == "cuda" else None
         return
@@ -54,7 +54,7 @@ def gpu_or_dry_run(device: str, gpu: Gpu | str | None = None) -> Iterator[str | 
 
 @contextmanager
 def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None]:
-    """Let every process that is started in the block see a pretended GPU."""
+    """Make every process that is started in the block see a pretended GPU."""
     variables = pretending(gpu, torch, stub) | SEEN
     before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ.update(variables)
@@ -69,7 +69,7 @@ def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None
 def ended_on_gpu(
     job: Call, settings: str, deadline_seconds: float, progress: OnPhase | None
 ) -> Ended[dict[str, Any]]:
-    """Return how the worker of a question ended that sees a pretended GPU."""
+    """Return the end of a question's worker that sees a pretended GPU."""
     refuse_unfollowed(os.environ, settings)
     function = _ON_GPU.get(job.function, job.function)
     job = replace(job, function=function, malloc="system")

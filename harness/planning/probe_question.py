@@ -4,7 +4,7 @@ from harness.planning.step_question import Question
 from harness.schema.threshold import Enforcement
 
 LEAST_EXAMPLES = 2
-"""Examples in a micro-batch with which every network runs: batch normalization refuses one."""
+"""Smallest micro-batch with which every network runs; batch normalization refuses 1."""
 
 
 class ProbeStep(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=True):
@@ -17,7 +17,7 @@ class ProbeStep(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=
 
 
 class LargestByLiveBytes(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=True):
-    """The largest batch whose live bytes, as they are estimated, fit into the budget."""
+    """The largest batch whose estimated live bytes fit into the budget."""
 
     answered_by = "harness.planning.answer_probe:largest_by_live_bytes"
 

@@ -1,4 +1,4 @@
-"""The threshold of a step of any network: predicted, then probed in pristine processes."""
+"""Predicts the threshold of a step of any network, then probes it in new processes."""
 
 import dataclasses
 import time
@@ -35,7 +35,7 @@ from harness.thresholds.probes import NeededEnd, Probes, found
 from harness.thresholds.search import CONFIRMATIONS, Answer, search
 
 _START = 32
-"""The batch where a search starts that no prediction guides."""
+"""First batch of a search without a prediction."""
 COMPILED = (
     "the largest batch is not searched: each one would be compiled anew; harness predict says"
     " whether a batch fits"
@@ -43,7 +43,7 @@ COMPILED = (
 
 
 def first_batch(accumulate: int) -> int:
-    """Return the batch of a step whose batch is to be found: whole micro-batches.
+    """Return the first batch of a search for a step's batch, in whole micro-batches.
 
     >>> first_batch(1), first_batch(5), first_batch(64)
     (32, 30, 128)
@@ -131,7 +131,7 @@ def _predicted(step: Step, gpu: Gpu, budget_bytes: int) -> int | None:
 
 
 def _step_text(step: Step, request: StepRequest, device: str, gpu: Gpu | None) -> str:
-    """Return what was asked of a step, but its target and batch."""
+    """Return the options of a step without its target and batch, as text."""
     parts = [request.mode]
     if request.mode == "train":
         named = isinstance(step.optimizer, str), isinstance(step.loss, str)
@@ -146,7 +146,7 @@ def _step_text(step: Step, request: StepRequest, device: str, gpu: Gpu | None) -
 
 @dataclasses.dataclass
 class _StepSearch:
-    """One search for the batch of a step."""
+    """A search for the batch of a step."""
 
     request: StepRequest
     device: Literal["cpu", "cuda"]
@@ -165,13 +165,13 @@ class _StepSearch:
         )
 
     def by_live_bytes(self) -> int | None:
-        """Return the largest batch by the estimate; None if that ends badly, as probes may, too."""
+        """Return the largest batch by the estimate; None if the estimate fails."""
         question = LargestByLiveBytes(request=self.request, budget_bytes=self.budget_bytes)
         result = ended_question(question, self.deadline_seconds, launcher=self.launcher).result
         return None if result is None else result["batch"]
 
     def search(self, guess: int, confirmations: int) -> Mapping[str, Any]:
-        """Return what was found, as fields of a threshold; batches are whole micro-batches."""
+        """Return the result as fields of a threshold; batches are whole micro-batches."""
         unit = self.request.accumulate
         try:
             return self._search(guess // unit, unit, 1, confirmations)
@@ -198,7 +198,7 @@ class _StepSearch:
         )
 
     def _estimate(self, batch: int, needed: int | None) -> int | None:
-        """Return where a line through the needs of the two largest batches meets the budget."""
+        """Return the batch at which a line through the two largest needs meets the budget."""
         del batch, needed
         needs = {one.value: one.needed_bytes for one in self.probes.seen if one.needed_bytes}
         if len(needs) < 2:
@@ -207,7 +207,7 @@ class _StepSearch:
         return line_meets(self.budget_bytes, before, last) // self.request.accumulate
 
     def _launched(self, batch: int, budget_bytes: int) -> NeededEnd:
-        """Return how a probe ended; raise an error of the user's code."""
+        """Return the end of a probe; raise an error of the user's code."""
         request = msgspec.structs.replace(self.request, batch=batch)
         question = ProbeStep(
             request=request,
@@ -229,7 +229,7 @@ class _StepSearch:
 
 
 def _in_examples(answer: Answer, unit: int) -> Answer:
-    """Return an answer in micro-batches as one in examples."""
+    """Convert an answer from micro-batches to examples."""
 
     def times(value: int | None) -> int | None:
         return None if value is None else value * unit

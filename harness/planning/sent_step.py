@@ -1,4 +1,4 @@
-"""The request for a step: names stay names, Python objects are pickled."""
+"""Makes the request for a step, in which names stay names and Python objects are pickled."""
 
 from typing import Any, Literal
 
@@ -55,13 +55,13 @@ def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
 
 
 def name_of(target: object) -> str | None:
-    """Return the name of a network, or of the function that makes it; None of a lambda."""
+    """Return the name of a network, or of the function that makes it; None for a lambda."""
     name = getattr(target, "__name__", type(target).__name__)
     return None if name == "<lambda>" else str(name)
 
 
 def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
-    """Return ``cpu`` or ``cuda``, as the arguments name it."""
+    """Return the device of the arguments, ``cpu`` or ``cuda``."""
     if device is None:
         return "cpu" if gpu is None else "cuda"
     kind = str(device).partition(":")[0]
@@ -75,20 +75,20 @@ def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
 
 
 def _check_named(value: object) -> None:
-    """Refuse the name of a function that nothing has."""
+    """Refuse the ``MODULE:CALLABLE`` name of a function that does not exist."""
     if isinstance(value, str) and ":" in value:
         check_target_name(value)
 
 
 def _texts(step: Step) -> tuple[str, ...]:
-    """Return each input as text, unchanged if the user gave text."""
+    """Return each input as text; text of the user stays unchanged."""
     given: Any = (step.inputs,) if isinstance(step.inputs, str) else step.inputs
     texts = not isinstance(given, dict) and all(isinstance(one, str) for one in given)
     return tuple(given) if texts else tuple(map(str, step.specs))
 
 
 def _refuse_compiled(step: Step) -> None:
-    """Refuse a network whose compiled code would be lost on the way."""
+    """Refuse a compiled network, whose compiled code cannot be pickled."""
     from harness.training.own_step import builder_of
 
     builder_of(step.target, may_be_compiled=step.compile_mode is not None)

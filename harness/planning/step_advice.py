@@ -1,4 +1,4 @@
-"""Advice on errors of the user's network, after the words of the error."""
+"""Adds advice to the messages of errors of the user's network."""
 
 import re
 import tomllib
@@ -16,7 +16,7 @@ _ADVICE: Mapping[str, str] = tomllib.loads(
 
 @contextmanager
 def with_advice(request: StepRequest) -> Iterator[None]:
-    """Add to an error in the block what to do about it, if that is known."""
+    """Add advice to an error in the block, if there is any."""
     try:
         yield
     except UnsupportedError:
@@ -29,7 +29,7 @@ def with_advice(request: StepRequest) -> Iterator[None]:
 
 
 def advised(message: str, request: StepRequest) -> str:
-    """Return the message of an error, with what to do about it if that is known."""
+    """Return the message of an error with advice, if there is any."""
     wrong = re.search(r"Unrecognized key '([^']+)' in Accelerator allocator config", message)
     if wrong is not None:
         return f"--alloc-conf: there is no {wrong[1]!r}; write NAME:VALUE, as in PYTORCH_ALLOC_CONF"

@@ -15,7 +15,7 @@ Asked = TypeVar("Asked", bound=Question[Any])
 def answering(
     kind: type[Asked], begin: Callable[[], None] | None = None
 ) -> Callable[[Callable[[Asked, Phase], object]], Callable[[bytes, Phase], dict[str, Any]]]:
-    """Turn a function that answers a kind of question into a function that a worker calls.
+    """Convert a function that answers a kind of question into a function that a worker calls.
 
     The worker calls ``begin`` first, before it loads the user's code.
     """

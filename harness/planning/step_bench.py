@@ -1,7 +1,7 @@
-"""A step tried on a pretended GPU, at any batch and within any memory, each time in a fork.
+"""Tries a step on a pretended GPU, at any batch and within any memory, each time in a fork.
 
-A try costs a fork and a few steps: tens of milliseconds for ResNet-50. It has the same allocator,
-in the same state, as a run of its own would have after building the network.
+A try takes a fork and a few steps, some tens of milliseconds for ResNet-50. Its allocator is in the
+same state as in a separate run that has built the network.
 """
 
 import sys
@@ -31,10 +31,10 @@ from harness.training.own_step import OwnStep
 
 
 class Bench:
-    """Tries of one step on this process's GPU.
+    """Tries one step on this process's GPU.
 
-    ``step`` runs it with that many examples and returns what it needs. Following values takes
-    longer than the step, so with ``may_ignore`` values are followed only if the step reads one.
+    ``step`` runs a number of examples and returns the need. Tracking values takes longer than the
+    step, so with ``may_ignore`` values are tracked only if the step reads one.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Bench:
         torch.cuda._is_in_bad_fork = lambda: False
 
     def need(self, batch: int) -> Need:
-        """Return the peaks with that many examples and unlimited memory."""
+        """Return the peaks at a batch with unlimited memory."""
         need = self.tried(batch, ENDLESS_BYTES)
         if need is None:
             raise TooLargeError
@@ -63,15 +63,15 @@ class Bench:
         return need
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
-        """Return whether the build and the steps complete within the given memory."""
+        """Return whether the build and the steps complete within a given memory."""
         return self._built_bytes <= memory_bytes and self.tried(batch, memory_bytes) is not None
 
     def end_at(self, deadline: float | None) -> None:
-        """From now on raise TimeoutError at ``deadline``, of ``time.monotonic``."""
+        """Make later tries raise TimeoutError at ``deadline``, a time of ``time.monotonic``."""
         self._deadline = deadline
 
     def tried(self, batch: int, memory_bytes: int) -> Need | None:
-        """Try in a fork, again if it reads a value or fails; return None if memory runs out."""
+        """Try in a fork, and again if it reads a value or fails; return None if memory runs out."""
         if self._ignores:
             with suppress(ForkFailedError):
                 run = partial(self._run, batch, memory_bytes, follow=False)
@@ -121,9 +121,9 @@ class Bench:
 def step_bench(
     own: OwnStep, values: StepValues, compilations: Compilations, *, is_traced: bool = False
 ) -> Bench:
-    """Return tries of a step whose network is built once.
+    """Return the bench of a step whose network is built once.
 
-    A trace tries other values for those that nobody knows, at the batch that is asked.
+    A trace tries other values in place of unknown values, at the requested batch.
     """
     model = own.network("cuda")
     may_ignore = own.compile is None
@@ -137,7 +137,7 @@ def step_bench(
 
 
 def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
-    """Return tries of a training loop, which builds its network itself."""
+    """Return the bench of a training loop, which builds its own network."""
 
     def run(batch: int) -> Need:
         del batch
@@ -148,7 +148,7 @@ def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
 
 
 def _refused() -> int:
-    """Return how many allocations did not fit."""
+    """Return the number of allocations that did not fit."""
     return int(torch.cuda.memory_stats().get("num_ooms", 0))
 
 

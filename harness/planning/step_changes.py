@@ -1,12 +1,12 @@
 """Changes of a training step that a plan may make, each with its cost in time.
 
-The cost model is simple and stated: a forward pass takes a third of a step and a backward pass two
+The cost model is simple. A forward pass takes a third of a step, and a backward pass takes two
 thirds. Checkpointing repeats the forward pass of the blocks that it wraps. Each further micro-batch
-adds 2% for its kernel launches and its smaller kernels. Tensor cores make a step under bfloat16
-autocast take 0.6 of its time. A fused optimizer takes nothing more; one without foreach launches a
-kernel for each parameter, which adds 5%. LoRA leaves out the gradients of the weights, half of the
-backward pass. If the allocator has to free cached segments and allocate them again, each step
-takes 10% more. So the numbers rank changes; they do not predict seconds.
+adds 2% for its kernel launches and its smaller kernels. With tensor cores, a step under bfloat16
+autocast takes 0.6 of its time. A fused optimizer adds nothing; an optimizer without foreach
+launches a kernel for each parameter, which adds 5%. LoRA leaves out the gradients of the weights,
+half of the backward pass. If the allocator has to free cached segments and allocate them again,
+each step takes 10% more. So the numbers rank changes; they do not predict seconds.
 """
 
 from collections.abc import Sequence
@@ -52,32 +52,32 @@ class Subject:
     """Names of the tensors that the model is called with."""
     are_named: bool = False
     loss: str = "cross-entropy"
-    """A name of the harness's, or that of a function."""
+    """Name of a loss of the harness, or of a function."""
     adapted: tuple[str, ...] = ()
-    """Last names of the linear layers that LoRA would adapt."""
+    """Last parts of the names of the linear layers that LoRA would adapt."""
     state_bytes: int = 0
     """Bytes of parameters, gradients and optimizer state, which sharding divides."""
     weights_bytes: int = 0
     """Bytes of a checkpoint of the network."""
     saved_bytes: int = 0
-    """The same with the optimizer's states."""
+    """Bytes of a checkpoint of the network and of the optimizer's states."""
     largest_bytes: int = 0
-    """The largest storage of it."""
+    """Bytes of the largest storage in the checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepChange:
-    """Changes to a step that may be made together; ``None`` or the first choice changes nothing."""
+    """Changes of a step that can be combined; ``None`` or the first choice changes nothing."""
 
     checkpointing: Checkpointing = "none"
     autocast: Literal["bfloat16"] | None = None
     optimizer: OptimizerVariant = "as asked"
     adapters: bool = False
     resumed: bool = False
-    """A checkpoint's weights were loaded onto the GPU, and a variable keeps them."""
+    """True if a checkpoint's weights were loaded onto the GPU and a variable keeps them."""
 
     def relative_time(self, micro_batches: int) -> float:
-        """Return the estimated time of a step, where the step as asked takes 1."""
+        """Return the estimated time of a step, relative to the step as asked."""
         stride = _STRIDES.get(self.checkpointing)
         arithmetic = (BFLOAT16_TIME if self.autocast else 1.0) * (LORA_TIME if self.adapters else 1)
         time = arithmetic * (1 + FORWARD_SHARE * (1 / stride if stride else 0.0))
@@ -97,7 +97,7 @@ class StepChange:
 
 
 def possible_changes(subject: Subject) -> tuple[StepChange, ...]:
-    """Return the combinations that make sense for the step, the unchanged one first."""
+    """Return the combinations that are useful for the step, the unchanged step first."""
     kinds: list[Checkpointing] = ["none", *(_STRIDES if subject.blocks else ())]
     casts: list[Literal["bfloat16"] | None] = [None]
     if not subject.autocast and subject.capability >= (8, 0):
@@ -120,18 +120,18 @@ def possible_changes(subject: Subject) -> tuple[StepChange, ...]:
 
 
 def wrapped_blocks(names: Sequence[str], checkpointing: Checkpointing) -> Sequence[str]:
-    """Return which of the blocks ``checkpointing`` wraps."""
+    """Return the blocks that ``checkpointing`` wraps."""
     return names[:: _STRIDES[checkpointing]] if checkpointing in _STRIDES else ()
 
 
 def levers_of(subject: Subject) -> tuple[StepChange, ...]:
-    """Return each change that makes sense, one at a time."""
+    """Return each single change that is useful for the step."""
     possible = possible_changes(subject)
     return tuple(change for change in possible if len(change.described()) == 1)
 
 
 def code_of(change: StepChange, subject: Subject, micro_batches: int) -> str:
-    """Return the lines of Python that make the changes in a training loop of the user's."""
+    """Return the lines of Python that make the changes in the user's training loop."""
     lines: list[str] = []
     if change.adapters:
         lines += [
@@ -166,7 +166,7 @@ def code_of(change: StepChange, subject: Subject, micro_batches: int) -> str:
 
 
 def _loss_code(subject: Subject) -> tuple[str, list[str]]:
-    """Return the line that makes the loss, and the names of the tensors of a batch in it."""
+    """Return the line that makes the loss, and its names of the tensors of a batch."""
     named = subject.are_named
     call = f"model({', '.join(f'{name}={name}' if named else name for name in subject.inputs)})"
     tensors = list(subject.inputs)

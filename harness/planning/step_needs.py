@@ -1,4 +1,4 @@
-"""The memory that a try of a step needs: plain data, and the bench that a search asks."""
+"""The memory that a try of a step needs, as plain data, and the interface of a bench."""
 
 from typing import NamedTuple, Protocol
 
@@ -8,7 +8,7 @@ from harness.schema.units import format_bytes
 
 
 class TooLargeError(UnsupportedError):
-    """The step needs more memory than any GPU that can be pretended."""
+    """The step needs more memory than the largest GPU that can be pretended."""
 
     def __init__(self) -> None:
         super().__init__(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
@@ -18,19 +18,19 @@ class Need(NamedTuple):
     """Peaks of the CUDA allocator's counters, in bytes."""
 
     allocated_bytes: int
-    """Over the measured step."""
+    """Peak of allocated bytes over the measured step."""
     reserved_bytes: int
     most_allocated_bytes: int
-    """Over the build and all steps."""
+    """Peak of allocated bytes over the build and all steps."""
     most_reserved_bytes: int
     notes: tuple[str, ...] = ()
-    """Facts on libraries that were asked for sizes."""
+    """Facts on the libraries that returned sizes."""
     compiles: bool = False
-    """True if kernels were compiled for it, which takes seconds."""
+    """True if kernels were compiled for the step, which takes seconds."""
 
 
 class Tries(Protocol):
-    """A step that is tried at any batch and within any memory."""
+    """Interface that tries a step at any batch and within any memory."""
 
     def need(self, batch: int) -> Need:
         """Return the peaks with unlimited memory; raise TooLargeError above the largest GPU."""
@@ -39,4 +39,4 @@ class Tries(Protocol):
         """Return whether the build and the steps complete within the given memory."""
 
     def end_at(self, deadline: float | None) -> None:
-        """From now on raise TimeoutError at ``deadline``, of ``time.monotonic``."""
+        """Make later tries raise TimeoutError at ``deadline``, a time of ``time.monotonic``."""

@@ -1,4 +1,4 @@
-"""Questions about a step as a worker gets them, each with the type of its answer: plain data.
+"""Questions about a step that are sent to a worker, each with the type of its answer.
 
 A question names the function that answers it in a worker, so the caller does not load the code of
 other questions.
@@ -19,16 +19,16 @@ Answer = TypeVar("Answer")
 
 
 class Question(Struct, Generic[Answer], frozen=True, kw_only=True):
-    """The part that every question has: the step, the device, and the GPUs to pretend."""
+    """The common part of questions, with the step, the device, and the GPUs to pretend."""
 
     answered_by: ClassVar[str]
-    """The function that answers it in a worker, as ``module:function``."""
+    """Function that answers the question in a worker, as ``module:function``."""
 
     request: StepRequest
     device: Literal["cpu", "cuda"] = "cpu"
     gpus: tuple[Gpu, ...] = ()
     left_out: tuple[str, ...] = ()
-    """Why there is no verdict on other GPUs, a note each."""
+    """Notes with the reasons why other GPUs have no verdict."""
     settings: str = ""
 
     def answer_type(self) -> type[Answer]:

@@ -1,4 +1,4 @@
-"""Verdicts on GPUs of one kind, and the largest batch that fits: by running the step."""
+"""Finds verdicts on GPUs of one kind, and the largest batch that fits, by running the step."""
 
 import time
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from harness.schema.memory_fit import Fit, GpuFit, fit_of
 WOULD_COMPILE = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 
 SEARCH_SECONDS = 120.0
-"""Seconds after which a search for the largest batch ends with what it knows."""
+"""Seconds after which a search for the largest batch ends with its results so far."""
 
 
 class StepSearch:
-    """Answers about a step on one bench; each try is made once.
+    """Searches on one bench of a step, in which each try is made once.
 
-    A batch is a multiple of ``unit``; ``least`` is the smallest that runs, if that is known.
-    ``needs`` are known peaks by their batch, ``notes`` say on which GPU the search ended before a
-    batch failed. All searches together take ``seconds``.
+    A batch is a multiple of ``unit``; ``least`` is the smallest batch that runs, if it is known.
+    ``needs`` has known peaks by batch. ``notes`` names the GPUs on which the search ended before a
+    batch failed. All searches together take at most ``seconds``.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class StepSearch:
         )
 
     def _largest(self, gpu: Gpu) -> Largest:
-        """Return the largest batch, or the end of a search that found none or took too long."""
+        """Return the largest batch, or the end of a search without a result or without time."""
         room = _room(gpu)
         begin = time.monotonic()
         self._bench.end_at(begin + self._left)
@@ -111,7 +111,7 @@ class StepSearch:
         )
 
     def peak(self, batch: int) -> int | None:
-        """Return the most allocated bytes at a batch; None if it does not run."""
+        """Return the peak of allocated bytes at a batch; None if the batch does not run."""
         try:
             return self.need(batch).most_allocated_bytes
         except TooLargeError:
@@ -134,5 +134,5 @@ class StepSearch:
 
 
 def _room(gpu: Gpu, *, at_best: bool = False) -> int:
-    """Return the memory of the allocator, with the most outside it, or ``at_best`` the least."""
+    """Return the allocator's memory with the most bytes outside it, or ``at_best`` the fewest."""
     return (gpu.total_bytes or 0) - OUTSIDE_BYTES[not at_best]

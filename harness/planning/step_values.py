@@ -27,7 +27,7 @@ from harness.schema.errors import UnsupportedError
 
 
 class StepValues:
-    """Follows the values that are read from the GPU: known, answered by the user, or unknown."""
+    """Tracks values read from the GPU, which are known, answered by the user, or unknown."""
 
     def __init__(
         self, answers: tuple[str, ...], trial: int = 0, decided: Mapping[str, bool] | None = None
@@ -39,13 +39,13 @@ class StepValues:
         self._reads.listen()
 
     def refuse_unknown_sizes(self) -> None:
-        """Raise UnsupportedError if the size of a tensor has no upper end that is known."""
+        """Raise UnsupportedError if the upper limit of a tensor's size is unknown."""
         reason = unsent() or unknown_sizes(self._reads.places())
         if reason is not None:
             raise UnsupportedError(reason)
 
     def deciding_lines(self) -> tuple[str, ...]:
-        """Return the lines that have decided something by unknown values."""
+        """Return the lines whose decisions depend on unknown values."""
         self._reads.look_at_the_host()
         return deciding_lines(self._reads.places())
 
@@ -59,11 +59,11 @@ class StepValues:
         self._decided[failed.line] = not failed.answer
 
     def end_at_a_read(self) -> None:
-        """Follow no values from now on; end this process if it reads a value."""
+        """Stop tracking values; end this process if it reads a value."""
         self._reads.end_at_a_read()
 
     def notes(self) -> tuple[str, ...]:
-        """Return how many values were read, and which sizes the user answered."""
+        """Return notes on the number of values read, and on sizes that the user answered."""
         reads = self._reads.places()
         return (*[reads_in_words(reads)] * bool(reads), *bounds(reads))
 
@@ -71,12 +71,12 @@ class StepValues:
 def use_gpu(
     question: Question[Any], gpu: Gpu, trial: int = 0, decided: Mapping[str, bool] | None = None
 ) -> StepValues:
-    """Let this process, which has not used CUDA yet, see a GPU; return what is read from now on.
+    """Make this process, which has not used CUDA, see a GPU; return the tracker of its values.
 
     Args:
-        question: what is asked.
+        question: the question.
         gpu: the GPU.
-        trial: the run; in run 0 unknown values are zeros, in the others they differ.
+        trial: number of the run; in run 0 unknown values are zeros, in other runs they differ.
         decided: lines whose decision is settled.
     """
     architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")
@@ -91,7 +91,7 @@ def use_gpu(
 
 
 def refuse_what_is_not_pretended() -> None:
-    """Raise UnsupportedError if this process called what the stub cannot do."""
+    """Raise UnsupportedError if this process called a function that the stub lacks."""
     name = ctypes.CDLL(None).pretend_first_unsupported
     name.restype = ctypes.c_char_p
     if (called := name()) is not None:

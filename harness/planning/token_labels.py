@@ -1,4 +1,4 @@
-"""Labels for a language model that gets only tokens: the tokens, as in pretraining."""
+"""Uses the tokens as labels of a language model that gets only tokens, as in pretraining."""
 
 from msgspec.structs import replace
 
@@ -8,7 +8,7 @@ from harness.schema.step_request import StepRequest
 
 _TOKENS = "input_ids"
 _MISSING = "give the model its labels"
-"""Words of the refusal of a model whose output has logits and no loss."""
+"""Words of the error for a model whose output has logits and no loss."""
 
 
 def labelled(texts: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -28,7 +28,7 @@ def labelled(texts: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def with_labels(request: StepRequest, refusal: StepError) -> StepRequest | None:
-    """Return the request of a step that was refused because its model got no labels; else None."""
+    """Return the request with labels if a step was refused for missing labels; else None."""
     is_default = request.loss == "cross-entropy" and request.mode == "train"
     if _MISSING not in str(refusal) or not is_default or not request.inputs:
         return None

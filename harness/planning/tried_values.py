@@ -1,4 +1,4 @@
-"""A step or a count whose decisions by unknown values are tried, each run of it in a fork."""
+"""Tries the decisions of a step or a count that depend on unknown values, each in a fork."""
 
 from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
@@ -21,17 +21,17 @@ class Tried(NamedTuple, Generic[Result]):
 
 
 Run = Callable[[int, Mapping[str, bool]], Tried[Result] | Decision]
-"""Runs with the values of a trial; returns a check of an unknown value that failed."""
+"""Function that runs with the values of a trial, and returns a failed check of an unknown value."""
 
 
 def with_values_tried(
     run: Run[Result], differ: Callable[[Result, Result], str | None]
 ) -> tuple[Result, tuple[str, ...]]:
-    """Return what a run gives, and notes; refuse it if other values give something else.
+    """Return the result of a run, and notes; refuse it if other values change the result.
 
     Args:
-        run: runs with the values of a trial.
-        differ: says how two results differ; None if they do not.
+        run: function that runs with the values of a trial.
+        differ: function that returns the difference of two results, None if they are equal.
     """
     first, checks = _settled(run, 0)
     notes = [checks_in_words(tuple(checks))] if checks else []
@@ -54,7 +54,7 @@ def with_values_tried(
 
 
 def _settled(run: Run[Result], trial: int) -> tuple[Tried[Result], Mapping[str, bool]]:
-    """Return a run in which no check of an unknown value fails, and those checks."""
+    """Return a run without failed checks of unknown values, and the checks that failed before."""
     checks: dict[str, bool] = {}
     while True:
         tried = in_fork(lambda given=dict(checks): run(trial, given))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""A workload's step as a step of any network, so that a plan can change it."""
+"""Converts a workload's step to a step of any network, so that a plan can change it."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ _OF_STEP = ("optimizer", "mode", "autocast", "accumulate", "classes", "threads")
 
 
 def step_of(workload: Workload) -> Step:
-    """Return the step of a workload; its data has no influence on memory."""
+    """Return the step of a workload; its data does not influence memory."""
     if workload.foreach != "auto":
         raise ArgumentError(f"a plan takes a Workload with foreach auto, got {workload.foreach!r}")
     network = {name: getattr(workload, name) for name in _OF_NETWORK}
@@ -30,7 +30,7 @@ def step_of(workload: Workload) -> Step:
 
 
 def typed_name(target: str, arguments: Mapping[str, Any]) -> str:
-    """Return the name that a report gives a target: an MLP's name as it is typed.
+    """Return the name of a target in a report; an MLP has its name as it is typed.
 
     >>> typed_name(NETWORK, {"model": "mlp", "hidden": (64, 64, 64)}), typed_name("a.py:Net", {})
     ('mlp:3x64', 'a.py:Net')
@@ -44,7 +44,7 @@ def typed_name(target: str, arguments: Mapping[str, Any]) -> str:
 
 
 def network(**fields: Any) -> "nn.Module":
-    """Return the network of a workload with these fields."""
+    """Return the network of a workload with the given fields."""
     from harness.training.training_step import build
 
     return build(Workload(batch=2, **fields), lambda *_: None).model

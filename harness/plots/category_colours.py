@@ -1,4 +1,4 @@
-"""The colour of each category of a live byte: the same in every picture and on every page."""
+"""The colour of each category of live bytes, the same in every picture and on every page."""
 
 # Okabe & Ito (2008), "Color Universal Design".
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
@@ -14,7 +14,7 @@ CATEGORY_COLOURS = {
     "activation": GREEN,
     "temporary": VERMILION,
 }
-"""Colours by the category of a live byte, in the order in which pictures stack them."""
+"""Colours by the category of live bytes, in the order in which pictures stack them."""
 
 BLOCK_COLOURS = {
     "before": GREY,
@@ -38,7 +38,7 @@ PART_COLOURS = CATEGORY_COLOURS | {
     "heap": ORANGE,
     "tensors": BLUE,
 }
-"""The same, and the parts of a process."""
+"""Colours by the category of live bytes or by the part of a process."""
 
 LEVELS = ("#4d5560", "#868e96", "#a89bc9", "#b8bfc6", "#7a6a3a", "#c9b977")
-"""Colours of parts of a GPU's memory: allocated, reserved, outside and others."""
+"""Colours by part of a GPU's memory, e.g. allocated, reserved or outside."""

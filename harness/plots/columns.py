@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def typed_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> "pd.DataFrame":
-    """Return ``rows`` as a frame of ``columns`` with their dtypes; further ones are text."""
+    """Return ``rows`` as a frame of ``columns`` with their dtypes; further columns are text."""
     import pandas as pd
 
     extra = sorted({name for row in rows for name in row if name not in columns})

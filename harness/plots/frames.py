@@ -1,7 +1,7 @@
-"""Records and predictions as rows of a data frame: the names, types and order of its columns.
+"""Converts records and predictions to rows of a data frame with typed, ordered columns.
 
-``harness.load`` makes a frame of many records, ``Record.to_frame`` and ``StepReport.to_frame``
-one of a single row.
+``harness.load`` makes a frame of many records; ``Record.to_frame`` and ``StepReport.to_frame`` make
+a frame of one row.
 """
 
 import json
@@ -37,12 +37,12 @@ _NESTED: dict[str, type[msgspec.Struct]] = {
     "cuda.first_step": CudaPeaks,
     **{f"cuda.phases.{phase}": CudaPeaks for phase in PHASES},
 }
-"""Metrics inside others, by their path."""
+"""Nested metrics, by their path."""
 _LEFT_OUT = {"modules", "phases", "categories_at_peak", "process", "cuda", "first_step"}
 
 
 def dtypes(described: type) -> dict[str, str]:
-    """Return the pandas dtype of each field of a class that holds one value: whole, real or text.
+    """Return the pandas dtype of each field that holds a whole number, a real number or text.
 
     >>> from harness.schema.metrics import PhaseMetrics
     >>> dtypes(PhaseMetrics)
@@ -58,7 +58,7 @@ def _dtype(hint: Any) -> str:
 
 
 def _columns() -> dict[str, str]:
-    """Return every column that each frame has, with its dtype, in order."""
+    """Return the columns of every frame in order, with their dtypes."""
     columns = {"workload_id": "string", **dtypes(Workload)}
     columns |= {"outcome": "string", "reason": "string", "attempt": "Int64", "repeats": "Int64"}
     columns |= dtypes(Metrics)
@@ -123,7 +123,7 @@ def record_frame(record: Record) -> "pd.DataFrame":
 
 
 def report_frame(report: StepReport) -> "pd.DataFrame":
-    """Return a report as a frame of one row, known columns first if it is of a network."""
+    """Return a report as a frame of one row; known columns come first for a network."""
     frame = typed_frame([{**_shared(report), "reason": report.reason}], COLUMNS)
     if report.workload is not None:
         return frame

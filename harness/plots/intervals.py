@@ -1,4 +1,4 @@
-"""Ratios with their intervals, one a line, each observation next to them."""
+"""Paints ratios with their intervals and observations, one ratio per line."""
 
 import textwrap
 
@@ -14,7 +14,7 @@ from harness.plots.theme import INK, QUIET, RULE, byte_ticks, is_narrow, remark,
 def forest(
     canvas: Canvas, data: pd.DataFrame, *, tolerance: float, label: str, left: str, right: str
 ) -> None:
-    """Paint each ``name``'s ``estimate`` with ``low`` and ``high``, and its observations."""
+    """Paint the ``estimate`` of each ``name`` with ``low`` and ``high``, and its observations."""
     axes = canvas.add_subplot()
     axes.axvspan(1 / (1 + tolerance), 1 + tolerance, color=RULE, alpha=0.5, linewidth=0)
     axes.axvline(1, color=QUIET, linewidth=1)
@@ -47,7 +47,7 @@ def ranges(
     in_bytes: bool = False,
     band: tuple[float, float] | None = None,
 ) -> None:
-    """Paint each ``name``'s ratio ``estimate`` on its range from ``low`` to ``high``.
+    """Paint the ratio ``estimate`` of each ``name`` on its range from ``low`` to ``high``.
 
     ``band`` are the limits between which a claim holds.
     """

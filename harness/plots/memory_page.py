@@ -1,7 +1,7 @@
-"""A sheet as a page, and as a notebook shows it.
+"""Converts a sheet to a page, or to HTML for a notebook.
 
-``page/memory.js`` draws a page's pictures from plain data. Everything is in the file; nothing is
-loaded.
+``page/memory.js`` draws a page's pictures from plain data. The page contains everything and loads
+nothing.
 """
 
 import json
@@ -39,7 +39,7 @@ def sheet_page(sheet: Sheet) -> str:
 
 
 def sheet_html(sheet: Sheet) -> str:
-    """Return the sheet as a notebook shows it, without pictures and with its notes folded."""
+    """Return the sheet for a notebook, without pictures and with folded notes."""
     notes = "".join(_notes(sheet))
     folded = [f"<details><summary>Notes</summary>{notes}</details>"] * bool(notes)
     return printable("\n".join([_answer(sheet), *_parts(sheet.parts), *folded]))
@@ -55,7 +55,7 @@ def _notes(sheet: Sheet) -> Iterator[str]:
 
 
 def _parts(parts: Sequence[Part]) -> Iterator[str]:
-    """Yield the parts as HTML; lines that follow each other are one paragraph."""
+    """Yield the parts as HTML; consecutive lines become one paragraph."""
     lines: list[str] = []
     for part in (*parts, None):
         if isinstance(part, str) and part.strip() and not part.startswith("# "):
@@ -79,9 +79,9 @@ def _parts(parts: Sequence[Part]) -> Iterator[str]:
 
 
 def _table(table: ShownTable) -> str:
-    """Return the table. On a phone sizes and name stay in view.
+    """Return the table, in which sizes and name stay visible on a phone.
 
-    One or two sizes, or the last of more, come first.
+    One or two sizes come first; of more sizes, the last comes first.
     """
     numbers = [at for at, head in enumerate(table.heads) if head.startswith(">")]
     front = numbers if len(numbers) < 3 else numbers[-1:]

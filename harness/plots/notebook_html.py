@@ -1,4 +1,4 @@
-"""Public objects as HTML, as a notebook shows them."""
+"""HTML of public objects for a notebook."""
 
 from harness.plots.memory_page import sheet_html
 from harness.plots.sheet import Sheet, sizes_table
@@ -11,7 +11,7 @@ from harness.schema.threshold import FoundThreshold
 
 
 def report_html(report: StepReport) -> str:
-    """Return the answers, the layers, and the rest folded."""
+    """Return the answers and the layers, with the other parts folded."""
     return sheet_html(prediction_sheet(report))
 
 

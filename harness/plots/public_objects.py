@@ -1,7 +1,7 @@
 """Pictures that ``plot()`` of the public objects returns.
 
-The pictures have the look of the report's. They are made without pyplot, so they leave no global
-state behind; a notebook shows them, and ``savefig`` writes them.
+The pictures have the style of the report. They are made without pyplot, so they do not change
+global state. A notebook shows them, and ``savefig`` writes them.
 """
 
 import functools
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int | None) -> None:
-    """Paint column ``value`` of each probe, a dot if it fitted and a cross if it did not."""
+    """Paint column ``value`` of each probe as a dot if it fitted, else as a cross."""
     axes = canvas.add_subplot()
     number = np.arange(1, len(data) + 1)
     values = data["value"].to_numpy(dtype=np.float64)
@@ -55,8 +55,8 @@ def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int |
 class Picture(Canvas):
     """A matplotlib figure that a notebook shows once, also behind a semicolon or in a loop.
 
-    It is shown when it is made. If it is the value of the same cell, it is not shown again; as the
-    value of a later cell it is.
+    The figure is shown when it is made. As the value of the same cell it is not shown again; as the
+    value of a later cell it is shown again.
     """
 
     _shown_in: int | None = None
@@ -75,7 +75,7 @@ class Picture(Canvas):
 
 
 def _notebook() -> Any:
-    """Return the shell of the notebook that this process is the kernel of; None elsewhere."""
+    """Return the shell of the notebook whose kernel is this process; None elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell if hasattr(shell, "kernel") else None
@@ -101,7 +101,7 @@ def plot_trace(trace: "Trace") -> Picture:
 
 
 def plot_metrics(value: "Record | StepReport") -> Picture:
-    """Return what is alive at the peak as one stacked bar."""
+    """Return the live bytes at the peak as one stacked bar."""
     parts = value.categories_at_peak
     if parts is None:
         raise ArgumentError(
@@ -117,7 +117,7 @@ def plot_metrics(value: "Record | StepReport") -> Picture:
 
 
 def plot_threshold(threshold: "FoundThreshold") -> Picture:
-    """Return the search: each probed value, and whether it fitted."""
+    """Return a picture of each probed value, and whether it fitted."""
     if not threshold.probes:
         raise ArgumentError("nothing to plot: the threshold has no probes")
     draw = functools.partial(probes, solve=threshold.solve, largest_fit=threshold.largest_fit)
@@ -132,7 +132,7 @@ def plot_ranges(
     mark: str,
     in_bytes: bool = False,
 ) -> Picture:
-    """Return the name, lowest, middle and highest value of each row on a line of its own."""
+    """Return a picture with the name, lowest, middle and highest value of each row in a line."""
     if not rows:
         raise ArgumentError("nothing to plot: there is no value to compare")
     data = pd.DataFrame(rows, columns=["name", "low", "estimate", "high"])

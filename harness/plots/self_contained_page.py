@@ -1,4 +1,4 @@
-"""A self-contained HTML page: nothing loaded, readable in the dark, on a phone and printed."""
+"""A self-contained HTML page, which is readable in dark mode, on a phone and on paper."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ _FOLDER = files("harness.plots") / "page"
 def self_contained_page(title: str, body: str, *, data: str | None = None) -> str:
     """Return the page; ``body`` is HTML, ``data`` the JSON that its script draws.
 
-    The page's policy lets no other script run, even if a text of the page contains one.
+    The page's policy blocks other scripts, even if a text of the page contains a script.
     """
     scripts, sources = "", "'none'"
     if data is not None:
@@ -51,7 +51,7 @@ def scrolling(label: str, content: str) -> str:
 def html_table(
     caption: str, heads: Sequence[str], rows: Iterable[Sequence[str | int | float]]
 ) -> str:
-    """Return a table; a head that begins with ">" is of numbers.
+    """Return a table; a head that begins with ">" marks a column of numbers.
 
     >>> page = html_table("two", ["name", ">bytes"], [["a & b", 1024]])
     >>> "a &amp; b" in page, "1,024" in page
@@ -81,7 +81,7 @@ def html_table(
 
 
 def bars(caption: str, rows: Iterable[tuple[str, int]], room: int) -> str:
-    """Return sizes as bars next to their names; the line marks ``room``, which some exceed."""
+    """Return sizes as bars next to their names; the line marks ``room``, which bars may exceed."""
     sizes = list(rows)
     most = max(room, *(size for _, size in sizes))
     shown = "".join(

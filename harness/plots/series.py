@@ -1,7 +1,7 @@
-"""Lines and dots along one variable: named series, models, ranges, limits; in panels.
+"""Paints named series of lines and dots along one variable, with models, ranges and limits.
 
-Data are long: a row a point. A series is named by a column; one whose names are whole numbers
-is ordered from dark to light, any other has colours and markers of its own.
+Data have one row per point, and a column with the name of the series. Names that are whole numbers
+get colours from dark to light; other names get their own colours and markers.
 """
 
 import math
@@ -36,7 +36,7 @@ DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
 _AXES = {"batch": "batch (examples)", "depth": "depth (hidden layers)", "width": "width (units)"}
 
 MANY = 20
-"""Points of a series from which on they are drawn small."""
+"""Number of points of a series from which points are drawn small."""
 
 Scale = Literal["bytes", "doubling bytes", "ratio"]
 
@@ -65,15 +65,15 @@ def series(
     limit: str = "limit",
     shared: bool = True,
 ) -> None:
-    """Paint ``y`` against ``x``, a line per ``line``, named at its end.
+    """Paint ``y`` against ``x`` with a line for each ``line``, named at its end.
 
-    Of further columns of ``data``, ``fit`` becomes a line while the points stand alone, also at
-    rows without a ``y``, so that a law is drawn between the points; the column ``limit`` becomes a
-    dashed line of that name, ``low`` and ``high`` a range at each point. ``y_from`` is where the
-    axis of values begins; None: where the values do. ``marked`` is a value with its name.
-    ``hollow`` points are rings, the first line's the largest, so that those on one place are seen.
-    With ``own_styles`` each panel orders the colours of its own lines. ``band`` are limits around
-    0, which stands in the middle.
+    ``data`` may have further columns. ``fit`` becomes a line, and the points are then not
+    connected; rows without a ``y`` continue the line between the points. ``limit`` names a column
+    that becomes a dashed line; ``low`` and ``high`` become a range at each point. The axis of
+    values begins at ``y_from``, or with None at the least value. ``marked`` is a value with its
+    name. ``hollow`` points are rings, largest for the first line, so that rings at the same place
+    are visible. With ``own_styles`` each panel orders the colours of its own lines. ``band`` gives
+    limits around 0, which is in the middle.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
@@ -128,7 +128,7 @@ def series(
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:
-    """Return at most ``most`` of the values, with the last, as ticks of a logarithmic axis.
+    """Return at most ``most`` of the values, including the last, as ticks of a logarithmic axis.
 
     >>> _few([1, 2, 4, 8, 16, 32, 64], 6), _few([1, 16, 128, 512, 1024], 6)
     ([1, 4, 16, 64], [1, 16, 128, 1024])
@@ -237,7 +237,7 @@ def _band(axes: Axes, values: "pd.Series[float]", band: float) -> None:
 
 
 def _free_corner(axes: Axes, marked: float, name: str) -> tuple[bool, bool]:
-    """Return the place for a name with the fewest data: at the right or not, below or above."""
+    """Return the corner with the fewest data for a name, as two flags for right and below."""
     canvas = axes.figure
     assert canvas is not None
     place = axes.get_position()
@@ -263,16 +263,16 @@ def _free_corner(axes: Axes, marked: float, name: str) -> tuple[bool, bool]:
 def _along(
     line: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]",
 ) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    """Return points that lie close to each other on a line."""
+    """Return closely spaced points on a line."""
     steps = np.linspace(0, len(line) - 1, 20 * len(line))
     return np.column_stack([np.interp(steps, range(len(line)), line[:, axis]) for axis in (0, 1)])
 
 
 def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
-    """Paint the largest ``batch`` that fits against ``depth``: panels by series, colours by budget.
+    """Paint the largest ``batch`` against ``depth``, with panels by series and colours by budget.
 
-    Column ``what``: ``predicted`` is a line, ``reproduced`` are points; ``predicted here`` are
-    crosses, where nothing is known in between.
+    Rows whose column ``what`` is ``predicted`` are a line, and rows with ``reproduced`` are points.
+    Rows with ``predicted here`` are crosses, because values between them are unknown.
     """
     names = [str(name) for name in data["series"].unique()]
     places = panels(canvas, len(names), sharey=True)

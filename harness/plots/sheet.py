@@ -1,6 +1,6 @@
-"""An answer as people read it: made once, shown alike on a terminal, a page and in a notebook.
+"""A sheet, the readable form of an answer for a terminal, a page and a notebook.
 
-``sheet_text`` is the terminal's; ``memory_page`` has the page's and the notebook's.
+``sheet_text`` prints it on a terminal; ``memory_page`` makes the page and the notebook's HTML.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,14 +16,14 @@ _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 @dataclass(frozen=True, kw_only=True)
 class ShownTable:
-    """Rows of text below their heads; a head that begins with ">" is of numbers.
+    """Rows of text below their heads; a head that begins with ">" marks a column of numbers.
 
     Attributes:
         title: the line above the table; the caption on a page.
-        heads: the head of each column; without words in any of them they are left out.
+        heads: the head of each column; the heads are left out if all are empty.
         rows: the cells.
         indent: spaces before a row on a terminal.
-        spare: head of the column that a narrow terminal leaves out.
+        spare: head of the column that is left out on a narrow terminal.
     """
 
     heads: Sequence[str]
@@ -35,7 +35,7 @@ class ShownTable:
 
 @dataclass(frozen=True)
 class Bars:
-    """Sizes with their names, and the room for them, which a page marks; not on a terminal."""
+    """Sizes with their names, and the available memory, which a page marks; not on a terminal."""
 
     title: str
     sizes: Sequence[tuple[str, int]]
@@ -51,16 +51,16 @@ class Code:
 
 @dataclass(frozen=True)
 class Fold:
-    """Parts that a page shows once its title is clicked, and a terminal does not."""
+    """Parts that a page shows after a click on the title; a terminal does not show them."""
 
     title: str
     parts: "Sequence[Part]"
 
 
 class Curve(NamedTuple):
-    """Reserved bytes over the batches that were tried on a GPU, and the room on it.
+    """Reserved bytes over the batches that were tried on a GPU, and the GPU's available memory.
 
-    ``batch`` was asked; ``largest`` is the largest batch that fits, and ``words`` say so.
+    ``batch`` is the requested batch; ``largest`` is the largest that fits, as ``words`` state.
     """
 
     name: str
@@ -72,21 +72,21 @@ class Curve(NamedTuple):
 
 
 Part = str | ShownTable | Bars | Code | Fold
-"""A string is a line; one that begins with "# " is a heading."""
+"""Part of a sheet; a string is a line, and a string that begins with "# " is a heading."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """The answer first, then what it consists of, then the notes.
+    """An answer, followed by its parts and notes.
 
     Attributes:
         title: title of the page.
-        verdict: the answer, a line each.
+        verdict: the answer, as lines.
         parts: lines and tables below it.
-        notes: facts that you must know to use the numbers.
+        notes: facts that limit the use of the numbers.
         timeline: returns the blocks of a step or a recording, which a page draws.
         curve: reserved bytes over the batch, which a page draws.
-        commands: what to type next; on a page only.
+        commands: the next commands to type; on a page only.
     """
 
     title: str
@@ -99,15 +99,15 @@ class Sheet:
 
 
 def sizes_table(title: str, sizes: Iterable[tuple[str, int]], head: str = "metric") -> ShownTable:
-    """Return a table of sizes, each in bytes and in a unit for people."""
+    """Return a table of sizes, each in bytes and in a readable unit."""
     rows = [(name, f"{size:,}", format_bytes(size)) for name, size in sizes]
     return ShownTable(title=title, heads=(head, ">bytes", ">size"), rows=rows)
 
 
 def sheet_text(sheet: Sheet, *, bold: bool = False, width: int | None = None) -> str:
-    """Return the sheet as lines for a terminal, its answer in bold if that is asked.
+    """Return the sheet as lines for a terminal, with the answer in bold if requested.
 
-    No line is broken, so that ``grep`` finds a name; no text in it can command the terminal.
+    Lines are not broken, so that ``grep`` finds a name. Text cannot send commands to the terminal.
 
     >>> table = ShownTable(heads=("layer", ">saved"), rows=[("0", "4 KiB"), ("10", "512 B")])
     >>> print(sheet_text(Sheet(title="", verdict=["fits"], parts=[table], notes=["why"])))
@@ -140,7 +140,7 @@ def _lines(part: Part, width: int | None) -> Iterator[str]:
 
 
 def _aligned(table: ShownTable, width: int | None) -> Iterator[str]:
-    """Yield the rows in columns, the numbers to the right; nothing without rows."""
+    """Yield the rows in columns, with numbers to the right."""
     if not table.rows:
         return
     heads = [head.removeprefix(">") for head in table.heads]

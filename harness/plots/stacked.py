@@ -1,6 +1,6 @@
-"""Bars of live bytes, a part for each category: the picture of what a peak is made of.
+"""Paints bars of live bytes with a part for each category, e.g. the parts of a peak.
 
-Bars and panels stand in the order in which the data first name them.
+Bars and panels keep the order of their first rows in the data.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from harness.plots.theme import (
 )
 
 _ROOM = 1.3
-"""Length of an axis beyond the longest bar, for the number at the bar's end."""
+"""Length of an axis relative to the longest bar, with space for the number at the bar's end."""
 
 
 def stacked(
@@ -36,10 +36,10 @@ def stacked(
     shared: bool = False,
     shares: bool = False,
 ) -> None:
-    """Paint a bar per row, a part for each category, its total next to it.
+    """Paint a bar for each row, with a part for each category and the total next to the bar.
 
-    Rows with one value of column ``panel`` stand together; ``shared``: on one scale; ``shares``: in
-    per cent, with the bytes next to the bar.
+    Rows with the same value of column ``panel`` share a panel. With ``shared`` all panels have one
+    scale. With ``shares`` the bars are in per cent, with the bytes next to the bar.
     """
     names = [name for name in PART_COLOURS if name in data and bool((data[name] > 0).any())]
     titles = [str(name) for name in data[panel].unique()]
@@ -84,7 +84,7 @@ def stacked(
 
 
 def owners(canvas: Canvas, data: pd.DataFrame) -> None:
-    """Paint which category leads at the peak, over depth (rows) and batch (columns)."""
+    """Paint the largest category at the peak, over depth (rows) and batch (columns)."""
     narrow = is_narrow(canvas)
     shares = [f"{100 * float(share):.0f}" for share in data["share"]]
     sizes = [bytes_text(float(peak)) for peak in data["peak_live_bytes"]]

@@ -1,4 +1,4 @@
-"""Tables of a step: its layers, and what is alive at its peak."""
+"""Tables of a step's layers, and of the live bytes at its peak."""
 
 from dataclasses import replace
 
@@ -8,14 +8,14 @@ from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
 
 FOLDED_FROM = 24
-"""Layers from which on repeated blocks are folded into one row."""
+"""Number of layers from which repeated blocks are folded into one row."""
 MOST_LAYERS = 40
 TOP = 10
-"""Rows of each table of the peak."""
+"""Number of rows of each table of the peak."""
 
 
 def layers_table(report: StepReport) -> ShownTable:
-    """Return a row for each layer that holds anything, in the order of the forward pass."""
+    """Return a row for each layer that holds memory, in the order of the forward pass."""
     layers = [r for r in report.layers if r.parameter_bytes or r.saved_bytes or r.peak_bytes]
     shown = folded(layers) if len(layers) >= FOLDED_FROM else layers
     peak = report.peak_live_bytes
@@ -34,7 +34,7 @@ def layers_table(report: StepReport) -> ShownTable:
 
 
 def operators_table(report: StepReport) -> ShownTable:
-    """Return the operators that allocated most of what is alive at the peak."""
+    """Return the operators that allocated most of the live bytes at the peak."""
     sizes = [(_short(name), size) for name, size in report.bytes_at_peak("operator").items()]
     return sizes_table("Alive at the peak, by operator", sizes[:TOP], "operator, at the peak")
 
@@ -50,5 +50,5 @@ def blocks_table(report: StepReport) -> ShownTable:
 
 
 def _short(operator: str) -> str:
-    """Return the operators around a block, with spaces where a line may be broken."""
+    """Return the operators around a block, with spaces at which a line may be broken."""
     return operator.replace("autograd::engine::evaluate_function: ", "").replace("/", " / ")

@@ -1,4 +1,4 @@
-"""The picture of one step: live bytes by category, event by event, phases marked."""
+"""The picture of one step, with live bytes by category after each event, and marked phases."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ _LETTER_INCHES = 0.09
 
 
 def timeline_figure(data: pd.DataFrame, *, name: str, caption: str) -> Figure:
-    """Return the timeline of what ``live_by_category`` returns, with text to hover over."""
+    """Return the timeline of the result of ``live_by_category``, with text on hovering."""
     data = thin(data)
     return Figure(
         name=name,
@@ -33,7 +33,7 @@ def timeline_figure(data: pd.DataFrame, *, name: str, caption: str) -> Figure:
 
 
 def _in_words(data: pd.DataFrame) -> str:
-    """Return a sentence: the phase of the peak, and the categories that make it up."""
+    """Return a sentence with the phase of the peak and its categories."""
     peak = data.iloc[int(data["live_bytes"].to_numpy().argmax())]
     sizes = sorted(
         ((int(peak[name]), name) for name in CATEGORY_COLOURS if peak[name]), reverse=True
@@ -48,7 +48,7 @@ def _in_words(data: pd.DataFrame) -> str:
 
 
 def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
-    """Paint a stacked area of live bytes; ``data`` as ``live_by_category`` returns it."""
+    """Paint a stacked area of live bytes; ``data`` is a result of ``live_by_category``."""
     axes = canvas.add_subplot()
     names = [name for name in CATEGORY_COLOURS if data[name].any()]
     x = data["event"].to_numpy(dtype=np.float64)
@@ -68,7 +68,7 @@ def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
 
 
 def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, str]]:
-    """Yield what to say on hovering: of each stretch of events, the bytes at its highest."""
+    """Yield the text on hovering, with the highest bytes of each stretch of events."""
     size = -(-len(data) // most)
     rows = data.to_dict("records")
     for start in range(0, len(rows) - 1, size):
@@ -90,7 +90,7 @@ def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
 
 
 def _phases(axes: Axes, data: pd.DataFrame, *, inches: float) -> None:
-    """Mark where each phase begins; name it if ``inches``, the axes' width, have room."""
+    """Mark the begin of each phase; name it if the axes are wide enough, in ``inches``."""
     first, last = float(data["event"].iloc[0]), float(data["event"].iloc[-1])
     for name, start, stop in _runs(data):
         if start > first:
@@ -133,7 +133,7 @@ def _peak(axes: Axes, data: pd.DataFrame) -> None:
 
 
 def live_by_category(events: pd.DataFrame) -> pd.DataFrame:
-    """Return what is alive after each event of the last step: a row an event.
+    """Return the live bytes after each event of the last step, one row per event.
 
     Columns: ``event`` (0 is the state just before the step), ``phase``, one per category, and
     ``live_bytes``, their sum.
@@ -154,7 +154,7 @@ def live_by_category(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_trace(trace: Trace) -> pd.DataFrame:
-    """Return ``live_by_category`` of a trace; what was there before counts as temporary."""
+    """Return ``live_by_category`` of a trace; bytes from before the trace are temporary."""
     data = live_by_category(trace.to_frame())
     return data.assign(
         temporary=data["temporary"] + trace.initial_bytes,
@@ -163,7 +163,7 @@ def of_trace(trace: Trace) -> pd.DataFrame:
 
 
 def thin(table: pd.DataFrame, most: int = 1500) -> pd.DataFrame:
-    """Return at most about ``most`` rows of a timeline: of each run of events, the highest."""
+    """Return at most about ``most`` rows of a timeline, the highest of each run of events."""
     if len(table) <= most:
         return table
     group = np.arange(len(table)) * most // len(table)

@@ -1,4 +1,4 @@
-"""The look of every picture: colours that survive colour blindness, type, quiet axes."""
+"""The style of every picture, with its axes, type, and colours for colour-blind readers."""
 
 import math
 import tomllib
@@ -20,25 +20,25 @@ from harness.schema.units import format_bytes
 
 INK, QUIET, RULE = "#1f2328", "#57606a", "#d8dee4"
 PAPER = "#fefefe"
-"""Background of a figure; not quite white, because white stays white on a dark page."""
+"""Background of a figure, not quite white, because white stays white on a dark page."""
 
 DARK = {INK: "#e6e9ed", QUIET: "#a5aeb8", RULE: "#343b44", PAPER: "#14181d"}
-"""Colours that a dark page shows instead; all other colours work on both backgrounds."""
+"""Replacements of colours on a dark page; all other colours work on both backgrounds."""
 
 WIDE = (8.6, 4.4)
-"""Inches of a figure that is as wide as a page."""
+"""Size in inches of a figure that is as wide as a page."""
 
 NARROW_INCHES = 4.0
-"""Width of a figure on a phone: its text stays as large as on a wide page."""
+"""Width in inches of a figure on a phone, whose text is as large as on a wide page."""
 
 _COLOURS = {"INK": INK, "QUIET": QUIET, "RULE": RULE}
 _SETTINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 RC: Any = {name: _COLOURS.get(value, value) for name, value in _SETTINGS.items()}
-"""Settings of matplotlib; text stays text (searchable, small), names from records no formulas."""
+"""Settings of matplotlib; text stays text, and names from records are not parsed as formulas."""
 
 
 _STEPS = 64
-"""Number of shades of an ordered scale; a page has the dark form of each shade."""
+"""Number of shades of an ordered scale; a page has a dark form of each shade."""
 
 
 def ordered_colours(count: int) -> list[str]:
@@ -47,7 +47,7 @@ def ordered_colours(count: int) -> list[str]:
 
 
 def depth_colours(depths: Sequence[int]) -> list[str]:
-    """Return the colour of each depth, the same in every figure: 1 is dark, 64 and more light."""
+    """Return the colour of each depth, from dark for 1 to light for 64 and more, in all figures."""
     return [_shade(round((_STEPS - 1) * min(math.log2(max(at, 1)) / 6, 1.0))) for at in depths]
 
 
@@ -57,18 +57,18 @@ def _shade(step: int, *, low: float = 0.0, high: float = 0.82) -> str:
 
 
 def dark_colours() -> dict[str, str]:
-    """Return the colours that change in the dark, with what they change to."""
+    """Return the colours that change in dark mode, with their replacements."""
     shades = {_shade(step): _shade(step, low=0.35, high=1.0) for step in range(_STEPS)}
     return DARK | shades
 
 
 def is_narrow(canvas: Canvas) -> bool:
-    """Say whether the figure is drawn for a phone."""
+    """Return whether the figure is drawn for a phone."""
     return bool(canvas.get_figwidth() <= NARROW_INCHES)
 
 
 def panels(canvas: Canvas, count: int, *, height: float = 2.7, sharey: bool = False) -> list[Axes]:
-    """Return ``count`` panels: side by side, or on a phone one below the other."""
+    """Return ``count`` panels, side by side, or on a phone below each other."""
     if not is_narrow(canvas):
         return list(canvas.subplots(1, count, sharey=sharey, squeeze=False)[0])
     canvas.set_figheight(height * count + 0.5)
@@ -95,7 +95,7 @@ def ink_on(colour: Any) -> str:
 
 
 def bytes_text(size: float, _position: int | None = None) -> str:
-    """Return ``size`` for an axis or a cell, such as ``5.55 MiB``."""
+    """Return ``size`` as text for an axis or a cell, such as ``5.55 MiB``."""
     return format_bytes(round(size))
 
 
@@ -106,7 +106,7 @@ def remark(
     offset: tuple[float, float] = (0, 0),
     **options: Any,
 ) -> None:
-    """Write a small quiet text at a place, moved by ``offset`` points."""
+    """Write a small grey text at a place, moved by ``offset`` points."""
     options |= {"fontsize": 8.5, "color": QUIET}
     axes.annotate(text, at, xytext=offset, textcoords="offset points", **options)
 
@@ -122,7 +122,7 @@ def byte_ticks(
 
 
 def rows_axis(axes: Axes, names: Sequence[str]) -> None:
-    """Name a row for each of ``names``, the first on top."""
+    """Label a row with each of ``names``, with the first name on top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -140,13 +140,13 @@ def category_legend(
 
 
 def bytes_axis(axes: Axes) -> None:
-    """Let the upright axis be logarithmic and show bytes at powers of two."""
+    """Make the vertical axis logarithmic, with bytes at powers of two."""
     axes.set_yscale("log", base=2)
     _doublings(axes.yaxis, _power_ticks(*axes.get_ylim()), bytes_text)
 
 
 def _power_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Return powers of two between two positive bounds, at most ``most``, evenly apart."""
+    """Return at most ``most`` evenly spaced powers of two between two positive bounds."""
     first, last = math.ceil(math.log2(low)), math.floor(math.log2(high))
     apart = max(1, math.ceil((last - first + 1) / most))
     first += -first % apart
@@ -156,7 +156,7 @@ def _power_ticks(low: float, high: float, most: int = 7) -> list[float]:
 def counts_axis(
     axes: Axes, values: Iterable[int], *, which: str = "x", words: str = "{:g}"
 ) -> None:
-    """Let a logarithmic axis show exactly ``values``, as plain numbers."""
+    """Make a logarithmic axis show exactly ``values``, as plain numbers."""
     (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=2)
     axis = axes.xaxis if which == "x" else axes.yaxis
     _doublings(axis, sorted(set(values)), lambda value, _: words.format(value))

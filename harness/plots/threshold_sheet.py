@@ -1,4 +1,4 @@
-"""A threshold: the answer, the prediction, where the budget goes, every probe."""
+"""The sheet of a threshold, with its answer, prediction, parts of the budget and probes."""
 
 from harness.plots.sheet import Part, Sheet, ShownTable, sizes_table
 from harness.schema.step_threshold import StepThreshold

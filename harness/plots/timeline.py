@@ -1,4 +1,4 @@
-"""Every block over some events, as the pictures of a page show them."""
+"""The blocks over some events, for the pictures of a page."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from harness.schema.plain_text import printable
 
 MOST_BLOCKS = 10_000
-"""Blocks of a page; where there are more, moments are left out and equal blocks are one."""
+"""Largest number of blocks of a page; with more, moments are left out and equal blocks merged."""
 
 
 class ShownBlock(NamedTuple):
@@ -32,13 +32,13 @@ class Timeline:
     """Every block over some events.
 
     Attributes:
-        blocks: each block, and the number of equal blocks that it stands for.
-        events: number of the event before each moment; the first is of the state before all.
+        blocks: each block with its number of equal blocks.
+        events: number of the event before each moment; the first moment is before all events.
         colours: colour of each category, in the order in which they are stacked.
         phases: name and first moment of each phase.
         joint: separator in a layer's name.
-        reserved: reserved bytes at each moment, or their peak alone.
-        times_us: time of each moment, if it means anything.
+        reserved: reserved bytes at each moment, or only their peak.
+        times_us: time of each moment, if times are meaningful.
         limits: name and bytes of each line to draw, such as the GPU's memory.
         marks: name and moment of each mark, such as the failure.
         heading: heading of the treemap.
@@ -64,9 +64,9 @@ class Timeline:
         return list(accumulate(changes))[:-1]
 
     def thinned(self, most: int = MOST_BLOCKS) -> "Timeline":
-        """Return at most ``most`` blocks: of each run of events, the highest moment.
+        """Return at most ``most`` blocks, from the highest moment of each run of events.
 
-        What is alive at a moment that is left adds up to the same bytes.
+        The live bytes at a remaining moment are unchanged.
         """
         if len(self.blocks) <= most and len(self.events) <= 2 * most:
             return self
@@ -81,7 +81,7 @@ class Timeline:
         return shown
 
     def _with_few_names(self, most: int) -> list[tuple[ShownBlock, int]]:
-        """Return the blocks; those that have none of the ``most`` largest names become "others"."""
+        """Return the blocks; blocks without one of the ``most`` largest names become "others"."""
         sums = Counter[tuple[str, str]]()
         for block, _ in self.blocks:
             sums[block[4:]] += block.size_bytes
@@ -118,7 +118,7 @@ class Timeline:
         )
 
     def as_data(self) -> dict[str, Any]:
-        """Return what the script of the page draws, as plain data."""
+        """Return plain data for the script of the page."""
         used = {block.category for block, _ in self.blocks}
         names = [name for name in self.colours if name in used]
         layers = {block.layer: 0 for block, _ in self.blocks}

@@ -46,7 +46,7 @@ def _shown(begin: int, end: int, event: Event) -> ShownBlock:
 
 
 def _phases(events: Sequence[Event]) -> Iterator[tuple[str, int]]:
-    """Yield each phase with its first moment; dropping old gradients opens a step."""
+    """Yield each phase with its first moment; a step begins when old gradients are dropped."""
     last = None
     for moment, event in enumerate(events):
         if event.phase != last:

@@ -1,1 +1,1 @@
-"""Tables, figures, HTML and Markdown from what an analysis found."""
+"""Tables, figures, HTML and Markdown from the findings of an analysis."""

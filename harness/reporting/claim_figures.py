@@ -1,4 +1,4 @@
-"""The figures of claims, as ``claims.toml`` describes them: lines along a variable, or bars."""
+"""Draws the figures of claims that ``claims.toml`` describes, as lines or bars."""
 
 import functools
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from harness.schema.findings import Figure
 def picture(file: str, name: str, data: pd.DataFrame, /, **values: object) -> Figure | None:
     """Return a figure of ``claims.toml`` next to ``file``; None without data.
 
-    ``values`` are those that its caption names in braces.
+    ``values`` fill the names in braces in its caption.
     """
     if data.empty:
         return None
@@ -24,13 +24,13 @@ def picture(file: str, name: str, data: pd.DataFrame, /, **values: object) -> Fi
 
 
 def drawn(name: str, given: Mapping[str, Any], data: pd.DataFrame, /, **values: object) -> Figure:
-    """Return a figure of lines, or of bars if ``given`` names a column ``bar``.
+    """Return a figure of lines, or a figure of bars if ``given`` has ``bar``, the name of a column.
 
     Args:
-        name: of its files.
-        given: its title, caption, size, and options as ``series`` or ``stacked`` takes them.
-        data: a row a point or a bar; a column ``panel`` makes panels.
-        values: what title and caption name in braces.
+        name: name of the figure's files.
+        given: its title, caption and size, and options of ``series`` or ``stacked``.
+        data: one row per point or bar; a column ``panel`` makes panels.
+        values: values of the names in braces in title and caption.
 
     """
     options = dict(given)

@@ -1,4 +1,4 @@
-"""The claims of one run with their verdicts, as a file next to its report: ``claims.json``."""
+"""The file ``claims.json`` next to a report, with the claims of the run and their verdicts."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -15,13 +15,13 @@ Written = TypeVar("Written")
 
 CLAIMS = "claims.json"
 REFERENCE = PACKAGE.parent / "results" / "reference-cpu"
-"""The committed reference run; an installation without the repository has none."""
+"""Folder of the committed reference run; an installation without the repository lacks it."""
 LITERATURE_REFERENCE = REFERENCE.parent / "literature"
-"""The committed run of the claims of the literature."""
+"""Folder of the committed run of the claims of the literature."""
 
 
 class ReportFileError(HarnessError):
-    """A folder has no report yet, or a file of the report is not one."""
+    """A folder lacks a report, or a file of the report is invalid."""
 
 
 class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,17 +35,17 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     number: str
     measured: str
     open_reason: str = ""
-    """Why it is open, in a few words; older files have none."""
+    """Reason why the claim is open, in a few words; older files lack it."""
     holds_for: str = ""
     fails_for: str = ""
-    """The parts on which it holds and fails, if the verdict names them."""
+    """Parts on which the claim holds and fails, if the verdict names them."""
     rule: Rule | None = None
     second: str = ""
-    """Second derivation of the number that decides, or why it has none."""
+    """Second derivation of the deciding number, or the reason why there is none."""
     matters: str = ""
     control: str = ""
     history: str = ""
-    """As in ``Claim``; older files have none."""
+    """History of the rule, as in ``Claim``; older files lack it."""
 
     @property
     def words(self) -> str:
@@ -54,7 +54,7 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Key of a claim that two runs have in common."""
+        """Key of a claim, which is the same in two runs."""
         return self.experiment, self.sentence
 
 
@@ -108,7 +108,7 @@ def read_claims(folder: Path) -> Claims:
 
 
 def read_written(path: Path, kind: type[Written]) -> Written:
-    """Return what a file holds that ``harness report`` wrote."""
+    """Return the contents of a file that ``harness report`` wrote."""
     try:
         text = path.read_bytes()
         read_json(text)  # no key is there twice

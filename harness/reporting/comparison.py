@@ -1,4 +1,4 @@
-"""Two runs, or two predictions, compared: as text for a terminal or a CI log."""
+"""The comparison of two runs or two predictions as text for a terminal or a CI log."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from harness.schema.layer_names import common_name, pattern
 from harness.schema.units import format_bytes
 
 MOST = 20
-"""Rows of a list that are printed; the rest are counted."""
+"""Largest number of rows of a list that are printed; the other rows are counted."""
 _LONGEST_TEXT = 40
 
 # Differences of a few bytes vanish in a unit, so these are printed digit by digit.
@@ -40,7 +40,7 @@ def runs_text(comparison: Comparison) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Iterator[str]:
-    """Yield the rows of a table in columns, numbers to the right."""
+    """Yield the rows of a table in columns, with numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         columns = zip(row, widths, numeric, strict=True)
@@ -63,7 +63,7 @@ def predictions_text(comparison: PredictionComparison) -> str:
 
 
 def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference]]:
-    """Yield one row for sizes that changed alike: layers of equal blocks, peaks that are equal."""
+    """Yield one row for sizes with equal changes, e.g. of layers of equal blocks."""
     groups: dict[tuple[object, ...], list[Difference]] = {}
     has_layers = any(each.name.startswith("layers.") for each in differences)
     for each in differences:

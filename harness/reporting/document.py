@@ -1,7 +1,7 @@
-"""The report before it is laid out: every text, figure and table, in reading order.
+"""The texts, figures and tables of a report in reading order, before the layout.
 
-It has two pages. The story answers the question and shows the figures that decide; the
-evidence holds everything else. No figure and no paragraph stands on both.
+A report has two pages. The story answers the question and shows the deciding figures; the evidence
+has all other parts. Each figure and each paragraph is on one page only.
 """
 
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ LITERATURE = "What the literature says of the memory of training, tested to the 
 """Title of the report on the claims of the literature."""
 
 MOST_ANSWERS = 3
-"""Sentences that answer the question, at most."""
+"""Largest number of sentences that answer the question."""
 
 MOST_STORY = 5
-"""Most figures of the first page, if no experiment chooses them."""
+"""Largest number of figures of the first page, if no experiment chooses its figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
-    """One experiment's part, drawn; if there is none, ``problem`` says why."""
+    """The drawn part of one experiment; if it is missing, ``problem`` gives the reason."""
 
     name: str
-    """The experiment's; also the anchor."""
+    """Name of the experiment and of its anchor."""
     title: str
     question: str = ""
     problem: str | None = None
@@ -43,9 +43,9 @@ class Chapter:
     source: Source | None = None
     """The claim of the literature that the experiment tests."""
     doubts: tuple[str, ...] = ()
-    """Contradictions in its evidence."""
+    """Contradictions in the evidence of the experiment."""
     data: str = ""
-    """Date and commit of its lines."""
+    """Date and commit of the experiment's lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,19 +70,19 @@ class Document:
     chapters: tuple[Chapter, ...]
     environment: Table
     notes: tuple[str, ...] = ()
-    """What the reader must know of the records themselves, such as skipped lines."""
+    """Facts on the records that limit the report, such as skipped lines."""
     totals: dict[str, int] = field(default_factory=dict)
     """Cells by outcome."""
 
     @cached_property
     def lead(self) -> Chapter | None:
-        """The chapter whose question the report answers: the first that has an answer."""
+        """The chapter whose question the report answers, i.e. the first chapter with an answer."""
         settled = [part for part in self.chapters if part.section.claims or part.section.answer]
         return next(iter([*settled, *self.chapters]), None)
 
     @property
     def of_literature(self) -> bool:
-        """True if every chapter tests a claim of the literature: then the report is one page."""
+        """True if every chapter tests a claim of the literature; the report then has one page."""
         return bool(self.chapters) and all(part.source for part in self.chapters)
 
     @property
@@ -94,7 +94,7 @@ class Document:
 
     @property
     def device_note(self) -> str:
-        """Say if the records are of a pretended GPU."""
+        """Sentence on the pretended GPU of the records; empty for a real device."""
         facts = dict(self.environment.frame.itertuples(index=False, name=None))
         _, is_dry_run, gpu = str(facts.get("device", "")).rpartition("dry run, ")
         if not is_dry_run:
@@ -106,7 +106,7 @@ class Document:
 
     @property
     def answer(self) -> tuple[tuple[str, str], ...]:
-        """The answer as the lead and the rest of each sentence; without one, the verdicts."""
+        """The answer as the lead and the rest of each sentence; without an answer, the verdicts."""
         doubtful = [text for part in self.chapters if part.doubts for text in part.section.answer]
         if self.of_literature:
             return (*map(_split, doubtful[:1]), ("Verdicts: ", self.tally))
@@ -124,7 +124,7 @@ class Document:
 
     @property
     def topics(self) -> dict[str, list[tuple[Chapter, Claim]]]:
-        """The claims of each chapter, each with it, by the chapter's title."""
+        """The claims of each chapter with the chapter, by its title."""
         topics: dict[str, list[tuple[Chapter, Claim]]] = {}
         for part, claim in self.claims:
             topics.setdefault(part.title, []).append((part, claim))
@@ -137,7 +137,7 @@ class Document:
 
     @cached_property
     def figures(self) -> tuple[Numbered, ...]:
-        """Every figure: those of the first page, then the others, numbered in that order."""
+        """All figures with numbers; the figures of the first page come first."""
         every = [(part, one) for part in self.chapters for one in part.pictures]
         chosen = [(part, one) for part, one in every if one.story]
         if not chosen:
@@ -164,12 +164,12 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def headline(claim: Claim) -> str:
-    """Return the claim in few words, without a full stop."""
+    """Return the claim in a few words, without a full stop."""
     return (claim.headline or claim.sentence).rstrip(".")
 
 
 def rule_words(claim: Claim) -> str:
-    """Return the rule of a claim, what matters, its control and its second derivation."""
+    """Return a claim's rule, smallest difference that matters, control and second derivation."""
     words = (
         f"Rule: it holds if {claim.rule.holds}. It fails if {claim.rule.fails}. It stays open if "
     )
@@ -202,7 +202,7 @@ def data_words(frame: pd.DataFrame | None) -> str:
 
 
 def decisive(claim: Claim) -> str:
-    """Return the number that decides, and what would decide if the claim is open."""
+    """Return the deciding number, and for an open claim the reason why it is open."""
     return "; ".join(filter(None, (claim.number, claim.open_reason)))
 
 
@@ -215,7 +215,7 @@ _SEVERAL = {
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:
-    """Return how many claims got which verdict, in words."""
+    """Return the number of claims with each verdict, in words."""
     counts = {verdict: verdicts.count(verdict) for verdict in Verdict}
     return ", ".join(
         f"{count} {verdict if count == 1 else _SEVERAL[verdict]}"
@@ -225,7 +225,7 @@ def tally(verdicts: Sequence[Verdict]) -> str:
 
 
 def environment_table(frame: pd.DataFrame, most: int = 6) -> Table:
-    """Return each fact of the environment with the values that the records give it."""
+    """Return each fact of the environment with its values in the records."""
     rows = []
     for column in frame.columns:
         if str(column).startswith("environment."):

@@ -1,7 +1,7 @@
-"""Earlier runs of the same rules as evidence: does a verdict repeat, and how often does it flip?
+"""Verdicts on earlier runs by the same rules, which show if a verdict repeats.
 
-``earlier.json`` next to a run's experiments has today's verdicts on earlier records;
-``python -m benchmarks.earlier_runs`` writes it.
+``earlier.json`` next to a run's experiments has verdicts about earlier records by the present
+rules. ``python -m benchmarks.earlier_runs`` writes it.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ EARLIER = "earlier.json"
 
 
 class EarlierRun(Struct, frozen=True, kw_only=True):
-    """The verdict about an earlier run, by a rule of today."""
+    """The verdict on an earlier run by the present rule."""
 
     run: str
-    """Commit that has its records, or its folder."""
+    """Commit with the records of the run, or its folder."""
     date: str
     verdict: Verdict
     number: str
@@ -43,13 +43,13 @@ class EarlierRuns(Struct, frozen=True, kw_only=True):
 
 
 def read_earlier(folder: Path) -> tuple[EarlierClaim, ...]:
-    """Return the earlier verdicts next to a run; none without the file."""
+    """Return the earlier verdicts next to a run; empty without the file."""
     path = folder / EARLIER
     return read_written(path, EarlierRuns).claims if path.is_file() else ()
 
 
 def with_repeats(claim: Claim, experiment: str, known: Sequence[EarlierClaim]) -> Claim:
-    """Return a claim with the verdicts of earlier runs; it is open if a verdict turned.
+    """Return a claim with the verdicts of earlier runs; it is open if a verdict changed.
 
     >>> from harness.schema.findings import Rule
     >>> rule = Rule(holds="a", fails="b", open="c")

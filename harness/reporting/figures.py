@@ -1,4 +1,4 @@
-"""A Figure to files: SVG, PNG and the CSV of its data, the same bytes every time."""
+"""Writes a Figure as SVG, PNG and CSV of its data, with the same bytes every time."""
 
 import html
 import io
@@ -29,9 +29,9 @@ class DrawnFigure:
     story: bool
     heading: str
     svg: str
-    """The whole SVG document, for a wide page."""
+    """SVG document for a wide page."""
     narrow_svg: str
-    """The same figure for a phone, with panels below each other and text of the same size."""
+    """SVG document for a phone, with panels below each other and text of the same size."""
     png: bytes
     data: pd.DataFrame
 
@@ -39,8 +39,8 @@ class DrawnFigure:
 def picture(figure: Figure) -> DrawnFigure:
     """Draw ``figure`` for a wide page, for a phone and as pixels.
 
-    The settings are the harness's, not the user's, so the bytes depend only on the figure and on
-    matplotlib's version.
+    The settings come from the harness, not from the user, so the bytes depend only on the figure
+    and on matplotlib's version.
     """
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -63,7 +63,7 @@ def picture(figure: Figure) -> DrawnFigure:
 
 
 def _canvas(figure: Figure, size: tuple[float, float]) -> Canvas:
-    """Return the figure, painted and laid out."""
+    """Return a canvas with the figure, after painting and layout."""
     canvas = Canvas(figsize=size, layout="constrained")
     FigureCanvasAgg(canvas)
     figure.draw(canvas, figure.data)
@@ -97,7 +97,7 @@ def _svg(canvas: Canvas, figure: Figure) -> str:
 
 
 def _tips(canvas: Canvas, figure: Figure) -> str:
-    """Return invisible boxes over the first axes whose titles a browser shows on hovering."""
+    """Return invisible boxes over the first axes; a browser shows their titles on hovering."""
     if figure.tips is None:
         return ""
     to_points = 72 / canvas.dpi
@@ -139,7 +139,7 @@ def inline_pair(drawn: DrawnFigure, prefix: str, label_id: str) -> str:
 
 
 def inline_svg(svg: str, prefix: str, label_id: str) -> str:
-    """Return ``svg`` to stand in a page: no prolog, no fixed size, ids of its own.
+    """Return ``svg`` for use in a page, without prolog and fixed size, and with unique ids.
 
     Colours that change in the dark become custom properties of the page (``colour_properties``).
     """

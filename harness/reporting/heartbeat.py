@@ -1,4 +1,4 @@
-"""A line every five seconds on standard error, which shows readers of a log that work goes on."""
+"""Prints a line to standard error every five seconds, which shows that work continues."""
 
 import sys
 import threading
@@ -8,7 +8,7 @@ from types import TracebackType
 from harness.schema.plain_text import printable
 
 SECONDS = 5.0
-"""Seconds from the beginning to the first line, and from each line to the next."""
+"""Seconds before the first line, and between two lines."""
 
 
 class Heartbeat:
@@ -21,7 +21,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "Heartbeat":
-        """Begin; a process that cannot start a thread goes on without it."""
+        """Start a thread that prints the lines; without a thread, the block runs without lines."""
         try:
             self._thread.start()
         except RuntimeError:
@@ -34,7 +34,7 @@ class Heartbeat:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End, at once."""
+        """End the thread at once."""
         self.end()
 
     def end(self) -> None:
@@ -49,9 +49,9 @@ class Heartbeat:
 
 
 class BeforeForks:
-    """A heartbeat that ends at the first progress; from then on it prints the progress.
+    """A heartbeat that ends at the first progress, and then prints the progress.
 
-    A process that forks others should have no thread.
+    A process that forks others should not have a thread.
     """
 
     def __init__(self, doing: str, first: str) -> None:
@@ -60,17 +60,17 @@ class BeforeForks:
         self._begun = self._last = time.monotonic()
 
     def __enter__(self) -> "BeforeForks":
-        """Begin."""
+        """Start the heartbeat."""
         assert self._beat is not None
         self._beat.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the thread, if it is still there."""
+        """End the thread, if it still runs."""
         self._end_thread()
 
     def say(self, words: str) -> None:
-        """Print the words, unless less than five seconds went by since the last line."""
+        """Print the words, if at least five seconds have passed since the last line."""
         self._end_thread()
         now = time.monotonic()
         if words and now - self._last >= SECONDS:

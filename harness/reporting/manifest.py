@@ -1,4 +1,4 @@
-"""``manifest.sha256``: the hash of every file of a run.
+"""Writes and reads ``manifest.sha256``, which has the hash of every file of a run.
 
 ``sha256sum --check manifest.sha256`` reads it, too.
 """
@@ -17,13 +17,13 @@ from harness.schema.training_run import TRAINING_RUNS
 
 MANIFEST = "manifest.sha256"
 EVIDENCE = (RECORDS, THRESHOLDS, TRAINING_RUNS, STEP_RUNS, EARLIER)
-"""Files that were measured; all others are made from them."""
+"""Names of measured files; all other files are made from them."""
 
 _LINE = re.compile("([0-9a-f]{64})  (.+)")
 
 
 def manifest(folder: Path, made: Mapping[str, bytes]) -> bytes:
-    """Return the text of the file for the run in ``folder``, of which a report ``made`` files."""
+    """Return the manifest of the run in ``folder``, in which a report ``made`` files."""
     measured = {path: (folder / path).read_bytes() for path in evidence_of(folder)}
     files = sorted({**measured, **made}.items())
     return "".join(f"{checksum(text)}  {path}\n" for path, text in files).encode()
@@ -35,7 +35,7 @@ def checksum(text: bytes) -> str:
 
 
 def evidence_of(folder: Path) -> list[str]:
-    """Return the files of a run that were measured, as paths below ``folder``."""
+    """Return the measured files of a run, as paths below ``folder``."""
     patterns = [*EVIDENCE, f"{EVENTS}/*.csv"]
     found = [path for one in patterns for path in (*folder.glob(one), *folder.glob(f"*/{one}"))]
     return sorted(path.relative_to(folder).as_posix() for path in found)
@@ -45,7 +45,7 @@ def read_manifest(folder: Path) -> dict[str, str]:
     """Return the checksum of each file that the manifest of a run lists.
 
     Raises:
-        ReportFileError: it is missing, or a line of it is not a checksum and a path.
+        ReportFileError: the manifest is missing, or a line of it is not a checksum and a path.
     """
     path = folder / MANIFEST
     try:

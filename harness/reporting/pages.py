@@ -1,4 +1,4 @@
-"""The report as self-contained pages (story and evidence, or one on the literature) and Markdown.
+"""Renders the report as self-contained pages and as Markdown.
 
 The Markdown links to the PNGs next to it.
 """
@@ -29,7 +29,7 @@ _SETTINGS = {
 
 
 def render(report: Document) -> dict[str, str]:
-    """Return the pages by name, their styles and figures inside; text from records stays text."""
+    """Return the pages by name, with styles and figures inside; text from records is escaped."""
     made = _environment()
     templates = {STORY: "story.html.j2", EVIDENCE: "evidence.html.j2", MARKDOWN: "report.md.j2"}
     tables = {}
@@ -78,18 +78,18 @@ def _template(name: str) -> str:
 
 
 def _svgs(figure: Numbered) -> Markup:
-    """Return the figure for a wide page and for a phone; a page shows one of them."""
+    """Return the figure for a wide page and for a phone; a page shows one of the two."""
     return Markup(inline_pair(figure.picture, figure.anchor, f"{figure.anchor}-alt"))
 
 
 def citation(part: Chapter, claim: Claim) -> str:
-    """Return the line by which a verdict is cited, with the claim's stable name."""
+    """Return the citation of a verdict, with the claim's stable name."""
     name = f"mlp-memory-harness {__version__}, literature/{part.name}"
     return f"{name}: {claim.words} ({decisive(claim)})"
 
 
 def checks_table(report: Document) -> Table:
-    """Return each number that decides next to its second derivation."""
+    """Return a table of each deciding number and its second derivation."""
     rows = [
         (
             part.title,
@@ -116,13 +116,13 @@ def checks_table(report: Document) -> Table:
 
 
 def witness_table(report: Document) -> Table:
-    """Return every published measurement of a real GPU next to the harness's number."""
+    """Return a table of every published measurement of a real GPU and the harness's number."""
     caption = "Published runs of real GPUs next to ours"
     return Table(name="witnesses", caption=caption, frame=_witnesses(report.chapters))
 
 
 def witnesses_of(part: Chapter) -> Table:
-    """Return the published measurements next to those of one claim."""
+    """Return the published measurements that belong to one claim."""
     frame = _witnesses([part])
     caption = f"Real GPUs next to ours: {'; '.join(frame['source'].unique())}"
     return Table(name="witnesses", caption=caption, frame=frame.drop(columns=["claim", "source"]))

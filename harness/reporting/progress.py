@@ -1,4 +1,4 @@
-"""Shows a sweep as it goes: one display on a terminal, a line per experiment elsewhere."""
+"""Shows the progress of a sweep, in one display on a terminal, or else in lines."""
 
 import sys
 import time
@@ -34,7 +34,7 @@ def shown(experiments: int = 1) -> "Iterator[Lines | Terminal]":
 
 
 def _bar(console: "PlainConsole") -> "Bar":
-    """Return a display that keeps its counts at 80 columns: the last column gives way."""
+    """Return a display that shows its counts at 80 columns, with a shorter last column."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.table import Column
 
@@ -51,7 +51,7 @@ def _bar(console: "PlainConsole") -> "Bar":
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration as people say it, such as ``2 min 5 s``."""
+    """Return a duration in words, such as ``2 min 5 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
@@ -59,7 +59,7 @@ def format_seconds(seconds: float) -> str:
 class Lines:
     """Plain lines on standard error, for logs and pipes.
 
-    A line shows the begin and the end of each experiment, and every five seconds its progress.
+    Lines show the begin and the end of each experiment, and every five seconds its progress.
     """
 
     def __init__(self, experiments: int = 1, beat: Heartbeat | None = None) -> None:
@@ -114,7 +114,7 @@ class Terminal:
         self._parts: list[str] = []
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
-        """Show the next experiment in place of the last."""
+        """Show the next experiment in place of the previous."""
         for note in notes:
             self._bar.console.print(note, markup=False)
         if self._task is not None:
@@ -128,7 +128,7 @@ class Terminal:
         )
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Advance the bar; a short line shows first what differs from the last cell."""
+        """Advance the bar; in a short line the differences from the last cell come first."""
         assert self._task is not None, "begin comes first"
         words, colon, result = description.partition(": ")
         last, self._parts = self._parts, words.split(", ")

@@ -1,4 +1,4 @@
-"""Records in a folder to a report in the same folder; nothing is measured again."""
+"""Writes a report from the records in a folder into the same folder, without new measurements."""
 
 import contextlib
 import dataclasses
@@ -43,7 +43,7 @@ _LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
 
 
 class ReportError(HarnessError):
-    """The report cannot be written into its folder; the earlier report stays."""
+    """The report cannot be written into its folder; an earlier report stays."""
 
 
 def write_report(
@@ -56,10 +56,10 @@ def write_report(
 ) -> Path:
     """Write the report's pages, tables/, figures/ and manifest; return the first page.
 
-    Every experiment found gets its chapter, even if it has too few records to analyse. The same
+    Every experiment of the run gets a chapter, even with too few records to analyse. The same
     records give the same bytes. An earlier report is replaced as a whole or, after an error, not at
-    all; files of the user's are left alone. ``missing`` is called with one line for each section
-    that failed, or if nothing could be settled; ``progress`` after each section.
+    all; files of the user stay. ``missing`` is called with a line for each failed section, or if no
+    claim could be decided. ``progress`` is called after each section.
     """
     report = analysed(folder, jobs=jobs, given=given, progress=progress)
     files = report_files(report)
@@ -80,7 +80,7 @@ def analysed(
     given: Sequence[Path] = (),
     progress: Callable[[str], object] = str,
 ) -> Document:
-    """Return the report of the records in ``folder``; nothing is written."""
+    """Return the report of the records in ``folder``, without writing files."""
     folders = experiment_folders(folder, given)
     for path in given:
         if path.stem not in {part.resolve().name for part in folders}:
@@ -103,7 +103,7 @@ def analysed(
 
 
 def usable_processors() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
@@ -113,10 +113,10 @@ def run_each(
     jobs: int = 1,
     progress: Callable[[str], object] = str,
 ) -> list[Result]:
-    """Return ``work`` of each item, in order, computed by up to ``jobs`` processes.
+    """Return the results of ``work`` for the items in order, from up to ``jobs`` processes.
 
-    The processes are forked from this one, so that they know what it has loaded; ask for several
-    only from a process that runs no threads of its own, such as a command's.
+    The processes are forks, so they have the modules that this process has loaded. Use several only
+    in a process without its own threads, such as a command's.
     """
     jobs = min(jobs, len(items))
     if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
@@ -151,7 +151,7 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
 
 
 def _has(folder: Path, *names: str) -> bool:
-    """Return whether there is a file of one of ``names``, or of other results than records."""
+    """Return whether the folder has a file of one of ``names``, or other results than records."""
     return any((folder / name).is_file() for name in (*names, *_OTHER_RESULTS))
 
 
@@ -205,7 +205,7 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
 
 
 def _fault(error: Exception) -> str:
-    """Return why a section is missing that its experiment failed to write, and where it failed."""
+    """Return the reason why an experiment failed to write its section, and the place."""
     *_, place = traceback.extract_tb(error.__traceback__)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     where = f"{Path(place.filename).name}, line {place.lineno}"
@@ -217,7 +217,7 @@ def _anchor(name: str) -> str:
 
 
 def report_files(report: Document) -> dict[str, bytes]:
-    """Return every file of the report by its name within the folder."""
+    """Return every file of the report by its path within the folder."""
     files: dict[str, bytes] = {}
     for part in report.chapters:
         for drawn in part.pictures:
@@ -234,11 +234,11 @@ def report_files(report: Document) -> dict[str, bytes]:
 
 
 def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -> None:
-    """Write ``files`` by their names in ``folder``; remove those of ``earlier`` not among them.
+    """Write ``files`` by their names into ``folder``, and remove other files of ``earlier``.
 
-    All are written next to their places first. If one cannot be written, the earlier report stays.
-    A folder of records may be a stranger's, and git carries links: only real files in it are
-    written or removed, never one that a link leads to.
+    All files are first written next to their places. If a file cannot be written, the earlier
+    report stays. A folder of records may come from a stranger and contain links, so only real files
+    in it are written or removed, never the target of a link.
     """
     staged: dict[Path, Path] = {}
     replaced: dict[Path, bytes | None] = {}
@@ -281,7 +281,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
 def files_of_report(folder: Path) -> set[str]:
     """Return the figures' and tables' files that the report in ``folder`` wrote.
 
-    Its ``report.md`` links to each. If files of a link are missing, the link is not the report's.
+    ``report.md`` has a link to each file. A link whose file is missing is ignored.
     """
     try:
         text = (folder / "report.md").read_text(encoding="utf-8")

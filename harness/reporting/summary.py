@@ -1,4 +1,4 @@
-"""Claims and verdicts on a terminal: of one run in about ten lines, in full, or of several."""
+"""Prints claims and verdicts of one run, in about ten lines or in full, or of several runs."""
 
 import textwrap
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from harness.schema.findings import Verdict
 from harness.schema.record import RecordError
 
 MOST_ROWS = 4
-"""Claims of the leading experiment that the table shows."""
+"""Largest number of the leading experiment's claims in the table."""
 MOST_LINES = 3
-"""Lines of a list of claims."""
+"""Largest number of lines of a list of claims."""
 
 SHORT = {
     Verdict.SUPPORTED: "holds",
@@ -31,7 +31,7 @@ SHORT = {
 
 
 def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None:
-    """Print the answer, the main verdicts, how they compare with ``reference``, and the paths."""
+    """Print the answer, the main verdicts, their comparison with ``reference``, and the paths."""
     claims = read_claims(folder)
     console = AnswerConsole()
     console.print(Text(claims.question, style="bold"))
@@ -74,7 +74,7 @@ def _counted(claims: Sequence[ClaimEntry]) -> str:
 
 
 def _print_names(console: AnswerConsole, head: str, names: Sequence[str]) -> None:
-    """Print as many of ``names`` as MOST_LINES hold, at least one, and count the rest."""
+    """Print ``names`` in at most MOST_LINES lines, at least one name, and count the rest."""
     for count in range(len(names), 0, -1):
         rest = f"; and {len(names) - count} more" if count < len(names) else ""
         text = f"{head}: {'; '.join(names[:count])}{rest}"
@@ -85,7 +85,7 @@ def _print_names(console: AnswerConsole, head: str, names: Sequence[str]) -> Non
 
 
 def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -> None:
-    """Say how the verdicts differ from the reference run's, if it is there to compare with."""
+    """Print the differences of the verdicts from the reference run, if it exists."""
     try:
         known = {one.key: one.verdict for one in read_claims(reference).claims}
     except ReportFileError:
@@ -102,7 +102,7 @@ def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -
 
 
 def print_claims(folder: Path) -> bool:
-    """Print every claim of the report in ``folder`` in a line: its verdict, its number."""
+    """Print a line with the verdict and the number of every claim of the report in ``folder``."""
     console = AnswerConsole()
     claims = read_claims(folder).claims
     console.say(_counted(claims), "bold")
@@ -111,7 +111,7 @@ def print_claims(folder: Path) -> bool:
 
 
 def print_side_by_side(folders: Sequence[Path]) -> bool:
-    """Print each claim with its verdict in each of ``folders``; last, how many agree."""
+    """Print each claim with its verdict in each of ``folders``, then the number that agree."""
     runs = [{one.key: one for one in read_claims(folder).claims} for folder in folders]
     console = AnswerConsole()
     for number, folder in enumerate(folders, 1):
@@ -148,7 +148,7 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
 
 
 def _far_apart(first: Path, second: Path) -> str:
-    """Return the measured metrics that are ten times off, for any verdicts."""
+    """Return a note on the measured metrics that are ten times off."""
     try:
         words = compare(first, second).far_apart_words
     except (RecordError, AnalysisError):  # a report without records, or of other cells

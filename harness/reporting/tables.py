@@ -1,4 +1,4 @@
-"""Tables: raw numbers as CSV, numbers with units for people."""
+"""Writes tables as CSV with raw numbers, and as text with units."""
 
 import re
 from dataclasses import dataclass
@@ -45,18 +45,18 @@ _BREAK = re.compile(r"_|\.(?=[a-z])")
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A table as text, ready to be laid out."""
+    """A table as text, before the layout."""
 
     name: str
     caption: str
     headings: tuple[str, ...]
     numeric: tuple[bool, ...]
-    """Which columns are numbers, to be aligned right."""
+    """True for each column of numbers, which is aligned to the right."""
     rows: tuple[tuple[str, ...], ...]
 
 
 def shown(table: Table) -> Shown:
-    """Return ``table`` as people read it: bytes with a unit, numbers to four digits."""
+    """Return ``table`` as text, with units of bytes and four digits of numbers."""
     frame = table.frame
     columns = [[cell(name, value) for value in frame[name]] for name in frame.columns]
     return Shown(
@@ -77,7 +77,7 @@ def heading(column: str) -> str:
 
 
 def cell(column: str, value: Any) -> str:
-    """Return one value as text; a column whose name ends in ``_bytes`` holds bytes."""
+    """Return a value as text; values of a column whose name ends in ``_bytes`` are bytes."""
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
         return MISSING
     if isinstance(value, str | bool):
@@ -95,16 +95,16 @@ def cell(column: str, value: Any) -> str:
 
 
 def r2_text(value: float) -> str:
-    """Return R² to five digits, never rounded up to a perfect 1."""
+    """Return R² with five digits; a value below 1 is not rounded up to 1."""
     if value > 1 - 1e-9:
         return "1"
     return "> 0.99999" if value > 0.99999 else f"{value:.5f}"
 
 
 def table_files(table: Table, stem: str) -> dict[str, bytes]:
-    """Return the contents of ``stem``.csv and of ``stem``.md, which is as people read it.
+    """Return the contents of ``stem``.csv with raw numbers, and of ``stem``.md with units.
 
-    Every processor agrees on nine digits of a fraction.
+    A fraction has nine digits in the CSV, because these are equal on every processor.
     """
     body = f"{escape_markdown(table.caption)}\n\n{to_markdown(shown(table))}\n"
     data = csv_text(table.frame, digits=9)
@@ -112,7 +112,7 @@ def table_files(table: Table, stem: str) -> dict[str, bytes]:
 
 
 def to_markdown(table: Shown) -> str:
-    """Return a pipe table."""
+    """Return a Markdown table."""
     rule = ["---:" if number else "---" for number in table.numeric]
     head = [escape_markdown(name) for name in table.headings]
     body = [[escape_markdown(text) for text in row] for row in table.rows]
@@ -123,6 +123,6 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
 
 
 def escape_markdown(text: str) -> str:
-    """Return ``text`` so that Markdown and the HTML inside it show it as it stands."""
+    """Return ``text``, escaped so that Markdown and its HTML show it unchanged."""
     flat = " ".join(text.split())
     return _SPECIAL.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;"))

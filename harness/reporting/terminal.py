@@ -8,16 +8,16 @@ from harness.reporting.terminal_console import PlainConsole
 
 
 class AnswerConsole(PlainConsole):
-    """A console whose lines are never broken and whose texts are not read as markup."""
+    """A console that does not break lines and does not interpret markup."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False)
 
     def say(self, text: str, style: str = "") -> None:
-        """Print one line, however long."""
+        """Print one line, which is not broken."""
         self.print(Text(text, style=style), soft_wrap=True)
 
     def say_all(self, texts: Iterable[str], before: str = "note: ") -> None:
-        """Print a line for each text, with the words ``before`` it."""
+        """Print a line for each text, after the words ``before``."""
         for text in texts:
             self.say(f"{before}{text}")

@@ -1,4 +1,4 @@
-"""A console that prints text from outside as data: no escape sequence in it reaches a terminal."""
+"""A console that escapes control characters of outside text before a terminal gets them."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from harness.schema.plain_text import printable
 
 
 class PlainConsole(Console):
-    """A rich console that writes out control characters of outside text; its own styles stay."""
+    """A rich console that shows control characters of outside text, and keeps its own styles."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

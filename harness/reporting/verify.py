@@ -1,4 +1,4 @@
-"""Checks of a run: its files are those of its manifest, and its records give its report."""
+"""Checks that a run's files match its manifest, and that its records give its report."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,12 +26,12 @@ _DECODERS: dict[str, Callable[[bytes], object]] = {
 
 
 _UNKNOWN = "unknown"
-"""Stands for a commit or code that a record does not name."""
+"""Text for a commit or code that a record does not name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """One check and what it looked at; it holds if it found no problems."""
+    """One check with its subject and its problems; without problems the check holds."""
 
     name: str
     seen: str
@@ -39,9 +39,9 @@ class Checked:
 
 
 def verify(folder: Path, given: Sequence[Path] = ()) -> Iterator[Checked]:
-    """Check a run: files, lines, report, commit and code; nothing is written or measured.
+    """Check files, lines, report, commit and code of a run, without writing or measuring.
 
-    ``given`` are files of experiments, as for ``harness report``.
+    ``given`` has files of experiments, as for ``harness report``.
     """
     yield _files(folder, read_manifest(folder))
     yield _lines(folder)
@@ -53,7 +53,7 @@ def verify(folder: Path, given: Sequence[Path] = ()) -> Iterator[Checked]:
 
 
 def _files(folder: Path, listed: Mapping[str, str]) -> Checked:
-    """Check each file's hash against the manifest, and find evidence that it does not list."""
+    """Check each file's hash against the manifest, and find measured files that it lacks."""
     problems = []
     for name, hash_of_it in listed.items():
         path = folder / name
@@ -66,7 +66,7 @@ def _files(folder: Path, listed: Mapping[str, str]) -> Checked:
 
 
 def _lines(folder: Path) -> Checked:
-    """Check that each line that was measured can be read, strictly."""
+    """Check that each measured line is valid."""
     problems, read = [], 0
     for path in evidence_of(folder):
         if decode := _DECODERS.get(Path(path).name):
@@ -78,7 +78,7 @@ def _lines(folder: Path) -> Checked:
 
 
 def _report(folder: Path, given: Sequence[Path]) -> Checked:
-    """Check that the records give the claims, the tables and the text that are there."""
+    """Check that the records give the claims, the tables and the text of the report."""
     made = report_files(analysed(folder, jobs=usable_processors(), given=given))
     texts = {
         name: text
@@ -120,7 +120,7 @@ def _commit(commits: Sequence[str]) -> Checked:
 
 
 def _code(codes: Sequence[str]) -> Checked:
-    """Check that the code that measured is the code that is installed."""
+    """Check that the records were measured by the installed code."""
     today = {measuring_code(pretended=pretended) for pretended in (False, True)}
     changed = "the code that measures has changed since"
     unnamed = "records do not name the code that measured them"

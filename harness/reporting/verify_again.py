@@ -1,4 +1,4 @@
-"""Random cells of a run, measured again by ``harness sweep`` and compared with its records."""
+"""Measures random cells of a run again by ``harness sweep``, and compares the records."""
 
 import mmap
 import os
@@ -28,10 +28,10 @@ from harness.sweeps.given_cells import GivenCells
 Line = Record | StepRun
 Problems = Iterator[str]
 TWO_KERNEL_BATCHES_BYTES = 2 * max(32, 2 * (os.cpu_count() or 1)) * mmap.PAGESIZE
-"""Each of two readings may be one batch of Linux's page counts away from the truth
+"""Error of two readings, each of which may be off by a batch of Linux's page counts
 (``percpu_counter_batch``)."""
 REPLICATES = 6
-"""Fork servers of a cell."""
+"""Number of fork servers of a cell."""
 
 
 class _Way(NamedTuple):
@@ -46,11 +46,11 @@ class _Way(NamedTuple):
 def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Checked:
     """Measure ``count`` random cells of the run in ``folder`` again, and compare them.
 
-    Exact metrics must be equal, no noisy one may be ten times off, and with pinned malloc the RSS
-    rises must meet within the spreads of both and two batches of the kernel's counters. The repeats
-    of one fork server are one replicate, so each repeat here has a server of its own. A cell is one
-    of the run's lines of cells or of steps that ended well; thresholds and training runs are left
-    out. ``given`` are files of experiments, as for ``harness report``.
+    Exact metrics must be equal, and noisy metrics must not be ten times off. With pinned malloc,
+    the RSS rises must agree within both spreads and two batches of the kernel's counters. The
+    repeats of one fork server are one replicate, so each repeat here has its own server. The cells
+    are drawn from the run's cells and steps that ended well; thresholds and training runs are left
+    out. ``given`` has files of experiments, as for ``harness report``.
     """
     cells = dict(_lines(folder, given))
     chosen = random.Random(seed).sample(sorted(cells), min(count, len(cells)))
@@ -88,7 +88,7 @@ def _lines(folder: Path, given: Sequence[Path]) -> Iterator[tuple[str, Line]]:
 
 
 def _way(known: Line) -> _Way:
-    """Return how a line is measured again."""
+    """Return the device, the repeats and the servers with which a line is measured again."""
     if isinstance(known, StepRun):
         return _Way("cpu", None, 1, fresh_servers=False)  # a step has a device of its own
     _, is_dry_run, gpu = str(known.environment.get("device", "")).rpartition("dry run, ")
@@ -123,7 +123,7 @@ def _measured(way: _Way, lines: Sequence[Line]) -> tuple[Mapping[str, Line], str
 
 
 def _differences(known: Line, new: Line) -> Problems:
-    """Yield how a line differs when it is measured again."""
+    """Yield the differences between a line and its new measurement."""
     if new.outcome is not known.outcome:
         yield f"ended {new.outcome}: {new.evidence.get('message', '')}"
     elif isinstance(known, Record) and isinstance(new, Record):

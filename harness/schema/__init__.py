@@ -1,1 +1,1 @@
-"""Plain data that everything shares: workloads, records, events, thresholds; no torch."""
+"""Plain data that all packages share, e.g. workloads, records and events; no torch."""

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Ability:
-    """One kind of measurement: if it is available, and how or why not."""
+    """One kind of measurement; ``detail`` explains why it is available or not."""
 
     what: str
     available: bool
     detail: str
 
     def as_dict(self) -> dict[str, object]:
-        """Return it as plain data."""
+        """Return the ability as plain data."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""Checks of the arguments of public functions: what is wrong, what was given, what to write."""
+"""Checks the arguments of public functions; an error names the value and the allowed values."""
 
 from collections.abc import Collection, Iterable
 from typing import TypeVar
@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class ArgumentError(HarnessError, TypeError):
-    """An argument has the wrong type; the message names it and says what to write.
+    """An argument has the wrong type; the message names the argument and the allowed types.
 
     >>> import harness
     >>> harness.predict(harness.Workload(), budget_bytes="24GiB")  # doctest: +ELLIPSIS
@@ -41,7 +41,7 @@ def check_choice(name: str, value: Value, choices: tuple[str, ...]) -> Value:
 
 
 def check_names(subject: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Refuse a name of an argument that is not known."""
+    """Refuse an unknown name of an argument."""
     for name in given:
         if name not in known:
             hint = did_you_mean(name, known)

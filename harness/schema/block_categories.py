@@ -1,7 +1,7 @@
-"""Categories of the GPU's blocks, in every recording of PyTorch's allocator.
+"""Categories of the GPU's blocks in recordings of PyTorch's allocator.
 
-The recording of a dry run also has what parameters, optimizers and modules own. Other recordings
-have only the code that requested and freed a block.
+The recording of a dry run also has the blocks that parameters, optimizers and modules own. Other
+recordings have only the code that requested and freed a block.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ BlockCategory = Literal[
     "before", "parameter", "gradient", "backward", "optimizer_state", "optimizer", "buffer",
     "other", "activation", "forward", "workspace", "unknown",
 ]  # fmt: skip
-"""``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen.
-The owner of ``before``, ``backward``, ``optimizer`` and ``unknown`` is not known."""
+"""The backward pass frees an ``activation``. For ``forward``, memory ran out before the backward
+pass. The owner of ``before``, ``backward``, ``optimizer`` and ``unknown`` is not known."""
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "before": "before the recording",
@@ -28,17 +28,17 @@ CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "workspace": "cuBLAS workspace",
     "unknown": "unknown: recorded without Python stacks",
 }
-"""Categories in the order in which pictures stack them."""
+"""Words for the categories, in the order in which pictures stack them."""
 OWNERS = "harness"
-"""Key in a dry run's recording of the known owners of blocks, for each device."""
+"""Key of the known owners of blocks in a dry run's recording, for each device."""
 
 
 class Caller(NamedTuple):
-    """Who requests or frees a block.
+    """The code that requests or frees a block.
 
     Attributes:
-        is_thread: a thread of autograd, without Python.
-        in_backward: Python that a thread of autograd called: a function's backward, compiled code.
+        is_thread: True for a thread of autograd without Python.
+        in_backward: True for Python that a thread of autograd called, e.g. a function's backward.
     """
 
     is_thread: bool
@@ -49,13 +49,13 @@ class Caller(NamedTuple):
 def category_of(
     requested: Caller, freed: Caller | None, *, is_workspace: bool, in_forward: bool
 ) -> BlockCategory:
-    """Return the category of a block that nothing is known to own.
+    """Return the category of a block without a known owner.
 
     Args:
-        requested: who requested it.
-        freed: who freed it; None if nobody did yet.
-        is_workspace: whether it has the size and the lifetime of cuBLAS's workspace.
-        in_forward: whether a forward pass requested it, and memory ran out later.
+        requested: code that requested the block.
+        freed: code that freed the block; None if it is alive.
+        is_workspace: True if the block has the size and the lifetime of cuBLAS's workspace.
+        in_forward: True if a forward pass requested the block, and memory ran out later.
     """
     if is_workspace:
         return "workspace"

@@ -9,13 +9,13 @@ class Compiled(Struct, frozen=True, kw_only=True):
     """Work of ``torch.compile`` in one process.
 
     Attributes:
-        graphs: graphs that were compiled.
-        breaks: places at which a graph ended before its function did, counted each time.
-        break_places: those places, with TorchDynamo's reason.
-        recompilations: compilations of a function that had been compiled before.
+        graphs: number of compiled graphs.
+        breaks: number of times that a graph ended before its function did.
+        break_places: places of the breaks, with TorchDynamo's reason.
+        recompilations: number of compilations of a function that had been compiled before.
         seconds: time spent compiling.
-        fallbacks: functions that run uncompiled after all, as TorchDynamo warned.
-        unmeasured: choices between kernels that a GPU makes by measuring, with their number.
+        fallbacks: functions that run uncompiled, with TorchDynamo's warnings.
+        unmeasured: choices of kernels that a real GPU makes by measuring, with their number.
     """
 
     graphs: int
@@ -34,7 +34,7 @@ class Compiled(Struct, frozen=True, kw_only=True):
         )
 
     def notes(self) -> Iterator[str]:
-        """Yield all of it, a line each."""
+        """Yield the work in lines."""
         yield f"compiled: {self}"
         yield from (f"break at {place}" for place in self.break_places)
         yield from (f"not compiled after all: {text}" for text in self.fallbacks)

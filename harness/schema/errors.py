@@ -1,4 +1,4 @@
-"""The user's mistakes: one line each, saying what is wrong and how to mend it."""
+"""Errors of the user, each with a line that states the error and the remedy."""
 
 import difflib
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class HarnessError(Exception):
-    """Base of every error that the command line shows as one line with exit code 2.
+    """Base of all errors that the command line shows as one line with exit code 2.
 
     >>> import harness
     >>> try:
@@ -19,7 +19,7 @@ class HarnessError(Exception):
 
 
 class UnsupportedError(HarnessError):
-    """The harness cannot answer, and says why; the user made no mistake (``unsupported``).
+    """The harness cannot answer, for the reason in the message (``unsupported``).
 
     >>> import harness
     >>> issubclass(harness.UnsupportedError, harness.HarnessError)
@@ -28,7 +28,7 @@ class UnsupportedError(HarnessError):
 
 
 class UnavailableError(HarnessError):
-    """Something that the question needs is not on this machine, such as a compiler or memory.
+    """Something that the question needs is missing on this machine, e.g. a compiler or memory.
 
     >>> import harness
     >>> issubclass(harness.UnavailableError, harness.HarnessError)
@@ -36,12 +36,12 @@ class UnavailableError(HarnessError):
     """
 
     def __str__(self) -> str:
-        """Return the message, with the command of this system if a compiler is missing."""
+        """Return the message; if a compiler is missing, with the command that installs it."""
         return super().__str__().replace(_APT, install_compiler())
 
 
 class StepError(HarnessError, ValueError):
-    """The step makes no sense, or the user's code fails in it; the message says where.
+    """The step is invalid, or the user's code fails in it; the message has the place.
 
     >>> import harness
     >>> from torch import nn
@@ -60,7 +60,7 @@ _COMPILERS |= dict.fromkeys(("fedora", "rhel"), _DNF)
 
 
 def install_compiler(release: str | None = None) -> str:
-    """Return the command that installs a compiler, by the text of ``/etc/os-release``."""
+    """Return the command that installs a compiler, for the system in ``/etc/os-release``."""
     place = Path("/etc/os-release")
     if release is None:
         release = place.read_text(encoding="utf-8") if place.is_file() else ""
@@ -69,6 +69,6 @@ def install_compiler(release: str | None = None) -> str:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return the known name that is nearest to a wrong one, as a hint; empty if none is near."""
+    """Return the known name that is nearest to a wrong name, as a hint; empty if none is near."""
     near = difflib.get_close_matches(given, list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""

@@ -1,9 +1,8 @@
-"""The allocation trace: every block allocated and freed, in order, and what follows from it.
+"""The allocation trace, i.e. every block allocated and freed, in order, and its metrics.
 
-A trace starts before the workload exists, so a running sum over it is absolute. Measured
-traces (``harness.instruments.allocation_trace``) and predicted ones
-(``harness.prediction.mlp.cpu_trace``) are the same kind of object; each fact below is
-computed once, here, for both.
+A trace starts before the workload exists, so a running sum over it is absolute. Measured traces
+(``harness.instruments.allocation_trace``) and predicted traces
+(``harness.prediction.mlp.cpu_trace``) have the same class, which computes the metrics of both.
 """
 
 import bisect
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 PHASES = ("build", "forward", "backward", "optimizer")
 BEFORE_TRACE = "before the trace"
-"""The operator of blocks that were there when the trace began: they open it."""
+"""Operator of blocks that are older than the trace; these come first."""
 CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation", "temporary")
 
 
@@ -51,7 +50,7 @@ class Event(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block that was alive at some moment: the event that allocated it, and its number."""
+    """A block that was alive at some moment, with the event that allocated it and its number."""
 
     order: int
     event: Event
@@ -59,12 +58,12 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Trace:
-    """An ordered sequence of allocation events; its last step is the measured one.
+    """An ordered sequence of allocation events; its last step is the measured step.
 
     Attributes:
         events: every block allocated or freed, in order.
-        initial_bytes: bytes alive before the first event (a model that was there before).
-        steps: number of the measured step, if no event of it says so; None for the last one.
+        initial_bytes: bytes alive before the first event, e.g. of an existing model.
+        steps: number of the measured step; None for the step of the last event.
 
     >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
     >>> trace.peak_live_bytes, trace.peak_phase
@@ -84,15 +83,15 @@ class Trace:
 
     @cached_property
     def measured_step(self) -> int:
-        """Number of the step that the peaks are of."""
+        """Number of the step whose peaks are reported."""
         return max((e.step for e in self.events), default=0) if self.steps is None else self.steps
 
     def live_before(self, order: int) -> int:
-        """Return the bytes alive just before the event of a number, from 0 on."""
+        """Return the bytes alive just before an event, given by its number from 0."""
         return self.live_bytes[order - 1] if order else self.initial_bytes
 
     def _first(self, step: int) -> int:
-        """Return the number of the first event of ``step`` or a later one."""
+        """Return the number of the first event of ``step`` or of a later step."""
         return bisect.bisect_left(self.events, step, key=operator.attrgetter("step"))
 
     @cached_property
@@ -102,14 +101,14 @@ class Trace:
 
     @cached_property
     def live_before_forward_bytes(self) -> int:
-        """Bytes alive when the measured step's forward pass begins: its gradients are dropped."""
+        """Bytes alive when the measured step's forward pass begins, without old gradients."""
         start, stop = (self._first(self.measured_step + more) for more in (0, 1))
         phases = (event.phase for event in self.events[start:stop])
         dropped = sum(1 for _ in itertools.takewhile("optimizer".__eq__, phases))
         return self.live_before(start + dropped)
 
     def step_peak_bytes(self, step: int) -> int:
-        """Return the most bytes alive at any moment of a step, its beginning included.
+        """Return the most bytes alive at any moment of a step, including its beginning.
 
         Step 0 is the build, 1 the first training step.
         """
@@ -120,7 +119,7 @@ class Trace:
     def peak_order(self) -> int:
         """Number of the event that first reaches the measured step's peak.
 
-        If the step has its peak at its beginning, this is the event before its first one.
+        If the peak is at the beginning of the step, this is the event before the step.
         """
         start = self._first(self.measured_step)
         peak = self.step_peak_bytes(self.measured_step)
@@ -143,8 +142,8 @@ class Trace:
     def phase_peaks(self) -> dict[str, int]:
         """Return the peak of each phase in which a block was allocated or freed.
 
-        The build's peak is absolute; the others are of the measured step. What is alive when a
-        phase begins counts.
+        The build's peak is over all events; the other peaks are of the measured step. A phase's
+        peak includes bytes alive at its beginning.
         """
         peaks: dict[str, int] = {}
         start = 0
@@ -157,12 +156,12 @@ class Trace:
         return {phase: peaks[phase] for phase in PHASES if phase in peaks}
 
     def alive_after(self, order: int) -> list[Block]:
-        """Return the blocks alive after the event of a number, largest first."""
+        """Return the blocks alive after an event, given by its number, largest first."""
         blocks = [Block(number, self.events[number]) for number in sorted(self._alive_after(order))]
         return sorted(blocks, key=lambda block: -block.event.size_bytes)
 
     def _alive_after(self, order: int) -> list[int]:
-        """Return the numbers of the events that allocated what is alive after ``order``."""
+        """Return the numbers of the events that allocated the blocks alive after ``order``."""
         addresses = map(operator.itemgetter(6), self.events[: order + 1])
         latest = dict(zip(addresses, itertools.count(), strict=False))
         return [number for number in latest.values() if self.events[number].size_bytes > 0]
@@ -170,12 +169,12 @@ class Trace:
     def alive_at_peak(self) -> list[Block]:
         """Return the blocks alive at the peak, largest first.
 
-        With ``initial_bytes`` they add up to ``peak_live_bytes`` exactly.
+        Their sum and ``initial_bytes`` add up to ``peak_live_bytes`` exactly.
         """
         return self.alive_after(self.peak_order)
 
     def as_csv(self) -> str:
-        """Return one row an event, with the bytes alive after it."""
+        """Return one row per event, with the bytes alive after it."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         cell = functools.cache(csv_cell)  # a trace has thousands of rows and few names
@@ -185,7 +184,7 @@ class Trace:
         return buffer.getvalue()
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row an event: ``order``, the fields of ``Event``, and ``live_bytes`` after it.
+        """Return a row per event with ``order``, its fields, and ``live_bytes`` after it.
 
         >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
         >>> trace.to_frame()[["phase", "size_bytes", "live_bytes"]].to_dict("records")
@@ -202,7 +201,7 @@ class Trace:
         return picture("plot_trace", self)
 
     def summary(self) -> str:
-        """Return the peak and what is live at it, in one line.
+        """Return the peak and its live bytes by category, in one line.
 
         >>> Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)]).summary()
         'peak 4 KiB in forward: activation 4 KiB'
@@ -218,7 +217,7 @@ class Trace:
         return html_of("trace_html", self)
 
     def categories_at_peak(self) -> dict[str, int]:
-        """Return the bytes alive at the peak by category, every category named."""
+        """Return the bytes alive at the peak for every category."""
         sums: Counter[str] = Counter()
         for number in self._alive_after(self.peak_order):
             event = self.events[number]
@@ -235,7 +234,7 @@ def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
 
 
 def trace_metrics(trace: Trace) -> dict[str, Any]:
-    """Return the metrics of a record that a trace gives, measured or predicted."""
+    """Return the metrics of a record that follow from a measured or predicted trace."""
     return {
         "peak_live_bytes": trace.peak_live_bytes,
         "first_step_peak_live_bytes": trace.step_peak_bytes(1),

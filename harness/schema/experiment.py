@@ -1,7 +1,7 @@
-"""An experiment: a question, the cells that answer it, and the analysis of them.
+"""An experiment, i.e. a question, the cells that answer it, and their analysis.
 
-A module (a file, or a folder if the analysis needs files of its own) defines one ``EXPERIMENT``;
-``harness.sweeps.experiment_files`` finds it.
+A module, i.e. a file or a folder, defines an ``EXPERIMENT``; ``harness.sweeps.experiment_files``
+finds it.
 """
 
 import enum
@@ -26,32 +26,32 @@ class Size(enum.StrEnum):
     """Size of a run of an experiment."""
 
     QUICK = "quick"
-    """Enough to exercise every line, for CI."""
+    """Smallest size that runs every line of code, for CI."""
     DEFAULT = "default"
-    """Enough to settle the verdict."""
+    """Size that is large enough to decide the verdict."""
     FULL = "full"
-    """The reference run."""
+    """Size of the reference run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Lines and events of a run, for one experiment's analysis; each cell has one line.
 
-    A cell without a line, or with a line that contradicts itself, has no numbers.
+    A cell has no numbers if its line is missing or contradicts itself.
     """
 
     frame: "pd.DataFrame"
-    """One row a cell, with the columns of ``harness.load`` and ``fastest_seconds`` of its repeats;
-    the outcome of a cell without a record is ``missing``."""
+    """One row per cell, with the columns of ``harness.load`` and ``fastest_seconds`` of its
+    repeats. The outcome of a cell without a record is ``missing``."""
     folder: Path
-    """The experiment's folder: events/<workload id>.csv of the traced cells."""
+    """The experiment's folder, which has events/<workload id>.csv of the traced cells."""
     thresholds: tuple[Threshold, ...] = ()
     training_runs: tuple[TrainingRun, ...] = ()
     step_runs: tuple[StepRun, ...] = ()
     size: Size = Size.DEFAULT
-    """The smallest size that asks for every cell of the run."""
+    """Smallest size of the experiment that has every cell of the run."""
     doubts: tuple[str, ...] = ()
-    """Contradictions in the lines: they leave every claim open."""
+    """Contradictions in the lines, which leave every claim open."""
     origins: "pd.DataFrame | None" = None
     """Time and commit of each line."""
 
@@ -65,11 +65,11 @@ class Experiment:
     cells: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     analyse: "Callable[[Evidence], Section]"
     repeats: int = 3
-    """Instrument-free passes per cell."""
+    """Number of passes per cell without instruments."""
     servers_by_seed: bool = False
-    """True if the cells of each seed have a fork server of their own: a replicate each."""
+    """True if the cells of each seed have their own fork server; each seed is then a replicate."""
     fresh_servers: bool = False
-    """True if each pass of a cell has a fork server of its own."""
+    """True if each pass of a cell has its own fork server."""
     traced: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     """Cells whose allocation events are kept for a timeline."""
     thresholds: Callable[[Size, str], Iterable[ThresholdQuestion]] = field(default=lambda *_: ())
@@ -77,24 +77,24 @@ class Experiment:
     training_runs: Callable[[Size], Iterable[TrainingJob]] = field(default=lambda _: ())
     """Whole training runs."""
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
-    """Steps of any network, or functions of your own, on the CPU or under the dry run."""
+    """Steps of any network, or your own functions, on the CPU or in a dry run."""
     steps_from: str | Path = "."
-    """Package that a leading dot in a step's names stands for, relative to the experiment's
-    package; ``find`` makes it whole. For a user's experiment it is a folder of Python files."""
+    """Package that a leading dot in a step's names stands for, relative to the experiment's package
+    until ``find`` completes it; for a user's experiment, a folder of Python files."""
     source: Source | None = None
-    """The claim of the literature that it tests."""
+    """Claim of the literature that the experiment tests."""
     cpu_alone: str | None = None
-    """Why the question makes no sense on a GPU; None if it does."""
+    """Reason why the question does not apply to a GPU; None if it applies."""
     gpu_alone: str | None = None
-    """Why the question makes no sense on the CPU; None if it does."""
+    """Reason why the question does not apply to the CPU; None if it applies."""
 
     order: int = 1000
-    """Place in the report; smaller numbers come first, equal ones by name."""
+    """Place in the report; smaller numbers come first, equal numbers are sorted by name."""
     name: str = ""
-    """The module's name, which ``find`` sets; also the name of the results folder."""
+    """Name of the module, which ``find`` sets; also the name of the results folder."""
     file: Path | None = None
-    """The user's file or package that defines it, which ``find`` sets; None for our own."""
+    """User's file or package of the experiment, set by ``find``; None for the harness's own."""
 
     def unfit_for(self, device: str) -> str | None:
-        """Return why the question makes no sense on ``device``; None if it does."""
+        """Return why the question does not apply to ``device``; None if it applies."""
         return self.gpu_alone if device == "cpu" else self.cpu_alone

@@ -1,7 +1,7 @@
-"""Findings of an experiment's analysis for the report: claims, tables, figures, words.
+"""Findings of an experiment's analysis for the report, i.e. claims, tables, figures and text.
 
-A claim of the literature has its source, and a judgement with checks and published numbers.
-Nothing here computes or formats; an analysis fills these in, the renderers read them.
+A claim of the literature has its source, and a judgement with checks and published numbers. An
+analysis makes these objects, and renderers read them; this file neither computes nor formats.
 """
 
 import enum
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 class Verdict(enum.StrEnum):
-    """Judgement of the evidence on a sentence."""
+    """Judgement on a sentence by the evidence."""
 
     SUPPORTED = "holds"
     LIMITED = "holds in part"
@@ -27,7 +27,7 @@ class Verdict(enum.StrEnum):
 
 
 def verdict_words(verdict: Verdict, holds_for: str = "", fails_for: str = "") -> str:
-    """Return a verdict with the parts that it names, as every page shows it.
+    """Return a verdict with the parts that it names, in the words of every page.
 
     >>> verdict_words(Verdict.LIMITED, "Adam", "momentum")
     'holds for Adam, fails for momentum'
@@ -43,14 +43,14 @@ def verdict_words(verdict: Verdict, holds_for: str = "", fails_for: str = "") ->
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """The rule that decides a claim; its history shows how much older than the data it is."""
+    """The rule that decides a claim; its history shows that the rule is older than the data."""
 
     holds: str
-    """The claim holds if this is so."""
+    """Condition under which the claim holds."""
     fails: str
-    """The claim fails if this is so."""
+    """Condition under which the claim fails."""
     open: str
-    """The claim stays open if this is so."""
+    """Condition under which the claim stays open."""
 
     def __post_init__(self) -> None:
         if not (self.holds and self.fails and self.open):
@@ -59,13 +59,13 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A verdict, and the parts of the data on which its sentence holds and fails."""
+    """A verdict, and the parts of the data on which the sentence holds and fails."""
 
     verdict: Verdict
     holds_for: str = ""
-    """The part on which the claim holds, if it holds on one but not on all."""
+    """Part on which the claim holds, if it does not hold on all parts."""
     fails_for: str = ""
-    """The part on which the claim fails."""
+    """Part on which the claim fails."""
 
     def __post_init__(self) -> None:
         if self.verdict is Verdict.LIMITED and not (self.holds_for and self.fails_for):
@@ -81,33 +81,33 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim(Judged):
-    """A sentence with its verdict: what was measured, and the number that decides."""
+    """A sentence with its verdict, its measurement and the deciding number."""
 
     sentence: str
-    """The claim, in the note's words or as a quantity of its own."""
+    """Sentence of the claim, in the note's words or as its own quantity."""
     rule: Rule
     """The rule that decides, stated before the data are known."""
     second: str
-    """Second derivation of the number that decides, or why it has none."""
+    """Second derivation of the deciding number, or the reason why there is none."""
     measured: str
-    """Plain words with their numbers."""
+    """Measurement in plain words with numbers."""
     number: str
-    """The number that decides, with its unit and interval, such as ``R2 = 0.9991``."""
+    """Deciding number, with its unit and interval, such as ``R2 = 0.9991``."""
     headline: str = ""
-    """The claim in at most about ten words, for lists; the sentence by default."""
+    """Claim in at most about ten words, for lists; the sentence by default."""
     open_reason: str = ""
-    """Why an open claim is open, in a few words, such as ``about 40 blocks would decide``."""
+    """Reason why a claim is open, in a few words, such as ``about 40 blocks would decide``."""
     matters: str = ""
-    """From which size on a difference matters, and why."""
+    """Smallest difference that matters, and why."""
     control: str = ""
-    """A network for which the claim must fail, and its verdict there."""
+    """Network for which the claim must fail, and the verdict there."""
     history: str = ""
     """Source of the limit, and the commits in which the rule was written and changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table: written as CSV with full digits, shown in the report."""
+    """A table that is written as CSV with full digits, and shown in the report."""
 
     name: str
     caption: str
@@ -116,23 +116,23 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure with the very data it shows; ``draw`` paints ``data`` on an empty canvas."""
+    """A figure with its data; ``draw`` paints ``data`` on an empty canvas."""
 
     name: str
     caption: str
-    """What to see, in a sentence or two; also the picture's text alternative."""
+    """Caption of one or two sentences; also the picture's text alternative."""
     data: "pd.DataFrame"
     draw: "Callable[[Canvas, pd.DataFrame], None]"
     size: tuple[float, float] = (7.0, 4.2)
-    """Inches, width by height."""
+    """Width and height in inches."""
     tips: "Callable[[pd.DataFrame], Iterable[tuple[float, float, str]]] | None" = None
-    """Ranges of the first axes' x, from ``data``, with the words that hovering shows there."""
+    """Function that returns ranges of x on the first axes, from ``data``, with their hover text."""
     alt: str = ""
-    """What a reader who cannot see the picture should know; the caption by default."""
+    """Text for a reader who cannot see the picture; the caption by default."""
     story: bool = False
-    """Whether the figure belongs on the report's first page."""
+    """True if the figure belongs on the report's first page."""
     heading: str = ""
-    """Its title, drawn above it, so that it can be copied into slides."""
+    """Title drawn above the figure, so that slides can use the figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,33 +140,33 @@ class Source:
     """A sentence of the literature, and the sentence that the harness tests in its place."""
 
     citation: str
-    """Authors and year, and the arXiv number or the address without a scheme."""
+    """Authors, year, and arXiv number or address without a scheme."""
     quote: str
-    """The sentence as its source has it, or as ``secondary`` repeats it."""
+    """Sentence in the words of the source, or of ``secondary``."""
     secondary: str = ""
-    """Place where the quote was read, if not in the source itself."""
+    """Place where the quote was read, if it is not the source."""
     sentence: str
-    """The harness's version of it: what exactly is tested."""
+    """Exact sentence that the harness tests."""
     headline: str
-    """The claim in at most about eight words, for the table."""
+    """Claim in at most about eight words, for the table."""
     rule: Rule
     """The rule that decides, stated before the data are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A number that decides, derived a second way."""
+    """A deciding number with a second derivation."""
 
     name: str
     value: int | float
     second: int | float
     second_from: str
-    """Source of ``second``: closed form, the other instrument, the real GPU of a witness."""
+    """Source of ``second``: closed form, another instrument, or a published measurement."""
     allowed: int | float = 0
     """Largest difference at which the two numbers count as equal."""
     gates: bool = False
-    """True if both numbers measure one quantity; if they then disagree, the claim is open. A law
-    that the data do not follow leaves the verdict to the data, and is shown as a failed check."""
+    """True if both numbers measure one quantity; if they then disagree, the claim is open. False
+    for a law; a difference is then shown as a failed check and does not change the verdict."""
 
     @property
     def difference(self) -> int | float:
@@ -175,12 +175,12 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """True if the two agree as well as they have to."""
+        """True if the two numbers differ by at most ``allowed``."""
         return abs(self.difference) <= self.allowed
 
     @property
     def words(self) -> str:
-        """Distance of the two, in words."""
+        """Difference of the two numbers, in words."""
         return f"{self.name} differs from the {self.second_from} by {self.difference:,}"
 
 
@@ -207,15 +207,15 @@ class Judgement(Judged):
     """Judgement of the steps on a source's sentence."""
 
     number: str
-    """The number that decides, in a few words, for the table."""
+    """Deciding number, in a few words, for the table."""
     measured: str
-    """A sentence or two with the numbers."""
+    """Measurement in one or two sentences with numbers."""
     closed_form: str = ""
-    """The rule behind the numbers, as a formula in words or symbols."""
+    """Formula behind the numbers, in words or symbols."""
     limits: str = ""
-    """Limits beyond which the verdict is not true."""
+    """Limits of the verdict's validity."""
     checks: tuple[Check, ...]
-    """At least one, because each number that decides is derived a second way."""
+    """At least one check, because each deciding number needs a second derivation."""
     witnesses: tuple[Witness, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -232,10 +232,10 @@ class Section:
 
     claims: tuple[Claim, ...] = ()
     answer: tuple[str, ...] = ()
-    """The answer to the experiment's question in at most three sentences, with their numbers."""
+    """Answer to the experiment's question, in at most three sentences with numbers."""
     text: tuple[str, ...] = ()
-    """Paragraphs: findings, limits, negative results."""
+    """Paragraphs with findings, limits and negative results."""
     tables: tuple[Table, ...] = field(default=())
     figures: tuple[Figure, ...] = field(default=())
     judgement: Judgement | None = None
-    """The section of a claim of the literature shows it next to the claim."""
+    """Judgement that the section of a claim of the literature shows next to the claim."""

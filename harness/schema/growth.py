@@ -1,6 +1,6 @@
 """Growth of the memory that stays alive over training steps, also in a series with noise.
 
-The process of a dry run loads this module too, so it imports little.
+The process of a dry run also loads this module, so it imports few modules.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from harness.schema.units import format_bytes
 Kind = Literal["leak", "plateau", "unknown"]
 LEAST_STEPS = 4
 _SLOWER = 0.9
-"""Growth may end if each quarter of the steps adds less than this share of the quarter before."""
+"""Share of the previous quarter's growth; growth may end if each quarter of the steps adds less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +22,12 @@ class Growth:
 
     Attributes:
         ends_bytes: bytes alive at the end of each optimizer step.
-        per_step_bytes: what a step adds, on average from the first that adds to the last.
-        is_least: a step adds at least that, because other lines keep more too, and are not proved.
-        first_step_bytes: what the first step left.
+        per_step_bytes: average bytes that a step adds, from ``since_step`` to the last.
+        is_least: True if ``per_step_bytes`` is a lower bound, as other lines may also grow.
+        first_step_bytes: bytes that the first step left.
         since_step: the first step after step 1 that added memory.
-        places: lines, with the bytes that each added from the first such step to the last.
-        causes: what keeps the memory, as far as it was seen.
+        places: lines, with the bytes that each added from ``since_step`` to the last step.
+        causes: known owners that keep the memory.
     """
 
     kind: Kind
@@ -44,8 +44,8 @@ class Growth:
         """Yield the growth in words.
 
         Args:
-            of: words that name whose growth it is, if it is not clear.
-            left_bytes: memory that is left at the end of the steps.
+            of: words for the owner of the growth, if it is unclear.
+            left_bytes: bytes that are left at the end of the steps.
 
         >>> list(Growth(kind="plateau", reason="nothing more is kept").lines(" of GPU 1"))
         ['No growth of GPU 1: nothing more is kept.']
@@ -65,15 +65,15 @@ class Growth:
 
 
 def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
-    """Return the growth of a series that has noise: bytes alive at the end of each step.
+    """Return the growth of a noisy series of bytes alive at the end of each step.
 
-    With a leak, the least and the most alive rise from each quarter of the steps to the next, and
-    the rises do not shrink, as those of a filling cache do. Memory is level if neither the least
-    nor the most of the second half exceeds that of the first half by half of what noise may reach.
+    With a leak, the minimum and the maximum rise from each quarter of the steps to the next. The
+    rises do not shrink, in contrast to a cache that fills. Memory is level if the minimum and the
+    maximum rise from the first to the second half by less than half of the noise.
 
     Args:
         ends_bytes: bytes alive at the end of each step.
-        least_bytes: growth a step that noise does not reach.
+        least_bytes: growth per step that is larger than the noise.
 
     >>> series_growth([10, 30, 20, 40, 50, 60, 80, 80, 100], 5).per_step_bytes
     12
@@ -108,7 +108,7 @@ def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
 
 
 def too_few(count: int, least: int) -> Growth:
-    """Return that the growth is not known after so few steps."""
+    """Return the answer that the growth is unknown, because the steps are too few."""
     return Growth(kind="unknown", reason=f"too few steps ({count} of at least {least})")
 
 
@@ -117,12 +117,12 @@ def _rises(sizes: Sequence[float]) -> list[float]:
 
 
 def _most_of_two(sizes: Sequence[int]) -> int:
-    """Return the most that two steps in turn end with: one may end before something is freed."""
+    """Return the maximum of each two consecutive ends, as a step may end before a free."""
     return max(map(min, pairwise(sizes)))
 
 
 def _slope(sizes: Sequence[int]) -> int:
-    """Return what a step adds, by least squares."""
+    """Return the bytes that a step adds, by least squares."""
     middle = (len(sizes) - 1) / 2
     turned = sum((step - middle) * size for step, size in enumerate(sizes))
     return round(turned / sum((step - middle) ** 2 for step in range(len(sizes))))

@@ -1,4 +1,4 @@
-"""Memory of the host that processes take, and how it is shown."""
+"""Memory of the host that processes take, and its text."""
 
 from collections.abc import Iterator
 
@@ -16,12 +16,12 @@ _COPIED = 8 << 20
 
 
 class HostProcess(Struct, frozen=True, kw_only=True):
-    """One process: its peak.
+    """A process with its peak.
 
     Attributes:
-        peak_bytes: memory without pages of files; a page that others share counts in part.
-        own_bytes: most bytes of pages that it shares with no other process.
-        first_own_bytes: the same when it was first seen.
+        peak_bytes: peak without pages of files; of a shared page, a part is counted.
+        own_bytes: most bytes of pages that are not shared with other processes.
+        first_own_bytes: the same bytes at the first observation.
     """
 
     name: str
@@ -34,24 +34,24 @@ class Host(Struct, frozen=True, kw_only=True):
     """Memory of the host that the processes of a script, or of a step, took.
 
     Attributes:
-        peak_bytes: peak of all processes together. The lower number is what was there. The higher
-            number adds parameters and pinned memory that were not written, and the part of the
-            pages that a worker of ``measure`` shares with the process that forked it.
-        processes: the processes that took most.
-        file_bytes: most pages of mapped files, which the kernel can drop; not in the peak.
-        shared_bytes: most of the shared memory, which is in the peak.
+        peak_bytes: peak of all processes together. The lower number was resident. The higher number
+            adds parameters and pinned memory that were not written, and the part of the pages that
+            a worker of ``measure`` shares with the process that forked it.
+        processes: the processes with the largest peaks.
+        file_bytes: most bytes of mapped files, which the kernel can drop; not in the peak.
+        shared_bytes: most bytes of shared memory, which are in the peak.
         shared_limit_bytes: the size of ``/dev/shm``.
-        pinned_bytes: most pinned bytes in use, and most that PyTorch's host allocator took.
-        unwritten_pinned_bytes: most pinned bytes that were not written, which the lower number of
-            the peak leaves out; None with a real driver.
+        pinned_bytes: most pinned bytes in use, and most bytes of PyTorch's host allocator.
+        unwritten_pinned_bytes: most pinned bytes that were not written, which are not in the peak's
+            lower number; None with a real driver.
         left_out_bytes: most bytes of parameters on the host that were not written here.
-        harness_bytes: what the harness took, which is in neither number: the history of the
-            allocator; None if that is not known apart.
-        limit_bytes: the memory that the verdict is about; None without one.
-        limit_source: where that limit comes from.
-        fit: whether the peak is within it; with the GPU's memory if both share one pool.
-        growth: of what the script's process keeps over the optimizer steps.
-        ranks: how many of a node's ranks ran, and how many it has; None for one process's host.
+        harness_bytes: bytes of the harness for the allocator's history, which are in neither
+            number; None if unknown.
+        limit_bytes: memory limit of the verdict; None without a limit.
+        limit_source: source of the limit.
+        fit: verdict on the peak, together with the GPU's memory if both share one pool.
+        growth: growth of the script's process over the optimizer steps.
+        ranks: number of a node's ranks that ran, and of all its ranks; None for a single process.
     """
 
     peak_bytes: tuple[int, int]
@@ -70,15 +70,15 @@ class Host(Struct, frozen=True, kw_only=True):
     unwritten_pinned_bytes: int | None = None
 
     def with_left_out(self, size: int) -> "Host":
-        """Return the host of a step whose parameters took ``size`` bytes that were not written."""
+        """Return the host of a step, with ``size`` bytes of parameters that were not written."""
         low, high = self.peak_bytes
         return replace(self, left_out_bytes=size, peak_bytes=(low, high + size))
 
     def lines(self, *, pretended: bool) -> Iterator[str]:
-        """Yield the peak and the verdict, each process, and each part, a line each.
+        """Yield lines with the peak and the verdict, with each process, and with each part.
 
         Args:
-            pretended: whether the GPU was pretended.
+            pretended: True if the GPU was pretended.
         """
         limit = ""
         if self.limit_bytes is not None:

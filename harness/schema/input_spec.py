@@ -1,4 +1,4 @@
-"""One input of a network as the command line names it, e.g. ``int64:1024`` or ``mask=bool:128``."""
+"""One input of a network in the command line's form, e.g. ``int64:1024`` or ``mask=bool:128``."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,21 @@ from harness.schema.errors import HarnessError, StepError, did_you_mean
 TYPES = ("float32", "float64", "bfloat16", "float16", "int64", "int32", "bool")
 
 InputShapes = Sequence[int] | str | Sequence[str] | Mapping[str, str | Sequence[int]]
-"""One shape; one or several of ``[TYPE:]SHAPE``; or either by the name of the model's argument."""
+"""A shape, one or several texts ``[TYPE:]SHAPE``, or either by the name of the model's argument."""
 
 
 class InputSpecError(HarnessError, ValueError):
-    """The text names no input; the message says what is expected."""
+    """The text is not an input; the message names the expected form."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """Shape of one example, without the batch; empty for one number an example."""
+    """Shape of one example, without the batch; empty if an example is one number."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     name: str | None = None
-    """Name of the model's argument; None for a positional one."""
+    """Name of the model's argument; None for a positional argument."""
 
     def __str__(self) -> str:
         named = "" if self.name is None else f"{self.name}="
@@ -31,7 +31,7 @@ class InputSpec:
 
 
 def parse_input(text: str) -> InputSpec:
-    """Return the input that ``[NAME=][TYPE:]SHAPE`` names."""
+    """Return the input that a text ``[NAME=][TYPE:]SHAPE`` describes."""
     name, equals, rest = text.rpartition("=")
     dtype, colon, size = rest.rpartition(":")
     dtype = dtype if colon else "float32"
@@ -60,7 +60,7 @@ def names_function(text: str) -> bool:
 
 
 def input_specs(inputs: object) -> tuple[InputSpec, ...]:
-    """Return the description of each input that ``inputs`` of a step names."""
+    """Return the description of each input in ``inputs`` of a step."""
     if inputs is None:
         raise StepError("give inputs: the shape of one example, e.g. (3, 224, 224)")
     if isinstance(inputs, Mapping):

@@ -1,11 +1,11 @@
-"""Lines that keep memory over training steps, and whether that grows.
+"""Finds lines that keep more and more memory over training steps.
 
-Activations come and go within a step. A block that is never freed, and is older than all blocks
-that its line frees, is kept by something. A program allocates the optimizer's state once, and fills
-a bounded cache until it is full. So a line grows only if it keeps more again and again, up to the
-end, or replaces its block by larger ones while the steps allocate no more otherwise.
+Activations are allocated and freed within a step. A block is kept if it is never freed and is older
+than all blocks that its line frees. A program allocates the optimizer's state once, and fills a
+bounded cache until it is full. So a line grows only if it repeatedly keeps more until the end, or
+if it replaces its block by larger blocks while the other allocations of the steps do not grow.
 
-The process of a dry run loads this module too, so it imports little.
+The process of a dry run also loads this module, so it imports few modules.
 """
 
 from bisect import bisect_left
@@ -19,17 +19,17 @@ from harness.schema.lifetimes import Lifetimes, bytes_alive
 
 _LEAST_RISES = 3
 _LEAST_BIRTHS = 4
-"""Three things that are made once, each in another step, are not a leak."""
+"""Least number of steps that add blocks; three objects that are made once each are not a leak."""
 _STEPS_TO_REPLACE = 8
-"""Fewer inputs of varying length may rise by chance."""
+"""Least number of steps that show a rise; in fewer steps, input lengths may rise by chance."""
 _KEPT_STEPS = 2
-"""A loop's variables, and batches that are fetched ahead, live for up to that many steps."""
+"""Steps that a loop's variables and prefetched batches may live."""
 _LEAST_SINCE = 2
 _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
-"""Memory has to rise by at least this part of what lines add; otherwise other lines free as much.
-If a line also frees blocks, some of its blocks are old by chance."""
+"""Least rise of memory as a share of the bytes that lines add, without and with frees by these
+lines. With a smaller rise other lines free as much; some blocks are old by chance."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Memory that rises this often, and by this factor above the level before, may still rise."""
+"""Least rises per fall, and least factor over the earlier level, of memory that may rise."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -39,17 +39,17 @@ _REPLACED = "the line replaces its block by a larger one: torch.cat, or a KV cac
 
 
 class KeptByLine:
-    """Bytes that each line keeps over ends of steps; blocks come in any order.
+    """Bytes that each line keeps over ends of steps; blocks are added in any order.
 
-    Only changes are held, so what comes and goes in every step takes nothing. Blocks of the first
-    step, such as the optimizer's state, are left out.
+    The object stores only changes between steps, so blocks that recur in every step take no memory.
+    Blocks of the first step, such as the optimizer's state, are left out.
     """
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
 
     def add(self, place: str, begin: int, size: int, first: int, last: int | None) -> None:
-        """Count a block in the steps from ``first`` on, up to ``last`` if it was freed in a step.
+        """Count a block in the steps from ``first``, to ``last`` if it was freed in a step.
 
         ``begin`` is the position of its allocation, which orders the lines.
         """
@@ -71,7 +71,7 @@ class KeptByLine:
             ends_bytes: bytes alive at the end of each step.
             allocated_bytes: bytes that each step allocated.
             floor_bytes: least bytes alive in the second step.
-            begins: first steps of optimizers, which the program creates again.
+            begins: first steps of optimizers that the program creates again.
         """
         count = len(ends_bytes)
         if count < LEAST_STEPS:
@@ -120,8 +120,8 @@ class KeptByLine:
 
         Args:
             growth: the growth without these lines.
-            grown: what each line added, by step.
-            total: bytes in which what they add is seen, at the end of each step.
+            grown: bytes that each line added, by step.
+            total: bytes at the end of each step, whose rise proves the growth.
         """
         count = len(growth.ends_bytes)
         steps = sorted(set().union(*grown.values()))
@@ -149,7 +149,7 @@ class KeptByLine:
         )
 
     def _replaced(self, count: int) -> dict[str, dict[int, int]]:
-        """Return what lines added that replace their block by a larger one, by step."""
+        """Return the bytes that lines added by replacing a block with a larger block, by step."""
         found = {}
         for place, line in self._lines.items():
             rises = line.at_ends.rises(count)
@@ -163,7 +163,7 @@ class KeptByLine:
     def _allocates_more(
         self, replaced: Mapping[str, Mapping[int, int]], allocated_bytes: Sequence[int]
     ) -> bool:
-        """Return whether steps allocate more and more, without the blocks of these lines."""
+        """Return whether steps allocate more and more, apart from the blocks of these lines."""
         first = min(min(steps) for steps in replaced.values())
         others = list(allocated_bytes)
         for place in replaced:
@@ -186,7 +186,7 @@ class KeptByLine:
 
 @dataclass
 class _Changes:
-    """Changes of bytes from step to step; a block that replaces an equal block changes nothing."""
+    """Changes of bytes from step to step; a block that replaces an equal block is not a change."""
 
     by_step: dict[int, int] = field(default_factory=dict)
 
@@ -198,7 +198,7 @@ class _Changes:
                 self.change(last, -size)
 
     def change(self, step: int, size: int) -> None:
-        """Count bytes that come in a step, or go if they are less than 0."""
+        """Count bytes that are added in a step, or removed if they are negative."""
         self.by_step[step] = self.by_step.get(step, 0) + size
         if not self.by_step[step]:
             del self.by_step[step]
@@ -208,12 +208,12 @@ class _Changes:
         return accumulate(self.by_step.get(step, 0) for step in range(count))
 
     def rises(self, count: int) -> list[int]:
-        """Return the steps that have more; none if they are few, or if one of them has less."""
+        """Return the steps whose bytes rise; empty if they are few, or if bytes fall in a step."""
         steps = sorted(step for step in self.by_step if step < count)
         return steps if len(steps) >= _LEAST_RISES and not self.falls(count) else []
 
     def falls(self, count: int) -> int:
-        """Return the number of steps in which there is less."""
+        """Return the number of steps whose bytes fall."""
         return sum(step < count and size < 0 for step, size in self.by_step.items())
 
     def rose_and_fell(self, count: int) -> bool:
@@ -236,7 +236,7 @@ class _Line:
 
     Attributes:
         at_ends: bytes of its blocks alive at the ends of steps.
-        older: those that are older than ``_KEPT_STEPS``.
+        older: bytes of its blocks that are older than ``_KEPT_STEPS``.
         born: bytes of the blocks that each step allocated.
         never_freed: bytes of the blocks that are left, by the step that allocated them.
         longest: the longest life of a freed block, in ends of steps.
@@ -260,9 +260,9 @@ class _Line:
             self.longest = max(self.longest, last - first)
 
     def kept(self, count: int) -> dict[int, int]:
-        """Return bytes that are older than any that were freed, by the step that allocated them.
+        """Return the bytes of blocks older than all freed blocks, by the step that allocated them.
 
-        Nothing if blocks were freed that lived for half of the steps: a window, perhaps.
+        The result is empty if freed blocks lived for half of the steps, as in a sliding window.
         """
         if self.longest > max(_KEPT_STEPS, count // 2):
             return {}
@@ -270,7 +270,7 @@ class _Line:
                 if step < count - self.longest}  # fmt: skip
 
     def leaks(self, steps: Mapping[int, int], count: int) -> bool:
-        """Return whether it keeps more again and again, up to the end."""
+        """Return whether the line repeatedly keeps more, until the end."""
         kept, born = list(steps), sorted(self.never_freed)
         return (
             len(kept) >= _LEAST_RISES
@@ -280,7 +280,7 @@ class _Line:
         )
 
     def may_go_on(self, steps: Mapping[int, int], count: int) -> bool:
-        """Return whether it kept more so late that it may keep more again."""
+        """Return whether the line kept more so late that it may keep more again."""
         kept = list(steps)
         if self.older.falls(count):
             return len(kept) > 1 and not self._has_ended(kept, count)
@@ -292,7 +292,7 @@ class _Line:
         return _has_ended(kept, count - self.longest) or _has_ended(born, count)
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether what it kept rose to more than before, and was freed."""
+        """Return whether the kept bytes rose above the earlier level, and were freed."""
         return self.older.rose_and_fell(count) or self.at_ends.rose_and_fell(count)
 
 
@@ -323,13 +323,13 @@ def _added(sizes: Mapping[int, int], after: int) -> int:
 
 
 def _has_ended(rises: Sequence[int], count: int) -> bool:
-    """Return whether it has not risen for longer than between any two rises."""
+    """Return whether the time since the last rise is longer than between any two rises."""
     between = [after - before for before, after in pairwise(rises)]
     return bool(between) and count - 1 - rises[-1] > max(between)
 
 
 def _goes_on(rises: Sequence[int], count: int) -> bool:
-    """Return whether its rises do not become rarer, as those of a filling cache do."""
+    """Return whether rises stay as frequent; the rises of a cache that fills become rarer."""
     later = sum(step >= (rises[0] + count) // 2 for step in rises)
     return later * 3 >= len(rises)
 
@@ -337,7 +337,7 @@ def _goes_on(rises: Sequence[int], count: int) -> bool:
 def _ends_higher(ends_bytes: Sequence[int]) -> bool:
     """Return whether the last two steps end with more than any of the first three quarters.
 
-    Lines that also free, a new line each time, or growth that has just begun: no line rises.
+    This finds growth without a line that rises, e.g. new lines each time.
     """
     earlier = 3 * len(ends_bytes) // 4
     return min(ends_bytes[-2:]) > max(ends_bytes[1:earlier])

@@ -1,4 +1,4 @@
-"""Layers of equal blocks, whose names differ in a number, share a row."""
+"""Folds layers of equal blocks, whose names differ in a number, into a row."""
 
 import re
 from collections.abc import Sequence
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from harness.schema.metrics import Layer
 
 _NUMBER = re.compile(r"(?<![^._])\d+(?![^.])")
-"""A number that is a whole part of a name (``blocks.3``) or ends one (``encoder_layer_3``)."""
+"""Number that is a part of a name (``blocks.3``) or the end of a part (``encoder_layer_3``)."""
 
 
 def pattern(name: str) -> str:
-    """Return the name with each number of a block replaced: equal for equal blocks."""
+    """Return the name with each number replaced; the result is the same for equal blocks."""
     return _NUMBER.sub("#", name)
 
 
 def common_name(names: Sequence[str]) -> str:
-    """Return one name for all of one pattern, each number that varies as a range or ``*``.
+    """Return a name for all names of a pattern, with varying numbers as a range or ``*``.
 
     >>> common_name(["layers.block_0.norm", "layers.block_1.norm", "layers.block_2.norm"])
     'layers.block_0–2.norm'
@@ -34,7 +34,7 @@ def _ranged(values: Sequence[str]) -> str:
 
 
 def folded(rows: Sequence[Layer]) -> list[Layer]:
-    """Return the rows with those of equal blocks in one: ``blocks.0–7.norm``, x8.
+    """Return the rows, with the rows of equal blocks folded into one (``blocks.0–7.norm``, x8).
 
     >>> def row(name, size=4):
     ...     return Layer(name=name, kind="Linear", parameter_bytes=size, output_bytes=1,

@@ -1,4 +1,4 @@
-"""Recognises files of installed packages, of Python and of PyTorch by their path.
+"""Recognises files of installed packages, of Python and of PyTorch by their paths.
 
 The path may come from another machine and another system.
 """

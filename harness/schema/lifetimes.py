@@ -1,13 +1,13 @@
 """Lifetimes of blocks in an event log of PyTorch's CUDA allocator.
 
-The process of a dry run loads this module too, so it imports nothing but the standard library.
+The process of a dry run also loads this module, so it imports only the standard library.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 Lifetimes = Mapping[int, int | None]
-"""Position of the event that frees a block (or None), by the position of its allocation."""
+"""Position of the event that frees a block, or None, by the position of its allocation."""
 
 
 def find_lifetimes(events: Iterable[tuple[str, int]]) -> Lifetimes:
@@ -28,7 +28,7 @@ def find_lifetimes(events: Iterable[tuple[str, int]]) -> Lifetimes:
 
 
 def alive_after(lifetimes: Lifetimes, position: int) -> list[int]:
-    """Return the positions of the allocations of what is alive after an event."""
+    """Return the positions of the allocations of the blocks alive after an event."""
     return [
         begin
         for begin, end in lifetimes.items()
@@ -37,7 +37,7 @@ def alive_after(lifetimes: Lifetimes, position: int) -> list[int]:
 
 
 def bytes_alive(lifetimes: Lifetimes, sizes: Sequence[int]) -> list[int]:
-    """Return the bytes alive before the first event, then after each; ``sizes`` has their bytes."""
+    """Return the bytes alive before the first event, then after each event with its ``sizes``."""
     changes = [0] * (len(sizes) + 1)
     for begin, end in lifetimes.items():
         changes[begin + 1] += sizes[begin]

@@ -8,13 +8,13 @@ from harness.schema.sizes import Bytes
 from harness.schema.units import format_bytes
 
 Fit = Literal["fits", "does not fit", "close call"]
-"""A close call fits in some cases: it depends on where the driver places segments and on how
-much memory the CUDA context takes."""
+"""Verdict; a close call fits in some cases, which depend on the places of segments and on the
+memory of the CUDA context."""
 LowHigh = tuple[Bytes, Bytes]
 
 
 def fit_of(*, in_every_case: bool, in_some_case: bool) -> Fit:
-    """Return the verdict on what completes in every case, in some, or in none."""
+    """Return the verdict on a step that completes in every case, in some cases, or in no case."""
     if in_every_case:
         return "fits"
     return "close call" if in_some_case else "does not fit"
@@ -24,12 +24,12 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The verdict on a memory budget.
 
     Attributes:
-        budget_bytes: the budget that was asked about.
+        budget_bytes: the budget.
         needed_bytes: the most that the build and the steps need.
-        fits: whether that is within the budget.
-        largest_batch: the largest batch that fits, all else equal; None if not even the
-            smallest does.
-        is_searched: whether the search for it ended.
+        fits: whether ``needed_bytes`` is within the budget.
+        largest_batch: the largest batch of the same step that fits; None if the smallest batch does
+            not fit.
+        is_searched: whether the search for ``largest_batch`` ended.
     """
 
     budget_bytes: Bytes
@@ -61,7 +61,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         verdict: whether the step fits.
         is_searched: whether the largest batch was searched and the search ended.
         largest_batch: the largest batch that fits in every case; None if none does.
-        tried: batches whose peaks the search knows, each with the bytes that it reserves.
+        tried: batches with known peaks, each with its reserved bytes.
     """
 
     gpu: str
@@ -87,22 +87,22 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def reserved_text(self) -> str:
-        """The reserved peak in words: one size, or the lowest and the highest."""
+        """The reserved peak in words, as one size or as the lowest and the highest size."""
         return "–".join(dict.fromkeys(format_bytes(size) for size in self.reserved_peak_bytes))
 
     @property
     def headroom_bytes(self) -> int:
-        """Bytes left after the reserved peak and the most outside the allocator; may be < 0."""
+        """Bytes left after the reserved peak and the bytes outside the allocator; may be < 0."""
         return self.total_bytes - self.outside_bytes[1] - self.reserved_peak_bytes[1]
 
     @property
     def needs_retries(self) -> bool:
-        """True if it fits only because the allocator frees cached segments and tries again."""
+        """True if the step fits only because the allocator frees cached segments."""
         return self.verdict == "fits" and self.headroom_bytes < 0
 
     @property
     def largest_batch_text(self) -> str:
-        """The largest batch in a few words; empty if none was searched."""
+        """The largest batch in a few words; empty without a search."""
         if not self.is_searched:
             return ""
         safe = self.largest_batch

@@ -1,4 +1,4 @@
-"""Byte metrics with one meaning, whether measured or predicted; what is unknown is null."""
+"""Byte metrics with the same meaning, measured or predicted; an unknown metric is null."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -35,17 +35,17 @@ class ProcessBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Resident bytes of the process at its peak, by kind; their sum is the peak."""
 
     interpreter_bytes: Bytes
-    """Resident before PyTorch was loaded: Python and the harness."""
+    """Resident bytes before PyTorch was loaded, i.e. of Python and the harness."""
     libraries_bytes: Bytes
-    """Pages of files since then: code and data of PyTorch and of what it loads."""
+    """Bytes of file pages loaded afterwards, i.e. code and data of PyTorch and its libraries."""
     heap_bytes: Bytes
-    """All else: objects of Python and C++, buffers of libraries, unused ends of pages."""
+    """Other bytes, e.g. objects of Python and C++, buffers of libraries, unused ends of pages."""
     tensors_bytes: Bytes
-    """Live bytes at the peak, by the trace."""
+    """Live bytes at the peak, from the trace."""
 
 
 class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Peaks of the CUDA caching allocator's counters, in the allocator's own words."""
+    """Peaks of the CUDA caching allocator's counters, with the allocator's names."""
 
     requested_peak_bytes: Bytes | None = None
     allocated_peak_bytes: Bytes | None = None
@@ -54,15 +54,15 @@ class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CudaMetrics(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Peaks over the measured step, and what else occupies GPU memory."""
+    """Peaks over the measured step, and other memory of the GPU."""
 
     outside_bytes: Bytes | None = None
     workspace_bytes: Bytes | None = None
-    """cuBLAS workspaces, which all peaks of the measured step include."""
+    """Bytes of cuBLAS workspaces, which all peaks of the measured step include."""
     first_step: CudaPeaks | None = None
     phases: dict[str, CudaPeaks] | None = None
     steady_after: int | None = None
-    """Number of the step before the measured one: the last that could raise a peak."""
+    """Number of the step before the measured step, the last step that could raise a peak."""
 
 
 class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,15 +87,15 @@ class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The memory of one module, without that of the modules inside it.
+    """The memory of one module without its submodules.
 
     Attributes:
-        name: dotted name; empty for the network itself.
+        name: dotted name; empty for the network.
         kind: name of the module's class.
-        parameter_bytes: its own parameters and buffers.
-        output_bytes: what its forward pass returned.
-        saved_bytes: what autograd keeps for its backward pass, each storage counted once.
-        peak_bytes: bytes alive at the peak that the module's forward or backward allocated.
+        parameter_bytes: bytes of its own parameters and buffers.
+        output_bytes: bytes of the output of its forward pass.
+        saved_bytes: bytes that autograd keeps for its backward pass, each storage counted once.
+        peak_bytes: bytes alive at the peak that the module's forward or backward pass allocated.
     """
 
     name: str

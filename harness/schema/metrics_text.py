@@ -1,4 +1,4 @@
-"""The metrics of a step as text: one line, and a name for people for each."""
+"""The metrics of a step as text, in one line or with a readable name for each."""
 
 from msgspec.structs import asdict
 
@@ -18,7 +18,7 @@ def metrics_line(subject: str, outcome: str, value: Metrics) -> str:
 
 
 def metrics_rows(value: Metrics) -> list[tuple[str, int]]:
-    """Return every known byte metric with a name for people, in the order of a step."""
+    """Return every known byte metric with a readable name, in the order of a step."""
     categories = {} if value.categories_at_peak is None else asdict(value.categories_at_peak)
     process = {} if value.process is None else asdict(value.process)
     cuda = {} if value.cuda is None else asdict(value.cuda)
@@ -47,6 +47,6 @@ def metrics_rows(value: Metrics) -> list[tuple[str, int]]:
 
 
 def _category(name: str, value: Metrics) -> str:
-    """Return a category's name; on CUDA the libraries' workspaces are temporary blocks, too."""
+    """Return a category's name; on CUDA temporary blocks include the libraries' workspaces."""
     words = name.replace("_", " ")
     return f"{words}, with workspaces" if name == "temporary" and value.cuda else words

@@ -1,7 +1,7 @@
-"""Surroundings of a record and evidence of a failure: typed keys, and any others.
+"""Environment of a record and evidence of a failure, with typed keys and any other keys.
 
-Type checkers know the keys that this version writes. A line of another version, or of another
-program, may hold further keys; they are read, kept and written back as they are.
+Type checkers know the keys that this version writes. A line of another version or program may have
+further keys, which are kept unchanged.
 """
 
 from typing import TYPE_CHECKING, TypedDict
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
     class Environment(TypedDict, total=False):
-        """Versions, machine and settings of a run; the second part is known only on a GPU."""
+        """Versions, machine and settings of a run; the second part exists only on a GPU."""
 
         harness: str
         time: str
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         cublas_workspace_config: str
 
     class FailureEvidence(TypedDict, total=False):
-        """Evidence of a failure; a key that is not known is left out."""
+        """Evidence of a failure; an unknown fact has no key."""
 
         message: str
         type: str

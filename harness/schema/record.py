@@ -1,7 +1,7 @@
 """One measurement as strict JSON with a schema version.
 
-``Metrics`` are byte metrics with one meaning, whether measured or predicted. A ``Record`` is a
-measurement: metrics, outcome and the evidence for it, environment. What is unknown is null.
+``Metrics`` are byte metrics with the same meaning, measured or predicted. A ``Record`` is a
+measurement with metrics, outcome, evidence and environment. An unknown value is null.
 """
 
 import functools
@@ -31,15 +31,15 @@ RECORDS = "records.jsonl"
 EVENTS = "events"
 """Folder of the allocation events of traced cells, next to the records."""
 BLOCK_BYTES, RESIDENT_NOISE_BYTES = 512, 64 << 10
-"""Smallest growth that is not noise: a block of the CUDA allocator; a rise of RSS."""
+"""Smallest growth that is not noise, as a block of the CUDA allocator and as a rise of RSS."""
 
 
 class RecordError(HarnessError, ValueError):
-    """Text that is not a valid record of this schema; the message says where and why."""
+    """Text that is not a valid record of this schema; the message has the place and the reason."""
 
 
 class SchemaError(RecordError):
-    """A record of another schema, such as one that a newer harness wrote."""
+    """A record of another schema, e.g. of a newer harness."""
 
 
 class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,7 +47,7 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     number: int
     fork_server: str | None = None
-    """Name of the fork server whose worker made it: repeats of one server are one replicate."""
+    """Name of the fork server of the pass; the repeats of a server are one replicate."""
     wall_seconds: float | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     rss_peak_bytes: Bytes | None = None
@@ -55,16 +55,16 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measurement of one workload, whatever its outcome.
+    """One measurement of one workload, with any outcome.
 
     Attributes:
-        outcome: ok, or how the measurement failed.
-        evidence: what was seen of a failure: the message, the signal, the phase.
+        outcome: ok, or the kind of failure.
+        evidence: facts on a failure, e.g. the message, the signal or the phase.
         attempt: 1, or more if a sweep ran the cell again.
         repeats: every pass without instruments; ``rss_rise_bytes`` and ``wall_seconds`` are
             their medians.
         passes: the pass that gave each metric.
-        host: memory of the host that the process took in a step.
+        host: memory of the host that the process needs in a step.
         environment: versions, machine and settings of the run.
 
     All sizes are bytes; a metric that was not measured is None.
@@ -103,7 +103,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def growth(self) -> Growth:
-        """Growth of the peak from repeat to repeat in one process: allocated on a GPU, else RSS."""
+        """Growth of the peak over a process's repeats, of allocated bytes on a GPU, else of RSS."""
         on_gpu = self.workload.device == "cuda"
         peaks = [
             one.rss_peak_bytes if one.cuda is None else one.cuda.allocated_peak_bytes
@@ -124,11 +124,11 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return frame("record_frame", self)
 
     def plot(self) -> "Figure":
-        """Return a picture of what is alive at the peak, by category."""
+        """Return a picture of the live bytes at the peak by category."""
         return picture("plot_metrics", self)
 
     def summary(self) -> str:
-        """Return the measurement in a few lines: main metrics, or what went wrong."""
+        """Return the main metrics, or the failure, in a few lines."""
         facts = [f"{key}: {value}" for key, value in self.evidence.items()]
         if self.wall_seconds is not None:
             facts.append(f"a step takes {self.wall_seconds:.4g} s")
@@ -169,7 +169,7 @@ def to_json(value: object) -> bytes:
 
 
 def decode(kind: type[Line], line: bytes | str) -> Line:
-    """Return what ``line`` holds, of this schema and with its workload's own id."""
+    """Return the object of a line; its schema and its workload's id are checked."""
     try:
         schema = _decoder(_Header).decode(line).schema
         if schema is None:
@@ -194,4 +194,4 @@ def decode(kind: type[Line], line: bytes | str) -> Line:
 
 
 from_json = functools.partial(decode, Record)
-"""Return the record that a line holds."""
+"""Return the record in a line."""

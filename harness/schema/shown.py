@@ -1,6 +1,6 @@
-"""Views of public objects (pictures, frames, HTML), which layers above make.
+"""Views of public objects (pictures, frames, HTML), which other packages make.
 
-Nothing here names them: ``harness`` registers the function that finds a view.
+``harness`` registers the function that finds a view, so this file does not import the views.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _finders: list[Callable[[str], Callable[..., Any]]] = []
 
 
 def use(find: Callable[[str], Callable[..., Any]]) -> None:
-    """Register the function that returns the maker of a view by its name."""
+    """Register a function that returns the maker of a view, given its name."""
     _finders[:] = [find]
 
 
@@ -31,5 +31,5 @@ def frame(name: str, value: object) -> "pd.DataFrame":
 
 
 def html_of(name: str, value: object) -> str:
-    """Return a public object as a notebook shows it."""
+    """Return the HTML of a public object for a notebook."""
     return str(_finders[0](name)(value))

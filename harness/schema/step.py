@@ -1,4 +1,4 @@
-"""``harness.Step``: one step of your own network as a value; imports no torch."""
+"""``harness.Step`` describes one step of your own network, without torch."""
 
 import ast
 import inspect
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., object])
 EVERYWHERE = "*"
-"""The place of an answer to every unknown value."""
+"""Key of an answer to every unknown value."""
 _AUTOCAST = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of your own network; it is checked when it is made.
+    """One step of your own network, validated at construction.
 
     Attributes:
-        target: a network, a function that returns one, or its name as ``package.module:Net`` or
-            ``my_model.py:Net``; or ``hf:NAME_OR_FOLDER``, ``timm:NAME``, ``torchvision:NAME``.
+        target: a network, a function that returns a network, or its name as ``package.module:Net``
+            or ``my_model.py:Net``; or ``hf:NAME_OR_FOLDER``, ``timm:NAME``, ``torchvision:NAME``.
         batch: examples in the step.
         inputs: shape of one example without the batch, e.g. ``(3, 224, 224)``, ``"3x224x224"`` or
             ``{"tokens": "int64:256"}``; or a function of the batch, or its name, that returns
@@ -37,18 +37,18 @@ class Step:
         arguments: arguments of a ``target`` that is given by its name.
         optimizer: a name, or a function of the parameters, or its name.
         loss: a name, or a function of output and labels, or its name.
-        classes: labels are 0 to ``classes`` - 1; None: they have no values.
+        classes: number of label classes; None for labels without values.
         mode: ``train``, or ``inference`` for a forward pass without gradients.
         autocast: a type, ``float16`` or ``bfloat16``.
-        accumulate: number of micro-batches; it divides the batch. Only one micro-batch is on the
-            GPU at a time. A loop that holds the whole batch there needs the rest in addition.
+        accumulate: number of micro-batches, a divisor of the batch. Only one micro-batch is on the
+            GPU at a time; a loop that holds the whole batch on the GPU needs the rest in addition.
         compile: True, or a mode of ``torch.compile``.
-        prepare: called with the network before it is compiled and before the steps.
+        prepare: function of the network, called before it is compiled and before the steps.
         threads: CPU threads of an operation.
         answers: values that the step reads from the GPU, by ``FILE:LINE``.
 
     Raises:
-        StepError: a value breaks its rule; the message names it, the value and the rule.
+        StepError: a value breaks its rule; the message names the field, the value and the rule.
 
     >>> import harness
     >>> step = harness.Step("my_model.py:Net", batch=32, inputs="3x224x224", optimizer="adamw")
@@ -123,7 +123,7 @@ class Step:
 
     @property
     def compile_mode(self) -> str | None:
-        """The mode of ``torch.compile``; None if the network runs as it is written."""
+        """The mode of ``torch.compile``; None without compilation."""
         if self.compile in (None, False):
             return None
         return COMPILE_MODES[0] if self.compile is True else str(self.compile)
@@ -152,7 +152,7 @@ def _check_whole(name: str, value: object) -> None:
 
 
 class StepOptions(TypedDict, total=False):
-    """The fields of a ``Step`` except its target and batch, as ``harness.predict`` takes them."""
+    """The fields of a ``Step`` without target and batch, as arguments of ``harness.predict``."""
 
     inputs: "InputShapes | Callable[[int], tuple[object, object]]"
     arguments: Mapping[str, object]
@@ -169,7 +169,7 @@ class StepOptions(TypedDict, total=False):
 
 
 def takes_a_step(function: Function) -> Function:
-    """Show the fields of a ``Step`` instead of ``**step``, to ``help`` and to completion."""
+    """Show the fields of a ``Step`` instead of ``**step`` in ``help`` and in completion."""
     shown = inspect.signature(function)
     plain = [one for one in shown.parameters.values() if one.kind is not one.VAR_KEYWORD]
     _, _, *options = inspect.signature(Step).parameters.values()

@@ -1,4 +1,4 @@
-"""The names that a step of a network may be described with; imports nothing."""
+"""Names of the choices that describe a step of a network; imports nothing."""
 
 OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
 LOSSES = ("cross-entropy", "mean-square", "sum", "model")
@@ -13,6 +13,6 @@ COMPILE_MODES = (
 )
 """Modes of ``torch.compile``; the last two are backends that generate no code."""
 LEARNING_RATE = 0.01
-"""Rate of an optimizer that is named, if it has no value of its own."""
+"""Learning rate of a named optimizer without its own default."""
 MOST_STEPS = 8
 """Steps on a GPU after which the next step is measured, even if reserved memory still rises."""

@@ -1,4 +1,4 @@
-"""One report for every question about a step: measured, by a dry run, by formula or estimated."""
+"""The report of a step, which is measured, by a dry run, by formula or estimated."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,39 +22,39 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Method = Literal["measured", "dry run", "formula", "estimate"]
-"""Source of every number of a report: a real run, PyTorch itself on a pretended GPU, an MLP's
-closed forms and events, or meta tensors if nothing can be run."""
+"""Source of a report's numbers, i.e. a real run, PyTorch on a pretended GPU, an MLP's closed forms
+and events, or an estimate on meta tensors."""
 
 _OF_OWN_STEPS = (
     "target", "gpus", "batch", "layers", "evidence", "steps", "trace", "compiled", "growth",
 )  # fmt: skip
-"""Fields that say nothing of a workload's prediction, and are left out of its JSON."""
+"""Fields that do not apply to a workload's prediction, and are left out of its JSON."""
 
 
 class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The memory of one step. All of its numbers come from one source, which ``method`` names.
+    """The memory of one step; all numbers come from one source, which ``method`` names.
 
     Attributes:
         method: measured, dry run, formula or estimate.
-        outcome: predicted or ok; unsupported if there is no answer; else how the step failed.
-        reason: why some or all metrics are None.
-        notes: facts that you must know to use the numbers.
-        workload: the step, if it is one of a workload.
+        outcome: predicted, ok, unsupported, or the failure of the step.
+        reason: reason why some or all metrics are None.
+        notes: facts that limit the use of the numbers.
+        workload: workload of the step, if it has one.
         target: name of your own network or loop.
-        batch: examples in its step.
-        host: memory of the host that the process took in a measured step.
+        batch: examples in the step.
+        host: memory of the host that the process needs in a measured step.
         trace: every block allocated and freed; None if only sums are known.
         layers: a row for each module, in the order of the forward pass.
-        fit: whether the step fits on the GPU that was named.
-        budget: whether it fits in the budget that was given.
-        gpus: verdict on every GPU of the list, if all were asked for; the smallest GPU first.
-        unanswered: questions that were asked and have no answer, each with its reason.
+        fit: verdict on the named GPU.
+        budget: verdict on the given budget.
+        gpus: verdicts on all GPUs of the list, if requested; the smallest GPU first.
+        unanswered: questions without an answer, each with the reason.
         steps: number of optimizer steps of a whole run.
-        compiled: work of ``torch.compile``; None if nothing was compiled.
+        compiled: work of ``torch.compile``; None without compilation.
         evidence: facts about a failure.
-        torch: the PyTorch version that is described.
+        torch: version of PyTorch of the numbers.
         environment: versions and machine.
-        growth: what stays alive over the steps of a block that ``harness.trace`` watches.
+        growth: growth over the steps of a block that ``harness.trace`` records.
 
     All sizes are bytes; a metric that is not known is None.
 
@@ -92,7 +92,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def fits(self) -> bool | None:
-        """True if the step surely fits every budget and GPU of the question; None without any."""
+        """True if the step always fits every budget and GPU of the question; None without any."""
         answers = []
         if self.budget is not None:
             answers.append(self.budget.fits)
@@ -102,7 +102,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """The answers to what was asked, and why there is none, a line each."""
+        """Lines with the answers to the question, or with reasons why there is none."""
         answers = []
         if self.reason is not None:
             has_peak = self.outcome in (Outcome.PREDICTED, Outcome.OK)
@@ -130,7 +130,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return metrics_line(self.subject, self.outcome, self)
 
     def bytes_at_peak(self, attribute: Literal["module", "operator", "category"]) -> dict[str, int]:
-        """Return the live bytes at the peak by what allocated or holds them.
+        """Return the live bytes at the peak by module, operator or category.
 
         Args:
             attribute: module, operator or category.
@@ -149,7 +149,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return plain
 
     def summary(self) -> str:
-        """Return the report in a few lines: the answers, the main metrics, the notes."""
+        """Return the answers, the main metrics and the notes in a few lines."""
         notes = (f"note: {note}" for note in self.notes)
         growth = () if self.growth is None else self.growth.lines()
         return "\n".join([*self.answers, self.line, *growth, *notes])
@@ -170,14 +170,14 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return frame("report_frame", self)
 
     def plot(self) -> "Figure":
-        """Return a picture: the live bytes of the step, or what is alive at its peak.
+        """Return a picture of the live bytes of the step, or of its peak.
 
         Returns:
-            A matplotlib figure: live bytes by category if the events are known, else one bar
-            whose parts are the categories.
+            A matplotlib figure of live bytes by category over the events; without events, a bar of
+            the categories at the peak.
 
         Raises:
-            ArgumentError: neither is known, for example because the prediction failed.
+            ArgumentError: the live bytes are unknown, e.g. because the prediction failed.
 
         >>> import harness
         >>> harness.predict(harness.Workload(depth=8)).plot().savefig("peak.png")

@@ -1,4 +1,4 @@
-"""A step of the user's own network as a worker is asked for it: plain data, no torch."""
+"""The request for a step of the user's network that is sent to a worker; no torch."""
 
 import ast
 import sys
@@ -12,26 +12,26 @@ from harness.schema.workload import Workload
 
 
 class RequestError(HarnessError, ValueError):
-    """A value of a request breaks its rule; the message names it, the value and the rule."""
+    """A value of a request breaks its rule; the message names the field, the value and the rule."""
 
 
 class StepRequest(Struct, frozen=True, kw_only=True):
     """One step, described by names that another process can look up, or by objects sent to it.
 
     Attributes:
-        workload: the step if it is one of a workload; most of the other fields are not used then.
+        workload: workload of the step, if it has one; most other fields are then ignored.
         target: ``MODULE:CALLABLE`` or ``FILE.py:CALLABLE``, which returns the network.
-        arguments: what it is called with, each as NAME=VALUE.
+        arguments: arguments of ``target``, each as NAME=VALUE.
         inputs: each input as ``[NAME=][TYPE:]SHAPE``, without the batch.
         inputs_from: ``MODULE:CALLABLE`` of the batch that returns inputs and labels instead.
         optimizer: a known name, or ``MODULE:CALLABLE`` of the parameters.
         loss: a known name, or ``MODULE:CALLABLE`` of output and labels.
-        classes: labels are 0 to ``classes`` - 1; None: they have no values.
-        compile: one of ``step_choices.COMPILE_MODES``; None: the network runs as it is written.
+        classes: number of label classes; None for labels without values.
+        compile: one of ``step_choices.COMPILE_MODES``; None without compilation.
         answers: values that the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
-        sent: pickled objects by the name of an argument of ``OwnStep``; they count first.
-        shown: the name that a report gives ``target``; None: its own.
-        notes: what was chosen for the step; a report repeats it.
+        sent: pickled objects by the name of an argument of ``OwnStep``, used before other fields.
+        shown: name of ``target`` in a report, if it differs.
+        notes: notes on choices for the step, which a report repeats.
         path: folders in which the requester finds its modules.
         folder: the folder that the requester works in.
     """

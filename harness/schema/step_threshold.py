@@ -7,10 +7,10 @@ class StepThreshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fi
     """The largest batch of a network's step that fits into a budget, predicted and reproduced.
 
     Attributes:
-        target: name of the network; None if it has none.
-        step: its step: optimizer, mode and what else was asked.
-        unit: a batch is a multiple of it, the number of micro-batches.
-        notes: what was chosen for the step.
+        target: name of the network; None if it is unnamed.
+        step: options of the step, e.g. optimizer and mode.
+        unit: number of micro-batches; a batch is a multiple of it.
+        notes: notes on choices for the step.
     """
 
     target: str | None
@@ -20,7 +20,7 @@ class StepThreshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def least_step(self) -> int:
-        """The number of micro-batches."""
+        """Number of micro-batches, the least difference between two batches."""
         return self.unit
 
     @property

@@ -1,4 +1,4 @@
-"""Errors in the name of a network that can be found without PyTorch."""
+"""Finds errors in the name of a network without PyTorch."""
 
 import importlib.util
 import re
@@ -12,7 +12,7 @@ from harness.schema.errors import StepError, did_you_mean
 _MAKES_NAMES = re.compile(
     r"import\s*\(?\s*\*|\b(?:__getattr__|__dict__|globals|locals|vars|exec|setattr)\b"
 )
-"""Words in a module's source that may define names which do not stand in the source."""
+"""Words in a module's source that may define names at run time."""
 
 
 HUBS = {
@@ -20,7 +20,7 @@ HUBS = {
     "timm": ("timm:create_model", "model_name"),
     "torchvision": ("torchvision.models:get_model", "name"),
 }
-"""Hubs whose networks have a name, with the function of it and the name's argument."""
+"""Hubs of named networks, each with its function and the function's argument for the name."""
 
 
 WEIGHTS = (".bin", ".ckpt", ".gguf", ".pt", ".pth", ".safetensors")
@@ -30,7 +30,7 @@ _SIZES = re.compile(r"(?P<depth>\d{1,9})[xX](?P<width>\d{1,12})|(?P<hidden>\d{1,
 
 
 def mlp_of(target: object) -> dict[str, object] | None:
-    """Return the fields of a ``Workload`` that a name such as ``mlp:8x256`` gives; None of others.
+    """Return the fields of a ``Workload`` for a name such as ``mlp:8x256``; None for other names.
 
     >>> mlp_of("mlp:8x256")
     {'model': 'mlp', 'depth': 8, 'width': 256}
@@ -60,9 +60,9 @@ def hub_of(target: object) -> str | None:
 
 
 def check_target_name(target: str) -> None:
-    """Refuse a name such as ``my_model.py:Net`` or ``package.module:Net`` that does not exist.
+    """Refuse a name, such as ``my_model.py:Net`` or ``package.module:Net``, that does not exist.
 
-    The user's code does not run, so a name that its module may make at run time passes.
+    The user's code is not run, so a name that its module may define at run time is accepted.
     """
     place, path = parts_of_name(target)
     kind = Path(place).suffix
@@ -89,7 +89,7 @@ def parts_of_name(target: str) -> tuple[str, str]:
 
 
 def _way_out(target: str) -> str:
-    """Return what to write instead of a name that has no callable in it."""
+    """Return the advice for a name without a callable."""
     hub = target.removesuffix(":")
     if hub in HUBS:
         return f"write {hub}:NAME" + "_OR_FOLDER" * (hub == "hf")

@@ -1,4 +1,4 @@
-"""The threshold of a workload, as strict JSON: the answer, every probe, the prediction."""
+"""The threshold of a workload as strict JSON, with its answer, probes and prediction."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 Axis = Literal["batch", "depth", "width"]
 """The value that a threshold is searched for."""
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
-"""Enforcement of a budget: RLIMIT_DATA, a cgroup, the CUDA allocator's limit, the GPU's memory."""
+"""Enforcement of a budget by RLIMIT_DATA, a cgroup, the CUDA allocator, or the GPU's memory."""
 BudgetOf = Literal["workload", "process"]
-"""The bytes that a budget has to hold: the workload's, or those of its process in addition:
-heap and buffers of libraries."""
+"""Contents of a budget: the workload's bytes, or in addition the heap and the library buffers of
+its process."""
 EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
-"""Enforcements that a caller can ask for."""
+"""Enforcements that a caller can choose."""
 
 THRESHOLDS = "thresholds.jsonl"
-"""Name of the file of a folder's thresholds."""
+"""Name of the file with a folder's thresholds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdQuestion:
-    """The largest batch of ``workload`` that fits into a budget, to be found."""
+    """The question for the largest batch of ``workload`` that fits into a budget."""
 
     workload: Workload
     budget_bytes: int
     confirmations: int = 3
-    """How often each side of the threshold must be seen."""
+    """Number of times that each side of the threshold must be observed."""
     kind: Enforcement | None = None
-    """Enforcement of the budget, which the machine decides."""
+    """Enforcement of the budget, which depends on the machine."""
 
     @property
     def cell_id(self) -> str:
@@ -49,24 +49,24 @@ class ThresholdQuestion:
 
 
 class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One probe: a pristine process that built the workload and ran its steps, or did not."""
+    """A probe, i.e. a new process that tried to build the workload and to run its steps."""
 
     value: int
     outcome: Outcome
     phase: str | None = None
-    """Where it ended, if not well."""
+    """Phase in which the probe failed."""
     type: str | None = None
-    """How it ended: the exception's type, or the signal."""
+    """Type of the exception, or the signal, that ended the probe."""
     needed_bytes: Bytes | None = None
-    """The most that its address space grew, if it fitted and the kernel says so. In a cgroup it is
-    the most that was charged minus what was charged ahead, to a few pages. On a GPU it is the most
-    that the caching allocator reserved.
+    """Largest growth of the address space, if the probe fitted and the kernel reports it. In a
+    cgroup it is the highest charge minus the charge in advance, to a few pages. On a GPU it is the
+    peak of bytes that the caching allocator reserved.
     """
     seconds: float
 
 
 class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value that fitted only sometimes, or lies between such values."""
+    """A value that fitted only sometimes, or is between such values."""
 
     value: int
     fits: int
@@ -77,33 +77,33 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Parts of the budget at ``largest_fit``; they add up to the budget exactly."""
 
     live_bytes: int
-    """Blocks alive at the peak, by the predicted trace."""
+    """Bytes of the blocks alive at the peak, from the predicted trace."""
     rounding_bytes: int
-    """Headers, alignment and unused ends of pages of blocks of a page or more."""
+    """Bytes of headers, alignment and unused page ends, for blocks of a page or more."""
     small_bytes: int
-    """Minus the blocks smaller than a page, which lie in the room kept for small objects."""
+    """Negative bytes of the blocks smaller than a page, which use memory kept for small objects."""
     library_bytes: int
-    """What was needed in addition: code and buffers of libraries, the heap's growth; in a cgroup
-    page tables too."""
+    """Additional bytes for code and buffers of libraries and for the heap's growth; in a cgroup
+    also for page tables."""
     unused_bytes: int
-    """The rest, which is less than one more example or layer needs."""
+    """Remaining bytes, which are fewer than another example or layer needs."""
 
 
 class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The largest size of a step that fits into a budget, as a search found it.
+    """The largest size of a step that fits into a budget, found by a search.
 
     Attributes:
         solve: the value that was searched.
         budget_bytes: the budget in bytes.
-        kind: how the budget was enforced.
+        kind: enforcement of the budget.
         outcome: ok if the search found an answer; else the outcome of its last probe.
-        evidence: what was seen, if there is no answer.
-        largest_fit: the largest value that fits; None if not even the smallest does.
+        evidence: evidence of the failure, if there is no answer.
+        largest_fit: the largest value that fits; None if the smallest value does not fit.
         smallest_fail: the smallest value that does not fit; None if every value fits.
-        confirmed: whether each side was seen as often as asked.
-        band: values between them that fitted only sometimes.
-        predicted: the largest that fits by the data segment or the allocator that is modelled.
-        live_bytes_predict: the largest that fits by the live (on a GPU: the requested) bytes alone.
+        confirmed: whether each side was observed the required number of times.
+        band: values between the two that fitted only sometimes.
+        predicted: the largest value that fits by the model of the data segment or the allocator.
+        live_bytes_predict: the largest value that fits by live bytes; on a GPU, by requested.
         probes: every probe, in the order of the search.
         environment: versions, machine and settings of the run.
     """
@@ -148,12 +148,12 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def least_step(self) -> int:
-        """The least difference between two values that can be searched."""
+        """Least difference between two values of the search."""
         return 1
 
     @property
     def question(self) -> str:
-        """The value that was searched, as "?"."""
+        """The text "?" for the value that was searched."""
         return f"{self.solve} ?"
 
     def __repr__(self) -> str:
@@ -163,12 +163,12 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return html_of("threshold_html", self)
 
     def summary(self) -> str:
-        """Return the answer, the step and the prediction, a line each."""
+        """Return lines with the answer, the step and the prediction."""
         predicted = "none" if self.predicted is None else f"{self.solve} {self.predicted:,}"
         return "\n".join([self.answer, self.question, f"predicted: {predicted}"])
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a probe, in the order of the search, with the fields of ``Probed``."""
+        """Return one row per probe in the order of the search, with the fields of ``Probed``."""
         return frame("threshold_frame", self)
 
     def plot(self) -> "Figure":
@@ -180,14 +180,14 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
     """The largest size of a workload that fits into a budget, predicted and reproduced.
 
     Attributes:
-        workload: the workload; its own value of ``solve`` is not used.
+        workload: the workload; its value of ``solve`` is ignored.
         attempt: 1, or more if a sweep searched again.
-        budget_of: what the budget had to hold: the workload alone, or the process's own heap and
-            buffers of libraries too.
-        outside_bytes: what a process without the harness needs beyond the budget at
-            ``largest_fit``, measured: the heap's room and library buffers.
-        process_limit_bytes: what ``ulimit -d`` must allow such a process in all.
-        headroom: where the budget went at ``largest_fit``; its parts add up to the budget.
+        budget_of: contents of the budget, either only the workload, or also the process's heap and
+            library buffers.
+        outside_bytes: measured bytes for the heap and library buffers that a process without the
+            harness needs beyond the budget at ``largest_fit``.
+        process_limit_bytes: total bytes that ``ulimit -d`` must allow such a process.
+        headroom: parts of the budget at ``largest_fit``, which add up to the budget.
 
     >>> import harness
     >>> step = harness.Workload(width=8, in_features=8)
@@ -209,7 +209,7 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def outside(self) -> str:
-        """The need outside the budget, in one sentence; empty if it is not known."""
+        """Sentence on the need outside the budget; empty if it is unknown."""
         if self.outside_bytes is None or self.process_limit_bytes is None:
             return ""
         size, whole = format_bytes(self.outside_bytes), format_bytes(self.process_limit_bytes)
@@ -230,7 +230,7 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def cell_id(self) -> str:
-        """Name of the question: equal for equal questions."""
+        """Name of the question, equal for equal questions."""
         return f"{self.workload.id}-{self.solve}-{self.budget_bytes}-{self.kind}"
 
 

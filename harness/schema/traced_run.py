@@ -1,4 +1,4 @@
-"""One traced step of any network, or what a function counts, as an experiment's line of JSON."""
+"""A traced step of any network, or the counts of a function, as an experiment's line of JSON."""
 
 import hashlib
 from functools import partial
@@ -13,22 +13,22 @@ from harness.schema.record import Outcome, decode
 from harness.schema.sizes import Bytes
 
 STEP_RUNS = "step_runs.jsonl"
-"""Name of the file of a folder's traced steps."""
+"""Name of the file with a folder's traced steps."""
 
 
 class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One step of a network, or one call of a function that counts.
+    """A step of a network, or a call of a counting function.
 
     Attributes:
         network: ``MODULE:CALLABLE`` that returns the network, or a dict of whole numbers if
             ``counts``. A leading dot stands for ``Experiment.steps_from``.
-        arguments: what it is called with.
-        device: cpu by the trace, or cuda by the dry run.
-        gpu: the GPU that is pretended.
-        counts: whether ``network`` returns numbers instead of a network.
+        arguments: arguments of ``network``.
+        device: ``cpu`` for a trace, or ``cuda`` for a dry run.
+        gpu: the pretended GPU.
+        counts: True if ``network`` returns numbers instead of a network.
 
-    ``optimizer``, ``loss`` and ``inputs_from`` may name callables as ``network`` does. They and
-    the rest are as in ``StepRequest``.
+    ``optimizer``, ``loss`` and ``inputs_from`` may name callables, as ``network`` does.
+    ``StepRequest`` describes the other fields.
     """
 
     network: str
@@ -60,7 +60,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepRun(Struct, frozen=True, kw_only=True):
-    """One attempt at one job; without ``metrics`` and ``counted`` the evidence says why."""
+    """An attempt at a job, with ``metrics`` or ``counted``, or evidence of the failure."""
 
     FILE: ClassVar = STEP_RUNS
     schema: Literal[1] = 1
@@ -74,12 +74,12 @@ class StepRun(Struct, frozen=True, kw_only=True):
 
     @property
     def cell_id(self) -> str:
-        """The job's id."""
+        """Id of the job."""
         return self.job.cell_id
 
     @property
     def problem(self) -> str:
-        """Why there are no numbers; empty if there are."""
+        """Reason why the numbers are missing; empty if they exist."""
         if self.outcome is Outcome.OK:
             return ""
         return str(self.evidence.get("message", self.outcome))

@@ -1,4 +1,4 @@
-"""A whole training run as strict JSON: what was run, how it ended, and the memory of every step."""
+"""A whole training run as strict JSON, with its plan, outcome, and the memory of every step."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,7 @@ from harness.schema.record import Outcome, decode
 from harness.schema.workload import Workload
 
 TRAINING_RUNS = "training_runs.jsonl"
-"""Name of the file of a folder's training runs."""
+"""Name of the file with a folder's training runs."""
 
 Instrument = Literal["resident", "trace"]
 ZeroGrad = Literal["before_forward", "after_forward"]
@@ -25,16 +25,16 @@ class TrainingPlan(Struct, frozen=True, kw_only=True):
     validation: int = 10_000
     instrument: Instrument = "resident"
     zero_grad: ZeroGrad = "before_forward"
-    """When a step frees the gradients of the step before. Freed after the forward pass, they are
+    """Moment at which a step frees the previous step's gradients. After the forward pass, they are
     alive next to this step's activations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """One network to train by one plan."""
+    """A network to train, with its plan."""
 
     workload: Workload
-    """With ``data="fashion-mnist"`` the run uses synthetic images if the real are missing."""
+    """Workload; for ``data="fashion-mnist"``, synthetic images replace missing real images."""
     plan: TrainingPlan
 
     @property
@@ -59,21 +59,21 @@ class StepColumns(Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: tuple[Literal["train", "evaluate"], ...]
     epoch: tuple[int, ...]
     rows: tuple[int, ...]
-    """Examples."""
+    """Number of examples."""
     resident_bytes: tuple[int, ...] = ()
-    """RSS after the step; on a GPU, what is reserved."""
+    """RSS after the step; on a GPU, reserved bytes."""
     rise_bytes: tuple[int, ...] = ()
-    """Its highest value during the step minus the value before the step."""
+    """Highest RSS during the step minus the value before the step."""
     seconds: tuple[float, ...] = ()
     start_bytes: tuple[int, ...] = ()
     """Live bytes before the step."""
     peak_bytes: tuple[int, ...] = ()
     end_bytes: tuple[int, ...] = ()
     peak_phase: tuple[str, ...] = ()
-    """The phase that the peak lies in."""
+    """Phase of the peak."""
 
     def columns(self) -> dict[str, tuple[Any, ...]]:
-        """Return the columns that the run's instrument measured."""
+        """Return the columns of the run's instrument."""
         return {name: values for name in self.__struct_fields__ if (values := getattr(self, name))}
 
 
@@ -83,21 +83,21 @@ class TrainingResult(Struct, frozen=True, kw_only=True):
     epochs: tuple[Epoch, ...]
     steps: StepColumns
     categories: dict[str, dict[str, int]] = {}
-    """Traced runs: live bytes by category at the peaks of four kinds of step."""
+    """Live bytes by category at the peaks of four kinds of step, for traced runs."""
 
 
 class TrainingRun(Struct, frozen=True, kw_only=True):
-    """One attempt at one training run."""
+    """An attempt at a training run."""
 
     FILE: ClassVar = TRAINING_RUNS
     schema: Literal[1] = 1
     workload: Workload
-    """``data`` says which images were used."""
+    """Workload, whose ``data`` names the images that were used."""
     plan: TrainingPlan
     outcome: Outcome
     evidence: FailureEvidence = {}
     images_missing: str | None = None
-    """Why the run used synthetic images if it should have used the real ones."""
+    """Reason why the run used synthetic images in place of real images."""
     attempt: int = 1
     environment: Environment = {}
     seconds: float | None = None
@@ -105,7 +105,7 @@ class TrainingRun(Struct, frozen=True, kw_only=True):
 
     @property
     def cell_id(self) -> str:
-        """Name of its job."""
+        """Name of the job."""
         return TrainingJob(workload=self.workload, plan=self.plan).cell_id
 
 

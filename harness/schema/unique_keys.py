@@ -1,10 +1,10 @@
-"""JSON that gives no key of an object twice: nobody can know which of the two was meant."""
+"""Reads JSON and refuses objects with duplicate keys, whose meaning is unclear."""
 
 import json
 
 
 def read_json(text: bytes | str) -> object:
-    """Return what ``text`` holds."""
+    """Return the value of a JSON text."""
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except RecursionError as error:

@@ -1,6 +1,6 @@
-"""Bytes to text and back: ``268435456`` <-> ``"256 MiB"``.
+"""Converts between bytes and text, e.g. ``268435456`` and ``"256 MiB"``.
 
-The harness computes in whole bytes; only what people type or read has a unit.
+The harness computes in whole bytes; only text for people has units.
 """
 
 import re
@@ -19,10 +19,10 @@ _SIZE = re.compile(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_bytes(text: str) -> int:
-    """Return the bytes that ``text`` names, with its unit.
+    """Return the bytes of a size with a unit.
 
-    ``24G`` is 24 GiB, as in most tools for memory; ``24GB`` is 24 * 10**9 bytes. A part of a byte
-    is left out, so that a printed size such as ``21.96 GiB`` can be typed.
+    ``24G`` is 24 GiB, as in most tools for memory; ``24GB`` is 24 * 10**9 bytes. A fraction of a
+    byte is dropped, so that a printed size such as ``21.96 GiB`` can be typed.
 
     >>> parse_bytes("256MiB")
     268435456
@@ -43,7 +43,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_share(given: object) -> Fraction:
-    """Return the share that a text from ``0%`` to ``100%`` names.
+    """Return the share of a text from ``0%`` to ``100%``.
 
     >>> float(parse_share("2.5%"))
     0.025
@@ -62,7 +62,7 @@ def is_decimal(text: str) -> bool:
 
 
 def format_bytes(size: int) -> str:
-    """Return ``size`` in the largest binary unit that leaves at least 1, to four digits.
+    """Return ``size`` in the largest binary unit that gives at least 1, with four digits.
 
     >>> format_bytes(268_435_456)
     '256 MiB'
@@ -75,7 +75,7 @@ def format_bytes(size: int) -> str:
 
 
 def format_range(low: int, high: int) -> str:
-    """Return two sizes as a range, or one if they are equal.
+    """Return two sizes as a range, or as one size if they are equal.
 
     >>> format_range(1 << 20, 2 << 20)
     '1 MiB–2 MiB'

@@ -1,4 +1,4 @@
-"""Folders of the user that may be deleted at any time, for what is expensive to make again."""
+"""Cache folders of the user for files that take long to make; they may be deleted at any time."""
 
 import os
 import tempfile
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NAME = "mlp-memory-harness"
-"""Begins the name of each folder that is this package's own."""
+"""First part of the name of each cache folder."""
 
 
 def cache_folders() -> Iterator[Path]:
-    """Yield the folders to try, the usual one first: a container may have no home that it can use.
+    """Yield the folders to try, the usual folder first; a container may lack a usable home.
 
-    They are below $XDG_CACHE_HOME, unless it is relative (XDG Base Directory Specification), below
-    ~/.cache and, last, below the folder for temporary files.
+    The folders are below $XDG_CACHE_HOME, if it is absolute (XDG Base Directory Specification),
+    below ~/.cache and, last, below the folder for temporary files.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     if Path(given).is_absolute():
@@ -26,11 +26,11 @@ def cache_folders() -> Iterator[Path]:
 
 
 def temporary_cache_folder(below: str) -> Path:
-    """Return this user's own folder below one that all users share."""
+    """Return this user's own folder below the shared folder for temporary files."""
     return Path(below) / f"{NAME}-{os.geteuid()}"
 
 
 def is_own(file: Path) -> bool:
-    """Return whether nobody but this user, and the administrator, can have written a file."""
+    """Return whether only this user and the administrator can have written a file."""
     facts = file.stat()
     return facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022

@@ -1,8 +1,8 @@
-"""One training step, described completely, and grids of them.
+"""One completely described training step, and grids of such steps.
 
-A ``Workload`` is everything that decides how many bytes a step needs and nothing else; two
-equal workloads have equal ids on every machine. Each field carries its own help and rule,
-from which the command line is generated, so a flag and its check cannot drift apart.
+A ``Workload`` has all facts that decide the bytes of a step, and no others. Equal workloads have
+equal ids on every machine. Each field has its own help and rule, from which the command line is
+generated, so a flag and its check always agree.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ MAX_ELEMENTS = 2**56
 
 
 class WorkloadError(HarnessError, ValueError):
-    """A field's value breaks its rule; the message names the field, the rule and the value.
+    """The value of a field breaks its rule; the message names the field, the rule and the value.
 
     >>> import harness
     >>> harness.Workload(batch=0)
@@ -57,8 +57,8 @@ def _count(default: Any, low: int, high: int, help_text: str) -> Any:
 class Workload:
     """One training or inference step of one network on one batch.
 
-    Every field has a default. ``depth`` and ``width`` describe equal hidden layers; ``hidden``
-    gives each layer its own width and then decides both (``width`` is None if the widths differ).
+    Every field has a default. ``depth`` and ``width`` describe equal hidden layers. ``hidden``
+    gives each layer its own width and overrides both (``width`` is None if the widths differ).
 
     Attributes:
         model: ``mlp`` of ``nn.Linear`` layers, or ``mlp-scratch`` of matrices.
@@ -140,7 +140,7 @@ class Workload:
         self._check_combinations()
 
     def _normalise_hidden(self) -> None:
-        """Let ``hidden`` decide depth and width, so that equal networks are equal workloads."""
+        """Set depth and width from ``hidden``, so that equal networks are equal workloads."""
         if not self.hidden:
             return
         if len(self.hidden) > MAX_DEPTH:
@@ -172,7 +172,7 @@ class Workload:
             raise WorkloadError("data", self.data, rule)
 
     def _check_layers(self) -> None:
-        """Refuse what the from-scratch model lacks, and a batch that has no variance."""
+        """Refuse features that the from-scratch model lacks, and a batch without variance."""
         for name, without in (("norm", "none"), ("dropout", 0), ("autocast", "left out")):
             if self.model == "mlp-scratch" and name in self.changed():
                 rule = f"{without} with model mlp-scratch"
@@ -184,7 +184,7 @@ class Workload:
             raise WorkloadError("batch", self.batch, rule)
 
     def _check_sizes(self) -> None:
-        """Refuse what cannot be counted in 64 bits, before anything is multiplied there."""
+        """Refuse sizes that overflow 64 bits, before they are multiplied."""
         layers = (self.in_features, *self.widths, self.classes)
         weights = sum(itertools.starmap(operator.mul, itertools.pairwise(layers)))
         if weights > MAX_ELEMENTS:
@@ -201,10 +201,10 @@ class Workload:
 
     @property
     def least_batch(self) -> int:
-        """The smallest batch that this workload could have, all else unchanged.
+        """Smallest batch that this workload could have with its other fields.
 
-        Each micro-batch has at least one example; for training with batch normalization it has
-        two, because one example has no variance.
+        Each micro-batch has at least one example, or two for training with batch normalization,
+        because one example has no variance.
         """
         two = self.norm == "batch" and self.mode == "train"
         return self.accumulate * (2 if two else 1)
@@ -213,8 +213,8 @@ class Workload:
     def id(self) -> str:
         """Stable 16-digit hash of the workload.
 
-        Fields at their default are left out of the hash: a field that a later version adds
-        changes no id of today's.
+        The hash leaves out fields at their default, so a new field of a later version does not
+        change existing ids.
         """
         text = json.dumps(self.changed(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -228,7 +228,7 @@ class Workload:
         }
 
     def replace(self, **changes: object) -> Self:
-        """Return a copy with changed fields; a new depth or width gives equal layers again.
+        """Return a copy with changed fields; a new depth or width makes all layers equal.
 
         Args:
             changes: fields and their new values.
@@ -248,7 +248,7 @@ class Workload:
         return dataclasses.replace(self, **fields)
 
     def __repr__(self) -> str:
-        """Return what constructs an equal workload: the fields that differ from their defaults."""
+        """Return the expression that constructs the workload, with its non-default fields."""
         fields = self.changed()
         if self.hidden:  # which decides depth and width
             fields = {k: v for k, v in fields.items() if k not in ("depth", "width")}
@@ -285,10 +285,10 @@ class Grid:
 
     Attributes:
         base: the workload that every cell changes.
-        axes: names of fields and the values they take; the last axis varies fastest.
+        axes: values by the name of a field; the last axis varies fastest.
 
     Raises:
-        WorkloadError: an axis is not a field of a workload, or has no values.
+        WorkloadError: an axis is not a field of a workload, or is empty.
 
     >>> grid = Grid(base=Workload(width=8), axes={"depth": [1, 2], "batch": [32, 64]})
     >>> [(cell.depth, cell.batch) for cell in grid]

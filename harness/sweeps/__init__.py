@@ -1,1 +1,1 @@
-"""A grid of workloads into a store of records, with resume."""
+"""Measures a grid of workloads into a store of records, and resumes after an interruption."""

@@ -1,8 +1,8 @@
-"""Finds experiments: the harness's own, in ./experiments, files by path, and of records.
+"""Finds experiments by name or by path, and the experiment of a folder of records.
 
-An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``.
-The file's name is the experiment's. A file is imported only if its text defines that name: other
-scripts may stand next to it.
+An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``. The
+name of the file is the name of the experiment. A file is imported only if its text defines
+``EXPERIMENT``, because the folder may have other scripts.
 """
 
 import dataclasses
@@ -25,26 +25,26 @@ from harness.schema.traced_run import StepJob
 from harness.version import PACKAGE
 
 _INSTALLED = PACKAGE / "_experiments"
-"""Where a wheel has the experiments; a checkout has them next to the package ``harness``."""
+"""Folder of the experiments in a wheel; in a checkout they are next to the package ``harness``."""
 _OWN = _INSTALLED if _INSTALLED.is_dir() else PACKAGE.parent / "experiments"
 _OWN_PACKAGE = "harness._experiments" if _INSTALLED.is_dir() else "experiments"
 
 LITERATURE = "literature"
-"""Folder among the harness's own whose files test claims of the literature."""
+"""Folder of the harness's own experiments on claims of the literature."""
 
 _USERS = Path("experiments")
-"""Where the user's own are found by name."""
+"""Folder in which the user's own experiments are found by name."""
 
 ORIGIN = "experiment.json"
-"""Name of the file next to records that says which file of the user's defines their experiment."""
+"""Name of the file next to records that names the user's file with their experiment."""
 
 
 class ExperimentError(HarnessError):
-    """There is no such experiment, or its file cannot be used."""
+    """The experiment does not exist, or its file cannot be used."""
 
 
 def own_names() -> list[str]:
-    """Return the names of the harness's own experiments, those on the literature left out."""
+    """Return the names of the harness's own experiments, except experiments on the literature."""
     return sorted(path.stem for path in _files(_OWN) if path.stem != LITERATURE)
 
 
@@ -66,7 +66,7 @@ def other_scripts() -> list[Path]:
 
 
 def defines(path: Path) -> bool:
-    """Return whether the text of a file or a package binds ``EXPERIMENT``; nothing is imported."""
+    """Return whether the text of a file or a package binds ``EXPERIMENT``, without an import."""
     try:
         names = symtable.symtable(code_file(path).read_bytes(), str(path), "exec")  # type: ignore[arg-type]
         name = names.lookup("EXPERIMENT")
@@ -78,14 +78,14 @@ def defines(path: Path) -> bool:
 
 
 def code_file(path: Path) -> Path:
-    """Return the file that Python runs first of a module or a package."""
+    """Return the file of a module or a package that Python runs first."""
     return path / "__init__.py" if path.is_dir() else path
 
 
 def find(name_or_path: str) -> Experiment:
     """Return an experiment by its path, which ends in ``.py``, or by its name.
 
-    The name is looked up in ``./experiments``, among the harness's own and in the current folder.
+    A name is searched in ``./experiments``, the harness's own, and the current folder.
     """
     if name_or_path.endswith(".py"):
         if not Path(name_or_path).is_file():
@@ -127,7 +127,7 @@ def load(path: Path) -> Experiment:
 
 
 def place_of(name: str, start: str | Path) -> str | Path:
-    """Return what a name with a leading dot means in a package, or in a folder of the user's.
+    """Return the full form of a name with a leading dot, in a package or in a user's folder.
 
     >>> place_of(".steps", "experiments.literature"), place_of(".net", Path("mine")).as_posix()
     ('experiments.literature.steps', 'mine/net')
@@ -140,7 +140,7 @@ def place_of(name: str, start: str | Path) -> str | Path:
 
 
 def placed_job(job: StepJob, start: str | Path) -> StepJob:
-    """Return a step whose callables have whole names; a leading dot begins at ``start``."""
+    """Return a step whose callables have full names; a leading dot stands for ``start``."""
 
     def placed(name: str) -> str:
         module, _, called = name.partition(":")
@@ -166,7 +166,7 @@ def _own_files() -> list[Path]:
 
 
 def _literature_files() -> list[Path]:
-    """Return the experiments on the literature; what they share stands next to them."""
+    """Return the experiments on the literature, without the code that they share."""
     files = (path for path in _files(_OWN / LITERATURE) if path.is_file())
     return [path for path in files if b"\nEXPERIMENT = " in path.read_bytes()]
 
@@ -199,7 +199,7 @@ def _load(path: Path) -> ModuleType:
 
 
 def _load_by_path(path: Path) -> ModuleType:
-    """Import a file under a name that no other module has, nor this one before it was edited."""
+    """Import a file under a name that no other module and no earlier version of the file has."""
     place = f"{path.resolve()} {code_hash(path)}"
     name = f"_harness_experiment_{path.stem}_{hashlib.sha256(place.encode()).hexdigest()[:8]}"
     if name in sys.modules:
@@ -227,7 +227,7 @@ class ExperimentOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 def keep_origin(folder: Path, experiment: Experiment) -> None:
-    """Write which file of the user's defines ``experiment``; for our own, its name says it."""
+    """Write the user's file that defines ``experiment``; the harness's own need only their name."""
     before = read_origin(folder)
     if experiment.file is not None:
         origin = ExperimentOrigin(file=str(experiment.file), sha256=code_hash(experiment.file))
@@ -237,7 +237,7 @@ def keep_origin(folder: Path, experiment: Experiment) -> None:
 
 
 def read_origin(folder: Path) -> ExperimentOrigin | None:
-    """Return what ``keep_origin`` wrote; None if there is nothing."""
+    """Return the origin that ``keep_origin`` wrote; None without a file."""
     try:
         return msgspec.json.decode((folder / ORIGIN).read_bytes(), type=ExperimentOrigin)
     except FileNotFoundError:
@@ -247,10 +247,10 @@ def read_origin(folder: Path) -> ExperimentOrigin | None:
 
 
 def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None:
-    """Return the experiment that the records in ``folder`` are of, if any; ``given`` come first.
+    """Return the experiment of the records in ``folder``, if any; ``given`` is searched first.
 
-    A report runs its analysis. It never runs another file of the same name, nor a file that came
-    with the records, because the records may be a stranger's.
+    A report runs the experiment's analysis. It never runs another file of the same name or a file
+    that came with the records, because the records may come from a stranger.
     """
     name = folder.resolve().name
     for path in given:
@@ -267,9 +267,9 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
 
 
 def _may_run(path: Path, origin: ExperimentOrigin, name: str, folder: Path) -> bool:
-    """Return whether ``path`` is the experiment's own file: by its place, or elsewhere by its hash.
+    """Return whether ``path`` is the experiment's own file, by its place or by its hash.
 
-    A file next to the records came with them, and one of another user is that user's to run.
+    A file next to the records, or of another user, is not run.
     """
     code = code_file(path)
     if path.stem != name or not code.is_file():

@@ -1,4 +1,4 @@
-"""Cells and steps of an earlier run as an experiment without an analysis: ``report --again``."""
+"""Cells and steps of an earlier run as an experiment without an analysis (``report --again``)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GivenCells(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Cells and steps that one ``harness sweep`` measures, and how."""
+    """Cells and steps that one ``harness sweep`` measures, with its settings."""
 
     workloads: tuple[Workload, ...] = ()
     step_jobs: tuple[StepJob, ...] = ()

@@ -1,4 +1,4 @@
-"""Runs jobs one at a time on this machine, each in processes of its own."""
+"""Runs jobs one at a time on this machine, each in separate processes."""
 
 from abc import abstractmethod
 from concurrent.futures import Future
@@ -9,7 +9,7 @@ from harness.sweeps.runner import Job, Line, Runner, ended
 
 
 class LocalRunner(Runner[Job, Line]):
-    """Runs a job when it is submitted; its launchers stay for the next one."""
+    """Runs a job when it is submitted; its launchers stay for the next job."""
 
     def __init__(self, deadline_seconds: float) -> None:
         self._deadline_seconds = deadline_seconds

@@ -1,4 +1,4 @@
-"""Runs thresholds and whole training runs one at a time, each in processes of its own."""
+"""Runs thresholds and whole training runs one at a time, each in separate processes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +27,7 @@ class ThresholdRunner(LocalRunner[ThresholdQuestion, Threshold]):
     def prepared(
         self, jobs: list[ThresholdQuestion], is_finished: Callable[[str], bool]
     ) -> list[ThresholdQuestion]:
-        """Return the questions with how this machine enforces their budgets."""
+        """Return the questions with the kind of limit that this machine enforces."""
         del is_finished
         return [replace(job, kind=choose_kind(job.workload, "auto")) for job in jobs]
 
@@ -48,13 +48,13 @@ class ThresholdRunner(LocalRunner[ThresholdQuestion, Threshold]):
 
 
 class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
-    """Trains each network as its plan says, on the real images if they can be had."""
+    """Trains each network by its plan, on the real images if they are available."""
 
     line = TrainingRun
     _replaced: frozenset[TrainingPlan] = frozenset()
     """Plans whose real images are missing."""
     _missing: str | None = None
-    """Why the real images cannot be had, and how to get them."""
+    """Reason why the real images are missing, and how to get them."""
 
     @property
     def _launcher(self) -> Launcher:
@@ -63,7 +63,7 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
     def prepared(
         self, jobs: list[TrainingJob], is_finished: Callable[[str], bool]
     ) -> list[TrainingJob]:
-        """Return ``jobs``, on synthetic images if the real ones are wanted but missing."""
+        """Return ``jobs``, on synthetic images if the real images are requested but missing."""
         on_real = [
             job for job in jobs if job.workload.data != "synthetic" and not is_finished(job.cell_id)
         ]
@@ -86,7 +86,7 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
         return failure.message if failure is not None and failure.users_mistake else None
 
     def run(self, job: TrainingJob, attempt: int) -> TrainingRun:
-        """Return the whole run."""
+        """Return the result of the whole run."""
         work = Train(workload=job.workload, plan=job.plan)
         end = self._launcher.launch(work, self._deadline_seconds)
         outcome, evidence = classify(end)

@@ -1,4 +1,4 @@
-"""The interfaces of a runner of one kind of job, and of an executor, which measures cells."""
+"""Interfaces of a runner, which runs one kind of job, and of an executor, which measures cells."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from harness.version import __version__
 
 
 class Named(Protocol):
-    """A job, with the name by which its result is kept."""
+    """A job with the name under which its result is stored."""
 
     @property
     def cell_id(self) -> str:
-        """The name, equal for equal jobs."""
+        """Name of the job, equal for equal jobs."""
 
 
 Job = TypeVar("Job", bound=Named)
@@ -35,31 +35,31 @@ class Runner(ABC, Generic[Job, Line]):
     """Notes for the user before the jobs begin."""
 
     def prepared(self, jobs: list[Job], is_finished: Callable[[str], bool]) -> list[Job]:
-        """Return the jobs as they will run; ``is_finished`` says which results are kept."""
+        """Return the jobs as they will run; ``is_finished`` is true for a stored result."""
         del is_finished
         return jobs
 
     def capacity(self) -> int:
-        """Return how many jobs may be submitted and not ended, just now."""
+        """Return the number of jobs that may be submitted and not ended at present."""
         return 1
 
     @abstractmethod
     def submit(self, job: Job, attempt: int) -> "Future[tuple[Line, Trace | None]]":
-        """Begin ``job``; the future ends with the result and, if asked for, the events."""
+        """Begin ``job``; the future ends with the result and, if requested, the events."""
 
     @abstractmethod
     def describe(self, line: Line) -> str:
         """Return a result in one line."""
 
     def check(self) -> None:  # most have nothing to do
-        """Handle jobs that fell silent; called about once a second while jobs run."""
+        """Handle jobs that no longer respond; called about once a second while jobs run."""
 
     def close(self) -> None:
-        """End the processes that this runner started itself."""
+        """End the processes that this runner started."""
 
 
 def origin_of_line() -> dict[str, str]:
-    """Return the version and the time, for a line that no worker process has made."""
+    """Return the version and the time, for a line that this process made."""
     return {"harness": __version__, "time": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
@@ -71,27 +71,27 @@ def ended(line: Line, trace: Trace | None = None) -> "Future[tuple[Line, Trace |
 
 
 Measured = tuple[Record, Trace | None]
-"""One attempt: its record and, if asked for and taken, the allocation trace."""
+"""One attempt: its record and, if requested and recorded, the allocation trace."""
 
 
 class ExecutorError(HarnessError):
-    """The executor cannot go on; every finished cell is kept and the same command resumes."""
+    """The executor cannot continue; finished cells are kept, and the same command resumes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One workload with how to measure it and what it needs."""
+    """One workload with the settings of its measurement and its predicted need."""
 
     workload: Workload
     repeats: int
-    """Instrument-free passes."""
+    """Number of passes without instruments."""
     deadline_seconds: float
-    """Seconds that one of the cell's two processes may take."""
+    """Seconds that each of the cell's two processes may take."""
     keep_events: bool = False
     servers_by_seed: bool = False
-    """A fork server measures the cells of one seed and no others."""
+    """True if a fork server measures only the cells of one seed."""
     fresh_servers: bool = False
-    """Each pass has a fork server of its own."""
+    """True if each pass has its own fork server."""
     needed_bytes: int | None = None
     """Predicted peak of live bytes; None if it cannot be predicted."""
 
@@ -104,8 +104,8 @@ class Cell:
 class Executor(Protocol):
     """Measures cells, up to ``capacity()`` of them at once.
 
-    It writes nothing: only the sweep, the coordinator, writes records. Every attempt ends as a
-    record, even a failed one. An executor never repeats an attempt by itself.
+    Only the sweep writes records, not the executor. Every attempt ends as a record, also if it
+    failed. Only the sweep repeats an attempt.
     """
 
     name: str
@@ -114,18 +114,18 @@ class Executor(Protocol):
         """Begin to measure ``cell``; the future ends with its attempt."""
 
     def capacity(self) -> int:
-        """Return how many cells may be submitted and not ended, just now."""
+        """Return the number of cells that may be submitted and not ended at present."""
         return 1
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the memory of the largest place for ``workload``; None if unknown."""
+        """Return the largest memory that ``workload`` can get; None if unknown."""
         del workload
         return None
 
     def check(self) -> None:
-        """Handle cells that fell silent; called about once a second while cells run."""
+        """Handle cells that no longer respond; called about once a second while cells run."""
         return
 
     def close(self) -> None:
-        """End every process that was started for this executor, running cells included."""
+        """End every process of this executor, also of running cells."""
         return

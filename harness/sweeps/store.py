@@ -1,8 +1,8 @@
-"""The records of one experiment's run: JSON Lines that survive any end of the writer.
+"""Stores the records of an experiment as JSON Lines that survive any end of the writer.
 
-One append is one write and one fsync. Damage by a crash is repaired on opening and reported: a torn
-last line is cut off, and lines that are not records are moved to ``rejected.jsonl``. One writer at
-a time holds the lock of a file, which the kernel releases when it dies.
+One append is one write and one fsync. Opening the file repairs damage by a crash and reports it: an
+incomplete last line is cut off, and lines that are not records are moved to ``rejected.jsonl``. One
+writer at a time holds the lock of a file; the kernel releases the lock when the writer ends.
 """
 
 import contextlib
@@ -30,16 +30,16 @@ from harness.schema.record import (
 
 REJECTED = "rejected.jsonl"
 MAX_ATTEMPTS = 2
-"""Number of tries of a cell whose own processes were killed or crashed."""
+"""Number of attempts at a cell whose own processes were killed or crashed."""
 MAX_LOSSES = 5
-"""Number of times that an executor may lose a cell; these attempts are not counted above."""
+"""Number of times that an executor may lose a cell; MAX_ATTEMPTS does not count them."""
 
 _RETRIED = (Outcome.KILLED, Outcome.CRASHED)
-"""Outcomes that may be an accident of the machine and not the workload's fault."""
+"""Outcomes that the machine may have caused, not the workload."""
 
 
 class StoreError(HarnessError):
-    """The folder cannot be written to; the message says why and what to do."""
+    """The folder cannot be written to; the message gives the reason and the remedy."""
 
 
 Line = TypeVar("Line", bound=KeptLine)
@@ -58,7 +58,7 @@ class LineStore(Generic[Line]):
         self.repairs: list[str] = []
         """Repairs that were made on opening, one sentence each."""
         self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
-        """The outcome of every attempt at each cell."""
+        """Outcomes of all attempts, by cell."""
 
     def __enter__(self) -> Self:
         try:
@@ -98,7 +98,7 @@ class LineStore(Generic[Line]):
             self._check_in_place()
 
     def append(self, item: Line) -> None:
-        """Write ``item`` so that it is on disk, whole, when this returns."""
+        """Write ``item`` completely to disk before this returns."""
         line = to_json(item) + b"\n"
         self._check_in_place()
         size = os.fstat(self._descriptor).st_size
@@ -114,7 +114,7 @@ class LineStore(Generic[Line]):
         self._outcomes[item.cell_id].append(item.outcome)
 
     def write_events(self, cell: str, trace: Trace) -> None:
-        """Keep a traced cell's events as CSV, complete or not at all."""
+        """Write a traced cell's events as CSV, atomically."""
         path = self._folder / EVENTS / f"{cell}.csv"
         temporary = path.with_suffix(".tmp")
         try:
@@ -127,9 +127,9 @@ class LineStore(Generic[Line]):
             raise StoreError(f"out: {str(path)!r}: {error.strerror or error}") from None
 
     def _check_in_place(self) -> None:
-        """Make sure that the file opened is still the file at its path.
+        """Check that the open file is still the file at its path.
 
-        A deleted file takes every write without an error, and keeps none of them.
+        A write to a deleted file raises no error and is lost.
         """
         try:
             there = self._path.stat()
@@ -141,15 +141,15 @@ class LineStore(Generic[Line]):
             raise StoreError(f"out: {str(self._path)!r}: {rule}")
 
     def attempts(self, cell: str) -> int:
-        """Return how many lines of a cell there are."""
+        """Return the number of lines of a cell."""
         return len(self._outcomes[cell])
 
     def last_outcome(self, cell: str) -> Outcome:
-        """Return how the last attempt at a cell ended."""
+        """Return the outcome of the last attempt at a cell."""
         return self._outcomes[cell][-1]
 
     def is_finished(self, cell: str) -> bool:
-        """Return whether a cell needs no further attempt."""
+        """Return whether a cell is finished, so that another attempt is not needed."""
         outcomes = self._outcomes[cell]
         losses = outcomes.count(Outcome.LOST)
         own = [outcome for outcome in outcomes if outcome is not Outcome.LOST]
@@ -157,7 +157,7 @@ class LineStore(Generic[Line]):
         return ended or losses >= MAX_LOSSES or len(own) >= MAX_ATTEMPTS
 
     def _repaired(self) -> list[Line]:
-        """Make every line of the file a record, keeping what is set aside; return the records."""
+        """Move lines that are not records to another file; return the records."""
         good, bad, records = [], [], list[Line]()
         if not self._path.exists():
             return records

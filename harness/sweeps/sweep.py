@@ -1,4 +1,4 @@
-"""Runs the jobs of an experiment or of a grid, keeps each result, resumes by itself."""
+"""Runs the jobs of an experiment or of a grid, stores each result, and resumes."""
 
 import dataclasses
 import json
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from harness.schema.findings import Section
 
 CHECK_SECONDS = 1.0
-"""Seconds after which an executor is asked again if anything fell silent."""
+"""Seconds between two checks for jobs that no longer respond."""
 
 
 class Progress(Protocol):
     """Shows a sweep while it runs; a method that is not overridden shows nothing."""
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
-        """Say that a sweep of ``cells`` begins, of which ``done`` are saved already."""
+        """Show the begin of a sweep of ``cells`` cells; ``done`` of them are stored already."""
         del experiment, cells, done, notes
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Say how a cell ended, how many are left and about how long they will take."""
+        """Show the outcome of a cell, the number of remaining cells and their estimated time."""
         del description, left, seconds_left
 
 
@@ -63,23 +63,23 @@ def sweep(
 ) -> Path:
     """Measure every workload of a grid and keep the records in a folder.
 
-    Each workload is measured in processes of its own. If the sweep is interrupted, the same call
+    Each workload is measured in separate processes. If the sweep is interrupted, the same call
     resumes it. A failed measurement, such as one that runs out of memory, is a record too.
 
     Args:
         grid: a ``Grid``, or any iterable of workloads.
-        out: folder for ``records.jsonl``; it is made if it does not exist.
+        out: folder for ``records.jsonl``; it is created if it does not exist.
         repeats: number of passes that time each step.
-        device: device that every workload runs on, in place of its own.
+        device: device for every workload, which replaces the workload's device.
         deadline_seconds: seconds after which one worker process is stopped.
-        executor: where the cells run; one at a time on this machine by default.
-        progress: is called for every cell; nothing is shown by default.
+        executor: executor of the cells; by default they run one at a time on this machine.
+        progress: called for every cell; by default progress is not shown.
 
     Returns:
         The folder, for ``harness.load``.
 
     Raises:
-        ArgumentError: ``grid`` has something else than workloads.
+        ArgumentError: ``grid`` has an item that is not a workload.
         StoreError: the folder cannot be used, or has records of another device.
         LaunchError: no worker process can be started.
 
@@ -129,10 +129,10 @@ def run(
     deadline_seconds: float = DEADLINE_SECONDS,
     executor: Executor | None = None,
 ) -> Counter[str]:
-    """Run every job of ``experiment`` on ``device`` whose result ``out`` does not hold yet.
+    """Run every job of ``experiment`` on ``device`` whose result is not in ``out``.
 
-    If it is interrupted, the same call resumes. Cells go to ``executor``, by default one at a
-    time on this machine; the other jobs always run so.
+    If the run is interrupted, the same call resumes it. ``executor`` runs the cells, by default one
+    at a time on this machine; other jobs always run one at a time on this machine.
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)
@@ -187,7 +187,7 @@ def _placed(jobs: Iterable[TrainingJob], device: str) -> list[TrainingJob]:
 
 
 def _refuse_other_device(folder: Path, device: str) -> None:
-    """Refuse records of another device in one folder, because no analysis could separate them."""
+    """Refuse a folder with records of another device, because an analysis cannot separate them."""
     for path in folder.glob("*.jsonl"):
         with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):
             kept = json.loads(lines.readline())["workload"].get("device", "cpu")
@@ -197,7 +197,7 @@ def _refuse_other_device(folder: Path, device: str) -> None:
 
 
 class StepRunner(Runner[Cell, Record]):
-    """Measures cells, except those that are predicted not to fit; its caller ends the executor."""
+    """Measures cells that are predicted to fit, refuses others; the caller ends the executor."""
 
     line = Record
 
@@ -232,7 +232,7 @@ class StepRunner(Runner[Cell, Record]):
         return self._executor.submit(job, attempt)
 
     def check(self) -> None:
-        """Let the executor settle what fell silent."""
+        """Let the executor handle cells that no longer respond."""
         self._executor.check()
 
     def describe(self, line: Record) -> str:
@@ -243,7 +243,7 @@ class StepRunner(Runner[Cell, Record]):
 
 
 class _Part(Generic[Job, Line]):
-    """The jobs of one kind: submits them, keeps their results, and repeats accidents."""
+    """Submits the jobs of one kind, stores their results, and repeats them after accidents."""
 
     def __init__(
         self, runner: Runner[Job, Line], store: LineStore[Line], jobs: Sequence[Job]
@@ -256,11 +256,11 @@ class _Part(Generic[Job, Line]):
         self.notes = [*(f"repaired: {repair}" for repair in store.repairs), *runner.notes]
 
     def outcomes(self) -> Counter[str]:
-        """Count how the jobs ended."""
+        """Return the number of jobs by outcome."""
         return Counter[str](self._store.last_outcome(name) for name in self.names)
 
     def run(self, meter: "_Meter") -> None:
-        """Run until nothing is left."""
+        """Run until all jobs have ended."""
         while self.left or self._running:
             while self.left and len(self._running) < self._runner.capacity():
                 job = self.left.popleft()
@@ -289,7 +289,7 @@ class _Part(Generic[Job, Line]):
 
 
 class _Meter:
-    """Shows the progress of a sweep, and the time left if all jobs take as long as those before."""
+    """Shows the progress of a sweep, and the time left, estimated from the jobs so far."""
 
     def __init__(self, progress: Progress, jobs: int) -> None:
         self._progress = progress
@@ -298,7 +298,7 @@ class _Meter:
         self._started = time.monotonic()
 
     def ended(self, description: str, *, finished: bool) -> None:
-        """Count one attempt, after which its job may be tried again."""
+        """Count one attempt; its job may be tried again."""
         self._done += finished
         left = self._jobs - self._done
         taken = time.monotonic() - self._started

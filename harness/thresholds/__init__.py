@@ -1,1 +1,1 @@
-"""The largest batch that fits into a budget: the search and its probes."""
+"""Search and probes for the largest batch that fits into a budget."""

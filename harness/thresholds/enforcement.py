@@ -1,4 +1,4 @@
-"""Enforcement of a budget for a workload on this machine, and the budgets that are refused."""
+"""Enforces the budget of a workload on this machine, or refuses it."""
 
 from collections.abc import Callable
 
@@ -15,17 +15,17 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 _MOST_UNCOUNTED = 10
-"""Blocks that no limit counts may make a tenth of a layer at most."""
+"""Largest share of a layer in blocks that no limit counts."""
 _TWO_DEPTHS = (16, 32)
-"""Two depths whose difference is the need of another layer."""
+"""Two depths; the difference of their needs is the need of a layer."""
 
 
 class BudgetError(HarnessError):
-    """The budget cannot be enforced here; the message says why."""
+    """The budget cannot be enforced here; the message gives the reason."""
 
 
 def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
-    """Refuse a budget that cannot be enforced, or that this machine does not have."""
+    """Refuse a budget that cannot be enforced, or that exceeds this machine's memory."""
     least = heap_headroom.room_bytes(workload.depth)
     if budget_bytes < least:
         rule = f"{format_bytes(least)} ({least:,} B) for {workload.depth:,} layers"
@@ -37,7 +37,7 @@ def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
 
 
 def refuse_uncounted(workload: Workload) -> None:
-    """Refuse to search a depth whose layers lie in blocks that no limit counts."""
+    """Refuse the search for a depth if its layers are in blocks that no limit counts."""
     few, many = (workload.replace(depth=depth, hidden=()) for depth in _TWO_DEPTHS)
     live_bytes = predict_trace(many).peak_live_bytes - predict_trace(few).peak_live_bytes
     counted_bytes = data_peak(many).data_bytes - data_peak(few).data_bytes
@@ -48,7 +48,7 @@ def refuse_uncounted(workload: Workload) -> None:
 
 
 def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: float) -> Environment:
-    """Return what a worker says of the GPU."""
+    """Return a worker's description of the GPU."""
     ended = launcher.launch(Describe(workload=workload), deadline_seconds)
     if ended.failure is not None and ended.failure.users_mistake:
         raise HarnessError(ended.failure.message)
@@ -62,7 +62,7 @@ def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: fl
 
 
 def size_of_budget(budget_bytes: int | None, environment: Environment) -> int:
-    """Return the budget in bytes: on a GPU without one, the GPU's free memory."""
+    """Return the budget in bytes; on a GPU the default is the GPU's free memory."""
     if not environment:
         assert budget_bytes is not None, "choose_kind has asked for it"
         return budget_bytes
@@ -78,7 +78,7 @@ def size_of_budget(budget_bytes: int | None, environment: Environment) -> int:
 def choose_kind(
     workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
 ) -> Enforcement:
-    """Return the kind of limit for a budget of ``workload``, after a test that it works here."""
+    """Return the kind of limit for a budget of ``workload``, tested on this machine."""
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
             raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")

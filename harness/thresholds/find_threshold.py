@@ -1,4 +1,4 @@
-"""Finds a threshold for real: predicts it, probes there in pristine processes, and records it."""
+"""Predicts a threshold, probes around it in new processes, and records it."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -50,10 +50,9 @@ from harness.thresholds.search import CONFIRMATIONS, Reading, search
 _START = {"batch": 64, "depth": 4, "width": 64}
 """Start of a search without a prediction."""
 _CLOSE_IN_CGROUP = 8
-"""Usual error of a wrong guess in a cgroup, in values; it is larger with two threads or wide
-layers."""
+"""Usual error of a guess in a cgroup, in values; it is larger with two threads or wide layers."""
 _MOST_UNSEEN_BYTES = 8 * 4096
-"""The most of the kernel's memory that a cgroup was seen to be charged for beyond page tables."""
+"""Most kernel memory beyond page tables for which a cgroup was charged in a measurement."""
 
 
 def threshold(
@@ -85,7 +84,7 @@ def threshold(
 
 
 def _with_outside(found: Threshold, value: int, deadline_seconds: float) -> Threshold:
-    """Return the threshold with what a process that is not arranged needs beyond the budget."""
+    """Return the threshold with the need of an unprepared process beyond the budget."""
     needed = [p.needed_bytes for p in found.probes if p.value == value and p.needed_bytes]
     workload = found.workload.replace(**{found.solve: value})
     with closing(ForkLauncher(workload.malloc, primes=False)) as launcher:
@@ -111,7 +110,7 @@ def find_threshold(
     launcher: Launcher | None = None,
     attempt: int = 1,
 ) -> Threshold:
-    """Find a threshold as ``threshold`` does, in processes of a launcher that may be lent."""
+    """Find a threshold as ``threshold`` does; the caller may supply the launcher."""
     check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
     check_choice("solve", solve, ("batch", "depth", "width"))
@@ -145,7 +144,7 @@ def find_threshold(
 
 @dataclass(kw_only=True)
 class _Run:
-    """One search in progress: its probes, in order, each in a pristine process."""
+    """A search in progress, with its probes in order, each in a new process."""
 
     workload: Workload
     budget_bytes: int
@@ -197,7 +196,7 @@ class _Run:
         )
 
     def _at(self, value: int) -> Workload | None:
-        """Return the workload with this value; None if it is too large to be described."""
+        """Return the workload with this value; None if the value is too large for a workload."""
         try:
             return self.workload.replace(**{self.solve: value})
         except WorkloadError:
@@ -223,7 +222,7 @@ class _Run:
 
     @property
     def _modelled(self) -> bool:
-        """Return whether the model covers the limit: the data segment with the pinned policy."""
+        """Return whether the model covers the limit (the data segment with the pinned policy)."""
         return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
     @property
@@ -235,7 +234,7 @@ class _Run:
         return True
 
     def _predictions(self) -> tuple[int | None, int | None]:
-        """Return the largest that fits by the live bytes, and by the model of what is limited."""
+        """Return the largest value by the live bytes, and by the model of the limited memory."""
         if not self._predictable:
             return None, None
         if self.solve == "depth" and self._modelled:
@@ -259,7 +258,7 @@ class _Run:
         )
 
     def _estimate(self, value: int, needed: int | None) -> int | None:
-        """Return the largest value that fits, if the model's error is the same everywhere."""
+        """Return the largest value that fits, if the model's error is constant."""
         workload = self._at(value)
         if needed is None or workload is None or not self._modelled or not self._predictable:
             return None
@@ -281,7 +280,7 @@ class _Run:
 
 
 def _charged(group: cgroup.ControlGroup, result: Needed) -> int | None:
-    """Return the most that the group was charged for, minus what was charged ahead."""
+    """Return the most bytes that the group was charged for, minus the charge in advance."""
     charged, written = group.charged_bytes(), result["needed_bytes"]
     if charged is None or written is None:
         return charged

@@ -1,4 +1,4 @@
-"""The probes of one search for a threshold, in order, each in a pristine process."""
+"""The probes of one search for a threshold, in order, each in a new process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,15 +29,15 @@ class Probes:
     """Probes values within a budget, and keeps the results."""
 
     launch: Callable[[int, int], NeededEnd]
-    """Runs a value within a number of bytes."""
+    """Function that runs a value within a number of bytes."""
     estimate: Callable[[int, int | None], int | None]
-    """Estimates the answer from the bytes that a value needed."""
+    """Function that estimates the answer from the bytes that a value needed."""
     budget_bytes: int
     device: str
     seen: list[Probed] = field(default_factory=list)
 
     def probe(self, value: int) -> Reading:
-        """Probe once, and once more if the probe ended by an accident."""
+        """Probe once, and a second time if the first probe ended by an accident."""
         for _ in range(2):
             ended = self.launch(value, self.budget_bytes)
             outcome, evidence = classify(ended)
@@ -61,15 +61,15 @@ class Probes:
         raise UndecidedError(outcome, evidence | {"value": value})
 
     def _only_within(self, value: int) -> bool:
-        """Return whether a crash without a word on memory does not happen with twice the budget.
+        """Return whether a crash without an error about memory is absent with twice the budget.
 
-        A library that writes where it could not allocate dies by a signal, without a word.
+        A library that ignores a failed allocation crashes by a signal, without a message.
         """
         return classify(self.launch(value, 2 * self.budget_bytes))[0] is Outcome.OK
 
 
 def found(search: Callable[[], Answer]) -> Mapping[str, Any]:
-    """Return what a search found, or why it ended without an answer, as fields of a threshold."""
+    """Return the answer of a search, or why there is none, as fields of a threshold."""
     try:
         return {"outcome": Outcome.OK, **vars(search())}
     except UndecidedError as error:

@@ -1,7 +1,7 @@
-"""Finds where a probe stops fitting: brackets from a guess, bisects, confirms on both sides.
+"""Finds the largest value that fits, by brackets around a guess, bisection and confirmation.
 
-Pure logic: the probe is handed in, so planted probes test it without using memory. The probe
-may be noisy, the guess may be wrong by any factor, and there may be no answer at all.
+The caller supplies the probe, so tests can use artificial probes that need no memory. The probe may
+be noisy, the guess may be wrong by any factor, and an answer may not exist.
 """
 
 import itertools
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from harness.schema.threshold import BandValue
 
 CONFIRMATIONS = 3
-"""Number of times that each side of the answer must be seen."""
+"""Number of times that each side of the answer must be observed."""
 MOST_PROBES = 80
 """Number of probes after which a noisy search ends."""
 _CLOSE = 0.0051
-"""Largest error of a good guess, as a share; also the second step of the widening."""
+"""Largest error of a good guess, as a share; also the second step when a bracket widens."""
 _AROUND = (0, 1, -1, 3, -3)
-"""Distances from an estimate at which the answer is looked for."""
+"""Distances from an estimate at which the search probes."""
 _TRUSTED = 3
-"""Number of different estimates that are followed; they may be wrong, bisection is not."""
+"""Number of different estimates that are tried before bisection, because estimates may be wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Reading:
 
     fits: bool
     estimate: int | None = None
-    """The answer, estimated from what this probe needed; None if that is not known."""
+    """Answer that is estimated from the need of this probe; None if the need is unknown."""
 
 
 Probe = Callable[[int], Reading]
@@ -38,17 +38,17 @@ Probe = Callable[[int], Reading]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The largest value that fits, and the smallest that does not."""
+    """The largest value that fits, and the smallest value that does not fit."""
 
     largest_fit: int | None
-    """Largest value that fitted every time; None if not even the least did."""
+    """Largest value that fitted every time; None if the least value did not fit."""
     smallest_fail: int | None
-    """Smallest value above it that failed every time; None if the most still fitted."""
+    """Smallest larger value that failed every time; None if the largest allowed value fitted."""
     band: tuple[BandValue, ...] = ()
-    """Values between the two that were probed, in order."""
+    """Probed values between the two, in order."""
     confirmed: bool = True
-    """Whether each side was seen as often as asked before the probes ran out. If not, the two
-    values are where the search ended, and nothing more is known of them."""
+    """True if each side was observed the required number of times before the probes ran out. If
+    False, the two values are only the state of the search at its end."""
 
 
 def search(
@@ -60,10 +60,10 @@ def search(
     confirmations: int = CONFIRMATIONS,
     close: int | None = None,
 ) -> Answer:
-    """Return where ``probe`` stops fitting between ``least`` and ``most``, starting at ``guess``.
+    """Return the largest value from ``least`` to ``most`` that fits; start at ``guess``.
 
-    The probe is assumed to fit below the answer and to fail above it, apart from noise. A guess
-    that is wrong may be off by ``close`` values, one if not given, then by half a per cent.
+    The probe is assumed to fit below the answer and to fail above it, apart from noise. The first
+    step away from a wrong guess is ``close``, by default 1; the second is half a per cent.
     """
     tally = _Tally(probe, confirmations)
     start = min(max(guess, least), most)
@@ -97,7 +97,7 @@ def search(
 
 
 class _Tally:
-    """Probes and remembers the results."""
+    """Probes values and keeps the results."""
 
     def __init__(self, probe: Probe, confirmations: int) -> None:
         self._probe = probe
@@ -123,11 +123,11 @@ class _Tally:
         return reading.fits
 
     def hint(self, low: int, high: int) -> int | None:
-        """Return the next value around the latest estimate that lies between the two."""
+        """Return the next value near the latest estimate and between the two sides."""
         return next((value for value in self._hints if low < value < high), None)
 
     def confirmed_from(self, value: int, end: int, *, fits: bool) -> int:
-        """Return ``value``, moved away from the other side until it was seen often enough."""
+        """Return ``value``, moved away from the other side until it is confirmed."""
         away, step = (-1 if fits else 1), 1
         while value != end + away and not self._is_confirmed(value, fits) and not self.spent:
             value += away * (min(step, abs(end - value)) or 1)
@@ -135,7 +135,7 @@ class _Tally:
         return value
 
     def _is_confirmed(self, value: int, fits: bool) -> bool:
-        """Probe ``value`` until it was seen often enough; whether it was the same each time."""
+        """Probe ``value`` the required number of times; return whether all results were equal."""
         seen = self.seen[value]
         while len(seen) < self._confirmations and all(one == fits for one in seen):
             if self.spent:

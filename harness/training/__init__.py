@@ -1,1 +1,1 @@
-"""Code that runs: the note's two models, their data, and one step in phases."""
+"""The note's two models, their data, and one step in phases."""

@@ -1,7 +1,7 @@
-"""Batches of Fashion-MNIST's shape and type: synthetic, or the real images.
+"""Batches with the shape and type of Fashion-MNIST, synthetic or of the real images.
 
-Both fill the same two preallocated tensors, so the memory of a step cannot depend on which
-is used; the real data set is loaded before anything is measured.
+Both kinds fill the same two preallocated tensors, so the memory of a step does not depend on the
+kind. The real images are loaded before the measurement.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ Fill = Callable[[Tensor, Tensor | None], None]
 
 
 def source(workload: Workload) -> Fill:
-    """Return the function that fills a batch for ``workload``; real images are read now."""
+    """Return the function that fills a batch for ``workload``, after real images are read."""
     if workload.data == "synthetic":
         return lambda x, y: _fill_synthetic(x, y, workload.classes)
     images, labels = load_fashion_mnist(train=True)
@@ -55,8 +55,8 @@ def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scal
 def load_fashion_mnist(*, train: bool) -> tuple[Tensor, Tensor]:
     """Return (images, labels): uint8 (n, 784) and int64 (n,).
 
-    Looked for in the folder that $HARNESS_DATA names; without one, where Debian's package
-    ``dataset-fashion-mnist`` puts it and among torchvision's downloads, then downloaded.
+    The files are in the folder $HARNESS_DATA. If it is not set, they are in the folder of Debian's
+    ``dataset-fashion-mnist`` or of torchvision's downloads, or are downloaded.
     """
     found = images_here(train)
     if found is None and FOLDER_VARIABLE not in os.environ:

@@ -1,7 +1,7 @@
-"""Files of Fashion-MNIST: where they may lie, and their bytes. Asks no torch.
+"""Reads files of Fashion-MNIST from the folders that may have them, without torch.
 
-The format is idx (yann.lecun.com/exdb/mnist): a magic number, a count of dimensions, their sizes,
-the bytes; gzipped or not, and nothing is unpacked to a disk.
+The format is idx (yann.lecun.com/exdb/mnist): a magic number, the number of dimensions, their sizes
+and the bytes. A file may be gzipped; it is unpacked in memory.
 """
 
 import gzip
@@ -26,7 +26,7 @@ _WAYS = (
 
 
 class DataError(HarnessError):
-    """The real images cannot be had; the message names the ways to get them."""
+    """The real images are not available; the message names the ways to get them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def images_here(train: bool) -> tuple[IdxFile, IdxFile] | None:
 
 
 def _folders() -> list[Path]:
-    """Return where to look: only in the folder that $HARNESS_DATA names, if it is set."""
+    """Return the folders to search; if $HARNESS_DATA is set, only the folder that it names."""
     if FOLDER_VARIABLE in os.environ:
         named = Path(os.environ[FOLDER_VARIABLE])
         return [named / "FashionMNIST" / "raw", named]

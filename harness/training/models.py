@@ -12,10 +12,10 @@ SIGMA = 0.01
 
 
 def relu(x: Tensor) -> Tensor:
-    """Rectify every element of ``x``, of any shape, with one elementwise maximum.
+    """Rectify every element of ``x``, a tensor of any shape, with one elementwise maximum.
 
-    The note writes ``torch.max(X, 0)``, which is another function: it reduces over the rows
-    and returns a (values, indices) pair, so the next matmul fails on it.
+    The note writes ``torch.max(X, 0)``, which is another function. It reduces over the rows and
+    returns a (values, indices) pair, so the next matmul fails.
     """
     return torch.max(x, torch.zeros_like(x))
 
@@ -46,10 +46,10 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MLP(nn.Sequential):
-    """``in_features -> widths... -> classes``: a Linear and an activation per hidden layer.
+    """``in_features -> widths... -> classes`` with a Linear and an activation per hidden layer.
 
-    ``norm`` ("none", "batch", "layer") puts a normalization before each activation, ``dropout``
-    above 0 a Dropout after it. Maps (batch, in_features) to logits (batch, classes).
+    ``norm`` ("none", "batch", "layer") puts a normalization before each activation; ``dropout``
+    above 0 puts a Dropout after it. The model maps (batch, in_features) to logits (batch, classes).
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class MLP(nn.Sequential):
         super().__init__(*layers)
 
     def blocks(self) -> list[Callable[[Tensor], Tensor]]:
-        """Return the hidden layers, each from its Linear to the next, for checkpointing."""
+        """Return the hidden layers for checkpointing; each ends before the next Linear."""
         modules = list(self)
         starts = [at for at, module in enumerate(modules) if isinstance(module, nn.Linear)]
         return [nn.Sequential(*modules[at:end]) for at, end in itertools.pairwise(starts)]
@@ -88,10 +88,10 @@ class MLP(nn.Sequential):
 
 
 class MLPScratch(nn.Module):
-    """The note's from-scratch model: matrices, biases, matmuls and a maximum.
+    """The note's from-scratch model of matrices, biases, matmuls and a maximum.
 
-    Weights are drawn with ``SIGMA``, biases are zero. With ``relu`` the activation is the
-    hand-written one above. Maps (batch, ...) to logits (batch, classes).
+    Weights are drawn with ``SIGMA``; biases are zero. The activation ``relu`` is the function
+    ``relu`` of this file. The model maps (batch, ...) to logits (batch, classes).
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""One step of any network, phase by phase, and the optimizers and losses that names stand for.
+"""One step of any network, phase by phase, and the named optimizers and losses.
 
-Phases are announced through ``phase(name)``, a context manager that the caller supplies;
-this file neither measures nor prints.
+The step announces phases through ``phase(name)``, a context manager of the caller; this file
+neither measures nor prints.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,13 +23,13 @@ Phase = Callable[[str], AbstractContextManager[object]]
 
 
 def no_phase(name: str) -> AbstractContextManager[object]:
-    """Announce nothing."""
+    """Return a context that does nothing."""
     del name
     return nullcontext()
 
 
 def announced_to(*phases: Phase) -> Phase:
-    """Return a phase that is announced to each of ``phases``, the first one outermost."""
+    """Return a phase that is announced to each of ``phases``, with the first outermost."""
 
     @contextmanager
     def phase(name: str) -> Iterator[None]:
@@ -43,11 +43,11 @@ def announced_to(*phases: Phase) -> Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltStep:
-    """All that a step reads and writes."""
+    """The objects that a step reads and writes."""
 
     model: nn.Module
     x: Any
-    """The model's input: a tensor, or a tuple or dict of its arguments."""
+    """The model's input, a tensor, or a tuple or dict of arguments."""
     y: Any
     optimizer: torch.optim.Optimizer | None
     loss: str | Loss = "cross-entropy"
@@ -56,10 +56,10 @@ class BuiltStep:
     """The type that forward pass and loss are cast to; None without ``torch.autocast``."""
     device_type: str = "cpu"
     accumulate: int = 1
-    """Micro-batches of the step, whose gradients are added up."""
+    """Number of micro-batches of the step, whose gradients are added up."""
     is_split: bool = False
-    """True if micro-batches are parts of ``x`` and ``y``, and their loss is divided by their number
-    in the phase "backward"; else each is all of ``x`` and ``y``, and its loss is divided before.
+    """True if micro-batches are parts of ``x`` and ``y``, whose loss is divided in the phase
+    "backward". If False, each is all of ``x`` and ``y``, and its loss is divided before.
     """
 
     def micro_batches(self) -> Iterable[tuple[Any, Any]]:
@@ -102,8 +102,8 @@ def run_step(
 ) -> None:
     """Run one step: forward, backward and update in training, a forward pass in inference.
 
-    ``zero_grad`` says when the gradients of the step before are freed, in the phase "optimizer":
-    first, as most training loops do, or after the (first) forward pass, as the note's does.
+    ``zero_grad`` chooses when the previous step's gradients are freed, in the phase "optimizer".
+    Most training loops free them first; the note's loop frees them after the (first) forward pass.
     """
     if step.mode == "inference":
         with phase("forward"), torch.no_grad(), _autocast(step):
@@ -126,7 +126,7 @@ def run_step(
 
 
 def free_gradients(step: BuiltStep, phase: Phase = no_phase) -> None:
-    """Free the gradients of the step before."""
+    """Free the gradients of the previous step."""
     with phase("optimizer"):
         (step.optimizer or step.model).zero_grad(set_to_none=True)
 
@@ -154,8 +154,8 @@ def _autocast(step: BuiltStep) -> AbstractContextManager[object]:
 def loss_of(named: str | Loss, output: Any, y: Tensor | None, x: object = None) -> Tensor:
     """Return the loss, a scalar; ``sum`` adds up every floating tensor of any output.
 
-    For tokens ``x`` (batch, ...) and an output (batch, ..., classes), ``cross-entropy`` is taken
-    over each token. A label of a whole example is repeated for its tokens.
+    For tokens ``x`` (batch, ...) and an output (batch, ..., classes), ``cross-entropy`` is computed
+    for each token. A label of a whole example is repeated for its tokens.
     """
     if callable(named):
         return named(output, y)
@@ -193,7 +193,7 @@ def _has_tokens(x: object, shape: torch.Size) -> bool:
 
 
 def _loss_in(output: Any) -> Tensor:
-    """Return the loss that the model itself returns: ``.loss``, ``["loss"]`` or the only scalar."""
+    """Return the loss in the model's output, i.e. ``.loss``, ``["loss"]`` or the only scalar."""
     part = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
     scalars = [t for t in tensors(part) if t.dim() == 0 and t.is_floating_point()]
     if len(scalars) == 1:

@@ -1,4 +1,4 @@
-"""One step of the user's own network, checked when it is described, and its example inputs."""
+"""One step of the user's own network, validated at construction, and its example inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,17 +21,17 @@ Inputs = Callable[[int], tuple[Any, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleInputs:
-    """Makes inputs and int64 labels of a batch; another process can be sent it.
+    """Makes inputs and int64 labels of a batch; it can be sent to another process.
 
-    One input without a name is a tensor; several are a tuple, named ones a dict.
+    A single input without a name is a tensor; several inputs are a tuple, named inputs a dict.
     """
 
     specs: tuple[InputSpec, ...]
     with_labels: bool
     with_values: bool = False
-    """True if all values are zero; else tensors have no values, and take no memory here."""
+    """True if all values are zero; if False, tensors have no values and take no memory here."""
     classes: int | None = None
-    """Labels take every value from 0 to ``classes`` - 1; None: they are 0, or have no values."""
+    """Labels take every value from 0 to ``classes`` - 1; with None they are 0 or have no values."""
 
     def __post_init__(self) -> None:
         if len({spec.name is None for spec in self.specs}) > 1:
@@ -70,7 +70,7 @@ class OwnStep:
     compile: str | None = None
     prepare: Callable[[nn.Module], object] | None = None
     least_batch: int | None = None
-    """The smallest that runs, if that is known."""
+    """Smallest batch that runs, if it is known."""
 
     def __post_init__(self) -> None:
         self.build = builder_of(self.build, may_be_compiled=self.compile is not None)
@@ -82,7 +82,7 @@ class OwnStep:
             self.inputs = ExampleInputs(specs=specs, with_labels=self.mode == "train")
 
     def network(self, device: str) -> nn.Module:
-        """Build the network, move it to ``device``, prepare it and have it compiled when called."""
+        """Build the network on ``device`` and prepare it; a call compiles it if requested."""
         built: Any = self.build()
         if not isinstance(built, nn.Module):
             kind = type(built).__name__
@@ -100,7 +100,7 @@ class OwnStep:
         return model
 
     def step(self, model: nn.Module, device: str, batch: int | None = None) -> BuiltStep:
-        """Make the inputs, of another batch if one is given, and the optimizer of the step."""
+        """Make the optimizer and the inputs of the step, for another batch if it is given."""
         x, y = self._example(batch or self.batch, device)
         model.train(self.mode == "train")
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -117,7 +117,7 @@ class OwnStep:
         )
 
     def with_values(self) -> Self:
-        """Return the step with inputs and labels of zeros if a shape alone describes them."""
+        """Return the step with inputs and labels of zeros if only a shape describes them."""
         if not isinstance(self.inputs, ExampleInputs):
             return self
         return replace(self, inputs=replace(self.inputs, with_values=True))
@@ -138,7 +138,7 @@ class OwnStep:
 
 
 def builder_of(build: Any, *, may_be_compiled: bool) -> Callable[[], nn.Module]:
-    """Return the function that makes a network, given one or the network."""
+    """Return a function that makes the network, from such a function or from the network."""
     if isinstance(build, nn.Module):
         compiled = any(vars(m).get("_compiled_call_impl") is not None for m in build.modules())
         if compiled and not may_be_compiled:

@@ -1,4 +1,4 @@
-"""The step that a request describes: names looked up, sent objects unpacked.
+"""Makes the step of a request: finds named objects and unpickles sent objects.
 
 The name of a user's own code is ``package.module:callable`` or ``my_model.py:Net``.
 """
@@ -27,11 +27,11 @@ from harness.training.training_step import WorkloadStep
 
 
 class TargetError(HarnessError, ValueError):
-    """No such module or callable, or it gives no network; the message says which."""
+    """The module or callable does not exist, or does not return a network; see the message."""
 
 
 def requested_step(request: StepRequest) -> OwnStep:
-    """Return the step, with the modules that it names imported."""
+    """Import the modules that the request names; return the step."""
     if request.workload is not None:
         return WorkloadStep(request.workload)
     find_modules(request)
@@ -49,14 +49,14 @@ def requested_step(request: StepRequest) -> OwnStep:
 
 
 def find_modules(request: StepRequest) -> None:
-    """Let this process find the files and modules that the requester finds."""
+    """Make the requester's files and modules importable in this process."""
     if request.folder:
         os.chdir(request.folder)
     sys.path[:] = [*request.path, *(folder for folder in sys.path if folder not in request.path)]
 
 
 def _named(name: str, known: tuple[str, ...]) -> Any:
-    """Return ``name`` itself if it is known, else the object that MODULE:CALLABLE names."""
+    """Return a known ``name`` unchanged, and for MODULE:CALLABLE the object."""
     return name if name in known or ":" not in name else load_target(name)
 
 
@@ -104,7 +104,7 @@ def _builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn
 
 
 def load_target(target: str) -> Any:
-    """Return what ``target`` names."""
+    """Return the object that ``target`` names."""
     check_target_name(target)
     place, _, path = target.rpartition(":")
     try:
@@ -123,7 +123,7 @@ def load_target(target: str) -> Any:
 
 
 def _import_problem(error: Exception) -> str:
-    """Return the error that stops an import, its line in the user's files, and what to do."""
+    """Return the error of an import, its line in the user's files, and advice."""
     frames = traceback.extract_tb(error.__traceback__)
     library = ("site-packages", "<frozen", __file__)
     own = [one for one in frames if not any(part in one.filename for part in library)]

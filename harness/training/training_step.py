@@ -1,4 +1,4 @@
-"""Builds a workload's step, which runs as a step of any network does."""
+"""Builds the step of a workload, which then runs like the step of any network."""
 
 import functools
 import itertools
@@ -17,7 +17,7 @@ from harness.training.module_step import BuiltStep, named_optimizer
 from harness.training.own_step import OwnStep
 
 _NOTES_LEARNING_RATE = 0.1
-"""The note's value, for a comparison of accuracies; memory does not depend on it."""
+"""Learning rate of the note, for a comparison of accuracies; memory does not depend on it."""
 
 Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 
@@ -25,8 +25,8 @@ Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 def build(workload: Workload, fill: Fill, network: Network | None = None) -> BuiltStep:
     """Create the network, its optimizer and one batch, in that order.
 
-    ``network`` makes a network other than the workload's. In the step, ``x`` are examples, (batch,
-    in_features), and ``y`` labels, int64 (batch,), None in inference.
+    ``network`` makes another network in place of the workload's. In the step, ``x`` has examples,
+    (batch, in_features), and ``y`` has labels, int64 (batch,), or is None in inference.
     """
     torch.manual_seed(workload.seed)
     return step_of(workload, model_of(workload, network), fill)
@@ -74,16 +74,16 @@ class WorkloadStep(OwnStep):
         self._workload = workload
 
     def network(self, device: str) -> nn.Module:
-        """Build the network where it runs."""
+        """Build the network on the workload's device."""
         return model_of(self._workload.replace(device=device))
 
     def step(self, model: nn.Module, device: str, batch: int | None = None) -> BuiltStep:
-        """Make the optimizer and a batch, which micro-batches are parts of."""
+        """Make the optimizer and a batch, which is then split into micro-batches."""
         workload = self._workload.replace(device=device, batch=batch or self.batch)
         return step_of(workload, model, lambda *_: None)
 
     def with_values(self) -> Self:
-        """Return the step; its batch has no values."""
+        """Return the unchanged step."""
         return self
 
 

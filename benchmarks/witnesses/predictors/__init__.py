@@ -1,1 +1,1 @@
-"""Predictors of memory: one file each, with one function."""
+"""Predictors of memory, each a file with one function."""

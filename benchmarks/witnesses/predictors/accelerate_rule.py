@@ -1,10 +1,10 @@
-"""Accelerate 1.15's ``estimate-memory``: training with Adam, a batch of one example."""
+"""Accelerate 1.15's ``estimate-memory``, for training with Adam and a batch of one example."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 
 
 def predict(row: Row) -> int:
-    """Return what the command prints as needed for a training step in float32."""
+    """Return the bytes that the command prints for a training step in float32."""
     from accelerate.commands.estimate import estimate_training_usage
     from accelerate.utils import calculate_maximum_sizes
 

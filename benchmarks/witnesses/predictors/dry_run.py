@@ -1,4 +1,4 @@
-"""The dry run of this project: the published loop on a pretended GPU, PyTorch's own allocator."""
+"""The dry run of this project, which runs the published loop on a pretended GPU."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 
@@ -6,7 +6,7 @@ NEEDS_GPU = True
 
 
 def predict(row: Row) -> int:
-    """Return what the allocator reserves, or has allocated if that was published."""
+    """Return the reserved bytes, or the allocated bytes if those were published."""
     from benchmarks.witnesses.training import peaks_on_cuda
 
     if row.run is not None:

@@ -1,6 +1,6 @@
 """The dry run on torch 2.4, with which the trainings of GPUMemNet were measured.
 
-The harness needs torch 2.7. ``torch_2_4/README.md`` says what of it runs on 2.4, and how.
+The harness needs torch 2.7. ``torch_2_4/README.md`` explains which parts run on 2.4.
 """
 
 from importlib.metadata import version
@@ -12,7 +12,7 @@ NEEDS_GPU = True
 
 
 def predict(row: Row) -> int:
-    """Return what the dry run returns."""
+    """Return the answer of the dry run."""
     if not version("torch").startswith("2.4."):
         raise RefusedError("needs torch 2.4")
     return dry_run.predict(row)

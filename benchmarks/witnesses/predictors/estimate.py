@@ -1,10 +1,10 @@
-"""The estimate of this project, of a network's step on meta tensors; it needs no CUDA build."""
+"""The estimate of this project for a step on meta tensors, without a CUDA build."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 
 
 def predict(row: Row) -> int:
-    """Return the reserved peak, or the allocated one if that was published."""
+    """Return the reserved peak, or the allocated peak if it was published."""
     import torch
 
     import harness

@@ -1,4 +1,4 @@
-"""Fake tensors as GPUMemNet's scripts use them: forward and backward pass, no optimizer.
+"""Fake tensors as in GPUMemNet's scripts, with forward and backward pass, but no optimizer.
 
 Each storage that an operator returns is counted until it is freed.
 """
@@ -15,7 +15,7 @@ from benchmarks.witnesses.rows import RefusedError, Row
 
 
 class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that are alive."""
+    """A mode that adds up the bytes of live storages."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -48,7 +48,7 @@ class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def predict(row: Row) -> int:
-    """Return the largest sum of storages in one pass each way."""
+    """Return the largest sum of storages in a forward and a backward pass."""
     if row.training is None:
         raise RefusedError("needs a network, not a script")
     training = row.training()

@@ -1,4 +1,4 @@
-"""GPUMemNet's own class of memory: the upper end of its 8,000 MiB (CNNs) or 1,000 MiB (MLPs)."""
+"""The upper end of GPUMemNet's class of memory, of 8,000 MiB (CNNs) or 1,000 MiB (MLPs)."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 

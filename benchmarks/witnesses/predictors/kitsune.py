@@ -1,10 +1,10 @@
-"""torch-kitsune 0.7.0: its total, of which 15% are for fragmentation."""
+"""The total of torch-kitsune 0.7.0, of which 15% are for fragmentation."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 
 
 def predict(row: Row) -> int:
-    """Return the total that it prints."""
+    """Return the total that torch-kitsune prints."""
     from kitsune.predict import predict_memory
 
     if row.training is None:

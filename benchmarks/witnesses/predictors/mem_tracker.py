@@ -1,11 +1,11 @@
-"""PyTorch's MemTracker on fake tensors: the peak of the second step."""
+"""The peak of the second step by PyTorch's MemTracker on fake tensors."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 from benchmarks.witnesses.sizes import CrashedRunError
 
 
 def predict(row: Row) -> int:
-    """Return the peak of the bytes that it tracks."""
+    """Return the peak of the bytes that MemTracker tracks."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed._tools.mem_tracker import MemTracker

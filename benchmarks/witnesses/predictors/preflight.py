@@ -1,16 +1,16 @@
-"""torch-preflight 0.5.0: its cost model with the activations that it measures on meta tensors.
+"""The cost model of torch-preflight 0.5.0 with activations measured on meta tensors.
 
-Its guard takes a batch of the network's own inputs (``example_input``), as its docs show.
+Its guard takes a batch of the network's own inputs (``example_input``), as in its docs.
 """
 
 from benchmarks.witnesses.rows import RefusedError, Row
 
 REFERENCE_BYTES = 2
-"""Its cost model keeps activations for numbers of two bytes, and scales them by the precision."""
+"""Bytes of a number in the cost model's activations, which it scales by the precision."""
 
 
 def predict(row: Row) -> int:
-    """Return the projected peak; its own constant for the CUDA context is left out."""
+    """Return the projected peak without its constant for the CUDA context."""
     import torch
     from torch_preflight.vram.costmodel import estimate
     from torch_preflight.vram.guard import measure_activation_bytes

@@ -1,4 +1,4 @@
-"""16 bytes a parameter: weight, gradient and two moments of Adam in float32."""
+"""16 bytes per parameter, for weight, gradient and two moments of Adam in float32."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 

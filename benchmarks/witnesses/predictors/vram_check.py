@@ -1,10 +1,10 @@
-"""vram-check 0.1.1: parameters, gradients, moments, and activations from the parameters."""
+"""vram-check 0.1.1, which derives all parts from the number of parameters."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 
 
 def predict(row: Row) -> int:
-    """Return its total for Adam in float32."""
+    """Return the total of vram-check for Adam in float32."""
     import torch
     from vram_check import analyze
 

@@ -1,1 +1,1 @@
-"""Published measurements of real GPUs: one file a source."""
+"""Published measurements of real GPUs, one file per source."""

@@ -8,7 +8,7 @@ from benchmarks.witnesses.rows import RefusedError, Row, Sizes, Source
 
 LAYERS, BATCH, TOKENS = 32, 2, 1_024
 HELD_BYTES = 221_613_056
-"""Published: parameters and gradients, which are there between two steps."""
+"""Published bytes of parameters and gradients, which are alive between two steps."""
 PEAKS_BYTES: dict[float | None, int] = {
     None: 1_642_860_544,
     0.05: 1_367_012_864,
@@ -19,8 +19,8 @@ PEAKS_BYTES: dict[float | None, int] = {
     0.3: 632_698_880,
     0.35: 678_180_864,
 }
-"""Published peaks by budget; None is the step as it is written. Their own runs of one budget differ
-by up to 524,288 bytes (``results/measured_backward/README.md``)."""
+"""Published peaks by budget; None is the step without a budget. Published runs of the same budget
+differ by up to 524,288 bytes (``results/measured_backward/README.md``)."""
 
 
 def rows(clone: Path) -> list[Row]:
@@ -54,7 +54,7 @@ def _sizes(budget: float | None) -> Sizes:
 
 
 def _peaks(budget: float | None) -> tuple[int, int]:
-    """Run two steps as the authors do; return what is held between them, and the second's peak."""
+    """Run two steps as the authors do; return the bytes between them, and the second's peak."""
     import torch
     from torch._functorch import config
     from transformers import LlamaConfig, LlamaModel

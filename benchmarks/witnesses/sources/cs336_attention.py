@@ -1,6 +1,6 @@
 """Tables of attention that students of Stanford's CS336 measured, by their own scripts.
 
-A script runs once, and its output is read as the published table was. All commits lie in one clone.
+A script runs once, and its output is parsed like the published table. All commits are in one clone.
 """
 
 import functools
@@ -28,11 +28,11 @@ class Table:
     Attributes:
         owner, commit, path: place of the table.
         command: arguments of Python.
-        output: file that the script writes, or empty for what it prints.
-        numbers: names of its metrics, and their columns; width and context are the first.
-        unit_bytes: unit of its numbers.
+        output: file that the script writes; empty for standard output.
+        numbers: names of the metrics with their columns; width and context come first.
+        unit_bytes: unit of the numbers.
         gpu: GPU to pretend.
-        eager: whether ``torch.compile`` in the script is left out.
+        eager: True to leave out ``torch.compile`` in the script.
     """
 
     owner: str
@@ -129,7 +129,7 @@ def _sizes(clone: Path, name: str, key: tuple[int, int, str]) -> Sizes:
 
 @functools.cache
 def _output(clone: Path, name: str) -> str:
-    """Run a script on a pretended GPU and return what it wrote."""
+    """Run a script on a pretended GPU and return its output."""
     from benchmarks.validation.dry_run import environment_on
     from harness.dry_runs.pretended_gpu import pretended_gpu
 

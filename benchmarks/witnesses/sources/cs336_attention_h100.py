@@ -1,7 +1,7 @@
 """Attention that a student of Stanford's CS336 measured on an H100, eager and compiled.
 
-The README names an A100 and an H100. All 40 numbers hold two cuBLAS workspaces of 32 MiB, which
-PyTorch takes on an H100 alone, so that is the GPU. From torch 2.15 on none is kept.
+The README names an A100 and an H100. All 40 numbers contain two cuBLAS workspaces of 32 MiB, which
+PyTorch allocates only on an H100, so the GPU is an H100. From torch 2.15 workspaces are not kept.
 """
 
 import csv

@@ -1,7 +1,7 @@
 """Six out-of-memory messages of a transformer of 3.4 billion parameters, cited here.
 
-The script is run from a clone, on a GPU with the memory that the message names. What is outside
-of the allocator is taken from the message too: capacity - free - allocated - unallocated.
+The script is run from a clone, on a GPU with the memory that the message names. The memory outside
+of the allocator also follows from the message, as capacity - free - allocated - unallocated.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ STEPS = ["--model-size", "xl", "--batch-size", "4", "--warmup-steps", "5"]
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """The numbers of one message, in the units in which they are printed."""
+    """The numbers of one message, in its units."""
 
     context: int
     precision: str
@@ -60,7 +60,7 @@ MESSAGES = tuple(
 
 
 def rows(clone: Path) -> list[Row]:
-    """Return three rows a message: the request, allocated, and reserved."""
+    """Return three rows per message, for requested, allocated and reserved bytes."""
     return [
         Row(
             source=SOURCE.name,
@@ -87,7 +87,7 @@ def _numbers(one: Message) -> tuple[tuple[Metric, float, int], ...]:
 
 @functools.cache
 def _sizes(clone: Path, one: Message) -> Sizes:
-    """Run the script until memory ends."""
+    """Run the script until it runs out of memory."""
     import harness
 
     with checkout(clone) as folder:

@@ -1,6 +1,6 @@
 """Twelve memory snapshots of a transformer of 3.4 billion parameters.
 
-The script records its step under the dry run too, and both recordings are compared.
+The script also records its step under the dry run, and both recordings are compared.
 """
 
 import functools
@@ -25,7 +25,7 @@ METRICS: tuple[Metric, ...] = ("requested", "reserved", "in order")
 
 
 def rows(clone: Path) -> list[Row]:
-    """Return three rows a snapshot: requested and reserved peak, and bytes in the same order."""
+    """Return three rows per snapshot, for both peaks, and for bytes in the same order."""
     return [
         Row(
             source=SOURCE.name,
@@ -55,7 +55,7 @@ def _history(path: Path) -> DeviceHistory:
 
 
 def _metrics(ours: DeviceHistory, published: DeviceHistory | None = None) -> dict[Metric, int]:
-    """Return the metrics of the recorded step, with which a longer recording ends."""
+    """Return the metrics of the recorded step, which is the end of a longer recording."""
     at = [number for number, event in enumerate(ours.events) if event.action == "alloc"]
     wanted = [one.size_bytes for one in (published or ours).events if one.action == "alloc"]
     step = at[-len(wanted) :]

@@ -17,12 +17,12 @@ MEASURED = {
     "efficientnet_b0": (4_958, 7_844, 13_832),
     "inception_v3": (6_346, 10_560, 19_018),
 }
-"""Sheet1, column C, in MiB, at the batches 32, 64 and 128."""
+"""Published MiB (Sheet1, column C) at the batches 32, 64 and 128."""
 CLASSES = {
     "vgg16": (1, 1, 2), "resnet50": (1, 1, 2), "xception": (1, 1, 2), "mobilenet_v2": (0, 1, 1),
     "efficientnet_b0": (0, 1, 1), "inception_v3": (0, 1, 1),
 }  # fmt: skip
-"""Column D: GPUMemNet's class, which stands for (class + 1) x 8,000 MiB."""
+"""GPUMemNet's class (column D), which stands for (class + 1) x 8,000 MiB."""
 
 
 def rows(_clone: Path) -> list[Row]:

@@ -24,7 +24,7 @@ from benchmarks.witnesses.training import Training
 COMMIT = "f01eb05"
 EXAMPLES = 4_096
 MOST_STEPS = 8
-"""Full batches of an epoch that are run, and of two epochs; the published runs took a minute."""
+"""Largest number of full batches that are run per epoch; the published runs took a minute."""
 PATHS = ("Datasets/MLP/mlp_data_step1.csv", "Datasets/MLP/mlp_data_step2.csv")
 NAMED = re.compile(r"input:(\d+)_output:(\d+)_depth:(\d+)_arch:([a-z]+)_batch:(\d+)")
 DROPOUT = re.compile(r"_dropout:([\d.]+)_dropout:")
@@ -37,13 +37,13 @@ NUMBERS = (
     "Depth", "Batch Size", "Total Parameters", "Total Activations", "Batch Normalization Layers",
     "Dropout Layers",
 )  # fmt: skip
-"""Facts of a row that GPUMemNet's classifier gets, with the activation function as an angle."""
+"""Inputs of GPUMemNet's classifier, which encodes the activation function as an angle."""
 Layers = tuple[tuple[str, int, int], ...]
 """Kind, outputs and parameters of each layer."""
 
 
 def rows(clone: Path) -> list[Row]:
-    """Return every row, those of the first table first."""
+    """Return every row, beginning with the first table."""
     return [row for path in PATHS for row in _table(clone, path)]
 
 
@@ -80,7 +80,7 @@ def _table(clone: Path, path: str) -> Iterator[Row]:
 
 
 def _classes(clone: Path, lines: Sequence[dict[str, str]]) -> list[int]:
-    """Return the upper end of the 1,000 MiB that GPUMemNet's classifier names for each row."""
+    """Return the upper end of GPUMemNet's class of 1,000 MiB for each row."""
     with contextlib.suppress(CloneError):
         file = io.BytesIO(bytes_of(clone, COMMIT, CLASSIFIER))
         state = torch.load(file, weights_only=True, map_location="cpu")["state_dict"]
@@ -101,7 +101,7 @@ def _classes(clone: Path, lines: Sequence[dict[str, str]]) -> list[int]:
 
 
 def _member(state: dict[str, Tensor], prefix: str) -> nn.Sequential:
-    """Return one network of the ensemble: linear layers, each but the last normalized."""
+    """Return one network of the ensemble, whose linear layers except the last are normalized."""
     own = {name.removeprefix(prefix): one for name, one in state.items() if name.startswith(prefix)}
     made: list[nn.Module] = []
     for name, weight in own.items():

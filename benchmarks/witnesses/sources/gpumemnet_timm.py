@@ -1,7 +1,8 @@
 """GPUMemNet's trainings of timm's models on an A100, by timm's own ``train.py``.
 
-The options are not published. All models of the table are in timm 1.0.9 and in none before, so its
-script is run, with its defaults: float32, SGD with momentum, pictures of the model's own size.
+The options are not published. timm 1.0.9 is the first version with all models of the table, so its
+script is run with its defaults, i.e. float32, SGD with momentum, and pictures of the model's own
+size.
 """
 
 import functools
@@ -19,9 +20,9 @@ from benchmarks.witnesses.rows import MIB, Row, Sizes, Source
 
 PATH = "Related_works/FakeTensor/fake_tensor.xlsx"
 SCRIPT_COMMIT = "07278333"
-"""Version 1.0.9 of timm."""
+"""Commit of timm 1.0.9."""
 FULL_MIB = 40_000
-"""From here on, the table does not tell a run that ended for want of memory from one that fits."""
+"""MiB from which the table does not distinguish runs that fit from runs out of memory."""
 
 
 class _EndedError(Exception):
@@ -52,7 +53,7 @@ def _row(clone: Path, model: str, batch: int, mib: int) -> Row:
 
 
 def _sizes(clone: Path, model: str, batch: int) -> Sizes:
-    """Train with two batches and validate with one."""
+    """Train with two batches and validate with one batch."""
     import torch
 
     from benchmarks.witnesses.training import emptied, peaks
@@ -84,7 +85,7 @@ def _pictures(folder: Path, counts: dict[str, int]) -> None:
 
 @functools.cache
 def _script(clone: Path) -> Any:
-    """Import ``train.py`` and the timm next to it."""
+    """Import ``train.py`` and its version of timm."""
     from benchmarks.witnesses.training import hasten
 
     hasten()

@@ -1,6 +1,6 @@
-"""Liger's table of kernels: ``max_memory_allocated`` of forward and backward passes.
+"""Liger's table of ``max_memory_allocated`` in kernels' forward and backward passes.
 
-A row is run by Liger's own benchmark script, from the commit that added it to the table.
+A row is run by Liger's own benchmark script, from the commit that added the row.
 """
 
 import csv
@@ -29,9 +29,9 @@ GPUS = {
     "A100": "a100-80gb", "H100": "h100-80gb", "B200": "b200", "3090": "rtx3090", "4090": "rtx4090",
 }  # fmt: skip
 MULTIPLYING = ("fused_linear", "fused_moe", "distill", "geglu", "swiglu", "tiled")
-"""Beginnings of kernels whose earlier rows left cuBLAS's workspaces in the process."""
+"""Prefixes of kernels whose earlier rows left cuBLAS workspaces in the process."""
 OWN = ("liger_kernel", "benchmark_", "utils", "benchmark_model_configs", "test")
-"""Beginnings of the modules that belong to one commit of Liger."""
+"""Prefixes of the modules that belong to a commit of Liger."""
 
 
 def rows(clone: Path) -> list[Row]:
@@ -102,7 +102,7 @@ def _sizes(clone: Path, line: dict[str, str]) -> Sizes:
 def _script(
     clone: Path, kernel: str, time: str
 ) -> "tuple[_Modules, Callable[..., Any], Callable[..., Any]]":
-    """Import a benchmark as it was when its rows were added: its input class and its function."""
+    """Import the input class and the function of a benchmark, at the commit of its rows."""
     root = _files(clone, _commit_that_added(clone, time)).name
     package = types.ModuleType("liger_kernel.transformers")
     package.__path__ = [f"{root}/src/liger_kernel/transformers"]
@@ -117,7 +117,7 @@ def _script(
 
 
 def _script_of(scripts: Path, kernel: str) -> str:
-    """Return the module that measures a kernel: it has the kernel's name, or names the kernel."""
+    """Return the module that measures a kernel, which has or contains the kernel's name."""
     if (scripts / f"benchmark_{kernel}.py").exists():
         return f"benchmark_{kernel}"
     for path in sorted(scripts.glob("benchmark_*.py")):
@@ -127,7 +127,7 @@ def _script_of(scripts: Path, kernel: str) -> str:
 
 
 def _imported(name: str, package: types.ModuleType) -> types.ModuleType:
-    """Import without the package's own beginning, which patches models of an older transformers."""
+    """Import without the package's ``__init__``, which patches models of an older transformers."""
     sys.modules["liger_kernel.transformers"] = package
     try:
         return importlib.import_module(name)
@@ -157,7 +157,7 @@ def _function(module: types.ModuleType, kernel: str) -> Callable[..., Any]:
 
 
 class _Modules:
-    """Modules of one commit, and its folders at the front of the path, as a context."""
+    """A context with the modules of one commit, and its folders at the front of the path."""
 
     def __init__(self, folders: list[str]) -> None:
         self._folders = folders
@@ -182,7 +182,7 @@ class _Modules:
 
 
 def _own_modules() -> dict[str, types.ModuleType]:
-    """Take Liger's modules out of the imported ones."""
+    """Remove Liger's modules from the imported modules."""
     return {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(OWN)}
 
 

@@ -1,8 +1,8 @@
-"""memsave_torch: memory after a forward pass of networks of which some parameters are trained.
+"""memsave_torch's memory after a forward pass of networks with some trained parameters.
 
-Its own script runs here. The GPU is not named; one of capability 8.6 with 48 GiB is pretended.
-T5 and Mistral are made from configurations, with weights that are holes in a file. What was
-inferred was chosen before a row of them was run:
+Its own script runs here. The source does not name the GPU; a GPU of capability 8.6 with 48 GiB is
+pretended. T5 and Mistral are made from configurations, with sparse files as weights. These facts
+were inferred before a row was run:
 
 - the package at the commit that added the table, because later ones lack its layers for ``Linear``
   and for norms (CNNs were first run with the last commit, whose ``Dropout`` fails; what it answered
@@ -27,7 +27,7 @@ from benchmarks.witnesses.rows import RefusedError, Row, Sizes, Source
 
 TABLE = "results/paper/poster.csv"
 CNNS = ("efficientnet_v2_l", "resnet101", "resnext101_64x4d")
-"""Models of torchvision."""
+"""Names of torchvision's models."""
 CONFIGURATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "t5": ("google-t5/t5-base", 64, {
         "architectures": ["T5ForConditionalGeneration"], "model_type": "t5",
@@ -44,7 +44,7 @@ CONFIGURATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
         "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "tie_word_embeddings": False,
     }),
 }  # fmt: skip
-"""Name on the hub, batch and configuration of models that the script takes from there."""
+"""Name, batch and configuration of models that the script loads from the hub."""
 _FROZEN = [f"no_grad_{kind}_{part}" for kind in ("conv", "linear") for part in ("weights", "bias")]
 CASES = {
     "All": [],
@@ -55,7 +55,7 @@ CASES = {
 
 
 def rows(clone: Path) -> list[Row]:
-    """Return a row for each model, with PyTorch's layers and with those of the package."""
+    """Return a row for each model, with PyTorch's layers and with the package's layers."""
     table = pd.read_csv(io.StringIO(text_of(clone, SOURCE.commit, TABLE)))
     return [
         Row(

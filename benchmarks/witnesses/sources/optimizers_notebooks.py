@@ -1,7 +1,7 @@
-"""Notebooks of a course on optimizers, executed on a T4 and on an A100; run here as they are.
+"""Notebooks of a course on optimizers, executed on a T4 and on an A100, and run unmodified here.
 
-The third one had been executed before in the same kernel, so what it says in all depends on cells
-that nobody knows; differences within one cell do not.
+The third notebook had been executed before in the same kernel. So its total numbers depend on
+unknown cells; differences within one cell do not.
 """
 
 import functools
@@ -22,7 +22,7 @@ _T4, _A100 = "t4", "a100-40gb"
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
-    """A number that a notebook prints: the group of a pattern; ``less`` is that of another."""
+    """A number that a notebook prints, matched by a pattern, minus the match of ``less``."""
 
     notebook: str
     gpu: str
@@ -89,7 +89,7 @@ def _row(clone: Path, one: Number) -> Row:
 
 
 def read(one: Number, text: str) -> tuple[int, int]:
-    """Return a number and its resolution in bytes, as a text has them."""
+    """Return a number in a text and its resolution, in bytes."""
     found = [re.search(pattern, text) for pattern in (one.pattern, one.less) if pattern]
     texts = [match[1] for match in found if match]
     if len(texts) < len(found):

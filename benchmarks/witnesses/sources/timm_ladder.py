@@ -1,4 +1,4 @@
-"""timm's benchmark of training: the largest batch that ran on an RTX 3090.
+"""The largest batches that ran on an RTX 3090 in timm's benchmark of training.
 
 ``benchmark.py`` begins with 512 examples and takes the next smaller batch of its ladder until one
 fits. So a published batch ran, and the batch above it did not.
@@ -22,16 +22,17 @@ PATHS = tuple(
     f"results/benchmark-train-amp-{order}-pt112-cu113-rtx3090.csv" for order in ("nchw", "nhwc")
 )
 FIRST = 512
-"""The batch with which the ladder begins; a model that ran with it has no batch above."""
+"""First batch of the ladder; a model that ran with it has no larger batch."""
 FITTED = 40
-"""Rows that were drawn first and gave the constant; they are not scored."""
+"""Number of first rows that determined the constant; they are not scored."""
 OUTSIDE_BYTES = 1_600 * MIB
-"""The constant, memory outside of the allocator: 72 of their 76 decisions were right, as with 2,000
-MiB; with 1,200 MiB 69 were, and with the catalogue's range for a newer torch 62."""
+"""Constant for memory outside of the allocator. It makes 72 of the 76 decisions on these rows
+right. With 2,000 MiB 72 are right, with 1,200 MiB 69, and with the catalogue's range for a newer
+torch 62."""
 
 
 def rows(clone: Path) -> list[Row]:
-    """Return the rows whose batch has one above it."""
+    """Return the rows whose batch has a larger batch in the ladder."""
     return [
         _row(clone, line, channels_last="nhwc" in path)
         for path in PATHS
@@ -53,7 +54,7 @@ def _row(clone: Path, line: dict[str, str], *, channels_last: bool) -> Row:
 
 
 def _batch(clone: Path, line: dict[str, str], *, channels_last: bool) -> Sizes:
-    """Go down the ladder from the batch above the published one; return the batch that fits."""
+    """Go down the ladder from the batch above the published batch; return the first that fits."""
     from benchmarks.witnesses.training import emptied
 
     script = _script(clone)

@@ -1,4 +1,4 @@
-"""torch-preflight's eight training steps on a T4: peaks of the allocator, to the byte."""
+"""Exact peaks of the allocator in torch-preflight's eight training steps on a T4."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ PATH = "tests/calibration/measured_peaks.json"
 
 
 def rows(clone: Path) -> list[Row]:
-    """Return two rows for each run: allocated and reserved."""
+    """Return two rows for each run, for allocated and reserved bytes."""
     runs = json.loads(text_of(clone, SOURCE.commit, PATH))["runs"]
     return [
         Row(
@@ -62,7 +62,7 @@ def _published_run(clone: Path) -> dict[tuple[str, int], Sizes]:
 
 
 def _make_models_from_their_configurations() -> None:
-    """Let Transformers make its models without the hub: weights do not matter here."""
+    """Make Transformers build its models without the hub, because weights do not matter here."""
     try:
         import transformers
     except ImportError:

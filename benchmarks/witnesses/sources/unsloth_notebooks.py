@@ -1,9 +1,9 @@
-"""Notebooks of Unsloth, executed on Colab: memory that is reserved before training begins.
+"""Reserved memory before training in notebooks of Unsloth, executed on Colab.
 
-Unsloth itself runs here, on a pretended GPU, with the notebook's own cells. No hub can be reached,
-so a model is made from its configuration, and its weights are holes in a file. The environment
-has unsloth and unsloth_zoo 2026.1, transformers 4.57, trl 0.22, peft 0.18, and of the same months
-sentence-transformers, bitsandbytes, xformers and torchao.
+Unsloth runs here on a pretended GPU, with the notebook's own cells. Hubs cannot be reached, so a
+model is made from its configuration, with a sparse file as weights. The environment has unsloth and
+unsloth_zoo 2026.1, transformers 4.57, trl 0.22, peft 0.18, and sentence-transformers, bitsandbytes,
+xformers and torchao of the same months.
 """
 
 import functools
@@ -26,13 +26,14 @@ FOLDER = Path(__file__).parent.parent
 FILES = "unsloth_notebooks.toml", "unsloth_quantized.toml"
 GPUS = {"Tesla T4": "t4", "NVIDIA L4": "l4"}
 ANSWERS = ("tokenizer_utils.py:233=none", "tokenizer_utils.py:250=0")
-"""Unsloth looks for tokens that were never trained; the notebooks name none."""
+"""Answers to reads of values; Unsloth searches untrained tokens, which the notebooks do not
+have."""
 _RESERVED = re.compile(r"([\d.]+) GB of memory reserved")
 _PARAMETERS = re.compile(r"[Tt]rainable parameters = ([\d,]+)(?: of ([\d,]+))?")
 
 
 def rows(clone: Path) -> list[Row]:
-    """Return a row for each notebook that needs no quantized weights."""
+    """Return a row for each notebook without quantized weights."""
     return rows_of(clone, FILES[0], SOURCE.name)
 
 
@@ -70,7 +71,7 @@ def reserved(text: str) -> int:
 
 
 def config_of(model: str) -> dict[str, Any]:
-    """Return what a model's ``config.json`` says, as far as shapes depend on it."""
+    """Return the entries of a model's ``config.json`` that decide shapes."""
     files = (tomllib.loads((FOLDER / file).read_text()) for file in FILES)
     models = {name: each for file in files for name, each in file["models"].items()}
     one: dict[str, Any] = models[model]
@@ -92,7 +93,7 @@ def _sizes(clone: Path, path: str, model: str, gpu: str) -> Sizes:
 
 
 def same_parameters(ours: str, theirs: str) -> None:
-    """Refuse an answer for a model with other parameters than the notebook prints.
+    """Refuse an answer if the model's number of parameters differs from the notebook's.
 
     >>> same_parameters("Trainable parameters = 8 of 9", "Number of trainable parameters = 8")
     """

@@ -1,8 +1,8 @@
-"""Notebooks of Unsloth with weights in 4 bits: memory that is reserved before training begins.
+"""Reserved memory before training in notebooks of Unsloth with 4-bit weights.
 
-They run as those of ``unsloth_notebooks.py`` do, in an environment of their time: torch 2.4.1,
-unsloth 2024.9.post4, transformers 4.44.2, bitsandbytes 0.44.1, peft 0.12.0, trl 0.9.6, accelerate
-0.34.2 and xformers 0.0.28.post1. ``torch_2_4/README.md`` says how.
+They run like the notebooks of ``unsloth_notebooks.py``, in an environment of their time with torch
+2.4.1, unsloth 2024.9.post4, transformers 4.44.2, bitsandbytes 0.44.1, peft 0.12.0, trl 0.9.6,
+accelerate 0.34.2 and xformers 0.0.28.post1. ``torch_2_4/README.md`` explains it.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from benchmarks.witnesses.sources.unsloth_notebooks import COMMIT, FILES, rows_o
 
 
 def rows(clone: Path) -> list[Row]:
-    """Return a row for each notebook that the file's rule names."""
+    """Return a row for each notebook that the rule of the source's file selects."""
     return rows_of(clone, FILES[1], SOURCE.name)
 
 

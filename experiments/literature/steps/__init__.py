@@ -1,4 +1,4 @@
-"""Code that the steps of the claims name: networks, optimizers, functions that count.
+"""Networks, optimizers and counting functions that the steps of the claims name.
 
 A worker imports these files, with torch; a claim names them with a leading dot.
 """

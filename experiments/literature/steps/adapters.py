@@ -7,7 +7,7 @@ from .networks import transformer
 
 
 class Adapted(nn.Module):
-    """A frozen linear layer and two small ones that are trained."""
+    """A frozen linear layer, and two small linear layers that are trained."""
 
     def __init__(self, base: nn.Linear, rank: int, drop: float) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class Adapted(nn.Module):
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the sum of both, the second scaled."""
+        """Return the frozen layer's output plus the scaled output of the small layers."""
         small: Tensor = self.up(self.down(dropout(x, self.drop) if self.drop else x))
         return self.base(x) + small * 2.0  # type: ignore[no-any-return]
 
@@ -25,7 +25,7 @@ class Adapted(nn.Module):
 def adapted(
     layers: int, hidden: int, heads: int, where: str, rank: int = 8, drop: float = 0.0
 ) -> nn.Module:
-    """Return a frozen transformer with adapters at ``attention`` or at ``all`` linear layers."""
+    """Return a frozen transformer with adapters at all linear layers, or at attention's."""
     model = transformer(layers, hidden, heads, sdpa=True).requires_grad_(False)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):

@@ -1,8 +1,8 @@
-"""The language model of a course, as two published runs on real GPUs trained and measured it.
+"""The language model of a course, trained and measured as in two published runs on real GPUs.
 
-Stanford's CS336 has its students write every part by hand: RMS norm, rotary positions, an attention
-that keeps its scores, SwiGLU, and an AdamW whose states are new tensors in each step. The operators
-here are those of EnzoDing-rgb/cs336-assignment2-systems; the code is not.
+Students of Stanford's CS336 write every part by hand, e.g. RMS norm, rotary positions, an attention
+that keeps its scores, SwiGLU, and an AdamW whose states are new tensors in each step. This file has
+the same operators as EnzoDing-rgb/cs336-assignment2-systems, but different code.
 """
 
 import functools
@@ -21,7 +21,7 @@ from harness.instruments.cuda_counters import free_workspaces
 def softmax(x: Tensor) -> Tensor:
     """Return the softmax over the last dimension, from four operators.
 
-    Every result has a name, as in the students' code, and so lives until the end.
+    Every result has a name, as in the students' code, so it stays alive until the end.
     """
     shifted = x - torch.max(x, dim=-1, keepdim=True)[0]
     exponentials = torch.exp(shifted)
@@ -29,7 +29,7 @@ def softmax(x: Tensor) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return attention that keeps scores and weights, (..., sequence, sequence) each."""
+    """Return attention that keeps scores and weights, each of shape (..., sequence, sequence)."""
     scores = torch.einsum("...qd,...kd->...qk", query, key) / math.sqrt(key.shape[-1])
     if mask is not None:
         scores = torch.where(mask, scores, float("-inf"))
@@ -44,7 +44,7 @@ class Matrix(nn.Module):
         self.weight = nn.Parameter(torch.empty(outer, inner))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (..., outer) for (..., inner)."""
+        """Map (..., inner) to (..., outer)."""
         return torch.einsum("...i,oi->...o", x, self.weight)
 
 
@@ -102,7 +102,7 @@ class Layer(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Tokens in, logits out; the layers are checkpointed ``segment`` at a time, 0 for none."""
+    """A model from tokens to logits; ``segment`` layers are checkpointed together, 0 for none."""
 
     def __init__(
         self, *, words: int, length: int, size: int, layers: int, heads: int, inner: int,
@@ -167,7 +167,7 @@ def peak(
 ) -> dict[str, int]:  # fmt: skip
     """Return ``torch.cuda.max_memory_allocated()`` of a second step, as the course measures it.
 
-    With what cuBLAS's workspaces hold then, which depends on the version of PyTorch.
+    The peak includes the cuBLAS workspaces, which depend on the version of PyTorch.
     """
     with torch.device("cuda"):
         model = LanguageModel(
@@ -193,10 +193,10 @@ def attention(
     batch: int, length: int, width: int, kernel: str = "course", dtype: str = "float32",
     mask: bool = False,
 ) -> dict[str, int]:  # fmt: skip
-    """Return the memory of attention, measured as damek/cs336-assignment2-systems does.
+    """Return the memory of attention, measured as in damek/cs336-assignment2-systems.
 
-    ``course`` keeps scores and weights; ``sdpa`` is PyTorch's own function, with a mask of numbers
-    that are trained if ``mask``.
+    ``course`` keeps scores and weights; ``sdpa`` is PyTorch's own function. With ``mask`` it gets a
+    mask of trained numbers.
     """
     make = functools.partial(torch.empty, device="cuda", dtype=getattr(torch, dtype))
     inputs = [make(batch, length, width, requires_grad=True) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The peaks of the course's language model of size xl stage by stage, with and without autocast."""
+"""Peaks of the course's language model of size xl by stage, with and without autocast."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -15,8 +15,8 @@ def stage_peaks(context: int, train: bool, autocast: bool) -> dict[str, int]:
 
     Args:
         context: tokens in each of four examples.
-        train: whether to train; else only the forward pass runs.
-        autocast: whether forward pass and loss run under autocast to bfloat16.
+        train: True to train; False to run only the forward pass.
+        autocast: True to run forward pass and loss under autocast to bfloat16.
 
     """
     with torch.device("cuda"):

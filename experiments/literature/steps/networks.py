@@ -11,10 +11,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Segmented(nn.Module):
-    """Layers one after the other, checkpointed in segments of ``segment`` layers; 0 for none.
+    """A sequence of layers, checkpointed in segments of ``segment`` layers; 0 for none.
 
-    No layer that is checkpointed draws random numbers, so their generator's state is not kept:
-    5,056 B a segment.
+    The checkpointed layers do not draw random numbers, so the generator's state (5,056 B per
+    segment) is not kept.
     """
 
     def __init__(self, layers: Sequence[nn.Module], segment: int) -> None:
@@ -23,7 +23,7 @@ class Segmented(nn.Module):
         self.segment = segment
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return what the last layer returns."""
+        """Return the output of the last layer."""
         if not self.segment:
             return self._run(hidden, 0, len(self.layers))
         for start in range(0, len(self.layers), self.segment):
@@ -40,13 +40,13 @@ class Segmented(nn.Module):
 
 
 def chain(depth: int, width: int, segment: int = 0, dtype: str = "float32") -> nn.Module:
-    """Return ``depth`` linear layers with ReLU, the deep network of Chen et al. at its simplest."""
+    """Return ``depth`` linear layers with ReLU, a simple deep network as in Chen et al."""
     layers = [nn.Sequential(nn.Linear(width, width), nn.ReLU()) for _ in range(depth)]
     return Segmented(layers, segment).to(getattr(torch, dtype))
 
 
 class Attention(nn.Module):
-    """Self-attention of ``heads`` heads as Megatron's papers count it, or by PyTorch's SDPA."""
+    """Self-attention of ``heads`` heads, as in Megatron's papers or by PyTorch's SDPA."""
 
     def __init__(self, hidden: int, heads: int, *, sdpa: bool, drop: float) -> None:
         super().__init__()
@@ -135,13 +135,14 @@ class MasterAdamW(torch.optim.Optimizer):
 
 
 zero_adamw = MasterAdamW
-"""ZeRO's 2 + 2 + 12 bytes a parameter."""
+"""ZeRO's optimizer, with 2 + 2 + 12 bytes per parameter."""
 zero_fused_adamw = partial(MasterAdamW, fused=True)
-"""The same with PyTorch's AdamW in one kernel."""
+"""ZeRO's optimizer with PyTorch's fused AdamW."""
 megatron_adamw = partial(MasterAdamW, keeps_gradients=True)
-"""2 + 4 + 12 bytes a parameter: gradients are kept in float32."""
+"""Megatron's optimizer with 2 + 4 + 12 bytes per parameter, because gradients are kept in
+float32."""
 fused_adamw = partial(torch.optim.AdamW, fused=True)
-"""PyTorch's AdamW in one kernel."""
+"""PyTorch's fused AdamW."""
 
 
 def normed(depth: int, width: int) -> nn.Module:

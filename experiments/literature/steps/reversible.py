@@ -1,4 +1,4 @@
-"""Reversible blocks after Gomez et al. 2017: inputs are computed from outputs."""
+"""Reversible blocks after Gomez et al. 2017, whose inputs are computed from outputs."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch.autograd import Function
 
 
 class Coupled(nn.Module):
-    """The additive coupling: y1 = x1 + F(x2), y2 = x2 + G(y1)."""
+    """The additive coupling, with y1 = x1 + F(x2) and y2 = x2 + G(y1)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class _Rebuilt(Function):
 def _undone(
     module: nn.Module, given: Tensor, total: Tensor, gradient: Tensor, other: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Take ``module(given)`` off ``total``; return that, and ``other`` with the gradient added."""
+    """Return ``total`` minus ``module(given)``, and ``other`` plus the gradient."""
     leaf = given.detach().requires_grad_()
     with torch.enable_grad():
         output = module(leaf)
@@ -53,9 +53,9 @@ def _undone(
 
 
 class ReversibleStack(nn.Module):
-    """``depth`` blocks in ``stages`` equal runs; a linear layer stands before each run.
+    """``depth`` blocks in ``stages`` equal runs, with a linear layer before each run.
 
-    With ``rebuild`` a run keeps only its last output, else autograd keeps its usual tensors.
+    With ``rebuild`` a run keeps only its last output; otherwise autograd keeps its usual tensors.
     """
 
     def __init__(self, depth: int, width: int, rebuild: bool, stages: int = 1) -> None:

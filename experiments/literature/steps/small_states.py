@@ -1,4 +1,4 @@
-"""Optimizers for the claims: steps inside the backward pass, moments of eight bits, Adafactor."""
+"""Optimizers with steps inside the backward pass or moments of eight bits, and Adafactor."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,19 +9,19 @@ from torch import Tensor
 from torch.optim import SGD, Adafactor, Adam, Optimizer
 
 BLOCK = 2048
-"""Elements that share one scale, as in Dettmers et al."""
+"""Number of elements that share a scale, as in Dettmers et al."""
 
 
 adam_loop = partial(Adam, foreach=False)
-"""Adam that updates one parameter after the other."""
+"""Adam that updates parameters one after the other."""
 adam_foreach = partial(Adam, foreach=True)
-"""Adam that updates all at once, the default on CUDA."""
+"""Adam that updates all parameters at once, the default on CUDA."""
 adafactor = partial(Adafactor, foreach=False)
-"""Adafactor, one parameter after the other."""
+"""Adafactor that updates parameters one after the other."""
 
 
 class Adam8bit(Optimizer):
-    """Adam whose moments are bytes: m, and the root of v, by their largest value in each block."""
+    """Adam whose moments, m and the root of v, are bytes scaled by the maximum of each block."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         super().__init__(parameters, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8})
@@ -61,7 +61,7 @@ def _decoded(codes: Tensor, scale: Tensor) -> Tensor:
 
 
 def _encode(values: Tensor, codes: Tensor, scale: Tensor) -> None:
-    """Write ``values`` as multiples of a block's scale; v is rounded up, so none becomes zero."""
+    """Write ``values`` as multiples of a block's scale; v is rounded up, so it is never zero."""
     top = torch.iinfo(codes.dtype).max
     parts = zip(torch.split(values, BLOCK), torch.split(codes, BLOCK), scale, strict=True)
     for part, code, one in parts:
@@ -70,7 +70,7 @@ def _encode(values: Tensor, codes: Tensor, scale: Tensor) -> None:
 
 
 class InBackward(Optimizer):
-    """An optimizer of its own for each parameter, which steps as soon as the gradient is there."""
+    """A separate optimizer for each parameter, which steps as soon as the gradient exists."""
 
     def __init__(
         self, parameters: Iterable[Tensor], *, make: Callable[[list[Tensor]], Optimizer]
@@ -84,7 +84,7 @@ class InBackward(Optimizer):
             hook(_Update(own))  # type: ignore[no-untyped-call]
 
     def step(self, _: Any = None) -> None:  # type: ignore[override]
-        """Do nothing: every parameter is updated by now."""
+        """Do nothing, because every parameter is already updated."""
 
 
 class _Update:

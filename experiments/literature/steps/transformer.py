@@ -5,7 +5,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class Block(nn.Module):
-    """Attention and a network of four times the width, each behind a norm and with a shortcut."""
+    """Attention and an MLP of four times the width, each with a norm before it and a shortcut."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what (batch, tokens, width) becomes."""
+        """Return a tensor of shape (batch, tokens, width)."""
         parts = self.together(self.norm(x)).unflatten(-1, (3, self.heads, -1))
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         attended = scaled_dot_product_attention(query, key, value)

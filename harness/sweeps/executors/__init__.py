@@ -1,4 +1,4 @@
-"""Executors that measure cells: one at a time, several on this machine, or on a Dask cluster."""
+"""Executors that measure one cell at a time, several on this machine, or on a Dask cluster."""
 
 from harness.sweeps.executors.local import LocalExecutor
 from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured

@@ -1,9 +1,9 @@
-"""Cells on a Dask cluster: an existing cluster, or a cluster started on this machine.
+"""Runs cells on a Dask cluster, which exists or is started on this machine.
 
-Each cell runs in child processes of the Dask worker that takes it, which end with the worker.
-Dask never repeats a cell. A lost worker is recorded as a lost attempt, and the sweep tries again,
-on another worker if there is one. How many neighbours a cell
-has is not known on a cluster, so resident sizes and seconds are null.
+Each cell runs in child processes of a Dask worker, which end with the worker. Dask never repeats a
+cell. A lost worker is recorded as a lost attempt, and the sweep tries again, if possible on another
+worker. The number of cells that run next to a cell is unknown on a cluster, so resident sizes and
+seconds are null.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ CONNECT_SECONDS = 30.0
 WORKER_SECONDS = 300.0
 """Seconds that a sweep waits while the cluster has no worker."""
 SILENT_SECONDS = 30
-"""Seconds that a worker of our own cluster may be silent before its cell counts as lost."""
+"""Seconds that a worker of the harness's cluster may be silent before its cell counts as lost."""
 _VIEW_SECONDS = 0.5
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
@@ -54,7 +54,7 @@ _RESUME = "every finished cell is kept, the same command goes on"
 
 
 class _Worker(msgspec.Struct, frozen=True):
-    """A Dask worker as the scheduler sees it."""
+    """A Dask worker as the scheduler describes it."""
 
     name: str | int
     nthreads: int
@@ -65,20 +65,20 @@ class _Worker(msgspec.Struct, frozen=True):
 
 @dataclass(kw_only=True)
 class _Sent:
-    """A cell on its way."""
+    """A cell that was sent to the cluster."""
 
     cell: Cell
     attempt: int
     future: "Future[Measured]" = field(default_factory=Future)
     key: str = ""
     only_at: frozenset[str] = frozenset()
-    """Addresses of the workers that may take it; empty if all may."""
+    """Addresses of the workers that may run the cell; empty if all workers may."""
     task: Any = None
     started: float = 0.0
 
 
 class DaskExecutor(Executor):
-    """Sends cells to a cluster's workers, one per worker thread."""
+    """Sends cells to a cluster's workers, one cell per worker thread."""
 
     name = "dask"
 
@@ -115,7 +115,7 @@ class DaskExecutor(Executor):
 
     @classmethod
     def start(cls, jobs: int) -> Self:
-        """Start a scheduler and ``jobs`` workers on this machine, ended by ``close``."""
+        """Start a scheduler and ``jobs`` workers on this machine; ``close`` ends them."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(dask.config.set(_SETTINGS))  # some are read when workers are lost
             with warnings.catch_warnings(action="ignore"):  # of a port that is taken
@@ -155,7 +155,7 @@ class DaskExecutor(Executor):
         sent.task.add_done_callback(partial(self._ended, sent.key))
 
     def _needs(self, cell: Cell) -> dict[str, float] | None:
-        """Return what to ask of a worker, of the resources that workers declare."""
+        """Return the resources that a cell needs, among the resources that workers declare."""
         declared = {name for worker in self._workers.values() for name in worker.resources}
         needs: dict[str, float] = {}
         if cell.workload.device == "cuda" and "GPU" in declared:
@@ -165,12 +165,12 @@ class DaskExecutor(Executor):
         return needs or None
 
     def capacity(self) -> int:
-        """Return the workers' threads."""
+        """Return the number of the workers' threads."""
         self._look()
         return sum(worker.nthreads for worker in self._workers.values())
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the memory of the largest worker, by its resource MEMORY or its limit."""
+        """Return the memory of the largest worker, from its resource MEMORY or its limit."""
         self._look()
         on_gpu = workload.device == "cuda"
         rooms = [
@@ -181,7 +181,7 @@ class DaskExecutor(Executor):
         return max(rooms) if rooms and all(rooms) else None
 
     def check(self) -> None:
-        """Send cells again whose only workers went before any of them began."""
+        """Send a cell again if all workers that may run it left before they began."""
         self._look()
         if time.monotonic() - self._had_workers > WORKER_SECONDS:
             raise ExecutorError(f"scheduler: no worker for {WORKER_SECONDS:.0f} s; {_RESUME}")
@@ -192,7 +192,7 @@ class DaskExecutor(Executor):
                 self._send(sent)
 
     def close(self) -> None:
-        """Leave the cluster; end it if it was started here."""
+        """Disconnect from the cluster; end it if this process started it."""
         with contextlib.suppress(TimeoutError):
             self._client.close(timeout=GRACE_SECONDS)
         self._own.close()
@@ -209,7 +209,7 @@ class DaskExecutor(Executor):
             self._had_workers = self._seen
 
     def _ask(self, question: Callable[..., Any]) -> Any:
-        """Run ``question`` on the scheduler, which gets it by value: it needs no harness."""
+        """Run ``question`` on the scheduler, which gets the function by value."""
         try:
             return self._client.sync(
                 self._client._run_on_scheduler, question, callback_timeout=CONNECT_SECONDS
@@ -218,7 +218,7 @@ class DaskExecutor(Executor):
             raise _stopped(error) from error
 
     def _ended(self, key: str, task: Any) -> None:
-        """Turn what Dask says of a task into a record or an error; runs in Dask's thread."""
+        """Convert the end of a Dask task to a record or an error; runs in Dask's thread."""
         sent = self._sent.pop(key, None)
         if sent is None:
             return
@@ -242,7 +242,7 @@ class DaskExecutor(Executor):
                 sent.future.set_result((answer.record, trace))
 
     def _not_begun(self, sent: _Sent, message: str, worker: str) -> None:
-        """Let other hosts try if a host could start no process; stop if there is no other host."""
+        """Send a cell from a host that cannot start processes to another host, or stop."""
         tried = self._lost_at[sent.cell.workload.id] | {worker}
         if all(str(other.name) in tried for other in self._workers.values()):
             sent.future.set_exception(LaunchError(f"Dask worker {worker}: {message}"))
@@ -250,7 +250,7 @@ class DaskExecutor(Executor):
             self._lose(sent, message, worker)
 
     def _lose(self, sent: _Sent, message: str, worker: str) -> None:
-        """Record an attempt that returned nothing."""
+        """Record an attempt without a result."""
         workload = sent.cell.workload
         self._lost_at[workload.id].add(worker)
         seconds = time.monotonic() - sent.started
@@ -266,7 +266,7 @@ class DaskExecutor(Executor):
 
 
 def _end(cluster: LocalCluster) -> None:
-    """End our own cluster; kill its workers if it is slow, for example while one starts."""
+    """End the cluster of this process; kill its workers if that takes long."""
     nannies = list(cluster.workers.values())
     try:
         cluster.close(timeout=GRACE_SECONDS)

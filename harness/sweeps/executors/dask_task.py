@@ -1,7 +1,7 @@
-"""The task of a Dask worker: one cell, in child processes of its own.
+"""The task of a Dask worker, which measures one cell in separate child processes.
 
-Asks nothing of Dask but its worker's name. Requests and answers are JSON in bytes, so that
-nothing of the harness is pickled but this function's name.
+The task uses only the worker's name from Dask. Requests and answers are JSON in bytes, so that only
+the name of the task's function is pickled.
 """
 
 import threading
@@ -21,18 +21,18 @@ from harness.version import __version__
 
 
 class CellAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The result of a cell, or the reason why there is no record of it."""
+    """The result of a cell, or the reason why it has no record."""
 
     record: Record | None = None
     events: list[list[Any]] | None = None
     mistake: str | None = None
-    """A problem that the user has to fix, such as images that this host lacks."""
+    """Problem that the user has to fix, such as images that this host lacks."""
     launch_error: str | None = None
-    """Why this host can start no process."""
+    """Reason why this host cannot start a process."""
     worker: str | None = None
     """The name of the Dask worker that answers."""
     harness: str = "an unknown version"
-    """The version of the harness that the worker has."""
+    """Version of the worker's harness."""
 
 
 _of_thread = threading.local()

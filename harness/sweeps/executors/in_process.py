@@ -1,4 +1,4 @@
-"""Cells in this very process, for a debugger."""
+"""Runs cells in the current process, for a debugger."""
 
 import os
 import time
@@ -17,12 +17,11 @@ from harness.sweeps.runner import Cell, Executor, Measured, ended
 
 
 class InProcessExecutor(Executor):
-    """Measures in the coordinator itself, so that breakpoints in a step are reached.
+    """Measures in the process of the sweep, so that breakpoints in a step are reached.
 
-    Limits: no isolation (a crash or a kill by the kernel ends the sweep), no deadline, no
-    budget, a malloc policy that comes too late. What earlier cells left behind disturbs
-    resident sizes and seconds, which are therefore null; the allocators' byte metrics are
-    exact all the same.
+    A crash or a kill by the kernel ends the sweep. Deadlines and budgets are not enforced, and the
+    malloc policy has no effect. Earlier cells disturb resident sizes and seconds, which are
+    therefore null; the allocators' byte metrics are still exact.
     """
 
     name = "in-process"
@@ -36,7 +35,7 @@ class InProcessExecutor(Executor):
 
 
 class InProcessLauncher(Launcher):
-    """Runs a job here instead of in a process of its own: nothing to stop or to close."""
+    """Runs a job in this process; nothing has to be stopped or closed."""
 
     name = "in-process"
 
@@ -46,7 +45,7 @@ class InProcessLauncher(Launcher):
     def launch(
         self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
     ) -> Ended[Answer]:
-        """Run ``job`` to its end; the deadline is not kept."""
+        """Run ``job`` to its end, without a deadline."""
         del deadline_seconds
         if isinstance(job, Probe) and job.budget_bytes is not None:
             raise LaunchError("a budget needs a process of its own")

@@ -1,4 +1,4 @@
-"""Cells on this machine, each in processes of its own, ``jobs`` of them at once."""
+"""Runs cells on this machine in separate processes, ``jobs`` cells at once."""
 
 import threading
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 class LocalExecutor(Executor):
-    """Runs up to ``jobs`` cells at once, each slot with a launcher per malloc policy.
+    """Runs up to ``jobs`` cells at once; each slot has a launcher per malloc policy.
 
-    Cells wait for one another if their predicted needs exceed this machine's memory, and
-    cells on a GPU run one at a time.
+    A cell waits if the predicted needs of all cells exceed this machine's memory. Cells on a GPU
+    run one at a time.
     """
 
     name = "local"
@@ -70,12 +70,12 @@ class LocalExecutor(Executor):
 
 
 class Slot:
-    """One cell's worth of processes: a launcher per malloc policy, started when needed."""
+    """The processes of one cell at a time, a launcher per malloc policy, started when needed."""
 
     def __init__(self, launcher: Launcher | None = None) -> None:
         self._launchers = {} if launcher is None else dict.fromkeys(("pinned", "system"), launcher)
         self._seeds: dict[str, int] = {}
-        """The last seed of the cells whose fork servers go by seed, per malloc policy."""
+        """Seed of the last cell that needed a fork server per seed, by malloc policy."""
         self._stopped = False
         with _ONE_AT_A_TIME:  # two threads that parse at once disturb each other in Python 3.11
             measuring_code(pretended=pretended_device() is not None)
@@ -83,11 +83,11 @@ class Slot:
     def measure(
         self, cell: Cell, attempt: int, executor: str, *, jobs: int, disturbed: bool
     ) -> Measured:
-        """Measure ``cell`` in processes of its own; used by one thread at a time.
+        """Measure ``cell`` in separate processes; used by one thread at a time.
 
-        Byte metrics of the allocators are exact next to other cells. RSS, seconds and the GPU's
-        memory outside the allocator are not, so they are null then, and the single passes are left
-        out, too.
+        If other cells run at the same time, byte metrics of the allocators are still exact. RSS,
+        seconds and the GPU's memory outside the allocator are not, so they are null, and the passes
+        without instruments are left out.
         """
         workload = cell.workload
         launcher = self.launcher(workload.malloc)
@@ -126,7 +126,7 @@ class Slot:
         return launcher
 
     def stop(self) -> None:
-        """End what runs, from another thread; no job begins afterwards."""
+        """End running processes, from another thread; no job begins afterwards."""
         self._stopped = True
         for launcher in list(self._launchers.values()):
             launcher.stop()
@@ -138,7 +138,7 @@ class Slot:
 
 
 class _Memory:
-    """Lets a cell begin when its predicted bytes are free, or when no other cell runs."""
+    """Delays a cell until its predicted bytes are free, or until no other cell runs."""
 
     def __init__(self, total_bytes: int) -> None:
         self._left_bytes = total_bytes
