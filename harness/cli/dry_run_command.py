@@ -156,7 +156,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--largest",
     metavar="NAME",
-    help="Find the largest value that fits for {} in the arguments; the answer calls it NAME.",
+    help="Find the largest value for {} in the arguments that fits; the answer calls it NAME.",
 )
 @click.option(
     "--write-files",
