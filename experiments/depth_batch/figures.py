@@ -67,7 +67,9 @@ def growth_figure(result: Growth | str | None) -> Figure | None:
         fit = result.at(data["depth"].to_numpy(), data["batch"].to_numpy())
         panels.append(data.assign(panel=panel, at=data[along], line=data[line], fit=fit))
     long = pd.concat(panels, ignore_index=True)[["panel", "at", "line", "measured", "fit"]]
-    model = "lines are the exact formula" if result.whole else "no one formula gives them all"
+    model = (
+        "lines are the exact formula" if result.whole else "a single formula does not give them all"
+    )
     return picture(__file__, "peak-live-growth", long, model=model)
 
 
@@ -86,8 +88,8 @@ def owners_map(training: pd.DataFrame) -> Figure | None:
     return Figure(
         name="owners",
         caption=f"The largest category at the peak of a training step, with its share: {led} of "
-        f"{len(data)} cells. If parameters are the largest, gradients are as large. Neither "
-        "changes with the batch.",
+        f"{len(data)} cells. If parameters are the largest, gradients have the same size. "
+        "Neither changes with the batch.",
         alt=f"A grid of depths and batches. The largest category at the peak is {led} of "
         f"{len(data)} cells; activations lead only at large batches.",
         story=True,
@@ -171,7 +173,7 @@ def timelines(evidence: Evidence) -> tuple[Sequence[Figure], Sequence[str]]:
         caption = (
             f"Live bytes through one training step (depth {depth}, batch {batch}), event by event. "
             "The forward pass allocates activations. The backward pass frees them while it "
-            "allocates gradients. The update makes no event, so it has no width here."
+            "allocates gradients. The update allocates nothing, so it has no width here."
         )
         figures.append(timeline_figure(data, name=f"timeline-{depth}-{batch}", caption=caption))
     return figures, faults

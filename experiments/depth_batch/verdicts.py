@@ -116,7 +116,7 @@ def form_words(result: Growth) -> str:
         kind = "larger" if len(pieces.forms) == 2 else "largest"
         count = {2: "two", 3: "three", 4: "four"}[len(pieces.forms)]
         return f"In {pieces.rows} of {cells} cells it is the {kind} of {count} sums: {forms}."
-    return "No one formula of depth, batch and depth·batch gives every cell."
+    return "A single formula of depth, batch and depth·batch does not give every cell."
 
 
 _ANSWERS = {

@@ -75,7 +75,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     return Judgement(
         **decided_by(split, ["optimizer", "device", "batch"]),
         number=f"peak rises by {shares.min():.2f} to {shares.max():.2f} times the gradients' bytes",
-        measured=f"In {split['holds'].sum()} of {len(split)} steps of several micro-batches the "
+        measured=f"In {split['holds'].sum()} of {len(split)} steps with several micro-batches the "
         "peak equals that of one micro-batch. In the others it changes by up to "
         f"{shares.abs().max():.3f} times the bytes of all gradients.",
         checks=(

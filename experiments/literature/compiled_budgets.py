@@ -101,7 +101,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     first = next(iter(NETWORKS))
     compiled = share.xs("compiled", level="way")
     words = " ".join(
-        f"For {name} it is {share[name, 'compiled']:.3f} compiled, "
+        f"For {name} the result is {share[name, 'compiled']:.3f} compiled, "
         f"{share[name, 'budget 0']:.2f} with budget 0 and {share[name].min():.2f} at the lowest."
         for name in NETWORKS
     )
@@ -109,7 +109,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["way", "network"]),
         number=f"compiled {compiled.min():.2f}–{compiled.max():.2f} of eager; budget 0 "
         f"{share[first, 'budget 0']:.2f}, best {share[first].min():.2f}",
-        measured=f"The peak is divided by that of the uncompiled step. {words}",
+        measured=f"Each peak is divided by that of the uncompiled step. {words}",
         checks=(
             widest(
                 "kept with budget 0 in bytes",

@@ -108,7 +108,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["tokens"], steps=True),
         number=f"peak x {last['peak_bytes'][FLASH[0]]:.2f} when the sequence doubles, without "
         f"SDPA x {last['peak_bytes'][EAGER]:.2f}",
-        measured=f"The last doubling multiplies kept bytes and peak by these numbers: {words}. "
+        measured=f"The last doubling multiplies kept bytes and peak by these factors: {words}. "
         f"At {longest:,} tokens SDPA's peak is {over(ends[EAGER], ends[FLASH[0]]):.0f} "
         "times smaller in float32.",
         checks=_checks(steps, table, at(LENGTHS, size)),

@@ -145,8 +145,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["device", "tokens"]),
         number=f"peak {cast['peak_ratio'].min():.2f} to {cast['peak_ratio'].max():.2f} times "
         "float32's",
-        measured=f"Under autocast, {DEPTHS[-1]} blocks of width {WIDTH} need these shares of the "
-        f"kept bytes and of the peak: {words}.",
+        measured=f"Under autocast, kept bytes and peak of {DEPTHS[-1]} blocks of width {WIDTH} are "
+        f"these multiples of float32's: {words}.",
         checks=(
             *by_law(table, {"kept": "bytes a block keeps"}),
             *by_law(on_gpu, {"peak": "bytes a block adds to the peak on CUDA"}),

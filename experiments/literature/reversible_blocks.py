@@ -100,7 +100,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"{max(cases['kept_bytes'], key=abs):,} bytes a block kept; its peak still adds "
         f"{cases['peak_bytes'].max():,}",
         measured=f"One more block adds these bytes: {words}. A network of {STAGES[-1]} stages "
-        f"keeps {over(stages[-1], stages[0]):.2f} times as much as one of a single stage.",
+        f"keeps {over(stages[-1], stages[0]):.2f} times as many bytes as one stage.",
         checks=(
             *by_law(
                 table,

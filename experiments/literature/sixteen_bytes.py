@@ -140,8 +140,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["recipe"]),
         number=f"{paper['held_a_parameter']:.2f} B held, {paper['update_a_parameter']:.2f} B at "
         "the update",
-        measured="On CUDA these bytes a parameter are held between steps and at the update: "
-        f"{words}.",
+        measured=f"On CUDA a parameter takes these bytes between steps and at the update: {words}.",
         checks=by_law(
             table,
             {

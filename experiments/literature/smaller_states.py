@@ -116,7 +116,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cases = table.assign(holds=table["reached"] >= 1 - ROUGHLY)
     state = state_bytes(Mlp(depth=DEPTH, width=WIDTH, batch=1), ADAM, "cuda")
     shares = ", ".join(
-        f"{name} keeps {100 * part['state_law_bytes'].iloc[-1] / state:.1f}%"
+        f"{name} {100 * part['state_law_bytes'].iloc[-1] / state:.1f}%"
         for name, part in table.groupby("optimizer", sort=False)
     )
     reached, of_peak = 100 * table["reached"], 100 * table["of_peak"]
@@ -127,8 +127,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["optimizer", "device", "batch"]),
         number=f"{reached.min():.1f}% to {reached.max():.0f}% of the state's saving reaches the "
         "peak",
-        measured=f"Of Adam's state {shares}. {cases['holds'].sum()} of {len(table)} peaks fall by "
-        "all bytes that the state saves, within 10%. This lowers the peak by "
+        measured=f"The state is this share of Adam's: {shares}. {cases['holds'].sum()} of "
+        f"{len(table)} peaks fall by all bytes that the state saves, within 10%. The peaks fall by "
         f"{of_peak.min():.0f}% to {of_peak.max():.0f}%.",
         checks=(
             *by_law(table, {"state": "bytes of the state"}),

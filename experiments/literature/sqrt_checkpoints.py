@@ -134,12 +134,12 @@ def judge(steps: Steps, size: Size) -> Judgement:
         for (name, layers), peaks in networks.items()
     ]
     table = pd.DataFrame(rows, columns=["network", "layers", "holds"])
-    words = "; ".join(f"{_lengths(k)} for {name} of {n} layers" for (name, n), k in best.items())
+    words = "; ".join(f"{_lengths(k)} for {name}, {n} layers" for (name, n), k in best.items())
     return Judgement(
         **decided_by(table, ["layers", "network"]),
         number=f"lowest at sqrt(n): {table['holds'].sum()} of {len(table)} networks; transformer "
         f"of {LAYERS} layers: {_lengths(best['transformer', LAYERS])}",
-        measured=f"The lowest peak has segments of these numbers of layers: {words}.",
+        measured=f"The peak is lowest with these numbers of layers in a segment: {words}.",
         checks=_checks(steps, chains, course),
         witnesses=tuple(_witnesses(steps)),
         figures=(_figure(chains, course),),

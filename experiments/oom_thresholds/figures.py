@@ -51,8 +51,8 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
     return Figure(
         name="frontier",
         caption=f"The largest batch that fits into a budget, against depth. {drawn} are "
-        f"predicted, and the {len(points)} points are reproduced: there one more example ran out "
-        "of memory.",
+        f"predicted, and the {len(points)} points are reproduced. Each point ran out of memory "
+        "with one more example.",
         data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
         draw=frontier,
         story=True,
@@ -68,7 +68,7 @@ def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
         reproduced=known["largest_fit"], error=known["error_percent"].astype("float64")
     )
     on_gpu = bool(pinned["kind"].isin(["allocator", "card"]).any())
-    what = " Both are of this project: the dry run has found what its own model says." * on_gpu
+    what = " Both numbers come from this project: the dry run agrees with its own model." * on_gpu
     facts = {"total": len(data), "limit": PROMISED, "what": what}
     return picture(__file__, "agreement", data, **facts)
 

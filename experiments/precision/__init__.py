@@ -82,7 +82,7 @@ def analyse(evidence: Evidence) -> Section:
 def _exact_text(cast: pd.DataFrame, equal: int) -> list[str]:
     if cast.empty:
         return []
-    breaks = ", of ".join(
+    breaks = ", ".join(
         f"{ratios.break_even_batch(Workload(depth=int(depth)))} at depth {depth}"
         for depth in sorted(cast["depth"].unique())
     )

@@ -86,8 +86,8 @@ def order(orders: pd.DataFrame, missing: int) -> Claim:
         short.append(f"{model} {cost:+,} bytes ({share:+.2g})")
         long.append(
             f"For {model}, the peak has {note['peak_bytes']:,} bytes in the {note['peak_phase']} "
-            f"pass, against {usual['peak_bytes']:,} bytes in the {usual['peak_phase']} pass if the "
-            "gradients are freed first."
+            f"pass. If the gradients are freed first, it has {usual['peak_bytes']:,} bytes in the "
+            f"{usual['peak_phase']} pass."
         )
     table = pd.DataFrame(rows, columns=["kind", "model", "times"])
     words, sentences = "; ".join(short) or "none", " ".join(long)

@@ -112,10 +112,10 @@ def time_figure(ratios: pd.DataFrame) -> Figure | None:
         name="time",
         heading="Odd widths against multiples of 8",
         caption="Time of a step at the odd widths next to a power of two, divided by the time "
-        "at the multiples of 8. Right of 1 the multiples of 8 are faster. Dots with bars are "
-        f"means with the 99% intervals that decide, and ticks are the {ratios['block'].nunique()} "
-        f"blocks. The claim needs intervals right of the grey band, above {WORTH:g}: {worth} of "
-        f"{ratios['power'].nunique()} are.",
+        "at the multiples of 8. Right of 1 the multiples of 8 are faster. Dots are means, bars are "
+        f"the 99% intervals that decide, and ticks are the {ratios['block'].nunique()} blocks. "
+        f"The claim needs intervals right of the grey band, above {WORTH:g}; {worth} of "
+        f"{ratios['power'].nunique()} intervals are there.",
         data=data,
         draw=functools.partial(
             forest,

@@ -54,7 +54,7 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def __str__(self) -> str:
         """Return the history in sentences."""
         text = f"Source of the limit: {self.source}. The rule was written {self.written}. "
-        text += f"The first data are of {self.first_data.date:%-d %B %Y}. "
+        text += f"The first data are from {self.first_data.date:%-d %B %Y}. "
         count = len(self.changes)
         if not count:
             return text + "The rule has not been changed since."

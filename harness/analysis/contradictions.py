@@ -55,14 +55,14 @@ def _of_threshold(line: Threshold) -> str:
     fitted = [one.value for one in line.probes if one.outcome is Outcome.OK]
     failed = [one.value for one in line.probes if one.outcome is not Outcome.OK]
     if fitted and max(fitted) != line.largest_fit and not line.band:
-        return f"the largest fit is {line.largest_fit:,}, that of the probes {max(fitted):,}"
+        return f"the largest fit is {line.largest_fit:,}, but that of the probes {max(fitted):,}"
     if failed and min(failed) != line.smallest_fail and not line.band:
-        return f"the smallest failure is {line.smallest_fail}, that of the probes {min(failed):,}"
+        return f"the smallest failure is {line.smallest_fail}, but probe {min(failed):,} failed"
     if line.smallest_fail is not None and line.smallest_fail <= line.largest_fit:
-        return f"{line.smallest_fail:,} failed, and {line.largest_fit:,} fitted"
+        return f"{line.smallest_fail:,} failed, but {line.largest_fit:,} fitted"
     parts = sum(asdict(line.headroom).values()) if line.headroom else line.budget_bytes
     if parts != line.budget_bytes:
-        return f"the budget is {line.budget_bytes:,} bytes, its parts {parts:,}"
+        return f"the budget is {line.budget_bytes:,} bytes, but its parts have {parts:,}"
     batch = line.largest_fit if line.solve == "batch" else line.workload.batch
     needed = batch_bytes(line.workload.replace(batch=batch))
     if needed > line.budget_bytes:
@@ -78,7 +78,7 @@ def _of_run(line: TrainingRun) -> str:
         return ""
     for start, peak, end in zip(steps.start_bytes, steps.peak_bytes, steps.end_bytes, strict=False):
         if peak < max(start, end):
-            return f"the peak of a step is {peak:,} bytes, and {max(start, end):,} are alive"
+            return f"the peak of a step is {peak:,} bytes, but {max(start, end):,} are alive"
     return ""
 
 
@@ -89,7 +89,7 @@ def _of_inputs(line: StepRun) -> Iterator[str]:
         return
     given = given_bytes(line.job)
     if parts.input != given:
-        yield f"the batch is {given:,} bytes, those alive at the peak {parts.input:,}"
+        yield f"the batch is {given:,} bytes, but {parts.input:,} are alive at the peak"
 
 
 def given_bytes(job: StepJob) -> int:
@@ -110,11 +110,11 @@ def _of_metrics(known: Metrics) -> Iterator[str]:
     inputs, activations = known.saved_input_bytes, known.saved_activation_bytes
     halves = None if inputs is None or activations is None else inputs + activations
     if None not in (saved, halves) and saved != halves:
-        yield f"the saved bytes are {saved:,}, their parts {halves:,}"
+        yield f"the saved bytes are {saved:,}, but their parts have {halves:,}"
     if saved is not None and known.modules:
         of_modules = sum(one.saved_bytes for one in known.modules.values())
         if of_modules > saved:
-            yield f"the saved bytes are {saved:,}, those of the modules {of_modules:,}"
+            yield f"the saved bytes are {saved:,}, but the modules save {of_modules:,}"
     phase = (known.phases or {}).get(known.peak_phase or "")
     sides = {
         "its phase's": phase and phase.peak_live_bytes,
@@ -123,9 +123,9 @@ def _of_metrics(known: Metrics) -> Iterator[str]:
     }
     for name, second in sides.items():
         if peak is not None and second is not None and peak != second:
-            yield f"the peak is {peak:,} bytes, {name} {second:,}"
+            yield f"the peak is {peak:,} bytes, but {name} is {second:,}"
     if peak is not None and saved is not None and peak < saved + (parts.parameter if parts else 0):
-        yield f"the peak is {peak:,} bytes, and {saved:,} are saved next to the parameters"
+        yield f"the peak is {peak:,} bytes, but {saved:,} are saved next to the parameters"
 
 
 def _of_workload(line: Record, workload: Workload) -> Iterator[str]:
@@ -137,7 +137,7 @@ def _of_workload(line: Record, workload: Workload) -> Iterator[str]:
             sizes.append(("parameters", parameter_bytes(workload), parts.parameter))
         for name, given, seen in sizes:
             if seen != given:
-                yield f"{name} of {given:,} bytes, and {seen:,} bytes of them at the peak"
+                yield f"{name} of {given:,} bytes, but {seen:,} bytes of them at the peak"
     if workload.mode == "train" and not (line.saved_activation_bytes or line.saved_bytes is None):
         yield "a training step saves no activations"
 
@@ -159,4 +159,4 @@ def _of_repeats(line: Record) -> Iterator[str]:
     if line.process is not None and line.rss_peak_bytes is not None:
         parts = sum(asdict(line.process).values())
         if parts != line.rss_peak_bytes:
-            yield f"the process held {line.rss_peak_bytes:,} bytes, its parts {parts:,}"
+            yield f"the process held {line.rss_peak_bytes:,} bytes, but its parts have {parts:,}"

@@ -16,7 +16,7 @@ from harness.schema.findings import Judged, Verdict
 
 CONFIDENCE = 0.99
 ROUGHLY = 0.10
-"""Largest relative difference of two numbers that are roughly equal, in every claim."""
+"""Two numbers are roughly equal up to this relative difference, in every claim."""
 MOST_REPEATS = 10_000
 """Largest number of repeats that a sentence names."""
 

@@ -35,7 +35,7 @@ _NO_METRICS = dict.fromkeys(Metrics.__struct_fields__)
 _NOISY = {"rss_rise_bytes", "rss_peak_bytes", "process", "cuda"}
 _EXACT = tuple(name for name in Metrics.__struct_fields__ if name not in _NOISY)
 _FAR, _FAR_BYTES = 2, 2**20
-"""Factor and bytes; if the RSS rises of two attempts differ by more than both, it is not chance."""
+"""Factor and bytes; a difference of two attempts' RSS rises above both is not chance."""
 _ONE = {"torch": "versions of PyTorch", "code": "versions of the code", "cpu": "processors"}
 """Columns that are equal in all lines of one experiment."""
 _ORIGIN = ("time", "git_commit")

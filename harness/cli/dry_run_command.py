@@ -107,7 +107,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     "--outside-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="LOG",
-    help="Take this memory from the last out-of-memory message in LOG, a log of that GPU.",
+    help="Read this memory from the last out-of-memory message in LOG, a log of that GPU.",
 )
 @click.option(
     "--host-memory",
@@ -125,19 +125,19 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     multiple=True,
     callback=_answers,
     metavar="[FILE:LINE=]ANSWER",
-    help="Value returned when the script reads unknown GPU memory in that line (default:"
-    " 0), or the elements that a mask keeps there: all, none or a fraction such as 0.25.",
+    help="Value returned when the script reads unknown GPU memory in that line (default: 0)."
+    " For a mask: all, none, a fraction such as 0.25, or the number of elements that it keeps.",
 )
 @click.option(
     "--world-size",
     type=WholeNumber(1),
-    help="Pretend a job of this many ranks, and run one of them.",
+    help="Pretend a job with this many ranks, and run one of them.",
 )
 @click.option("--rank", type=WholeNumber(0), default=0, help="Rank to run, with --world-size.")
 @click.option(
     "--ranks",
     metavar="all|0,3,7",
-    help="Ranks to run with --world-size, side by side, each in a run of its own.",
+    help="Ranks to run side by side, each in its own run; needs --world-size.",
 )
 @click.option(
     "--deadline", "deadline_seconds", type=SECONDS, help="End the script after this many seconds."
@@ -156,19 +156,19 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--largest",
     metavar="NAME",
-    help="Find the largest value of {} in the arguments that fits; NAME is its name in the answer.",
+    help="Find the largest value for {} in the arguments that fits; the answer calls it NAME.",
 )
 @click.option(
     "--write-files",
     is_flag=True,
-    help="Let the script write files for real; values of the GPU in them are zeros. By default they"
-    " go into a layer of this run, which is deleted at the end.",
+    help="Let the script write real files; values of the GPU in them are zeros. By default the"
+    " script writes into a temporary layer, which is deleted at the end.",
 )
 @click.option(
     "--keep-files",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Copy the files that the script writes into its layer to DIR, a new or empty folder.",
+    help="Copy the files of the temporary layer to DIR, a new or empty folder.",
 )
 @click.option("--resume", is_flag=True, help="Start the script again with the files that it wrote.")
 @click.option(
@@ -206,7 +206,7 @@ def dry_run(
     The exit code is 0 if the script ended well. It is 3 if the script ran out of memory, needs more
     memory than the host has, failed, used no GPU or depends on values that nobody knows. It is 130
     or 143 if Ctrl-C or SIGTERM ended the script. With --versions it is 3 if a peak or an outcome
-    differs; each version has an environment below your cache folder, with your other packages.
+    differs. Each version has an environment in your cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_sheet import dry_run_sheet

@@ -67,10 +67,10 @@ def explain(
 ) -> int:
     """Explain why a CUDA program ran out of memory.
 
-    It also says what would help: other settings or another GPU. FILE is a memory snapshot, a log of
-    any size, the message itself in quotes, or - to read a log from standard input. Every failure in
-    a log is listed. The last failure is explained, and so are other failures that ended the run for
-    a different cause. A snapshot is parsed by a restricted unpickler; no code from it is executed.
+    The answer names other settings and GPUs that would help. FILE is a memory snapshot, a log of
+    any size, the message in quotes, or - to read a log from standard input. Every failure in a log
+    is listed. The last failure is explained, and so are failures with another cause that ended the
+    run. A snapshot is parsed by a restricted unpickler; no code from it is executed.
     """
     from harness.snapshots.explain import explain_file
     from harness.snapshots.explain_source import explain_log, explain_snapshot, is_message

@@ -14,7 +14,7 @@ def mcp() -> int:
     """Serve predict, plan, dry-run, explain and gpus by MCP.
 
     A program such as a coding agent starts this command and sends questions to its standard input.
-    The process that answers a question also answers the next question, so PyTorch is loaded once.
+    The process that answers a question is kept for the next one, so PyTorch is loaded once.
     This command needs the extra mcp: pip install mlp-memory-harness[mcp].
     """
     try:

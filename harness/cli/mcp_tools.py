@@ -15,11 +15,12 @@ from harness.schema.plain_text import without_lone_surrogates
 from harness.version import __version__
 
 _INSTRUCTIONS = (
-    "Memory of PyTorch training without a GPU. verdict is the answer, error says what is wrong with"
-    " the question; sizes are bytes. exit_code is 0 for an answer, 2 for a wrong question, 3 where"
-    " there is no answer or the step does not fit. options are those of the command line, see"
-    " harness COMMAND --help. The first call loads PyTorch, which takes seconds, on a slow machine"
-    " minutes; then predict takes seconds, plan up to a minute, dry_run what the script takes."
+    "Memory of PyTorch training without a GPU. verdict is the answer; error says what is wrong with"
+    " the question. Sizes are bytes. exit_code is 0 for an answer, 2 for a wrong question, and 3 if"
+    " there is no answer or the step does not fit. options are those of the command line; see"
+    " harness COMMAND --help. The first call loads PyTorch, which takes seconds, or minutes on a"
+    " slow machine. Then predict takes seconds, plan up to a minute, and dry_run as long as the"
+    " script."
 )
 Words = Sequence[str]
 _LONGEST = 40

@@ -62,10 +62,11 @@ def measure(
     as_json: bool,
     inject: str | None,
 ) -> int:
-    """Measure one training step in processes of its own, on the CPU or on a GPU.
+    """Measure one training step in separate processes, on the CPU or on a GPU.
 
     TARGET is an MLP, as mlp:DEPTHxWIDTH, or a network, as for harness predict. For an MLP the time
-    and the RSS are measured, too. A network, or an MLP with --html or --events, is traced.
+    and the RSS are measured, too. Other networks are traced, and so is an MLP with --html or
+    --events.
     """
     own: dict[str, Any] = {"repeats": repeats, "fresh_servers": fresh_servers, "force": force}
     workload = asked.workload(on_cuda=gpu_flags.are_given())

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool) -> int:
     """List the changes with which a training step fits on a GPU.
 
-    The change that slows the step least comes first. TARGET is as for harness predict.
+    The change that slows the step least comes first. TARGET is given as for harness predict.
 
-    Micro-batches, checkpointing of blocks, bfloat16 autocast, variants of the optimizer, 8-bit
-    states, LoRA and settings of the allocator are each tried on a pretended GPU. Times are
-    estimates that rank the changes. The exit code is 3 if nothing fits.
+    The command tries these changes on a pretended GPU: micro-batches, checkpointing of blocks,
+    bfloat16 autocast, variants of the optimizer, 8-bit states, LoRA and settings of the allocator.
+    Times are estimates that rank the changes. The exit code is 3 if nothing fits.
     """
     if gpu_flags.mean_all():
         raise click.UsageError("plan takes one GPU; harness predict --gpu all compares all of them")
@@ -46,7 +46,7 @@ def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool
     if asked.batch is None:
         raise click.UsageError("give the batch that has to fit, e.g. --batch 256")
     if asked.device == "cpu":
-        raise click.UsageError("--device cpu: a plan is one for a GPU; leave it out")
+        raise click.UsageError("--device cpu: plan is only for GPUs; leave it out")
     target = asked.target or "mlp"
     with answer_alone(as_json), shown_progress("trying ") as progress:
         from harness.planning.plan import plan_step

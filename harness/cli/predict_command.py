@@ -67,14 +67,14 @@ def predict(
 ) -> int:
     """Predict the memory of a step without running it.
 
-    TARGET is your own network, as package.module:callable or my_model.py:Net; a network of a hub,
-    as hf:NAME_OR_FOLDER (its config.json, never its weights), timm:NAME or torchvision:NAME; or an
-    MLP, as mlp:DEPTHxWIDTH or mlp-scratch:DEPTHxWIDTH. Each field of a Workload is also a flag for
-    an MLP, such as --depth, --activation, --dtype.
+    TARGET can be your own network: package.module:callable or my_model.py:Net. It can be a network
+    of a hub: hf:NAME_OR_FOLDER (only config.json is read, not the weights), timm:NAME or
+    torchvision:NAME. It can be an MLP: mlp:DEPTHxWIDTH or mlp-scratch:DEPTHxWIDTH. An MLP also has
+    a flag for each field of a Workload, such as --depth, --activation and --dtype.
 
-    CUDA is predicted without a GPU. The size of cuBLAS workspaces follows CUBLAS_WORKSPACE_CONFIG
-    if the environment sets it. The exit code is 3 if there is no answer; with --check also if the
-    step may not fit.
+    CUDA is predicted without a GPU. If the environment sets CUBLAS_WORKSPACE_CONFIG, it determines
+    the size of cuBLAS workspaces. The exit code is 3 if there is no answer, and with --check also
+    if the step may not fit.
     """
     workload = asked.workload(on_cuda=gpu_flags.are_given())
     if workload is None:

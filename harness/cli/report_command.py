@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--against",
     type=click.Path(exists=True, path_type=Path),
     metavar="FOLDER",
-    help="Compare the verdicts and each metric with another run instead. Nothing is written.",
+    help="Only compare the verdicts and each metric with another run. Nothing is written.",
 )
 @click.option(
     "--tolerance",
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--check",
     is_flag=True,
-    help="Check instead that the run is complete and gives its report. Nothing is written.",
+    help="Only check that the run is complete and its report correct. Nothing is written.",
 )
 @click.option(
     "--again",
@@ -69,10 +69,10 @@ def report(
     manifest.sha256 into FOLDER. Nothing is measured again. An experiment of your own is analysed by
     the file that the sweep ran. The exit code is 3 if a section failed or no claim can be judged.
 
-    With --against it is 3 if two verdicts contradict each other, if an exact metric differs, if a
-    cell is missing in one run, or if a noisy metric is more than ten times off. Two files of
-    harness predict --json can be compared, too; then it is 3 if a value differs by more than the
-    tolerance. With --check it is 3 if a check fails.
+    With --against the code is 3 if two verdicts contradict each other, if an exact metric differs,
+    if a cell is missing in one run, or if a noisy metric is more than ten times off. Two files of
+    harness predict --json can be compared, too; the code is then 3 if a value differs by more than
+    the tolerance. With --check the code is 3 if a check fails.
     """
     needs = {
         "--tolerance": (tolerance, against),

@@ -203,8 +203,8 @@ _options = all_of(
         "answers",
         multiple=True,
         metavar="[FILE:LINE=]ANSWER",
-        help="Value that TARGET reads from the GPU and that is not known: a number, or for a "
-        "mask all, none or a fraction.",
+        help="Value returned when TARGET reads unknown GPU memory: a number. For a mask also all, "
+        "none or a fraction.",
     ),
     click.option(
         "--loss",
@@ -235,8 +235,8 @@ _options = all_of(
         is_flag=False,
         flag_value=COMPILE_MODES[0],
         metavar="[MODE]",
-        help="Compile TARGET by torch.compile; MODE is default, max-autotune-no-cudagraphs, "
-        "aot_eager, eager, or on the CPU reduce-overhead or max-autotune.",
+        help="Compile TARGET with torch.compile. MODE is default, max-autotune-no-cudagraphs, "
+        "aot_eager or eager; on the CPU also reduce-overhead or max-autotune.",
     ),
     click.option("--threads", type=WholeNumber(), help="Number of CPU threads per operation.  [1]"),
     click.option(

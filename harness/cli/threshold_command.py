@@ -35,21 +35,21 @@ if TYPE_CHECKING:
     "--solve",
     type=Choices(("batch", "depth", "width")),
     default="batch",
-    help="The value to make as large as possible.",
+    help="Value that is searched: the largest that fits.",
 )
 @click.option(
     "--kind",
     type=Choices(("auto", "rlimit", "cgroup", "allocator")),
     default="auto",
-    help="How the budget is enforced: RLIMIT_DATA or a cgroup on the CPU, the allocator's"
+    help="Limit that enforces the budget: RLIMIT_DATA or a cgroup on the CPU, the allocator's"
     " limit on CUDA.",
 )
 @click.option(
     "--budget-of",
     type=Choices(("workload", "process")),
     default="workload",
-    help="What the budget limits: only what the workload allocates, or also the process's own heap"
-    " and library buffers, as ulimit -d does.",
+    help="Memory that the budget limits: only the workload's allocations, or also the process's"
+    " own heap and library buffers, like ulimit -d.",
 )
 @deadline_option
 @pretend_option

@@ -70,12 +70,12 @@ def with_repeats(claim: Claim, experiment: str, known: Sequence[EarlierClaim]) -
     total = len(runs) + 1
     often = ", ".join(f"{verdict} in {count} of {total}" for verdict, count in counts.items())
     numbers = "; ".join(f"{one.number} ({one.date}, {one.run})" for one in runs)
-    measured = f"{claim.measured} With {len(runs)} earlier runs on a processor of the same name:"
-    measured += f" {often}. Then the numbers were: {numbers}."
+    measured = f"{claim.measured} This run and {len(runs)} earlier runs on a processor of the same"
+    measured += f" name: {often}. The earlier numbers: {numbers}."
     joined = dataclasses.replace(claim, measured=measured)
     if len(set(counts) - {Verdict.OPEN}) < 2:
         return joined
-    why = f"bimodal: the verdict turned between runs on processors of one name ({often})"
+    why = f"bimodal: the verdict differs between runs on processors of one name ({often})"
     return dataclasses.replace(
         joined, verdict=Verdict.OPEN, holds_for="", fails_for="", open_reason=why
     )

@@ -51,7 +51,7 @@ class Shown:
     caption: str
     headings: tuple[str, ...]
     numeric: tuple[bool, ...]
-    """True for each column of numbers, which is aligned to the right."""
+    """For each column, True if it has numbers; such columns are aligned to the right."""
     rows: tuple[tuple[str, ...], ...]
 
 

@@ -66,7 +66,7 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["predict", "json:loads", "--loss", "mse"], ["did you mean mean-square?"]),
         (["measure", "json:loads", "--mode", "eval"], ["did you mean inference?"]),
         (["predict", "json:loads", "--dtype", "bfloat16"], ["Net().to(torch.bfloat16)"]),
-        (["predict", "json:loads", "--depth", "24"], ["--arg depth=N hands it to TARGET's"]),
+        (["predict", "json:loads", "--depth", "24"], ["--arg depth=N passes it to TARGET's"]),
         (["predict", "json:loads", "--torch", "2.13"], ["harness dry-run --versions"]),
         (["measure", "json:loads", "--repeats", "3"], ["--repeats cannot be given with a TARGET"]),
         (["report", ".", "--tolerance", "1%"], ["--tolerance needs --against"]),

@@ -70,7 +70,7 @@ def of_another(key: str, value: str) -> Change:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda one: bytes_of(one, 1 / 1024), "batch of 50,304 bytes, and 49 bytes of them"),
+        (lambda one: bytes_of(one, 1 / 1024), "batch of 50,304 bytes, but 49 bytes of them"),
         (lambda one: bytes_of(one, 1 / 1024, "peak_live_bytes"), "the peak is "),
         (lambda one: bytes_of(one, 0, "saved_activation_bytes"), "their parts"),
         (

@@ -46,7 +46,7 @@ def test_every_claim_tells_its_history(path: Path) -> None:
     assert set(known) == set(HISTORY[path.parent.name])
     for name in known:
         told = str(history_of(str(ROOT / path), name))
-        assert "The first data are of 2" in told
+        assert "The first data are from 2" in told
         assert "Since then" in told or "not been changed since" in told
 
 

@@ -24,7 +24,7 @@ def test_a_difference_that_is_not_worth_it_is_told_and_fails(tmp_path: Path) -> 
     lines = widths(1.0, 1.02, 0.001, Size.DEFAULT)()
     *_, time = predicted_records.section("width", tmp_path, lines).claims
     assert time.words == "fails"
-    assert "At 2 of 2 powers the interval lies above 1, so that the times differ" in time.measured
+    assert "The interval lies above 1 at 2 of 2 powers, so the times differ there" in time.measured
     assert time.control.endswith("(fails)")
 
 
