@@ -92,8 +92,8 @@ def _endless(work: list[Operation]) -> int:
 class _Allocator:
     """PyTorch's allocator, with the blocks of a recording by their numbers.
 
-    If another stream still used a block, the block is released when its recorded release was
-    complete. If memory is short before that, ``do`` waits for the release, as PyTorch does.
+    A block that another stream still used is released at the point where its recorded release was
+    complete. If memory runs short earlier, ``do`` waits for the release, as PyTorch does.
     """
 
     def __init__(self) -> None:

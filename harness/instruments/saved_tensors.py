@@ -67,7 +67,7 @@ class SavedTensors:
         self.modules = [""]
         """Names of the modules whose forward is running, innermost last."""
         self.most: list[Saved] = []
-        """The storages with most bytes that a call of ``keep_most`` has seen."""
+        """The held storages at the call of ``keep_most`` with the largest sum of bytes."""
 
     @contextmanager
     def watch(self) -> Iterator["SavedTensors"]:
@@ -111,13 +111,13 @@ class SavedTensors:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """At the end of a forward pass, keep the held storages if they have most bytes."""
+        """At the end of a forward pass, call ``keep_most``."""
         yield
         if name == "forward":
             self.keep_most()
 
     def keep_most(self) -> None:
-        """Keep the storages that autograd holds now if they have most bytes."""
+        """Keep the storages that autograd holds now if their sum of bytes is the largest so far."""
         self.most = max(self.most, self.held(), key=lambda saved: sum(s.size_bytes for s in saved))
 
 

@@ -36,7 +36,7 @@ DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
 _AXES = {"batch": "batch (examples)", "depth": "depth (hidden layers)", "width": "width (units)"}
 
 MANY = 20
-"""Number of points of a series from which points are drawn small."""
+"""From this many points of a series on, its points are drawn small."""
 
 Scale = Literal["bytes", "doubling bytes", "ratio"]
 

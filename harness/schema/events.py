@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PHASES = ("build", "forward", "backward", "optimizer")
 BEFORE_TRACE = "before the trace"
-"""Operator of blocks that are older than the trace; these come first."""
+"""Operator of events for blocks older than the trace; these events come first."""
 CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation", "temporary")
 
 
@@ -50,7 +50,7 @@ class Event(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block that was alive at some moment, with the event that allocated it and its number."""
+    """A block that was alive at some moment, with the number and the event of its allocation."""
 
     order: int
     event: Event

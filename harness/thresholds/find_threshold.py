@@ -280,7 +280,7 @@ class _Run:
 
 
 def _charged(group: cgroup.ControlGroup, result: Needed) -> int | None:
-    """Return the most bytes that the group was charged for, minus the charge in advance."""
+    """Return the group's highest charge in bytes, without pages that are charged ahead."""
     charged, written = group.charged_bytes(), result["needed_bytes"]
     if charged is None or written is None:
         return charged

@@ -45,7 +45,7 @@ class Answer:
     smallest_fail: int | None
     """Smallest larger value that failed every time; None if the largest allowed value fitted."""
     band: tuple[BandValue, ...] = ()
-    """Probed values between the two, in order."""
+    """Probed values between these two values, in order."""
     confirmed: bool = True
     """True if each side was observed the required number of times before the probes ran out. If
     False, the two values are only the state of the search at its end."""

@@ -58,8 +58,8 @@ class BuiltStep:
     accumulate: int = 1
     """Number of micro-batches of the step, whose gradients are added up."""
     is_split: bool = False
-    """True if micro-batches are parts of ``x`` and ``y``, whose loss is divided in the phase
-    "backward". If False, each is all of ``x`` and ``y``, and its loss is divided before.
+    """True if micro-batches are parts of ``x`` and ``y``; the phase "backward" divides their loss.
+    If False, each micro-batch is all of ``x`` and ``y``; its loss is divided before that phase.
     """
 
     def micro_batches(self) -> Iterable[tuple[Any, Any]]:
