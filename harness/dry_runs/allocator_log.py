@@ -65,7 +65,7 @@ class AllocatorLog:
         self._on_own_call()
 
     def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
-        """Return a snapshot and drop its events; None if there are few events, or one came meanwhile."""
+        """Return a snapshot and drop its events; None if none is due, or an event came meanwhile."""
         if sum(map(sum, now)) < self._next and not at_once:
             return None
         held = snapshot() | {"counts": now}
@@ -94,7 +94,7 @@ class AllocatorLog:
 
 
 def snapshot() -> Any:
-    """Return the allocator's snapshot without PyTorch's function, which imports Inductor for seconds."""
+    """Return the allocator's snapshot without the seconds that importing Inductor would take."""
     absent = "torch._inductor" not in sys.modules
     if absent:
         vars(torch)["_inductor"] = None

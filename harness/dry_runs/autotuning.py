@@ -2,7 +2,7 @@
 
 On a GPU the autotuner takes the fastest kernel. In a dry run it takes the library's kernel (ATen)
 or the first configuration, and makes the allocations of a timing. With
-``HARNESS_DRY_RUN_AUTOTUNE=triton`` it takes the first Triton template, to show another peak.
+``HARNESS_DRY_RUN_AUTOTUNE=triton`` it takes the first Triton template; the peak may then differ.
 """
 
 import functools

@@ -141,7 +141,7 @@ class _Covering:
         kernel.mount(None, "/", flags=kernel.RECURSIVE | kernel.PRIVATE)
 
     def _add_own(self) -> None:
-        """Add the run's folder, the stub and the stub's settings; programs of any user can read them."""
+        """Add the run's folder, the stub and its settings, readable for programs of all users."""
         place = self._made(FOLDER)
         _bind(self._folder, self._made(FOLDER / "run"))
         (place / "status").touch()
@@ -257,7 +257,7 @@ class _Covering:
     def _make_foreign(self, top: Path, upper: Path) -> None:
         """Make folders of other owners in a plain user's layer; the kernel copies no such folder.
 
-        These are the home folder, the working folder, their parents, and the working folder's own.
+        They are the home and the working folder, their parents, and folders in the working folder.
         """
         for folder in self._foreign:
             for path in (*reversed(folder.parents), folder):

@@ -45,7 +45,7 @@ class _Instant:
 
 @dataclass
 class _Phases:
-    """Phases between ends of steps, changes of mode, saving and loading: start and most bytes."""
+    """Start and most bytes of each phase; steps, modes, saving and loading divide the phases."""
 
     begins: "array[int]" = field(default_factory=lambda: array("q"))
     most: "array[int]" = field(default_factory=lambda: array("q"))
@@ -103,7 +103,7 @@ class History:
         modes: Sequence[tuple[int, bool]] = (),
         borders: Sequence[int] = (),
     ) -> list[tuple[int, int]]:
-        """Add the events since the last call; return events and stack bytes by each step's end.
+        """Add the events since the last call; return events and stack bytes up to each step's end.
 
         Args:
             events: events in their order.

@@ -231,7 +231,7 @@ def release_works() -> None:
     """Let the watchdog look after an optimizer step with collectives, and at no other time.
 
     The watchdog looks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
-    until the first collective after such a look. A step of a dry run takes another time.
+    until the first collective after such a look. A step takes longer or shorter in a dry run.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

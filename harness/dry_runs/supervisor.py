@@ -38,7 +38,7 @@ def supervised(
     *,
     samples: bool = True,
 ) -> None:
-    """Return in a new process, whose parent stays as the supervisor.
+    """Fork, and return in the new process; the parent stays as the supervisor.
 
     Args:
         lifeline: end of a pipe that closes when the harness has ended.
