@@ -120,7 +120,7 @@ def exactly(holds: bool) -> Decided:
 def interval(
     estimate: float, error: float, left_over: float, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """Return the interval of an estimate with its standard error.
+    """Return the interval that follows from an estimate and its standard error.
 
     ``left_over`` is the number of residual degrees of freedom.
     """

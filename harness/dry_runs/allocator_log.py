@@ -65,7 +65,7 @@ class AllocatorLog:
         self._on_own_call()
 
     def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
-        """Return a snapshot and drop its events; None if none is due, or an event came meanwhile."""
+        """Return a snapshot and drop its events; None if it is not due, or an event came since."""
         if sum(map(sum, now)) < self._next and not at_once:
             return None
         held = snapshot() | {"counts": now}

@@ -1,7 +1,7 @@
 """Inductor's and Triton's choices between kernels if nothing can be measured.
 
 On a GPU the autotuner takes the fastest kernel. In a dry run it takes the library's kernel (ATen)
-or the first configuration, and makes the allocations of a timing. With
+or the first configuration, and makes the allocations that timing needs. With
 ``HARNESS_DRY_RUN_AUTOTUNE=triton`` it takes the first Triton template; the peak may then differ.
 """
 

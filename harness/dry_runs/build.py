@@ -123,7 +123,7 @@ def needed(libraries: Path) -> frozenset[str]:
 
 
 def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
-    """Return the undefined or the defined dynamic symbols, without versions, by the linker's nm."""
+    """Return undefined or defined dynamic symbols, without versions, as nm lists them."""
     nm = _run([compiler(), "-print-prog-name=nm"]).strip()
     if not nm:
         raise DryRunUnavailableError(f"{compiler()} made no library, and has no nm")

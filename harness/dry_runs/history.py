@@ -221,7 +221,7 @@ class History:
         return [self._moment(instant) for instant in self._refused]
 
     def kept_by_works(self) -> int:
-        """Return the most bytes that one step's collectives freed and other code allocated."""
+        """Return most bytes that other code allocated and that collectives of one step freed."""
         return max(self._works.values(), default=0)
 
     def growth(self, begins: Collection[int] = ()) -> Growth:

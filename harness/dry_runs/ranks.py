@@ -228,10 +228,10 @@ def hold_works(timeout: datetime.timedelta) -> None:
 
 
 def release_works() -> None:
-    """Let the watchdog look after an optimizer step with collectives, and at no other time.
+    """Let the watchdog check works only at the end of an optimizer step with collectives.
 
-    The watchdog looks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
-    until the first collective after such a look. A step takes longer or shorter in a dry run.
+    The watchdog checks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
+    until the first collective after such a check. In a dry run a step takes another time.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

@@ -68,10 +68,10 @@ def dry_run(
         one_pool: whether the GPU shares the host's memory; by default the catalogue decides.
         steps: end the script after this many optimizer steps.
         snapshot: file to write PyTorch's memory snapshot to.
-        answers: answers to reads of unknown GPU values, by ``FILE:LINE``: a number, or ``all``,
-            ``none`` or a fraction of the elements that a mask keeps. ``*`` means all other lines.
-        world_size: pretend this many ranks; only ``rank`` runs here, and the harness answers for
-            the other ranks.
+        answers: answers to reads of unknown GPU values, by ``FILE:LINE``; ``*`` means all other
+            lines. An answer is a number, or the elements that a mask keeps (``all``, ``none`` or a
+            fraction).
+        world_size: pretend this many ranks; only ``rank`` runs here. The harness acts as the rest.
         rank: the rank that runs here.
         ranks: several ranks instead, each in a run of its own; the report joins all ranks.
         deadline_seconds: end the script after this many seconds.
@@ -79,12 +79,12 @@ def dry_run(
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide the script's output.
-        write_files: whether the script may change the user's files; values of the GPU are zeros in
-            them. Otherwise the script writes into a layer, which is deleted at the end.
+        write_files: whether the script may change the user's files, with zeros for GPU values.
+            Otherwise the script writes into a layer, which is deleted at the end.
         try_values: whether code that may decide by unknown values also runs with other values.
         keep_files: a new or empty folder for copies of the files in that layer.
-        resume: whether the script starts twice, the second time with the files of the first start;
-            or the arguments of the second start, if they differ.
+        resume: True to start the script twice, the second time with the first start's files; or the
+            arguments of the second start, if they differ.
         **named: named arguments of the function.
 
     Returns:

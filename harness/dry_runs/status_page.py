@@ -63,7 +63,7 @@ class StatusPage(Structure):
 
     @property
     def others(self) -> Mapping[int, tuple[int, ...]]:
-        """Return most bytes of each device that the other processes held, by their identifiers."""
+        """Return the most bytes of each device that each other process held, by identifier."""
         found: dict[int, tuple[int, ...]] = {}
         for one in self.processes:
             pid = one.pid & ~_ENDED

@@ -60,7 +60,7 @@ _SHARDED = tuple(
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
 """Two limits in bytes. A saved tensor up to the first is a number and not weights. Values of a copy
-to the host differ between runs up to the second; the rest of the copy is zeros."""
+to the host differ between runs up to the second limit; the rest of the copy is zeros."""
 
 
 @dataclass(kw_only=True)

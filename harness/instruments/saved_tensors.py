@@ -124,7 +124,7 @@ class SavedTensors:
 def saved_metrics(
     held: Sequence[Saved], parameters: Collection[int], inputs: Collection[int]
 ) -> dict[str, Any]:
-    """Return a record's ``saved_bytes`` metrics; ``addresses`` identify parameters and inputs."""
+    """Return a record's ``saved_bytes`` metrics; ``parameters`` and ``inputs`` are addresses."""
     counted = [saved for saved in held if saved.address not in parameters]
     total = sum(saved.size_bytes for saved in counted)
     of_input = sum(saved.size_bytes for saved in counted if saved.address in inputs)

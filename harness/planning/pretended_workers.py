@@ -1,6 +1,6 @@
 """Starts workers that see a pretended GPU, for code that otherwise measures.
 
-Workers of a workload get the GPU by their environment; a question about a network names it.
+Workers of a workload get the GPU by their environment; a question about a network names its GPU.
 """
 
 import os

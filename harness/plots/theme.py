@@ -1,4 +1,4 @@
-"""The style of every picture, with its axes, type, and colours for colour-blind readers."""
+"""The style of every picture, with its axes, fonts, and colours for colour-blind readers."""
 
 import math
 import tomllib

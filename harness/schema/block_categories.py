@@ -11,8 +11,8 @@ BlockCategory = Literal[
     "before", "parameter", "gradient", "backward", "optimizer_state", "optimizer", "buffer",
     "other", "activation", "forward", "workspace", "unknown",
 ]  # fmt: skip
-"""The backward pass frees an ``activation``; a ``forward`` block has none, because memory ran out.
-Blocks of ``before``, ``backward``, ``optimizer`` and ``unknown`` have no known owner."""
+"""The backward pass frees an ``activation``. If memory runs out before the backward pass, the block
+is ``forward``. ``before``, ``backward``, ``optimizer`` and ``unknown`` have no known owner."""
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "before": "before the recording",

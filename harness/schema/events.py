@@ -34,8 +34,8 @@ CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation",
 class Event(NamedTuple):
     """One block allocated (``size_bytes`` > 0) or freed (< 0).
 
-    ``step`` is 0 for the build, then 1, 2, ... The event that frees a block repeats its category,
-    operator and module; ``address`` distinguishes blocks while they are alive.
+    ``step`` is 0 for the build, then 1, 2, ... The event that frees a block has its category, its
+    operator and its module; ``address`` distinguishes blocks while they are alive.
     """
 
     step: int

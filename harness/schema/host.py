@@ -42,8 +42,8 @@ class Host(Struct, frozen=True, kw_only=True):
         shared_bytes: most bytes of shared memory, which are in the peak.
         shared_limit_bytes: the size of ``/dev/shm``.
         pinned_bytes: most pinned bytes in use, and most bytes of PyTorch's host allocator.
-        unwritten_pinned_bytes: most pinned bytes that were not written, which are not in the peak's
-            lower number; None with a real driver.
+        unwritten_pinned_bytes: most pinned bytes that were not written; the peak's lower number
+            leaves them out; None with a real driver.
         left_out_bytes: most bytes of parameters on the host that were not written here.
         harness_bytes: bytes of the harness for the allocator's history; neither number of the peak
             includes them; None if unknown.

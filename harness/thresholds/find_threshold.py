@@ -50,7 +50,7 @@ from harness.thresholds.search import CONFIRMATIONS, Reading, search
 _START = {"batch": 64, "depth": 4, "width": 64}
 """Start of a search without a prediction."""
 _CLOSE_IN_CGROUP = 8
-"""Usual error of a guess in a cgroup, in values; it is larger with two threads or wide layers."""
+"""Usual error of a guess in a cgroup, in steps of 1; two threads or wide layers make it larger."""
 _MOST_UNSEEN_BYTES = 8 * 4096
 """Most kernel memory beyond page tables for which a cgroup was charged in a measurement."""
 

@@ -127,7 +127,7 @@ class _Tally:
         return next((value for value in self._hints if low < value < high), None)
 
     def confirmed_from(self, value: int, end: int, *, fits: bool) -> int:
-        """Return ``value``, moved away from the other side until it is confirmed."""
+        """Move ``value`` away from the other side until it is confirmed, and return it."""
         away, step = (-1 if fits else 1), 1
         while value != end + away and not self._is_confirmed(value, fits) and not self.spent:
             value += away * (min(step, abs(end - value)) or 1)

@@ -102,7 +102,7 @@ def run_step(
 ) -> None:
     """Run one step: forward, backward and update in training, a forward pass in inference.
 
-    ``zero_grad`` chooses when the previous step's gradients are freed, in the phase "optimizer".
+    ``zero_grad`` chooses when the phase "optimizer" frees the previous step's gradients.
     Most training loops free them first; the note's loop frees them after the (first) forward pass.
     """
     if step.mode == "inference":
