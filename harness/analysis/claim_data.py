@@ -1,4 +1,4 @@
-"""Reads ``claims.toml`` next to an experiment, which states how each claim is decided.
+"""Reads an experiment's ``claims.toml``; this file states how each claim is decided.
 
 The table ``all`` has the entries that all its claims share. Names in braces are filled in.
 """

@@ -83,7 +83,7 @@ class Comparison:
         return str(self)
 
     def within(self, tolerance: float) -> "Comparison":
-        """Return the comparison without the differences of at most ``tolerance``, a share."""
+        """Return the comparison without differences up to ``tolerance``, a share of the metric."""
         one, other = self.different["a_bytes"], self.different["b_bytes"]
         near = ((other - one).abs() <= tolerance * one).fillna(value=False).astype(bool)
         return replace(self, different=self.different[~near], tolerance=tolerance)

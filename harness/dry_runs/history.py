@@ -239,7 +239,7 @@ class History:
         return not self.lost and self._ends.steps_grow()
 
     def phases(self) -> dict[str, int]:
-        """Return most bytes requested in training, evaluation, saving, loading, and the step after.
+        """Return most bytes requested in training, evaluation, saving, loading, and each next step.
 
         Return nothing if events are missing, because the numbers of allocations are not known then.
         """

@@ -22,7 +22,7 @@ _REFUSALS = {errno.EACCES, errno.EPERM, errno.EXDEV}
 
 
 def tell_writes(tell: Callable[[str], None], allowed: tuple[Path, ...]) -> None:
-    """Say once, at the first write that the kernel will refuse, how to let a script write."""
+    """At the first write that the kernel will refuse, say once how to let a script write."""
     told: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -63,7 +63,7 @@ class StatusPage(Structure):
 
     @property
     def others(self) -> Mapping[int, tuple[int, ...]]:
-        """Return the most bytes of each device that each other process held, by identifier."""
+        """Return most bytes held of each device, by the identifier of each other process."""
         found: dict[int, tuple[int, ...]] = {}
         for one in self.processes:
             pid = one.pid & ~_ENDED

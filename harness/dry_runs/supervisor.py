@@ -60,7 +60,7 @@ def supervised(
 
 
 def unblock_signals() -> None:
-    """Let signals through that came while the script's process was not ready for them."""
+    """Let through the signals that came while the script's process was not ready for them."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
 

@@ -101,6 +101,6 @@ def bounds(reads: Sequence[ValueRead]) -> list[str]:
 
 
 def answers_to_type(reads: Sequence[ValueRead], answer: str) -> str:
-    """Return the options that answer some reads, to be typed at once."""
+    """Return the options that answer some reads, ready to type."""
     few = reads[:MOST_PLACES]
     return " ".join(f"--answer {read.place.rpartition('/')[2]}={answer}" for read in few)

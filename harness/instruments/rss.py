@@ -1,4 +1,4 @@
-"""Measures the peak of a process's resident memory during a step, by the kernel.
+"""Measures the peak of a process's resident memory during a step, with the kernel's counters.
 
 Linux keeps the peak of the resident size (VmHWM) and resets it on request, so no sampling thread is
 needed and no peak is missed. ``ru_maxrss`` cannot be used, because in a forked child it includes

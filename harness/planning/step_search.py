@@ -134,5 +134,5 @@ class StepSearch:
 
 
 def _room(gpu: Gpu, *, at_best: bool = False) -> int:
-    """Return the allocator's memory if most bytes are outside it; ``at_best``, if fewest are."""
+    """Return the allocator's memory with most bytes outside it; with ``at_best``, the fewest."""
     return (gpu.total_bytes or 0) - OUTSIDE_BYTES[not at_best]

@@ -172,7 +172,7 @@ LABEL_INCHES = 0.15
 """Height of a line of label text."""
 
 _NEAR_THE_NAMES, _LEADER_STOP, _TEXT_START = 0.85, 1.055, 1.07
-"""Three x in widths of the axes: least x of an end with a leader, leader's end, name's begin."""
+"""Places in widths of the axes: least end of a line with a leader, leader's end, name's begin."""
 
 
 @dataclass(frozen=True, kw_only=True)

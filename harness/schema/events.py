@@ -87,7 +87,7 @@ class Trace:
         return max((e.step for e in self.events), default=0) if self.steps is None else self.steps
 
     def live_before(self, order: int) -> int:
-        """Return the bytes alive just before an event, given by its number from 0."""
+        """Return the bytes alive just before the event with this number, counted from 0."""
         return self.live_bytes[order - 1] if order else self.initial_bytes
 
     def _first(self, step: int) -> int:
@@ -156,7 +156,7 @@ class Trace:
         return {phase: peaks[phase] for phase in PHASES if phase in peaks}
 
     def alive_after(self, order: int) -> list[Block]:
-        """Return the blocks alive after an event, given by its number, largest first."""
+        """Return the blocks alive after the event with this number, largest first."""
         blocks = [Block(number, self.events[number]) for number in sorted(self._alive_after(order))]
         return sorted(blocks, key=lambda block: -block.event.size_bytes)
 

@@ -238,4 +238,4 @@ class Section:
     tables: tuple[Table, ...] = field(default=())
     figures: tuple[Figure, ...] = field(default=())
     judgement: Judgement | None = None
-    """Judgement that the section of a claim of the literature shows next to the claim."""
+    """Judgement to show next to a claim of the literature, in the claim's section."""

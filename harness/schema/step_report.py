@@ -1,4 +1,4 @@
-"""The report of a step, which is measured, by a dry run, by formula or estimated."""
+"""The report of a step that was measured, dry-run, estimated or computed by a formula."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 

@@ -15,7 +15,7 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 _MOST_UNCOUNTED = 10
-"""At most one part in this number of a layer's bytes may be in blocks that no limit counts."""
+"""Blocks that no limit counts may hold at most one in this many bytes of a layer."""
 _TWO_DEPTHS = (16, 32)
 """Two depths; the difference of their needs gives the need of a layer."""
 

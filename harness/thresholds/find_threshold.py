@@ -84,7 +84,7 @@ def threshold(
 
 
 def _with_outside(found: Threshold, value: int, deadline_seconds: float) -> Threshold:
-    """Return the threshold with the need of an unprepared process beyond the budget."""
+    """Return the threshold with an unprepared process's need beyond the budget."""
     needed = [p.needed_bytes for p in found.probes if p.value == value and p.needed_bytes]
     workload = found.workload.replace(**{found.solve: value})
     with closing(ForkLauncher(workload.malloc, primes=False)) as launcher:

@@ -63,7 +63,7 @@ def search(
     """Return the largest value from ``least`` to ``most`` that fits; start at ``guess``.
 
     The probe is assumed to fit below the answer and to fail above it, apart from noise. The first
-    step away from a wrong guess is ``close``, by default 1; the second is half a per cent.
+    step away from a wrong guess is ``close``, by default 1; the second is 0.5% of the guess.
     """
     tally = _Tally(probe, confirmations)
     start = min(max(guess, least), most)
