@@ -44,7 +44,7 @@ class Samples(msgspec.Struct):
 
 
 class HostSampler:
-    """Samples the processes of a script from the process that waits for them."""
+    """Samples the processes of a script; runs in the process that waits for them."""
 
     def __init__(self, script: int, folder: Path) -> None:
         self._script = script

@@ -231,7 +231,7 @@ def release_works() -> None:
     """Let the watchdog check works only at the end of an optimizer step with collectives.
 
     The watchdog checks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
-    until the first collective after such a check. In a dry run a step takes another time.
+    until the first collective after such a check. A step has another duration in a dry run.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

@@ -59,8 +59,8 @@ _SHARDED = tuple(
 """Files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
-"""Two limits in bytes. A saved tensor up to the first is a number and not weights. Values of a copy
-to the host differ between runs up to the second limit; the rest of the copy is zeros."""
+"""Two limits in bytes. A saved tensor up to the first limit is a number, not weights. A copy to the
+host has values that differ between runs up to the second limit; the rest of the copy is zeros."""
 
 
 @dataclass(kw_only=True)

@@ -110,7 +110,7 @@ class Trace:
     def step_peak_bytes(self, step: int) -> int:
         """Return the most bytes alive at any moment of a step, including its beginning.
 
-        Step 0 is the build, 1 the first training step.
+        Step 0 is the build; step 1 is the first training step.
         """
         start, stop = self._first(step), self._first(step + 1)
         return max([self.live_before(start), *self.live_bytes[start:stop]])

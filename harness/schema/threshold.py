@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Axis = Literal["batch", "depth", "width"]
-"""The value that a threshold is searched for."""
+"""The value that a search makes as large as possible."""
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
 """Enforcement of a budget by RLIMIT_DATA, a cgroup, the CUDA allocator, or the GPU's memory."""
 BudgetOf = Literal["workload", "process"]

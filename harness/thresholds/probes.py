@@ -16,7 +16,7 @@ NeededEnd = Ended[Any]
 
 
 class UndecidedError(Exception):
-    """A probe neither fitted nor ran out of memory, twice."""
+    """Two probes of a value neither fitted nor ran out of memory."""
 
     def __init__(self, outcome: Outcome, evidence: FailureEvidence) -> None:
         super().__init__(f"{outcome}: {evidence}")
