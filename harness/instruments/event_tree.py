@@ -109,8 +109,8 @@ class Reader:
 
         ``passages``: autograd's sequence number at each entry to a module and each exit, and the
         module that runs from there on. ``infer``: find steps and phases if none is announced. A
-        forward pass after a backward pass then begins a step; if the step ``accumulates``, only
-        a forward pass after an optimizer's step begins a step.
+        forward pass after a backward pass then begins a step. If the step ``accumulates``, a
+        forward pass begins a step only after an optimizer's step.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.
         several = device != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
