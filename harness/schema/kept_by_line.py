@@ -323,7 +323,7 @@ def _added(sizes: Mapping[int, int], after: int) -> int:
 
 
 def _has_ended(rises: Sequence[int], count: int) -> bool:
-    """Return whether more steps follow the last rise than lie between any two rises."""
+    """Return whether more steps follow the last rise than lie between any successive rises."""
     between = [after - before for before, after in pairwise(rises)]
     return bool(between) and count - 1 - rises[-1] > max(between)
 
