@@ -1,4 +1,4 @@
-"""Reads ``claims.toml`` next to an experiment, which states how each claim is decided.
+"""Reads an experiment's ``claims.toml``; this file states how each claim is decided.
 
 The table ``all`` has the entries that all its claims share. Names in braces are filled in.
 """
@@ -42,7 +42,7 @@ class RuleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The commits in which a rule got its limit, and the first data after it."""
+    """The commits in which a rule got its limit, and the first data after that limit."""
 
     source: str
     """Source of the limit."""
@@ -86,10 +86,10 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     axes: tuple[str, ...] = ()
     """Columns by which the cells are named."""
     steps: bool = False
-    """True if a cell is the step up from its numbers."""
+    """True if a cell stands for the step from its numbers to the next larger numbers."""
     control: Control | None = None
     sensitivity: tuple[float, ...] = ()
-    """Other limits; the cells that hold at each of them are counted, too."""
+    """Other limits; for each other limit, the cells that hold are counted, too."""
 
     def rule(self, **given: object) -> Rule:
         """Return the results that decide the claim."""

@@ -1,4 +1,4 @@
-"""Judges claims of ``claims.toml``, either cells by a relation or parts by their intervals.
+"""Judges claims of ``claims.toml``: each cell by a relation, or each part by its interval.
 
 A control is a network for which the claim must fail. If the claim holds for it, the claim is open.
 """
@@ -77,7 +77,7 @@ def told(
     derived: Equal | None = None,
     **facts: Any,
 ) -> Claim:
-    """Return a claim in the words of ``claims.toml``, with its decision and its control's."""
+    """Return a claim in the words of ``claims.toml``, with the decisions on it and its control."""
     data = claim_data(file, claim)
     known = {**facts, "limit": data.limit, "roughly": f"{ROUGHLY:.0%}"}
     reason = decision.reason(data.unit)

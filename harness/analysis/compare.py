@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WHERE = ("device", "threads", "malloc", "data", "seed")
-"""Workload fields for the place and the manner of a run, such as the device. If each run has a
-single value of such a field, and the two values differ, cells are compared in spite of it."""
+"""Workload fields for the place and the manner of a run, such as the device. If such a field has
+one value in each run, and the two values differ, the cells are compared nevertheless."""
 
 _FIELDS = tuple(Workload.__dataclass_fields__)
 METRICS = tuple(
@@ -54,7 +54,7 @@ class Comparison:
             over repeats).
         far_apart: cells in which a noisy metric of one run is more than ten times that of the
             other: ``cell, metric, a, b``. They do not change ``equal``.
-        tolerance: share of the first run's metric up to which the second's counts as equal.
+        tolerance: largest difference that counts as equal, as a share of the first run's metric.
 
     See the example of ``harness.compare``.
     """
@@ -83,7 +83,7 @@ class Comparison:
         return str(self)
 
     def within(self, tolerance: float) -> "Comparison":
-        """Return the comparison without the differences of at most ``tolerance``, a share."""
+        """Return the comparison without differences up to ``tolerance``, a share of the metric."""
         one, other = self.different["a_bytes"], self.different["b_bytes"]
         near = ((other - one).abs() <= tolerance * one).fillna(value=False).astype(bool)
         return replace(self, different=self.different[~near], tolerance=tolerance)
@@ -107,9 +107,9 @@ class Comparison:
         """Return a picture of the second run's metrics divided by the first's.
 
         Returns:
-            A matplotlib figure with the range and the median over the cells of each noisy metric,
-            and of each exact metric that differs; cells in which a run has 0 or no value are left
-            out.
+            A matplotlib figure. For each noisy metric, and each exact metric that differs, it has
+            the range and the median over the cells. Cells in which a run has 0 or no value are
+            left out.
 
         Raises:
             ArgumentError: no such metric exists.
@@ -178,7 +178,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
     Raises:
         ArgumentError: a run is neither a folder nor a data frame.
         RecordError: a folder has no records.
-        AnalysisError: a cell appears twice in a run, apart from the fields in WHERE.
+        AnalysisError: two cells of a run do not differ, or differ only in the fields of WHERE.
 
     >>> import tempfile, harness
     >>> step = harness.Workload(width=8, in_features=8, batch=4)

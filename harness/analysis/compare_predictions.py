@@ -21,7 +21,7 @@ _NOT_COMPARED = (
     "wall_seconds",
     "workload_id",
 )
-"""Keys for the machine and the method of a prediction; settings of the workload are compared."""
+"""Keys of the machine and the method, which are not compared; workload settings are compared."""
 
 
 class PredictionFileError(HarnessError, ValueError):

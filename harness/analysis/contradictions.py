@@ -1,7 +1,7 @@
 """Finds numbers of one line that contradict each other or the workload of the line.
 
 A line also has the parts of each peak and sum; the bytes of a batch and of parameters follow from
-their shapes. So the check finds kibibytes for bytes, swapped columns and lost parts.
+their shapes. So the check finds kibibytes instead of bytes, swapped columns and lost parts.
 """
 
 import itertools

@@ -93,7 +93,7 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
 def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> Decided:
     """Decide "a number is roughly the claim's number" from the interval of their ratio.
 
-    The interval of a ratio that is known exactly has that ratio as both ends.
+    For a ratio that is known exactly, give the ratio as ``low`` and leave out ``high``.
 
     >>> is_roughly(low=1.05).verdict.name, is_roughly(low=0.9).verdict.name
     ('SUPPORTED', 'SUPPORTED')
@@ -120,7 +120,7 @@ def exactly(holds: bool) -> Decided:
 def interval(
     estimate: float, error: float, left_over: float, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """Return the interval of an estimate with its standard error.
+    """Return the interval that follows from an estimate and its standard error.
 
     ``left_over`` is the number of residual degrees of freedom.
     """
@@ -174,7 +174,7 @@ def ratio_of_means(over: Values, under: Values, confidence: float = CONFIDENCE) 
 
 
 def _repeats(limit: float, low: float, high: float, repeats: int) -> int:
-    """Return the number of repeats at which the interval, with the same middle, ends at the limit.
+    """Return the number of repeats at which the interval ends at the limit, if its middle stays.
 
     An interval narrows with the square root of the repeats.
     """

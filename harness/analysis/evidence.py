@@ -2,7 +2,7 @@
 
 A cell has no numbers if its line is missing, failed or contradicts itself. Attempts that differ
 contradict each other, as do lines of two versions, commits or machines. If there is a
-contradiction, every claim of the experiment is open and names it.
+contradiction, every claim of the experiment is open and names the contradiction.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ _NO_METRICS = dict.fromkeys(Metrics.__struct_fields__)
 _NOISY = {"rss_rise_bytes", "rss_peak_bytes", "process", "cuda"}
 _EXACT = tuple(name for name in Metrics.__struct_fields__ if name not in _NOISY)
 _FAR, _FAR_BYTES = 2, 2**20
-"""Factor and bytes; a difference of two attempts' RSS rises above both is not chance."""
+"""Factor and bytes; two attempts whose RSS rises differ by more than both contradict each other."""
 _ONE = {"torch": "versions of PyTorch", "code": "versions of the code", "cpu": "processors"}
 """Columns that are equal in all lines of one experiment."""
 _ORIGIN = ("time", "git_commit")
@@ -137,7 +137,7 @@ _KINDS = (
 
 
 def section_of(experiment: Experiment, folder: Path) -> tuple[Section, Evidence]:
-    """Check the lines in ``folder``, then return the experiment's section of the report on them.
+    """Check the lines in ``folder``, and return the experiment's section of the report.
 
     Raises:
         AnalysisError: the lines cannot answer the question.

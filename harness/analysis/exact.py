@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 MOST_FORMS = 4
-"""Largest number of formulas whose maximum gives a quantity."""
+"""Largest number of formulas in a maximum."""
 
 Column = Sequence[int] | Any
 """Whole numbers, one for each row, e.g. a NumPy array."""
@@ -97,7 +97,7 @@ class ExactMaximum:
     """
 
     forms: tuple[ExactForm, ...]
-    """Each formula with the rows that it gives, the formula with most rows first."""
+    """Each formula with the rows that it gives; the formula with most rows comes first."""
     rows: int
     total: int
 
@@ -109,9 +109,9 @@ def exact_maximum(
 ) -> ExactMaximum | None:
     """Search at most MOST_FORMS formulas in ``columns`` whose maximum equals ``values``.
 
-    Each entry of ``neighbours``, indices of rows that may share a regime, proposes a formula. A
-    formula counts if it never exceeds a value, and if the number of rows that it gives exceeds its
-    number of coefficients by at least two. Return None if no formula counts.
+    Each entry of ``neighbours`` has indices of rows that may share a regime; these rows propose a
+    formula. A formula counts if it never exceeds a value, and if it gives at least two rows more
+    than it has coefficients. Return None if no formula counts.
     """
     rows, targets = _exactly(columns, values)
     proposed = _proposals(rows, targets, neighbours)

@@ -1,4 +1,4 @@
-"""Least squares on named terms, and power laws, with intervals that survive uneven noise.
+"""Least squares on named terms, and power laws, with intervals that are valid for uneven noise.
 
 Intervals are HC3 (MacKinnon & White, 1985, J. Econometrics 29:305), which do not assume equal noise
 in all cells. A grid spans four decades of bytes, and noise grows with size, so power laws are
@@ -20,7 +20,7 @@ Values = Sequence[float] | NDArray[np.float64] | NDArray[np.int64]
 
 CONFIDENCE = 0.95
 DECISIVE = 1e-9
-"""A leverage within this distance of 1 means that one cell decides a coefficient unchecked."""
+"""If a leverage is this close to 1, one cell decides a coefficient and no cell checks it."""
 
 
 @dataclass(frozen=True, kw_only=True)

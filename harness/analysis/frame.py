@@ -36,11 +36,11 @@ def load(folder: Path | str) -> pd.DataFrame:
 
     Returns:
         One row for each cell, its last record. Sizes are bytes in nullable ``Int64`` columns, so
-        they stay exact; unknown values are missing. ``frame.attrs["notes"]`` names each incomplete
-        last line of an interrupted writer, which is skipped.
+        they stay exact; unknown values are missing. If a writer was interrupted, its incomplete
+        last line is skipped, and ``frame.attrs["notes"]`` names the line.
 
     Raises:
-        RecordError: a records file is missing, or a line is not a record; names file and line.
+        RecordError: a records file is missing, or a line is not a record; see the message.
 
     >>> import tempfile, harness
     >>> step = harness.Workload(width=8, in_features=8, batch=4)

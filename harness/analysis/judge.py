@@ -32,14 +32,14 @@ class Part:
     decision: Decided
     """Decision that the claim holds, fails or is open on this part."""
     cells: int = 1
-    """Weight of the part: its number of the claim's cases."""
+    """Weight of the part, i.e. its number of cases."""
 
 
 def judge(parts: Iterable[Part]) -> Decided:
     """Return the verdict on a claim from its parts.
 
     The verdict is supported if every part holds, limited if the larger part holds, and refuted
-    otherwise. It is open if undecided parts could change it, or without parts.
+    otherwise. It is open if undecided parts could change it, or if there are no parts.
 
     >>> from harness.analysis.decisions import exactly
     >>> yes, no = exactly(True), exactly(False)
@@ -99,7 +99,7 @@ def judge_cells(
         held: True if the claim holds, False if it fails, missing if unknown.
         axes: columns by which regions are named.
         missing: cells that the claim is about and that ``cells`` lacks.
-        steps: True if a cell is the step up from its numbers; the last cells are named with "≥".
+        steps: True if a cell stands for the step up from its numbers; the last cells get "≥".
 
     >>> cells = pd.DataFrame({"batch": [1, 16, 256, 4096]})
     >>> judge_cells(cells, [False, True, True, True], ["batch"]).words

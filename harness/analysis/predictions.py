@@ -44,9 +44,9 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
 
 
 def _prediction(row: Mapping[Any, Any]) -> StepReport:
-    """Return the prediction for a row and its version of PyTorch.
+    """Return the prediction for a row and for the row's version of PyTorch.
 
-    So a report does not depend on the installed PyTorch.
+    A report then does not depend on the installed PyTorch.
     """
     measured_with = row.get("environment.torch")
     version = str(nearest_known(measured_with)) if isinstance(measured_with, str) else None

@@ -14,8 +14,8 @@ _interrupt: Any = ctypes.pythonapi.PyErr_SetInterruptEx
 def call_after_operators(function: Callable[[], object]) -> object:
     """Make the main thread call a function between instructions; return an object to keep alive.
 
-    The script's own functions may run under ``torch.compile``. The compiler skips a frame without a
-    tensor and without a name of PyTorch, such as ``look``, and the functions that it calls.
+    The script's own functions may run under ``torch.compile``. The compiler skips frames such as
+    ``look``, which have no tensor and no name of PyTorch, and skips the functions they call.
     """
     eval_frame: Any = sys.modules["torch"]._C._dynamo.eval_frame
 

@@ -27,8 +27,8 @@ class AllocatorLog:
 
     Args:
         most: number of allocations and frees after which the history must be read.
-        on_own_call: called when the script begins or ends a history. The script's call is left out,
-            because it would clear this history.
+        on_own_call: called when the script begins or ends a history. The script's call then has no
+            effect, because it would clear this history.
         reset: returns the allocations and frees of a device that the script has reset.
     """
 
@@ -65,7 +65,7 @@ class AllocatorLog:
         self._on_own_call()
 
     def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
-        """Return a snapshot and drop its events; None if few events came, or one came meanwhile."""
+        """Return a snapshot and drop its events; None if it is not due, or an event came since."""
         if sum(map(sum, now)) < self._next and not at_once:
             return None
         held = snapshot() | {"counts": now}
@@ -94,7 +94,7 @@ class AllocatorLog:
 
 
 def snapshot() -> Any:
-    """Return the allocator's snapshot; PyTorch's function would import Inductor for seconds."""
+    """Return the allocator's snapshot without the seconds that importing Inductor would take."""
     absent = "torch._inductor" not in sys.modules
     if absent:
         vars(torch)["_inductor"] = None

@@ -1,4 +1,4 @@
-"""Feeds requests and releases to PyTorch's own allocator; each run is a fork of its own."""
+"""Feeds requests and releases to PyTorch's own allocator; each run has its own fork."""
 
 import gc
 import os
@@ -92,8 +92,8 @@ def _endless(work: list[Operation]) -> int:
 class _Allocator:
     """PyTorch's allocator, with the blocks of a recording by their numbers.
 
-    If another stream still used a block, the block is released when its recorded release was
-    complete. If memory is short before that, ``do`` waits for the release, as PyTorch does.
+    If another stream still used a block, the block is released where the recording completed its
+    release. If memory runs short earlier, ``do`` waits for the release, as PyTorch does.
     """
 
     def __init__(self) -> None:

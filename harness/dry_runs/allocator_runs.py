@@ -1,7 +1,7 @@
 """Requests and releases for PyTorch's own allocator on pretended GPUs: plain data, no torch.
 
-The allocator gets a recording under other settings, on other GPUs, and with the driver's addresses
-in ascending and in descending order. The order decides between free blocks of equal size.
+The allocator replays a recording under other settings, on other GPUs, and with the driver's
+addresses in ascending and in descending order. The order decides between equal free blocks.
 """
 
 import zlib
@@ -20,13 +20,13 @@ from harness.schema.errors import UnavailableError
 from harness.schema.run_outcome import Outcome
 
 ALLOCATE, FREE, FREE_REQUESTED, FREE_COMPLETED, EMPTY_CACHE, RELEASE_POOL = range(6)
-"""Kinds of steps; a release that another stream delays takes two steps."""
+"""Kinds of operations; a release that another stream delays takes two operations."""
 
 _FUNCTION = "harness.dry_runs.allocator_replay:answer"
 
 
 class Operation(NamedTuple):
-    """One step of the work; any number may name a block, and pool 0 is the default pool."""
+    """One step of the work; a block is named by any number, and pool 0 is the default pool."""
 
     action: int
     block: int

@@ -1,8 +1,8 @@
 """Inductor's and Triton's choices between kernels if nothing can be measured.
 
 On a GPU the autotuner takes the fastest kernel. In a dry run it takes the library's kernel (ATen)
-or the first configuration, and allocates for timing. ``HARNESS_DRY_RUN_AUTOTUNE=triton`` takes the
-first Triton template, for the other end of the peak's range.
+or the first configuration, and makes the allocations that timing needs. With
+``HARNESS_DRY_RUN_AUTOTUNE=triton`` it takes the first Triton template; the peak may then differ.
 """
 
 import functools
@@ -151,7 +151,7 @@ def _triton_heuristics(module: Any) -> None:
 
 
 def _scheduler(module: Any) -> None:
-    """Have torch 2.7 estimate no seconds for a GPU without a clock, as later versions do."""
+    """Stop torch 2.7 from estimating seconds for a GPU without a clock, as later versions do."""
     if module.torch.__version__.startswith("2.7."):
         module.get_gpu_dram_gbps = lambda: float("inf")
 

@@ -45,7 +45,7 @@ _PYTORCH = (
 )
 
 COMPILER_SECONDS = 300
-"""Processor seconds that a process of the compiler may take; it needs up to half a minute."""
+"""Most processor seconds of a compiler's process, which needs up to half a minute."""
 _OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGXCPU)
 MOST_BLOCKS = 1 << 17
 """Largest file, or error output, that the compiler may write, in blocks of 512 bytes."""
@@ -123,7 +123,7 @@ def needed(libraries: Path) -> frozenset[str]:
 
 
 def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
-    """Return the undefined or the defined dynamic symbols, without versions, by the linker's nm."""
+    """Return undefined or defined dynamic symbols, without versions, as nm lists them."""
     nm = _run([compiler(), "-print-prog-name=nm"]).strip()
     if not nm:
         raise DryRunUnavailableError(f"{compiler()} made no library, and has no nm")

@@ -19,8 +19,8 @@ _LOADING = frozenset(
 )
 _COLLECTIVES = "torch/distributed/distributed_c10d.py"
 _CONTEXT_BYTES, _FRAME_BYTES = 160, 16
-"""Bytes that PyTorch keeps for the stack of an event, and for each frame in a vector whose capacity
-doubles (measured on torch 2.11 to 2.15)."""
+"""Bytes that PyTorch keeps for the stack of an event, and for each frame of the stack. The frames
+are in a vector whose capacity doubles (measured on torch 2.11 to 2.15)."""
 ENTRY_BYTES = 168
 """Bytes of an event without its stack; up to torch 2.14 an event has 104 bytes."""
 
@@ -50,7 +50,7 @@ class CallSite:
     Attributes:
         stack: frames of the user's code, innermost first.
         place: the innermost line of the user's code, or a description if there is none.
-        edge: index in ``EDGES``, which is 1 during saving, 2 during loading, else 0.
+        edge: index in ``EDGES``: 1 during saving, 2 during loading, else 0.
         context_bytes: bytes of the host that PyTorch uses for the stack.
     """
 
@@ -130,7 +130,7 @@ def _place(files: list[str], stack: tuple[Frame, ...], *, in_backward: bool) -> 
 
 
 def stack_bytes(event: HistoryEvent) -> int:
-    """Return the bytes that PyTorch keeps for the stack of an allocation or a free."""
+    """Return the bytes that PyTorch keeps for the stack of one allocation or free."""
     return _CONTEXT_BYTES + _FRAME_BYTES * capacity(len(event["frames"]))
 
 

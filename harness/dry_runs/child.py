@@ -58,9 +58,9 @@ from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import
 
 _THREADS_SECONDS = 10.0
-"""Seconds that threads may go on after the last step that was asked for."""
+"""Seconds for which threads may go on after the last requested step."""
 _LEFT_OUT = "harness.dry_runs.left_out_values"
-"""A module that needs PyTorch, so it is loaded only if the script has imported PyTorch."""
+"""This module needs PyTorch, so it is loaded only if the script has imported PyTorch."""
 
 
 class Ending:
@@ -156,7 +156,7 @@ class Ending:
             os._exit(0 if self.ended in ("ok", "stopped") else 1)
 
     def listen(self) -> None:
-        """Register this object for the exit (as last function), signals and threads' errors."""
+        """Make this object run at signals, at threads' errors, and as the last exit function."""
         if self._job.kind == "module":  # which may be a test runner
             self._table.watch()
         if not self._job.explains:

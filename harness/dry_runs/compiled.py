@@ -24,7 +24,7 @@ def watch(
 
     ``unmeasured`` counts the choices between kernels that are made without measuring.
     """
-    compilations = Compilations(tell, unmeasured or {})
+    compilations = Compilations(tell, {} if unmeasured is None else unmeasured)
     after_import("torch._dynamo", compilations.watch)
     return compilations
 

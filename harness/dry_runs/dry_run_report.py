@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DryRunFit = Fit | Literal["unknown", "depends"]
-"""``unknown``: the GPU shares the host's memory, and the host was not sampled. ``depends``: the run
-fits with some unknown values and does not fit with others."""
+"""``unknown``: the GPU shares the host's memory, and the host was not sampled. ``depends``: whether
+the run fits depends on unknown values."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -91,9 +91,9 @@ class Device(Struct, frozen=True, kw_only=True):
         requested_total_bytes: sum of all allocations, freed or not.
         graph_pools: private pools of CUDA graphs that were still there at the end.
         graph_pool_bytes: bytes that these pools keep reserved between replays.
-        kept_by_works: most bytes of one step that collectives kept until a later step.
+        kept_by_works: bytes that collectives of a step kept until a later step, at most.
         growth: growth of the memory that stays alive over the optimizer steps.
-        phases: most bytes requested in training, evaluation and saving, and in each next step.
+        phases: most bytes requested in training, evaluation and saving, and in the step after each.
     """
 
     index: int
@@ -115,8 +115,8 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
     """Results of runs with other values in place of unknown values that are read from the GPU.
 
     Attributes:
-        runs: number of runs that ended with an answer, with the first run.
-        lines: lines that decide by unknown values.
+        runs: number of runs that ended with an answer, including the first run.
+        lines: lines whose decisions depend on unknown values.
         checks: lines whose check was assumed to pass, because the other answer is an error.
         moves: whether any peak differs between the runs.
         lowest: the lowest value of each peak in all runs, for the GPU that reserved most.
@@ -180,11 +180,11 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         host: memory of the host that the script and its workers took.
         devices: each pretended GPU with its peaks and the blocks alive at its peak, in the process
             that reserved most.
-        processes: each process, the largest first, if other processes than the script's own held
+        processes: each process, the largest first; empty if only the script's own process held
             memory of the GPUs.
         shared: bytes that these processes held at once, for each GPU.
         out_of_memory: each refused allocation.
-        value_reads: places that read values, places with most reads first.
+        value_reads: places that read values; places with most reads come first.
         unsupported: functions of CUDA that PyTorch called and that are not pretended.
         files: the files that the script wrote; None if the script did not start.
         unknown: results of runs with other values, if unknown values may decide anything.
@@ -195,13 +195,13 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         wall_seconds: seconds that the script ran.
         compiled: work of ``torch.compile``; None if nothing was compiled.
         eager: peaks of the same run without ``torch.compile``, if requested.
-        rank: the rank that ran; after several ranks, the rank that failed or else reserved most.
+        rank: the rank that ran; if several ranks ran, the rank that failed or else reserved most.
         ranks: the report of each rank, if several ranks ran.
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
         tests: each test of pytest or unittest, if the script runs them.
         cells: each cell of a notebook.
-        freed: steps that would free, one after another, the memory alive after the last cell.
+        freed: steps that, one after another, would free the memory alive after the last cell.
         returned: return value of a function, as JSON decodes it.
         starts: reports of both starts of a resumed script; this report is that of the worse start.
 

@@ -16,9 +16,9 @@ reason why a script did not run."""
 JOB, PROCESSES = "job.pickle", "processes"
 """The request, and the folder of results of the processes that the script started."""
 RESUMED = "resumed"
-"""File that exists in the folder once a file of an earlier run was opened."""
+"""File that exists in the folder after the script has opened a file of an earlier run."""
 USED = "used"
-"""File that exists in the folder once an unknown value may have decided something."""
+"""File that exists in the folder after an unknown value may have decided something."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class Request:
     explains: bool = True
     """False if only peaks are needed, without their blocks; the run then takes half the time."""
     decided: Mapping[str, bool] = field(default_factory=dict)
-    """Settled answers to decisions by unknown values, by line."""
+    """Settled answers to decisions that depend on unknown values, by line."""
     try_values: bool = True
-    """True if the script runs with other values as soon as it may decide by unknown values."""
+    """True if the script runs with other values, too, once it may decide by unknown values."""
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None

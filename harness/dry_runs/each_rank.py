@@ -1,7 +1,7 @@
 """Runs ranks of a job side by side, each in a run of its own, and joins their reports.
 
-While more than one rank runs, the host's memory is watched. If little memory is left, the rank that
-started last is ended, and runs again later, next to fewer ranks.
+While more than one rank runs, the host's memory is watched. If little memory is left, the harness
+ends the rank that started last, and runs that rank again later, next to fewer ranks.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ from harness.schema.units import format_bytes
 _MOST_AT_ONCE = 8
 _LOOK_SECONDS = 0.05
 _RESERVE = 10
-"""A rank is ended if less than a tenth of the host's memory is left; below a twentieth, all ranks
-but the oldest are ended."""
+"""If less than a tenth of the host's memory is left, a rank is ended. If less than a twentieth is
+left, all ranks except the oldest are ended."""
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
     "does not fit", None, "depends", "unknown", "close call", "fits",
 )  # fmt: skip

@@ -9,7 +9,7 @@ from harness.prediction.versions import installed_version
 from harness.schema.ability import Ability
 
 TESTED_TRITON = ("3.8", "3.9")
-"""Versions of Triton, those of torch 2.14 and 2.15, with which the tests passed."""
+"""Versions of Triton with which the tests passed; torch 2.14 and 2.15 have these versions."""
 
 
 def examine_dry_run() -> Iterator[Ability]:

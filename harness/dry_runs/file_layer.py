@@ -26,7 +26,7 @@ FOLDER = Path("/.harness-dry-run")
 PRELOADED = Path("/etc/ld.so.preload")
 """File that names the libraries which the dynamic linker loads into every program (ld.so(8))."""
 LAYERS, ROOT, UPPER, COVERS = "layers", "root", "upper", "covers"
-"""Names of the folder of layers, the new root, a layer's files, and the path that it covers."""
+"""Four names: folder of layers, new root, files of a layer, and path that the layer covers."""
 WAYS_OUT = (
     "let the kernel make a layer (Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined;"
     " Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or give --write-files"
@@ -141,7 +141,7 @@ class _Covering:
         kernel.mount(None, "/", flags=kernel.RECURSIVE | kernel.PRIVATE)
 
     def _add_own(self) -> None:
-        """Add the run's folder, the stub and its settings, for every user that programs run as."""
+        """Add the run's folder, the stub and its settings, readable for programs of all users."""
         place = self._made(FOLDER)
         _bind(self._folder, self._made(FOLDER / "run"))
         (place / "status").touch()
@@ -267,7 +267,7 @@ class _Covering:
                     self._stand_for(path, made)
 
     def _stand_for(self, top: Path, upper: Path) -> None:
-        """Give a layer's folder the covered folder's owner and mode, so that permissions stay."""
+        """Give a layer's folder the owner and the mode of the folder that it covers."""
         facts = top.stat()
         if self._is_root:
             os.chown(upper, facts.st_uid, facts.st_gid)

@@ -1,7 +1,7 @@
 """Functions of CUDA and NVIDIA's libraries that no file of the stub pretends, by their names.
 
-Functions that order work, or set something without effect on memory, succeed and do nothing. Calls
-of all other functions are refused by name, so that nothing unknown passes silently.
+Functions that start work on the GPU, or set something without effect on memory, succeed and do
+nothing. Every other call is refused by its name, so that no unknown function passes silently.
 """
 
 import re
@@ -62,7 +62,7 @@ _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nc
 
 
 def functions_by_name(names: Iterable[str]) -> str:
-    """Return C code for functions; the code counts unless another source file defines them."""
+    """Return C code for functions; a definition in another source file replaces this code."""
     lines = ["void *pretend_handle(void);", "void pretend_wrote(void);"]
     lines += ["int pretend_exchange(void);", "void pretend_unsupported(const char *function);"]
     for name in sorted({*names, *LOOKED_UP.split()}):

@@ -49,7 +49,7 @@ class GrowthCauses:
     def named_on_host(self, growth: Growth, steps_grow: bool) -> Growth:
         """Return the growth of the host with the names that hold the growing memory.
 
-        Growth is unknown if names hold larger things, not more, or if GPU steps allocate more.
+        The growth is unknown if names hold larger, not more things, or if GPU allocations rise.
         """
         if growth.kind != "leak" or not self._held:
             return growth

@@ -45,7 +45,7 @@ class _Instant:
 
 @dataclass
 class _Phases:
-    """Phases between ends of steps, changes of mode, saving and loading: start and most bytes."""
+    """Start and most bytes of each phase; steps, modes, saving and loading divide the phases."""
 
     begins: "array[int]" = field(default_factory=lambda: array("q"))
     most: "array[int]" = field(default_factory=lambda: array("q"))
@@ -103,7 +103,7 @@ class History:
         modes: Sequence[tuple[int, bool]] = (),
         borders: Sequence[int] = (),
     ) -> list[tuple[int, int]]:
-        """Add the events since the last call; return events and stack bytes by each step's end.
+        """Add the events since the last call; return events and stack bytes up to each step's end.
 
         Args:
             events: events in their order.
@@ -221,7 +221,7 @@ class History:
         return [self._moment(instant) for instant in self._refused]
 
     def kept_by_works(self) -> int:
-        """Return the most bytes that one step's collectives freed and other code allocated."""
+        """Return most bytes that other code allocated and that collectives of one step freed."""
         return max(self._works.values(), default=0)
 
     def growth(self, begins: Collection[int] = ()) -> Growth:
@@ -239,7 +239,7 @@ class History:
         return not self.lost and self._ends.steps_grow()
 
     def phases(self) -> dict[str, int]:
-        """Return most bytes requested in training, evaluation, saving, loading, and the step after.
+        """Return most bytes requested in training, evaluation, saving, loading, and each next step.
 
         Return nothing if events are missing, because the numbers of allocations are not known then.
         """

@@ -51,7 +51,7 @@ class HostSteps:
         self._due = now + _HOST_SHARE * (now - begin) if step > _ALL_STEPS else 0.0
 
     def leave_out(self, ended: Sequence[Sequence[tuple[int, int]]]) -> None:
-        """Subtract the history until the first fold from the bytes of each step.
+        """Subtract the history's size before the first fold from the bytes of each step.
 
         Args:
             ended: events and stack bytes at the end of each step, for each device.

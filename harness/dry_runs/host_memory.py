@@ -23,7 +23,7 @@ _EVERY_SECONDS = 0.05
 _SHARE = 20
 """Samples take at most 1/20 of the processor time of the script and its workers."""
 _AT_LATEST_SECONDS = 0.3
-"""Seconds between samples of a script that waits, or longer if a sample then costs too much."""
+"""Seconds between samples of a script that waits; more if a sample would cost too much."""
 _WORKER = "pt_data_worker"
 _DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 
@@ -32,7 +32,7 @@ class Samples(msgspec.Struct):
     """Highest samples of all processes together, of files, shared memory, and each process.
 
     The harness's modules in the script's process are counted. PyTorch imports nearly all of their
-    imports, too: a real process with PyTorch takes 290 MiB, and 287 MiB in a dry run.
+    imports, too: a process with PyTorch takes 290 MiB in a real run and 287 MiB in a dry run.
     """
 
     together_bytes: int = 0
@@ -44,7 +44,7 @@ class Samples(msgspec.Struct):
 
 
 class HostSampler:
-    """Samples the processes of a script from the process that waits for them."""
+    """Samples the processes of a script; runs in the process that waits for them."""
 
     def __init__(self, script: int, folder: Path) -> None:
         self._script = script

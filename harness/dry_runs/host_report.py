@@ -70,7 +70,7 @@ def host_of(
 
 
 def _processes(seen: Samples, harness_bytes: int) -> tuple[HostProcess, ...]:
-    """Return the processes that took most; the harness is only in the script's own process."""
+    """Return the processes with most memory; only the script's own process has the harness."""
     processes = dict(seen.processes)
     if (main := processes.get(MAIN)) is not None:
         processes[MAIN] = msgspec.structs.replace(

@@ -1,7 +1,7 @@
 """Finds the GPU tensors and the host bytes that names of the script lead to, at two steps.
 
-A name that leads to more objects than some steps before keeps the growing memory. Only plain
-containers, modules and the script's own objects are searched, without calling their code.
+If a name leads to more objects than some steps earlier, it keeps the growing memory. The search
+enters only plain containers, modules and the script's own objects, and does not call their code.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 
 @dataclass
 class Held:
-    """Counts by name of tensors, of tensors with a graph and of graph nodes; names of dicts.
+    """Counts of tensors, tensors with a graph, and graph nodes by name; and names of dicts.
 
     ``host`` has bytes of arrays, tensors, text and numbers on the host; ``things`` counts them.
     """

@@ -14,7 +14,7 @@ TOO_LARGE = "too-large"
 """A file of the run's folder that says why the run was ended."""
 
 _ROOM, _ROOM_BYTES = "room", 8 << 20
-"""A file that reserves room for the results, in case that the script fills the disk."""
+"""A file that reserves room for the results, because the script may fill the disk."""
 _EVERY_SECONDS = 0.5
 _SHARE = 20
 """Looks take at most 1/20 of the time."""

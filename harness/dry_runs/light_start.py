@@ -34,7 +34,7 @@ def watch_groups(c10d: Any, begin: Any) -> None:
 
 
 def _harness(module: str) -> Any:
-    """Return a module of this harness, even if the interpreter finds another of its name."""
+    """Return a module of this harness, even if the interpreter finds another by that name."""
     file = os.path.join(os.path.dirname(os.path.dirname(os.environ[RECORDER])), "__init__.py")  # noqa: PTH118, PTH120
     loaded = sys.modules.get("harness")
     if loaded is None:

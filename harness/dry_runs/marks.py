@@ -1,4 +1,4 @@
-"""Known contents of addresses after a number of allocations, which give blocks their owners."""
+"""Finds the owners of blocks by marks, i.e. known contents of addresses at some moments."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -15,7 +15,7 @@ _BEFORE, _AFTER = 2, 3
 class Mark:
     """Known contents of some addresses after a number of allocations.
 
-    ``is_whole`` is True for the few marks of all modules of the process, not of one optimizer.
+    ``is_whole`` is True if the mark has all modules of the process; False if it has one optimizer.
     """
 
     allocations: int
@@ -52,7 +52,7 @@ def owners_at(
 
     Args:
         blocks: the blocks, several at one address if they lived one after another.
-        marks: a number of allocations and the owners by address; the last one counts.
+        marks: pairs of a number of allocations and owners by address; the last pair counts.
     """
     at: defaultdict[int, list[Owned]] = defaultdict(list)
     for block in blocks:

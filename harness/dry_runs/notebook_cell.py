@@ -36,7 +36,7 @@ class Freed(Struct, frozen=True):
 
 
 def code_cells(path: Path) -> list[str]:
-    """Return the source of each cell of code that is not empty; none for another file."""
+    """Return the source of each non-empty cell of code; empty if the file is not a notebook."""
     try:
         cells = json.loads(path.read_bytes())["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

@@ -1,4 +1,4 @@
-"""Files of an earlier run that a script reads, which shows that the script is resumed."""
+"""Files of an earlier run; a script that reads such a file is resumed."""
 
 import os
 import sys

@@ -61,7 +61,7 @@ class OtherRuns:
         self.end()
 
     def stop(self) -> None:
-        """End the processes of the runs that are left, and wait for none of them."""
+        """End the processes of the remaining runs, without waiting for them."""
         self._is_over = True
         self._stop.set()
 

@@ -1,8 +1,8 @@
 """Follows unknown numbers through Python's C code, and through libraries written in C.
 
 ``stub/values/python_types.c`` calls this module. ``text % number`` is the text of an unknown
-number. The run decides if a set contains the number. Code that asks for the type of the number gets
-Python's own type. Making a decimal number from it, or reading a number from its text, is a use.
+number. Each run decides if a set contains the number. Code that asks for the number's type gets
+Python's own type. Code uses the number if it makes a ``Decimal`` from it or parses its text.
 """
 
 import array

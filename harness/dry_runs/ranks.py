@@ -228,10 +228,10 @@ def hold_works(timeout: datetime.timedelta) -> None:
 
 
 def release_works() -> None:
-    """Let the watchdog look after an optimizer step with collectives, and at no other time.
+    """Let the watchdog check works only at the end of an optimizer step with collectives.
 
-    The watchdog looks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
-    until the first collective after such a look. A step of a dry run takes another time.
+    The watchdog checks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
+    until the first collective after such a check. A step has another duration in a dry run.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

@@ -30,7 +30,7 @@ class RealProcesses:
         seen: the joined result, with the peaks of the process that reserved most.
         rows: the processes, the largest first; empty if only the script's own process used a GPU.
         shared: bytes of each GPU that the processes held at once.
-        unknown: why the answer is not known, although the script ended well.
+        unknown: reason why there is no answer, although the script ended well.
     """
 
     seen: ChildResult

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FOLD_EVENTS = 6_000
 """Allocations and frees after which the history is folded; about 9,000 events of 1 KiB each."""
 _SNAPSHOT_EVENTS = 1_000_000
-"""Number before a fold if the user wants a snapshot, which has the events since the last fold."""
+"""The same if the user wants a snapshot, because a snapshot has only events since the last fold."""
 
 _FOLD_SECONDS = 2.0
 """Seconds to wait for a fold in another thread when the script has ended."""

@@ -13,7 +13,7 @@ from harness.prediction.after_import import instead
 
 _WRITES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.truncate": 0, "os.rename": 1}
 _WRITES |= {"os.link": 1, "os.symlink": 1}
-"""Audit events (docs.python.org, "Audit events table"); the position of the written path."""
+"""Position of the written path in each audit event (docs.python.org, "Audit events table")."""
 OTHERS_FILE = (
     "the kernel takes no file of another owner or group into a plain user's layer: run as that"
     " group (sg GROUP), or give --write-files"
@@ -22,7 +22,7 @@ _REFUSALS = {errno.EACCES, errno.EPERM, errno.EXDEV}
 
 
 def tell_writes(tell: Callable[[str], None], allowed: tuple[Path, ...]) -> None:
-    """Say once, at the first write that the kernel will refuse, how to let a script write."""
+    """At the first write that the kernel will refuse, say once how to let a script write."""
     told: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

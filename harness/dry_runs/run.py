@@ -51,8 +51,8 @@ def dry_run(
 ) -> DryRunReport:
     """Run code on a pretended GPU and report the memory of PyTorch's CUDA allocator.
 
-    Code that may decide something by unknown values of the GPU runs again with other values, and
-    the report states the range of the peaks. ``answers`` makes these runs unnecessary.
+    If unknown values of the GPU may decide something, the code runs again with other values. The
+    report then states the range of the peaks. ``answers`` makes these runs unnecessary.
 
     Args:
         target: path of a script, name of a module (with ``module=True``), or a function that can
@@ -68,10 +68,10 @@ def dry_run(
         one_pool: whether the GPU shares the host's memory; by default the catalogue decides.
         steps: end the script after this many optimizer steps.
         snapshot: file to write PyTorch's memory snapshot to.
-        answers: answers to reads of unknown GPU values, by ``FILE:LINE``: a number, or ``all``,
-            ``none`` or a fraction of the elements that a mask keeps. ``*`` means all other lines.
-        world_size: pretend this many ranks, of which ``rank`` runs here, with PyTorch's fake
-            process group.
+        answers: answers to reads of unknown GPU values, by ``FILE:LINE``; ``*`` means all other
+            lines. An answer is a number, or the elements that a mask keeps (``all``, ``none`` or a
+            fraction).
+        world_size: pretend this many ranks; only ``rank`` runs here. The harness acts as the rest.
         rank: the rank that runs here.
         ranks: several ranks instead, each in a run of its own; the report joins all ranks.
         deadline_seconds: end the script after this many seconds.
@@ -79,12 +79,12 @@ def dry_run(
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide the script's output.
-        write_files: whether the script may change the user's files, in which values of the GPU are
-            zeros. Otherwise written files go into a layer of the run, which is deleted at the end.
+        write_files: whether the script may change the user's files, with zeros for GPU values.
+            Otherwise the script writes into a layer, which is deleted at the end.
         try_values: whether code that may decide by unknown values also runs with other values.
         keep_files: a new or empty folder for copies of the files in that layer.
-        resume: whether the script starts twice, the second time with the files of the first start;
-            or the arguments of the second start, if they differ.
+        resume: True to start the script twice, the second time with the first start's files; or the
+            arguments of the second start, if they differ.
         **named: named arguments of the function.
 
     Returns:

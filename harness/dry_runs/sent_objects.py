@@ -69,7 +69,7 @@ class _Named(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class _Pickler(_Named):
-    """Pickler that sends only the size of a large parameter's memory, which stays shared."""
+    """Pickler that sends only the size of a large parameter's memory; sharing is kept."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)

@@ -1,4 +1,4 @@
-"""A process that the script started, from inside: its recording, and its result at its end."""
+"""Records a process that the script started, inside that process, and writes its result."""
 
 import atexit
 import os

@@ -63,7 +63,7 @@ class StatusPage(Structure):
 
     @property
     def others(self) -> Mapping[int, tuple[int, ...]]:
-        """Return most bytes of each device that the other processes held, by their identifiers."""
+        """Return most bytes held of each device, by the identifier of each other process."""
         found: dict[int, tuple[int, ...]] = {}
         for one in self.processes:
             pid = one.pid & ~_ENDED

@@ -63,7 +63,7 @@ class StepEnds:
             self._floor_bytes = alive if floor is None else min(floor, alive)
 
     def end_step(self) -> None:
-        """Note the end of a step, and that the step freed all blocks since the last end."""
+        """Note the end of a step; blocks freed since the last end were freed in this step."""
         for block in self._freed:
             self._keep(block, len(self._ends_bytes))
         self._freed.clear()

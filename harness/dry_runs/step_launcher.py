@@ -14,7 +14,7 @@ from harness.processes.messages import Answer, Ended, Work
 
 
 class StepLauncher:
-    """Runs jobs in forks of a server; the thread that starts the server must live as long."""
+    """Runs jobs in forks of a server; the thread that starts it must live as long."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harness-step")

@@ -36,7 +36,7 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def writable_folder(name: str) -> Path:
-    """Return a folder of the cache that this process can write to, and no other user."""
+    """Return a folder of the cache that this process can write to, and other users cannot."""
 
     def folder(cache: Path) -> Path:
         _make_private(cache / name)

@@ -38,7 +38,7 @@ def supervised(
     *,
     samples: bool = True,
 ) -> None:
-    """Return in a new process, whose parent stays as the supervisor.
+    """Fork, and return in the new process; the parent stays as the supervisor.
 
     Args:
         lifeline: end of a pipe that closes when the harness has ended.
@@ -60,7 +60,7 @@ def supervised(
 
 
 def unblock_signals() -> None:
-    """Let signals through that came while the script's process was not ready for them."""
+    """Let through the signals that came while the script's process was not ready for them."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
 

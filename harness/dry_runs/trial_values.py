@@ -23,13 +23,13 @@ _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
 """Number of elements that a mask keeps in each run with false decisions; in runs with true
 decisions a mask keeps all elements."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
-"""Trial that replaces a trial with an error; the last three have indices of an alphabet, ten
-classes and two classes. Trials 3 and 4 differ at each place, so that exchanging them has an effect.
+"""Trial to run if a trial ends with an error. The last three have indices of an alphabet, of ten
+classes and of two classes. Trials 3 and 4 differ at each place, so exchanging them has an effect.
 From 5 on the first decision of each line is true, so that a script saves its first best weights."""
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of trial 1, and the numbers of trial 2."""
 FURTHER: Final = 5
-"""Trial whose numbers show if a decision or a number moves a peak: no other run has them."""
+"""Trial that shows if a decision or a number moves a peak, because no other run has its numbers."""
 MIXED: Final = 100
 """Trial 502 has the numbers of trial 2 and mixed decisions. The digit 5 is 1 + 4, so the first and
 the third group of lines decide true and keep all. Lines join the three groups in turn."""
@@ -45,7 +45,7 @@ class Sides:
         self._lines: dict[str, int] = {}
 
     def first(self) -> bool | None:
-        """Return whether the first decision of each line is true; None if like the others."""
+        """Return True if the first decision of each line is true; None if all are alike."""
         return True if self._like > max(OTHERS) and self._like in _FEW else None
 
     def of(self, line: str) -> bool | None:

@@ -44,7 +44,7 @@ class Decisions:
         self._counts: dict[str, int] = {}
         self._last: tuple[str, bool, list[CodeType]] | None = None
         self.lines: dict[str, set[str]] = {}
-        """Lines that decide by the values of each place."""
+        """For each place, the lines that decide by its values."""
         self.numbers: set[str] = set()
         """Places whose values are used as numbers, not only as true or false."""
         self.picked: set[str] = set()
@@ -57,8 +57,8 @@ class Decisions:
     ) -> bool:
         """Return the answer to a question in the innermost frame outside the harness.
 
-        If the number itself is chosen, as by ``max``, the answer is ``otherwise``. A small number
-        that is said to be larger than another number would seem to have an upper bound.
+        If code chooses a number, e.g. with ``max``, the answer is ``otherwise``. If a small number
+        were said to be the larger of two, it would seem to have an upper bound.
         """
         frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,10 +1,10 @@
 """Answers that depend on unknown values: the script runs with other values to give a range.
 
 Every decision is true in one run and false in another run. Numbers are small or large, and a mask
-keeps all or none. The answer holds in all runs. If the peaks move and numbers are used, or if
-``max`` takes an unknown number or a known number, two more runs exchange the numbers and keep the
-decisions. If a number moves a peak, the answer is refused, because the number has no upper bound.
-If the peaks move by more than a thousandth, and several lines decide, more runs mix the decisions.
+keeps all or none. The answer holds in all runs. Two more runs exchange the numbers and keep the
+decisions if the peaks move and numbers are used, or if ``max`` compares an unknown number with a
+known one. If a number moves a peak, the answer is refused, as the number has no upper bound. If the
+peaks move by more than a thousandth, and several lines decide, more runs mix the decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -137,7 +137,7 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
 
 
 def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
-    """Return runs with true decisions of one group, or of all groups that raise or lower the peak.
+    """Return runs in which one group, or all groups that raise or lower the peak, decide true.
 
     A run that ends with an error is ignored, because the mixture may make the script fail.
     """
@@ -236,7 +236,7 @@ def _is_number(read: ValueRead) -> bool:
 
 
 def _named(reads: Sequence[ValueRead]) -> str:
-    """Return the places in words, with the option that answers the places that are lines."""
+    """Return the places in words, with the option that answers reads at lines."""
     lines = [read for read in reads if read.place.rpartition(":")[2].isdecimal()]
     hint = f" ({answers_to_type(lines, 'NUMBER')} gives the value)" if lines else ""
     return _places(reads) + hint

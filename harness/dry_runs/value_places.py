@@ -17,12 +17,12 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         count: number of reads.
         known: number of reads that got the true value; other reads got the answer, or zeros.
         answer: the user's answer.
-        sizes: operators at the place that read the size of their result and could not know it.
+        sizes: operators at the place whose results have an unknown size.
         open_sizes: number of such sizes that also had no upper bound.
         integers: number of unknown reads of booleans, integers and copies.
         lines: lines that decided something by values read here.
         decides: whether a number read here was used as a number, not only as true or false.
-        picked: whether ``max`` or the like took a number read here, or a known number.
+        picked: whether ``max`` or the like chose between a number read here and a known number.
     """
 
     place: str
@@ -101,6 +101,6 @@ def bounds(reads: Sequence[ValueRead]) -> list[str]:
 
 
 def answers_to_type(reads: Sequence[ValueRead], answer: str) -> str:
-    """Return the options that answer some reads, to be typed at once."""
+    """Return the options that answer some reads, ready to type."""
     few = reads[:MOST_PLACES]
     return " ".join(f"--answer {read.place.rpartition('/')[2]}={answer}" for read in few)

@@ -59,8 +59,8 @@ _SHARDED = tuple(
 """Files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
-"""Largest bytes of a saved tensor (a number, not weights) and of a copy to the host whose values
-differ between runs. The rest of a larger copy is zeros."""
+"""Two limits in bytes. A saved tensor up to the first limit is a number, not weights. A copy to the
+host has values that differ between runs up to the second limit; the rest of the copy is zeros."""
 
 
 @dataclass(kw_only=True)
@@ -73,7 +73,7 @@ class _Place:
     always: bool
     """True if the user answered this very line; the answer then holds for known values too."""
     only_sizes: bool
-    """True for ``all`` everywhere, an upper bound of sizes but not of the end of a loop."""
+    """True for ``all`` everywhere, which answers questions for sizes but not reads of values."""
     operator: str
     counts: Counter[str] = field(default_factory=Counter)
     answered: bool = False
@@ -152,7 +152,7 @@ class ValueReads:
         return self.decisions.truth(place, otherwise, opposite=opposite, chooses=chooses)
 
     def picked(self, place: str) -> None:
-        """Note that an unknown number or a known one is taken, by their sizes."""
+        """Note that code takes an unknown or a known number, depending on which is larger."""
         self.decisions.picked.add(place)
 
     def used(self, place: str) -> None:
@@ -161,7 +161,7 @@ class ValueReads:
             self.decisions.use(place)
 
     def made(self, number: float) -> None:
-        """Count a number that is written into a tensor of the host as used."""
+        """Count a number as used if it is written into a tensor of the host."""
         if self._library is not None and (number or not self._trial):
             self._library.harness_unknown_number(ctypes.c_double(number))
 
@@ -185,7 +185,7 @@ class ValueReads:
             self._library.harness_follow_values(None)
 
     def count_loads(self, owner: Any, name: str) -> None:
-        """Count all values saved before as read when a function loads a file."""
+        """When a function loads a file, count all values that were saved earlier as read."""
 
         @instead(owner, name)
         def load(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

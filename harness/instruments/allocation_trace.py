@@ -4,7 +4,7 @@ Kineto reports every block that the CPU or CUDA allocator allocates and frees, a
 dispatcher, with the operators around the block. It adds a few percent to a step's time. On CUDA it
 reports the blocks of the pool; the requested sizes come from the allocator's own log. Categories
 come from facts, never from names. The caller names the categories of addresses at marked moments
-(``AllocationRecorder.mark``), and each block alive then at such an address gets the category.
+(``AllocationRecorder.mark``); a block that is then alive at such an address gets its category.
 
 The profiler does not report the free of a block that was allocated before it started. Start it
 before the workload is built, or register existing storages (``adopt``).

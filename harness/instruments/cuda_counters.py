@@ -23,7 +23,7 @@ _COUNTERS = ("requested", "allocated", "active", "reserved")
 def cuda_peaks() -> Iterator[dict[str, int]]:
     """Measure the allocator's peaks over the block; they include bytes alive at its beginning.
 
-    After the block, the dict has the peaks in bytes by the names of a record.
+    After the block, the dict has the peaks in bytes, under the names that a record uses.
     """
     peaks: dict[str, int] = {}
     torch.cuda.synchronize()

@@ -40,8 +40,8 @@ class BlockClaim(NamedTuple):
     category: str
     module: str = ""
     size_bytes: int = 0
-    """If not 0 and no block is known at the address, a block of this size is older than the
-    recording."""
+    """If this is not 0 and the address has no known block, it has a block of this size that is
+    older than the recording."""
 
 
 # What the walk finds, ordered by its first field, the time:
@@ -109,8 +109,8 @@ class Reader:
 
         ``passages``: autograd's sequence number at each entry to a module and each exit, and the
         module that runs from there on. ``infer``: find steps and phases if none is announced. A
-        forward pass after a backward pass then begins a step; if the step ``accumulates``, it does
-        so only after an optimizer has stepped.
+        forward pass after a backward pass then begins a step. If the step ``accumulates``, a
+        forward pass begins a step only after an optimizer's step.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.
         several = device != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """Memory of the host by the kernel's count of pages (proc_pid_smaps(5), ``smaps_rollup``).
 
 If several processes share a page, a part of it is counted for each. Pages of files can be dropped,
-so they are counted separately. The kernel keeps a peak of the resident size only. A step does not
+so they are counted separately. The kernel keeps a peak only of the resident size. A step does not
 share its pages with other processes, so the peak of the resident size gives its rise.
 """
 

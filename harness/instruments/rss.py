@@ -1,4 +1,4 @@
-"""Measures the peak of a process's resident memory during a step, by the kernel.
+"""Measures the peak of a process's resident memory during a step, with the kernel's counters.
 
 Linux keeps the peak of the resident size (VmHWM) and resets it on request, so no sampling thread is
 needed and no peak is missed. ``ru_maxrss`` cannot be used, because in a forked child it includes
@@ -10,7 +10,7 @@ the kernel counts pages per processor and adds a processor's count to the total 
 of max(32, 2 x processors) pages; newer kernels (6.16) report the exact size, but not the exact
 peak. So every count is added first, and the step stays on one processor. The last batch of the step
 remains uncertain. Each repeat begins at another point of a batch, so the spread of the repeats
-shows this error and their median is close.
+shows this error, and the median is accurate.
 
 Source: Documentation/filesystems/proc.rst (clear_refs, status) and mm_types.h (rss_stat),
 lib/percpu_counter.c of the Linux kernel; malloc_trim(3).
@@ -42,7 +42,7 @@ class Rise:
     peak_bytes: int = 0
     """The most bytes that the process held."""
     lost_bytes: int = 0
-    """Bytes that were resident before the block and not after it; the peak may be too low by them.
+    """Bytes that were resident before the block and not after it; the peak may miss them.
     The kernel takes pages of libraries from a process if another process needs memory."""
 
 

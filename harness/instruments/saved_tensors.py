@@ -67,7 +67,7 @@ class SavedTensors:
         self.modules = [""]
         """Names of the modules whose forward is running, innermost last."""
         self.most: list[Saved] = []
-        """The storages with most bytes that a call of ``keep_most`` has seen."""
+        """The held storages at the call of ``keep_most`` with the largest sum of bytes."""
 
     @contextmanager
     def watch(self) -> Iterator["SavedTensors"]:
@@ -111,20 +111,20 @@ class SavedTensors:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """At the end of a forward pass, keep the held storages if they have most bytes."""
+        """At the end of a forward pass, call ``keep_most``."""
         yield
         if name == "forward":
             self.keep_most()
 
     def keep_most(self) -> None:
-        """Keep the storages that autograd holds now if they have most bytes."""
+        """Keep the storages that autograd holds now if their sum of bytes is the largest so far."""
         self.most = max(self.most, self.held(), key=lambda saved: sum(s.size_bytes for s in saved))
 
 
 def saved_metrics(
     held: Sequence[Saved], parameters: Collection[int], inputs: Collection[int]
 ) -> dict[str, Any]:
-    """Return a record's ``saved_bytes`` metrics; ``addresses`` identify parameters and inputs."""
+    """Return a record's ``saved_bytes`` metrics; ``parameters`` and ``inputs`` are addresses."""
     counted = [saved for saved in held if saved.address not in parameters]
     total = sum(saved.size_bytes for saved in counted)
     of_input = sum(saved.size_bytes for saved in counted if saved.address in inputs)

@@ -52,7 +52,7 @@ def updated_by(optimizer: Optimizer) -> list[Tensor]:
 def marked_steps(
     recorder: AllocationRecorder, *, parameters: bool = False
 ) -> Iterator[list[Optimizer]]:
-    """Mark gradients before the step of any optimizer, and its state after it.
+    """Mark gradients before the step of any optimizer, and the optimizer's state after the step.
 
     With ``parameters``, parameters are marked, too. Yields the list of optimizers, one per step.
     """

@@ -37,7 +37,7 @@ from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
 
 GATHERED_KINDS = 6
-"""Kinds of GPU from which memory is gathered in huge pages, so that forks copy less."""
+"""From this many kinds of GPU on, memory is gathered in huge pages, so that forks copy less."""
 ALL_SECONDS = 400.0
 """Seconds after which searches on all kinds of GPU end; the deadline of the question is 600 s."""
 

@@ -87,7 +87,7 @@ def _other_peaks(one: StepReport, other: StepReport) -> str | None:
 def by_dry_run(
     question: Question[Any], report: StepReport, notes: Iterable[str] = ()
 ) -> StepReport:
-    """Return the report with the notes of a dry run after the notes of its bench."""
+    """Return the report; the notes of a dry run follow the notes of the bench."""
     return replace(
         report,
         method="dry run",

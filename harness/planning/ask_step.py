@@ -1,4 +1,4 @@
-"""Answers a question about a step by a worker on pretended GPUs, or by the estimate."""
+"""Answers a question about a step with a worker on pretended GPUs, or with the estimate."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ def ended_question(
     asks_host: bool = True,
     launcher: Launcher | None = None,
 ) -> Ended[dict[str, Any]]:
-    """Return the end of a question's worker; ``launcher`` is not for pretended GPUs."""
+    """Return the end of a question's worker; pretended GPUs do not use ``launcher``."""
     job = Call(
         function=question.answered_by,
         request=msgspec.json.encode(question),

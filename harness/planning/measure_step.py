@@ -118,7 +118,7 @@ def measure_step(
     deadline_seconds: float,
     progress: OnPhase | None = None,
 ) -> StepReport:
-    """Return the traced step of a request, also if it fails."""
+    """Return the traced step of a request, even if the step fails."""
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
     gpus = (checked(gpu_of(gpu)),) if pretends else ()
     question = TraceStep(request=request, device=device, gpus=gpus)

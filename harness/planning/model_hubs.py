@@ -42,7 +42,7 @@ _FORMS: Mapping[str, Mapping[str, str]] = {
     "ForImageClassification": {"pixel_values": "{dtype}:{image}", "labels": "int64:"},
     "Model": _TEXT,
 }
-"""Inputs of a class by the end of its name; a class without labels gets the loss ``sum``."""
+"""Inputs of a network's class, by the end of the class's name; loss ``sum`` if it has no labels."""
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _MOST_LAYERS = 10_000
 _LABELS = ("labels", "start_positions", "end_positions")

@@ -40,7 +40,7 @@ def plan(
         The candidates that fit, ranked by their estimated time.
 
     Raises:
-        GpuError: the GPU is unknown, or its memory is.
+        GpuError: the GPU or its memory is unknown.
         ArgumentError: a workload sets ``foreach`` of its optimizer.
         StepError: an argument is wrong, or your code fails.
         UnsupportedError: there is no answer; the message gives the reason.

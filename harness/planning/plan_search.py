@@ -143,7 +143,7 @@ class PlanSearch:
     def _smallest_change(
         self, change: StepChange, settings: str, counts: list[int]
     ) -> Iterator[Candidate]:
-        """Yield the candidate with the fewest micro-batches; with settings, also fewer."""
+        """Yield the candidate with fewest micro-batches; fewer may fit with expandable segments."""
         plain = self._candidate(change, settings, counts)
         if plain is not None:
             yield plain

@@ -114,7 +114,7 @@ def predict_workload(
     torch: str | None = None,
     method: "Method | None" = None,
 ) -> StepReport:
-    """Return the prediction of a workload by closed forms on the CPU, by a dry run on CUDA."""
+    """Return the prediction of a workload by closed forms on the CPU, or a dry run on CUDA."""
     if check_workload(workload).device == "cuda":
         from harness.planning.predict_on_cuda import predict_on_cuda
 

@@ -74,7 +74,7 @@ def request_of(workload: Workload) -> StepRequest:
 def _budget(
     request: StepRequest, gpu: Gpu, settings: str, budget_bytes: int, method: str
 ) -> BudgetFit:
-    """Return the verdict on a budget, as of a GPU with this memory for the allocator."""
+    """Return the verdict on a budget, as if a GPU had this memory for the allocator."""
     room = dataclasses.replace(gpu, total_bytes=budget_bytes + OUTSIDE_BYTES[1])
     every = CheckGpus(request=request, device="cuda", gpus=(room,), settings=settings)
     (fit,) = answered(every, method).fits

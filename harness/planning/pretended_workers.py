@@ -1,6 +1,6 @@
 """Starts workers that see a pretended GPU, for code that otherwise measures.
 
-Workers of a workload get the GPU by their environment; a question about a network names it.
+Workers of a workload get the GPU by their environment; a question about a network names its GPU.
 """
 
 import os
@@ -32,7 +32,7 @@ _ON_GPU: Final[Mapping[str, str]] = {
     TraceStep.answered_by: "harness.planning.answer_pretended:traced",
     Count.answered_by: "harness.planning.answer_pretended:counted",
 }
-"""Functions for a pretended GPU, of questions that a real device can answer, too."""
+"""Functions that answer on a pretended GPU, for questions that a real device can answer, too."""
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def code_of(change: StepChange, subject: Subject, micro_batches: int) -> str:
 
 
 def _loss_code(subject: Subject) -> tuple[str, list[str]]:
-    """Return the line that makes the loss, and its names of the tensors of a batch."""
+    """Return the line that makes the loss, and the line's names for tensors of a batch."""
     named = subject.are_named
     call = f"model({', '.join(f'{name}={name}' if named else name for name in subject.inputs)})"
     tensors = list(subject.inputs)

@@ -13,7 +13,7 @@ from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 
 SEED = 0x6861726E657373
-"""Seed of PyTorch's random numbers when a worker begins; no program sets it."""
+"""Seed of PyTorch's random numbers when a worker begins; users' programs do not set this seed."""
 
 Answer = TypeVar("Answer")
 

@@ -17,7 +17,7 @@ SEARCH_SECONDS = 120.0
 
 
 class StepSearch:
-    """Searches on one bench of a step, in which each try is made once.
+    """Searches on one bench of a step; no try is made twice.
 
     A batch is a multiple of ``unit``; ``least`` is the smallest batch that runs, if it is known.
     ``needs`` has known peaks by batch. ``notes`` names the GPUs on which the search ended before a
@@ -73,7 +73,7 @@ class StepSearch:
         )
 
     def _largest(self, gpu: Gpu) -> Largest:
-        """Return the largest batch, or the end of a search without a result or without time."""
+        """Return the largest batch, or a result without a batch if no batch fits or time ends."""
         room = _room(gpu)
         begin = time.monotonic()
         self._bench.end_at(begin + self._left)
@@ -134,5 +134,5 @@ class StepSearch:
 
 
 def _room(gpu: Gpu, *, at_best: bool = False) -> int:
-    """Return the allocator's memory with the most bytes outside it, or ``at_best`` the fewest."""
+    """Return the allocator's memory with most bytes outside it; with ``at_best``, the fewest."""
     return (gpu.total_bytes or 0) - OUTSIDE_BYTES[not at_best]

@@ -30,7 +30,7 @@ def step_of(workload: Workload) -> Step:
 
 
 def typed_name(target: str, arguments: Mapping[str, Any]) -> str:
-    """Return the name of a target in a report; an MLP has its name as it is typed.
+    """Return the name of a target in a report; an MLP has the name that a user types.
 
     >>> typed_name(NETWORK, {"model": "mlp", "hidden": (64, 64, 64)}), typed_name("a.py:Net", {})
     ('mlp:3x64', 'a.py:Net')

@@ -123,7 +123,7 @@ def record_frame(record: Record) -> "pd.DataFrame":
 
 
 def report_frame(report: StepReport) -> "pd.DataFrame":
-    """Return a report as a frame of one row; known columns come first for a network."""
+    """Return a report as a frame of one row; for a network, known columns come first."""
     frame = typed_frame([{**_shared(report), "reason": report.reason}], COLUMNS)
     if report.workload is not None:
         return frame

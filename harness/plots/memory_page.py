@@ -81,7 +81,7 @@ def _parts(parts: Sequence[Part]) -> Iterator[str]:
 def _table(table: ShownTable) -> str:
     """Return the table, in which sizes and name stay visible on a phone.
 
-    One or two sizes come first; of more sizes, the last comes first.
+    Columns of sizes come first; if there are three or more, only the last column of sizes does.
     """
     numbers = [at for at, head in enumerate(table.heads) if head.startswith(">")]
     front = numbers if len(numbers) < 3 else numbers[-1:]

@@ -132,7 +132,7 @@ def plot_ranges(
     mark: str,
     in_bytes: bool = False,
 ) -> Picture:
-    """Return a picture with the name, lowest, middle and highest value of each row in a line."""
+    """Return a picture with a line for each row: its name, lowest, middle and highest value."""
     if not rows:
         raise ArgumentError("nothing to plot: there is no value to compare")
     data = pd.DataFrame(rows, columns=["name", "low", "estimate", "high"])

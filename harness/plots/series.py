@@ -36,7 +36,7 @@ DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
 _AXES = {"batch": "batch (examples)", "depth": "depth (hidden layers)", "width": "width (units)"}
 
 MANY = 20
-"""Number of points of a series from which points are drawn small."""
+"""From this many points of a series on, its points are drawn small."""
 
 Scale = Literal["bytes", "doubling bytes", "ratio"]
 
@@ -70,7 +70,7 @@ def series(
     ``data`` may have further columns. ``fit`` becomes a line, and the points are then not
     connected; rows without a ``y`` continue the line between the points. ``limit`` names a column
     that becomes a dashed line; ``low`` and ``high`` become a range at each point. The axis of
-    values begins at ``y_from``, or with None at the least value. ``marked`` is a value with its
+    values begins at ``y_from``; if that is None, at the least value. ``marked`` is a value with its
     name. ``hollow`` points are rings, largest for the first line, so that rings at the same place
     are visible. With ``own_styles`` each panel orders the colours of its own lines. ``band`` gives
     limits around 0, which is in the middle.

@@ -35,7 +35,7 @@ class ShownTable:
 
 @dataclass(frozen=True)
 class Bars:
-    """Sizes with their names, and the available memory, which a page marks; not on a terminal."""
+    """Sizes with their names, and the available memory; a page draws them, a terminal does not."""
 
     title: str
     sizes: Sequence[tuple[str, int]]

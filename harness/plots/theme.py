@@ -1,4 +1,4 @@
-"""The style of every picture, with its axes, type, and colours for colour-blind readers."""
+"""The style of every picture, with its axes, fonts, and colours for colour-blind readers."""
 
 import math
 import tomllib
@@ -172,7 +172,7 @@ LABEL_INCHES = 0.15
 """Height of a line of label text."""
 
 _NEAR_THE_NAMES, _LEADER_STOP, _TEXT_START = 0.85, 1.055, 1.07
-"""Least x of a line's end with a leader, end of the leader, and begin of the name, in widths."""
+"""Places in widths of the axes: least end of a line with a leader, leader's end, name's begin."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ BlockCategory = Literal[
     "before", "parameter", "gradient", "backward", "optimizer_state", "optimizer", "buffer",
     "other", "activation", "forward", "workspace", "unknown",
 ]  # fmt: skip
-"""The backward pass frees an ``activation``. For ``forward``, memory ran out before the backward
-pass. The owner of ``before``, ``backward``, ``optimizer`` and ``unknown`` is not known."""
+"""The backward pass frees an ``activation``. If memory runs out before the backward pass, the block
+is ``forward``. ``before``, ``backward``, ``optimizer`` and ``unknown`` have no known owner."""
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "before": "before the recording",

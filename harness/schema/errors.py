@@ -36,7 +36,7 @@ class UnavailableError(HarnessError):
     """
 
     def __str__(self) -> str:
-        """Return the message; if a compiler is missing, with the command that installs it."""
+        """Return the message, with the command that installs a missing compiler."""
         return super().__str__().replace(_APT, install_compiler())
 
 

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 PHASES = ("build", "forward", "backward", "optimizer")
 BEFORE_TRACE = "before the trace"
-"""Operator of blocks that are older than the trace; these come first."""
+"""Operator of events for blocks older than the trace; these events come first."""
 CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation", "temporary")
 
 
 class Event(NamedTuple):
     """One block allocated (``size_bytes`` > 0) or freed (< 0).
 
-    ``step`` is 0 for the build, then 1, 2, ... The event that frees a block repeats its category,
-    operator and module; ``address`` distinguishes blocks while they are alive.
+    ``step`` is 0 for the build, then 1, 2, ... The event that frees a block has its category, its
+    operator and its module; ``address`` distinguishes blocks while they are alive.
     """
 
     step: int
@@ -50,7 +50,7 @@ class Event(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block that was alive at some moment, with the event that allocated it and its number."""
+    """A block that was alive at some moment, with the number and the event of its allocation."""
 
     order: int
     event: Event
@@ -87,7 +87,7 @@ class Trace:
         return max((e.step for e in self.events), default=0) if self.steps is None else self.steps
 
     def live_before(self, order: int) -> int:
-        """Return the bytes alive just before an event, given by its number from 0."""
+        """Return the bytes alive just before the event with this number, counted from 0."""
         return self.live_bytes[order - 1] if order else self.initial_bytes
 
     def _first(self, step: int) -> int:
@@ -110,7 +110,7 @@ class Trace:
     def step_peak_bytes(self, step: int) -> int:
         """Return the most bytes alive at any moment of a step, including its beginning.
 
-        Step 0 is the build, 1 the first training step.
+        Step 0 is the build; step 1 is the first training step.
         """
         start, stop = self._first(step), self._first(step + 1)
         return max([self.live_before(start), *self.live_bytes[start:stop]])
@@ -156,7 +156,7 @@ class Trace:
         return {phase: peaks[phase] for phase in PHASES if phase in peaks}
 
     def alive_after(self, order: int) -> list[Block]:
-        """Return the blocks alive after an event, given by its number, largest first."""
+        """Return the blocks alive after the event with this number, largest first."""
         blocks = [Block(number, self.events[number]) for number in sorted(self._alive_after(order))]
         return sorted(blocks, key=lambda block: -block.event.size_bytes)
 

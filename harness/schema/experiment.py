@@ -51,7 +51,7 @@ class Evidence:
     size: Size = Size.DEFAULT
     """Smallest size of the experiment that has every cell of the run."""
     doubts: tuple[str, ...] = ()
-    """Contradictions in the lines, which leave every claim open."""
+    """Contradictions in the lines; any contradiction leaves every claim open."""
     origins: "pd.DataFrame | None" = None
     """Time and commit of each line."""
 
@@ -79,8 +79,8 @@ class Experiment:
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
     """Steps of any network, or your own functions, on the CPU or in a dry run."""
     steps_from: str | Path = "."
-    """Package that a leading dot in a step's names stands for, relative to the experiment's package
-    until ``find`` completes it; for a user's experiment, a folder of Python files."""
+    """Package for a leading dot in a step's names. The name is relative to the experiment's package
+    until ``find`` completes it. A user's experiment has a folder of Python files here."""
     source: Source | None = None
     """Claim of the literature that the experiment tests."""
     cpu_alone: str | None = None

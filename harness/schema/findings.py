@@ -27,7 +27,7 @@ class Verdict(enum.StrEnum):
 
 
 def verdict_words(verdict: Verdict, holds_for: str = "", fails_for: str = "") -> str:
-    """Return a verdict with the parts that it names, in the words of every page.
+    """Return the words for a verdict and the parts that it names; every page uses these words.
 
     >>> verdict_words(Verdict.LIMITED, "Adam", "momentum")
     'holds for Adam, fails for momentum'
@@ -84,7 +84,7 @@ class Claim(Judged):
     """A sentence with its verdict, its measurement and the deciding number."""
 
     sentence: str
-    """Sentence of the claim, in the note's words or as its own quantity."""
+    """Sentence of the claim; it has the note's words or states its own quantity."""
     rule: Rule
     """The rule that decides, stated before the data are known."""
     second: str
@@ -238,4 +238,4 @@ class Section:
     tables: tuple[Table, ...] = field(default=())
     figures: tuple[Figure, ...] = field(default=())
     judgement: Judgement | None = None
-    """Judgement that the section of a claim of the literature shows next to the claim."""
+    """Judgement to show next to a claim of the literature, in the claim's section."""

@@ -13,7 +13,7 @@ from harness.schema.units import format_bytes
 Kind = Literal["leak", "plateau", "unknown"]
 LEAST_STEPS = 4
 _SLOWER = 0.9
-"""Share of the previous quarter's growth; growth may end if each quarter of the steps adds less."""
+"""Growth may end if each quarter of the steps adds less than this share of the quarter before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +67,9 @@ class Growth:
 def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
     """Return the growth of a noisy series of bytes alive at the end of each step.
 
-    With a leak, the minimum and the maximum rise from each quarter of the steps to the next. The
-    rises do not shrink, in contrast to a cache that fills. Memory is level if the minimum and the
-    maximum rise from the first to the second half by less than half of the noise.
+    With a leak, the minimum and the maximum rise from each quarter of the steps to the next, and
+    the rises do not shrink. The rises of a cache that fills do shrink. Memory is level if minimum
+    and maximum rise from the first to the second half by less than half of the noise.
 
     Args:
         ends_bytes: bytes alive at the end of each step.
@@ -117,7 +117,7 @@ def _rises(sizes: Sequence[float]) -> list[float]:
 
 
 def _most_of_two(sizes: Sequence[int]) -> int:
-    """Return the maximum of each two consecutive ends, as a step may end before a free."""
+    """Return the maximum of each two consecutive ends, because a step may end before a free."""
     return max(map(min, pairwise(sizes)))
 
 

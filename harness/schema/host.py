@@ -19,7 +19,7 @@ class HostProcess(Struct, frozen=True, kw_only=True):
     """A process with its peak.
 
     Attributes:
-        peak_bytes: peak without pages of files; of a shared page, a part is counted.
+        peak_bytes: peak without pages of files; each process counts a part of a shared page.
         own_bytes: most bytes of pages that are not shared with other processes.
         first_own_bytes: the same bytes at the first observation.
     """
@@ -34,24 +34,24 @@ class Host(Struct, frozen=True, kw_only=True):
     """Memory of the host that the processes of a script, or of a step, took.
 
     Attributes:
-        peak_bytes: peak of all processes together. The lower number was resident. The higher number
-            adds parameters and pinned memory that were not written, and the part of the pages that
-            a worker of ``measure`` shares with the process that forked it.
+        peak_bytes: peak of all processes together, as two numbers. The lower number was resident.
+            The higher number adds parameters and pinned memory that were not written, and a part
+            of the pages that a worker of ``measure`` shares with its parent.
         processes: the processes with the largest peaks.
         file_bytes: most bytes of mapped files, which the kernel can drop; not in the peak.
         shared_bytes: most bytes of shared memory, which are in the peak.
         shared_limit_bytes: the size of ``/dev/shm``.
         pinned_bytes: most pinned bytes in use, and most bytes of PyTorch's host allocator.
-        unwritten_pinned_bytes: most pinned bytes that were not written, which are not in the peak's
-            lower number; None with a real driver.
+        unwritten_pinned_bytes: most pinned bytes that were not written; the peak's lower number
+            leaves them out; None with a real driver.
         left_out_bytes: most bytes of parameters on the host that were not written here.
-        harness_bytes: bytes of the harness for the allocator's history, which are in neither
-            number; None if unknown.
+        harness_bytes: bytes of the harness for the allocator's history; neither number of the peak
+            includes them; None if unknown.
         limit_bytes: memory limit of the verdict; None without a limit.
         limit_source: source of the limit.
         fit: verdict on the peak, together with the GPU's memory if both share one pool.
         growth: growth of the script's process over the optimizer steps.
-        ranks: number of a node's ranks that ran, and of all its ranks; None for a single process.
+        ranks: number of the node's ranks that ran, and of all the node's ranks; None for a process.
     """
 
     peak_bytes: tuple[int, int]

@@ -9,7 +9,7 @@ from harness.schema.errors import HarnessError, StepError, did_you_mean
 TYPES = ("float32", "float64", "bfloat16", "float16", "int64", "int32", "bool")
 
 InputShapes = Sequence[int] | str | Sequence[str] | Mapping[str, str | Sequence[int]]
-"""A shape, one or several texts ``[TYPE:]SHAPE``, or either by the name of the model's argument."""
+"""A shape, one or several texts ``[TYPE:]SHAPE``, or a dict of these by names of arguments."""
 
 
 class InputSpecError(HarnessError, ValueError):

@@ -2,8 +2,8 @@
 
 Activations are allocated and freed within a step. A block is kept if it is never freed and is older
 than all blocks that its line frees. A program allocates the optimizer's state once, and fills a
-bounded cache until it is full. So a line grows only if it repeatedly keeps more until the end, or
-if it replaces its block by larger blocks while the other allocations of the steps do not grow.
+bounded cache until it is full. So a line grows only in two cases. It repeatedly keeps more until
+the end, or it replaces its block by larger blocks while the steps' other allocations do not grow.
 
 The process of a dry run also loads this module, so it imports few modules.
 """
@@ -19,17 +19,17 @@ from harness.schema.lifetimes import Lifetimes, bytes_alive
 
 _LEAST_RISES = 3
 _LEAST_BIRTHS = 4
-"""Least number of steps that add blocks; three objects that are made once each are not a leak."""
+"""A leak adds blocks in at least this many steps; three objects made once each are not a leak."""
 _STEPS_TO_REPLACE = 8
-"""Least number of steps that show a rise; in fewer steps, input lengths may rise by chance."""
+"""A rise needs at least this many steps; in fewer steps, input lengths may rise by chance."""
 _KEPT_STEPS = 2
-"""Steps that a loop's variables and prefetched batches may live."""
+"""Number of steps for which a loop's variables and prefetched batches may live."""
 _LEAST_SINCE = 2
 _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
-"""Least rise of memory as a share of the bytes that lines add, without and with frees by these
-lines. With a smaller rise other lines free as much; some blocks are old by chance."""
+"""A leak raises memory by this share of the bytes that its lines add; the second share is for lines
+that also free. If memory rises less, other lines free as much, or blocks are old by chance."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Least rises per fall, and least factor over the earlier level, of memory that may rise."""
+"""Memory may rise if it rises this often per fall, and reaches this multiple of its first half."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -39,7 +39,7 @@ _REPLACED = "the line replaces its block by a larger one: torch.cat, or a KV cac
 
 
 class KeptByLine:
-    """Bytes that each line keeps over ends of steps; blocks are added in any order.
+    """Bytes that each line keeps at the ends of steps; you may add blocks in any order.
 
     The object stores only changes between steps, so blocks that recur in every step take no memory.
     Blocks of the first step, such as the optimizer's state, are left out.
@@ -49,7 +49,7 @@ class KeptByLine:
         self._lines: dict[str, _Line] = {}
 
     def add(self, place: str, begin: int, size: int, first: int, last: int | None) -> None:
-        """Count a block in the steps from ``first``, to ``last`` if it was freed in a step.
+        """Count a block in the steps from ``first`` on; if it was freed, only up to ``last``.
 
         ``begin`` is the position of its allocation, which orders the lines.
         """
@@ -217,7 +217,7 @@ class _Changes:
         return sum(step < count and size < 0 for step, size in self.by_step.items())
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether the second half rose far above the first half, and was freed."""
+        """Return whether bytes of the second half rose far above the first half, and some fell."""
         alive = rises = falls = 0
         most = [0, 0]
         for step in sorted(step for step in self.by_step if step < count):
@@ -299,7 +299,7 @@ class _Line:
 def find_growth(
     lifetimes: Lifetimes, sizes: Sequence[int], ends: Sequence[int], place_of: Callable[[int], str]
 ) -> Growth:
-    """Return the growth over the steps, given the number of events by the end of each."""
+    """Return the growth over the steps; ``ends`` has the number of events up to each step's end."""
     count = len(ends)
     if count < LEAST_STEPS:
         return too_few(count, LEAST_STEPS)
@@ -323,7 +323,7 @@ def _added(sizes: Mapping[int, int], after: int) -> int:
 
 
 def _has_ended(rises: Sequence[int], count: int) -> bool:
-    """Return whether the time since the last rise is longer than between any two rises."""
+    """Return whether more steps follow the last rise than lie between any successive rises."""
     between = [after - before for before, after in pairwise(rises)]
     return bool(between) and count - 1 - rises[-1] > max(between)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 Lifetimes = Mapping[int, int | None]
-"""Position of the event that frees a block, or None, by the position of its allocation."""
+"""For each allocation's position, the position of the event that frees the block, or None."""
 
 
 def find_lifetimes(events: Iterable[tuple[str, int]]) -> Lifetimes:

@@ -8,8 +8,8 @@ from harness.schema.sizes import Bytes
 from harness.schema.units import format_bytes
 
 Fit = Literal["fits", "does not fit", "close call"]
-"""Verdict; a close call fits in some cases, which depend on the places of segments and on the
-memory of the CUDA context."""
+"""Verdict. A close call fits in some cases, because the places of segments and the memory of the
+CUDA context vary."""
 LowHigh = tuple[Bytes, Bytes]
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
     class Environment(TypedDict, total=False):
-        """Versions, machine and settings of a run; the second part exists only on a GPU."""
+        """Versions, machine and settings of a run; the keys from ``device`` on need a GPU."""
 
         harness: str
         time: str

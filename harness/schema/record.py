@@ -31,7 +31,7 @@ RECORDS = "records.jsonl"
 EVENTS = "events"
 """Folder of the allocation events of traced cells, next to the records."""
 BLOCK_BYTES, RESIDENT_NOISE_BYTES = 512, 64 << 10
-"""Smallest growth that is not noise, as a block of the CUDA allocator and as a rise of RSS."""
+"""Smallest growth that is not noise: a block of the CUDA allocator, or a rise of RSS."""
 
 
 class RecordError(HarnessError, ValueError):
@@ -47,7 +47,7 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     number: int
     fork_server: str | None = None
-    """Name of the fork server of the pass; the repeats of a server are one replicate."""
+    """Name of the fork server of the pass; all repeats of one server form one replicate."""
     wall_seconds: float | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     rss_peak_bytes: Bytes | None = None
@@ -103,7 +103,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def growth(self) -> Growth:
-        """Growth of the peak over a process's repeats, of allocated bytes on a GPU, else of RSS."""
+        """Growth of the peak over a process's repeats; on a GPU allocated bytes, else RSS."""
         on_gpu = self.workload.device == "cuda"
         peaks = [
             one.rss_peak_bytes if one.cuda is None else one.cuda.allocated_peak_bytes

@@ -14,7 +14,7 @@ _finders: list[Callable[[str], Callable[..., Any]]] = []
 
 
 def use(find: Callable[[str], Callable[..., Any]]) -> None:
-    """Register a function that returns the maker of a view, given its name."""
+    """Register the function that finds the maker of a view by the view's name."""
     _finders[:] = [find]
 
 

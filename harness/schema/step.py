@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., object])
 EVERYWHERE = "*"
-"""Key of an answer to every unknown value."""
+"""Key for an answer that holds for every unknown value."""
 _AUTOCAST = ("float16", "bfloat16")
 
 
@@ -41,7 +41,7 @@ class Step:
         mode: ``train``, or ``inference`` for a forward pass without gradients.
         autocast: a type, ``float16`` or ``bfloat16``.
         accumulate: number of micro-batches, a divisor of the batch. Only one micro-batch is on the
-            GPU at a time; a loop that holds the whole batch on the GPU needs the rest in addition.
+            GPU at a time. If your loop holds the whole batch there, add the other micro-batches.
         compile: True, or a mode of ``torch.compile``.
         prepare: function of the network, called before it is compiled and before the steps.
         threads: CPU threads of an operation.

@@ -15,4 +15,4 @@ COMPILE_MODES = (
 LEARNING_RATE = 0.01
 """Learning rate of a named optimizer without its own default."""
 MOST_STEPS = 8
-"""Steps on a GPU after which the next step is measured, even if reserved memory still rises."""
+"""Most steps on a GPU before the measured step, even if reserved memory still rises."""

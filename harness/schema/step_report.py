@@ -1,4 +1,4 @@
-"""The report of a step, which is measured, by a dry run, by formula or estimated."""
+"""The report of a step that was measured, dry-run, estimated or computed by a formula."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -54,7 +54,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         evidence: facts about a failure.
         torch: version of PyTorch of the numbers.
         environment: versions and machine.
-        growth: growth over the steps of a block that ``harness.trace`` records.
+        growth: growth over the steps inside a ``harness.trace`` block.
 
     All sizes are bytes; a metric that is not known is None.
 

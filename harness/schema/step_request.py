@@ -23,13 +23,13 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         target: ``MODULE:CALLABLE`` or ``FILE.py:CALLABLE``, which returns the network.
         arguments: arguments of ``target``, each as NAME=VALUE.
         inputs: each input as ``[NAME=][TYPE:]SHAPE``, without the batch.
-        inputs_from: ``MODULE:CALLABLE`` of the batch that returns inputs and labels instead.
+        inputs_from: ``MODULE:CALLABLE`` that returns inputs and labels of a batch, instead.
         optimizer: a known name, or ``MODULE:CALLABLE`` of the parameters.
         loss: a known name, or ``MODULE:CALLABLE`` of output and labels.
         classes: number of label classes; None for labels without values.
         compile: one of ``step_choices.COMPILE_MODES``; None without compilation.
         answers: values that the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
-        sent: pickled objects by the name of an argument of ``OwnStep``, used before other fields.
+        sent: pickled objects by the name of an argument of ``OwnStep``; they replace other fields.
         shown: name of ``target`` in a report, if it differs.
         notes: notes on choices for the step, which a report repeats.
         path: folders in which the requester finds its modules.

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Axis = Literal["batch", "depth", "width"]
-"""The value that a threshold is searched for."""
+"""The value that a search makes as large as possible."""
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
 """Enforcement of a budget by RLIMIT_DATA, a cgroup, the CUDA allocator, or the GPU's memory."""
 BudgetOf = Literal["workload", "process"]
-"""Contents of a budget: the workload's bytes, or in addition the heap and the library buffers of
-its process."""
+"""Contents of a budget: the workload's bytes, or these bytes together with the heap and the library
+buffers of the process."""
 EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
 """Enforcements that a caller can choose."""
 
@@ -44,7 +44,7 @@ class ThresholdQuestion:
 
     @property
     def cell_id(self) -> str:
-        """A name that is equal for equal questions."""
+        """Name of the question; equal questions have the same name."""
         return f"{self.workload.id}-batch-{self.budget_bytes}-{self.kind}"
 
 
@@ -59,8 +59,8 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Type of the exception, or the signal, that ended the probe."""
     needed_bytes: Bytes | None = None
     """Largest growth of the address space, if the probe fitted and the kernel reports it. In a
-    cgroup it is the highest charge minus the charge in advance, to a few pages. On a GPU it is the
-    peak of bytes that the caching allocator reserved.
+    cgroup: highest charge without pages that are charged ahead, exact to a few pages. On a GPU:
+    peak of the bytes that the caching allocator reserved.
     """
     seconds: float
 
@@ -81,7 +81,7 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rounding_bytes: int
     """Bytes of headers, alignment and unused page ends, for blocks of a page or more."""
     small_bytes: int
-    """Negative bytes of the blocks smaller than a page, which use memory kept for small objects."""
+    """Minus the bytes of blocks smaller than a page, because they use memory for small objects."""
     library_bytes: int
     """Additional bytes for code and buffers of libraries and for the heap's growth; in a cgroup
     also for page tables."""
@@ -101,9 +101,9 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         largest_fit: the largest value that fits; None if the smallest value does not fit.
         smallest_fail: the smallest value that does not fit; None if every value fits.
         confirmed: whether each side was observed the required number of times.
-        band: values between the two that fitted only sometimes.
+        band: values between these two that fitted only sometimes.
         predicted: the largest value that fits by the model of the data segment or the allocator.
-        live_bytes_predict: the largest value that fits by live bytes; on a GPU, by requested.
+        live_bytes_predict: the largest value that fits by live bytes, or requested bytes (GPU).
         probes: every probe, in the order of the search.
         environment: versions, machine and settings of the run.
     """
@@ -184,8 +184,8 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
         attempt: 1, or more if a sweep searched again.
         budget_of: contents of the budget, either only the workload, or also the process's heap and
             library buffers.
-        outside_bytes: measured bytes for the heap and library buffers that a process without the
-            harness needs beyond the budget at ``largest_fit``.
+        outside_bytes: measured bytes of heap and library buffers. A process without the harness
+            needs them beyond the budget at ``largest_fit``.
         process_limit_bytes: total bytes that ``ulimit -d`` must allow such a process.
         headroom: parts of the budget at ``largest_fit``, which add up to the budget.
 
@@ -230,7 +230,7 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def cell_id(self) -> str:
-        """Name of the question, equal for equal questions."""
+        """Name of the question; equal questions have the same name."""
         return f"{self.workload.id}-{self.solve}-{self.budget_bytes}-{self.kind}"
 
 

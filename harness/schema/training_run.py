@@ -39,7 +39,7 @@ class TrainingJob:
 
     @property
     def cell_id(self) -> str:
-        """A name that is equal for equal workloads and plans."""
+        """Name of the job; equal workloads and plans have the same name."""
         parts = (getattr(self.plan, name) for name in self.plan.__struct_fields__)
         return "-".join((self.workload.id, *map(str, parts)))
 

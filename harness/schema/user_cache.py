@@ -12,8 +12,8 @@ NAME = "mlp-memory-harness"
 def cache_folders() -> Iterator[Path]:
     """Yield the folders to try, the usual folder first; a container may lack a usable home.
 
-    The folders are below $XDG_CACHE_HOME, if it is absolute (XDG Base Directory Specification),
-    below ~/.cache and, last, below the folder for temporary files.
+    The folders are below $XDG_CACHE_HOME (if it is absolute, XDG Base Directory Specification),
+    ~/.cache and the folder for temporary files, in this order.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     if Path(given).is_absolute():

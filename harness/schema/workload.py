@@ -1,8 +1,8 @@
 """One completely described training step, and grids of such steps.
 
 A ``Workload`` has all facts that decide the bytes of a step, and no others. Equal workloads have
-equal ids on every machine. Each field has its own help and rule, from which the command line is
-generated, so a flag and its check always agree.
+equal ids on every machine. The command line is generated from the help and the rule of each field,
+so a flag and its check always agree.
 """
 
 import dataclasses

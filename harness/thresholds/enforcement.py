@@ -15,9 +15,9 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 _MOST_UNCOUNTED = 10
-"""Largest share of a layer in blocks that no limit counts."""
+"""Blocks that no limit counts may hold at most one in this many bytes of a layer."""
 _TWO_DEPTHS = (16, 32)
-"""Two depths; the difference of their needs is the need of a layer."""
+"""Two depths; the difference of their needs gives the need of a layer."""
 
 
 class BudgetError(HarnessError):

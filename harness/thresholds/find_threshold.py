@@ -50,7 +50,7 @@ from harness.thresholds.search import CONFIRMATIONS, Reading, search
 _START = {"batch": 64, "depth": 4, "width": 64}
 """Start of a search without a prediction."""
 _CLOSE_IN_CGROUP = 8
-"""Usual error of a guess in a cgroup, in values; it is larger with two threads or wide layers."""
+"""Usual error of a guess in a cgroup, in steps of 1; two threads or wide layers make it larger."""
 _MOST_UNSEEN_BYTES = 8 * 4096
 """Most kernel memory beyond page tables for which a cgroup was charged in a measurement."""
 
@@ -84,7 +84,7 @@ def threshold(
 
 
 def _with_outside(found: Threshold, value: int, deadline_seconds: float) -> Threshold:
-    """Return the threshold with the need of an unprepared process beyond the budget."""
+    """Return the threshold with an unprepared process's need beyond the budget."""
     needed = [p.needed_bytes for p in found.probes if p.value == value and p.needed_bytes]
     workload = found.workload.replace(**{found.solve: value})
     with closing(ForkLauncher(workload.malloc, primes=False)) as launcher:
@@ -280,7 +280,7 @@ class _Run:
 
 
 def _charged(group: cgroup.ControlGroup, result: Needed) -> int | None:
-    """Return the most bytes that the group was charged for, minus the charge in advance."""
+    """Return the group's highest charge in bytes, without pages that are charged ahead."""
     charged, written = group.charged_bytes(), result["needed_bytes"]
     if charged is None or written is None:
         return charged

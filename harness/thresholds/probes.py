@@ -16,7 +16,7 @@ NeededEnd = Ended[Any]
 
 
 class UndecidedError(Exception):
-    """A probe neither fitted nor ran out of memory, twice."""
+    """Two probes of a value neither fitted nor ran out of memory."""
 
     def __init__(self, outcome: Outcome, evidence: FailureEvidence) -> None:
         super().__init__(f"{outcome}: {evidence}")
@@ -61,7 +61,7 @@ class Probes:
         raise UndecidedError(outcome, evidence | {"value": value})
 
     def _only_within(self, value: int) -> bool:
-        """Return whether a crash without an error about memory is absent with twice the budget.
+        """Return whether a crash without a memory error goes away with twice the budget.
 
         A library that ignores a failed allocation crashes by a signal, without a message.
         """

@@ -45,7 +45,7 @@ class Answer:
     smallest_fail: int | None
     """Smallest larger value that failed every time; None if the largest allowed value fitted."""
     band: tuple[BandValue, ...] = ()
-    """Probed values between the two, in order."""
+    """Probed values between these two values, in order."""
     confirmed: bool = True
     """True if each side was observed the required number of times before the probes ran out. If
     False, the two values are only the state of the search at its end."""
@@ -63,7 +63,7 @@ def search(
     """Return the largest value from ``least`` to ``most`` that fits; start at ``guess``.
 
     The probe is assumed to fit below the answer and to fail above it, apart from noise. The first
-    step away from a wrong guess is ``close``, by default 1; the second is half a per cent.
+    step away from a wrong guess is ``close``, by default 1; the second is 0.5% of the guess.
     """
     tally = _Tally(probe, confirmations)
     start = min(max(guess, least), most)
@@ -127,7 +127,7 @@ class _Tally:
         return next((value for value in self._hints if low < value < high), None)
 
     def confirmed_from(self, value: int, end: int, *, fits: bool) -> int:
-        """Return ``value``, moved away from the other side until it is confirmed."""
+        """Move ``value`` away from the other side until it is confirmed, and return it."""
         away, step = (-1 if fits else 1), 1
         while value != end + away and not self._is_confirmed(value, fits) and not self.spent:
             value += away * (min(step, abs(end - value)) or 1)

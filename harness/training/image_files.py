@@ -1,4 +1,4 @@
-"""Reads files of Fashion-MNIST from the folders that may have them, without torch.
+"""Reads Fashion-MNIST's files from the folders that may have them; does not import torch.
 
 The format is idx (yann.lecun.com/exdb/mnist): a magic number, the number of dimensions, their sizes
 and the bytes. A file may be gzipped; it is unpacked in memory.

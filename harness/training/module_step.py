@@ -58,8 +58,8 @@ class BuiltStep:
     accumulate: int = 1
     """Number of micro-batches of the step, whose gradients are added up."""
     is_split: bool = False
-    """True if micro-batches are parts of ``x`` and ``y``, whose loss is divided in the phase
-    "backward". If False, each is all of ``x`` and ``y``, and its loss is divided before.
+    """True if micro-batches are parts of ``x`` and ``y``; the phase "backward" divides their loss.
+    If False, each micro-batch is all of ``x`` and ``y``; its loss is divided before that phase.
     """
 
     def micro_batches(self) -> Iterable[tuple[Any, Any]]:
@@ -102,7 +102,7 @@ def run_step(
 ) -> None:
     """Run one step: forward, backward and update in training, a forward pass in inference.
 
-    ``zero_grad`` chooses when the previous step's gradients are freed, in the phase "optimizer".
+    ``zero_grad`` chooses when the phase "optimizer" frees the previous step's gradients.
     Most training loops free them first; the note's loop frees them after the (first) forward pass.
     """
     if step.mode == "inference":

@@ -74,7 +74,7 @@ def _inputs(request: StepRequest) -> Inputs:
 
 
 def _builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.Module]:
-    """Return a function that makes the network ``target`` names."""
+    """Return a function that makes the network that ``target`` names."""
     value = load_target(target)
     if isinstance(value, nn.Module):
         return lambda: value

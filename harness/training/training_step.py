@@ -43,7 +43,7 @@ def model_of(workload: Workload, network: Network | None = None) -> nn.Module:
 
 
 def step_of(workload: Workload, model: nn.Module, fill: Fill) -> BuiltStep:
-    """Create the optimizer of a network and one batch."""
+    """Create a network's optimizer and one batch."""
     training, device = workload.mode == "train", torch.device(workload.device)
     dtype: torch.dtype = getattr(torch, workload.dtype)
     optimizer = optimizer_of(workload, model.parameters()) if training else None
