@@ -55,7 +55,7 @@ def test_a_recording_that_cannot_be_read_costs_the_page_its_timeline_alone(
     (tmp_path / "train.py").write_text(SCRIPT)
     assert main(["dry-run", "--gpu", "l4", "--html", "page.html", "--", "train.py"]) == 0
     assert "the page has no timeline" in capfd.readouterr().err
-    assert "Alive at the peak" in (tmp_path / "page.html").read_text()
+    assert "Alive then" in (tmp_path / "page.html").read_text()
 
 
 ADVERSARIES = """

@@ -86,7 +86,7 @@ def test_a_run_with_a_refused_test_is_no_success(
     (tmp_path / "memory_cases.py").write_text(text)
     words = ["--gpu", "l4", "-m", "pytest", "-q", "memory_cases.py"]
     done = CliRunner().invoke(command, words, standalone_mode=False)
-    assert "Tests (1): 1 refused" in done.output
+    assert "Tests (1), 1 refused:" in done.output
     assert done.return_value == 3
 
 
