@@ -43,7 +43,7 @@ class Compilations:
         self._fallbacks: list[str] = []
 
     def watch(self, dynamo: Any) -> None:
-        """Register callbacks of the imported TorchDynamo, again after ``torch._dynamo.reset()``."""
+        """Register callbacks with TorchDynamo, also after each ``torch._dynamo.reset()``."""
 
         def register() -> None:
             dynamo.callback_handler.register_start_callback(self._on_start)

@@ -79,7 +79,7 @@ def dry_run(
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide the script's output.
-        write_files: whether the script may change the user's files, with zeros for GPU values.
+        write_files: whether the script may change the user's files; GPU values in them are zero.
             Otherwise the script writes into a layer, which is deleted at the end.
         try_values: whether code that may decide by unknown values also runs with other values.
         keep_files: a new or empty folder for copies of the files in that layer.

@@ -4,7 +4,7 @@ import torch
 
 
 def pinned_bytes() -> tuple[int, int] | None:
-    """Return most pinned bytes in use, and most that PyTorch's host allocator reserved.
+    """Return the peaks of pinned bytes: in use, and reserved by PyTorch's host allocator.
 
     Up to torch 2.9 the allocator does not count bytes in use, and before 2.8 it has no counters.
     """

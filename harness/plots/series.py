@@ -128,7 +128,7 @@ def series(
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:
-    """Return at most ``most`` of the values, including the last, as ticks of a logarithmic axis.
+    """Return up to ``most`` values, including the last, as ticks of a logarithmic axis.
 
     >>> _few([1, 2, 4, 8, 16, 32, 64], 6), _few([1, 16, 128, 512, 1024], 6)
     ([1, 4, 16, 64], [1, 16, 128, 1024])

@@ -85,7 +85,7 @@ setattr(Text, "__int__", _use(lambda text: int(str.__str__(text))))  # noqa: B01
 
 
 def follow_files() -> None:
-    """Count numbers as used when this process reads a file that it has written."""
+    """Mark numbers as used once this process reads a file that it has written."""
     written: set[str] = set()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -49,7 +49,7 @@ class Evidence:
     training_runs: tuple[TrainingRun, ...] = ()
     step_runs: tuple[StepRun, ...] = ()
     size: Size = Size.DEFAULT
-    """Smallest size of the experiment that has every cell of the run."""
+    """Smallest size of an experiment. The size must have every cell of the run."""
     doubts: tuple[str, ...] = ()
     """Contradictions in the lines; any contradiction leaves every claim open."""
     origins: "pd.DataFrame | None" = None

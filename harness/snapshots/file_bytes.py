@@ -12,7 +12,7 @@ from harness.schema.errors import HarnessError
 from harness.schema.units import format_bytes
 
 LONGEST_BYTES = 1 << 30
-"""Most bytes of a recording after decompression."""
+"""Largest size of a recording after decompression."""
 
 # Recordings of training loops compress 6 to 30 times; deflate reaches 1,032 times for zeros.
 _RATIO = 100

@@ -40,7 +40,7 @@ class Runner(ABC, Generic[Job, Line]):
         return jobs
 
     def capacity(self) -> int:
-        """Return the number of jobs that may be submitted and not ended at present."""
+        """Return the largest number of jobs that run or wait at the same time."""
         return 1
 
     @abstractmethod

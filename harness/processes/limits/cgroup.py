@@ -20,13 +20,13 @@ from typing import NamedTuple
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
 _STALE_SECONDS = 3600.0
-"""Age in seconds of a group that no probe can still join, because probes have a deadline."""
+"""Age in seconds after which a group is unused: every probe has ended by its deadline."""
 _ROOTS = (
     (1, Path("/sys/fs/cgroup/memory")),
     (2, Path("/sys/fs/cgroup")),
     (2, Path("/sys/fs/cgroup/unified")),
 )
-"""Version and root of each hierarchy that may have the memory controller under systemd."""
+"""Version and root of the hierarchies in which systemd can mount the memory controller."""
 _OWN = Path("/proc/self/cgroup")
 
 
