@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError, rss_agreement
 from harness.analysis.claim_judge import judged, told
-from harness.analysis.claim_numbers import Amount, columns
+from harness.analysis.claim_numbers import columns
 from harness.analysis.decisions import Decided
 from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.schema.findings import Claim, Verdict
@@ -38,6 +38,12 @@ PARTS = {
 }
 """Words for the categories of live bytes."""
 
+NO_SQUARE = "No square doubles with both."
+DRIFT = (
+    "In squares that double with both, the bytes for a layer and an example differ by at most"
+    " {:.1%} from their median."
+)
+
 
 def growths(training: pd.DataFrame) -> dict[str, Growth | str]:
     """Return the growth of each measured quantity, or the reason why it cannot be tested."""
@@ -61,14 +67,15 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
         none = pd.DataFrame({"by_depth": [], "by_batch": []}, dtype="float64")
         facts: dict[str, Any] = {"held": 0, "total": ALL_SQUARES, "form": "", "seen": 0.0}
         facts |= {"powers": "no power law", "forms": f"{found}.", "predicted": ""}
-        facts |= {"drift": Amount("nan"), **columns(none)}
+        facts |= {"drift": NO_SQUARE, **columns(none)}
         return told(__file__, name, Decided(verdict=Verdict.OPEN), **facts)
     own = squares(found.spans).assign(panel="claim")
     tables = [own]
     for panel, frame in controls.items():
         known = ok_cells(frame, column)
         tables.append(squares(spans(known, column)).assign(panel=panel))
-    drift = own.loc[own["doubles"] == 1, "rate"].max()
+    rates = own.loc[own["doubles"] == 1, "rate"]
+    drift = NO_SQUARE if rates.empty else DRIFT.format(rates.max())
     predicted = (
         f" {len(found.values)} of {len(found.spans)} cells were measured. The others are predicted "
         "by the allocator model, which equals every measured cell."
@@ -83,7 +90,7 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
         form="" if found.exact is None else f"{found.exact} bytes; ",
         forms=form_words(found),
         predicted=predicted if len(found.spans) > len(found.values) else "",
-        drift=Amount(drift),
+        drift=drift,
         powers=found.powers if found.noisy else "",
         seen=float(np.median(reach)) / 2 if reach else 0.0,
     )
