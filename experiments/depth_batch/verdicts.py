@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError, rss_agreement
+from harness.analysis.claim_data import text
 from harness.analysis.claim_judge import judged, told
 from harness.analysis.claim_numbers import columns
 from harness.analysis.decisions import Decided
@@ -38,12 +39,6 @@ PARTS = {
 }
 """Words for the categories of live bytes."""
 
-NO_SQUARE = "No square doubles with both."
-DRIFT = (
-    "In squares that double with both, the bytes for a layer and an example differ by at most"
-    " {:.1%} from their median."
-)
-
 
 def growths(training: pd.DataFrame) -> dict[str, Growth | str]:
     """Return the growth of each measured quantity, or the reason why it cannot be tested."""
@@ -67,7 +62,7 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
         none = pd.DataFrame({"by_depth": [], "by_batch": []}, dtype="float64")
         facts: dict[str, Any] = {"held": 0, "total": ALL_SQUARES, "form": "", "seen": 0.0}
         facts |= {"powers": "no power law", "forms": f"{found}.", "predicted": ""}
-        facts |= {"drift": NO_SQUARE, **columns(none)}
+        facts |= {"drift": text(__file__, "no_square"), **columns(none)}
         return told(__file__, name, Decided(verdict=Verdict.OPEN), **facts)
     own = squares(found.spans).assign(panel="claim")
     tables = [own]
@@ -75,7 +70,9 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
         known = ok_cells(frame, column)
         tables.append(squares(spans(known, column)).assign(panel=panel))
     rates = own.loc[own["doubles"] == 1, "rate"]
-    drift = NO_SQUARE if rates.empty else DRIFT.format(rates.max())
+    drift = text(__file__, "no_square")
+    if not rates.empty:
+        drift = text(__file__, "drift", share=rates.max())
     predicted = (
         f" {len(found.values)} of {len(found.spans)} cells were measured. The others are predicted "
         "by the allocator model, which equals every measured cell."

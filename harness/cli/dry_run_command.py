@@ -6,7 +6,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,15 +237,15 @@ def dry_run(
         if html is not None and request["snapshot"] is None:
             request["snapshot"] = Path(folder) / "snapshot.pickle"
         report = run(str(target), *arguments, **request)
-        sheet = dry_run_sheet(report, str(target), commands=following)
+        sheet = partial(dry_run_sheet, report, str(target), commands=following)
         if html is not None:
-            write_page(html, replace(sheet, timeline=_timeline(report, request["snapshot"])))
+            write_page(html, sheet(timeline=_timeline(report, request["snapshot"])))
     if as_json:
         click.echo()  # the script's own last line may have no end
         print_json(report.to_json(), report.outcome)
     else:
         click.echo()  # the script's own last line may have no end
-        print_sheet(sheet)
+        print_sheet(sheet())
         if report.outcome == "oom":
             click.echo("Next steps:")
             click.echo(printable("\n".join(f"  {one}" for one in following)))

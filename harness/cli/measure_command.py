@@ -1,5 +1,6 @@
 """``harness measure`` runs one step in separate processes and measures it."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,16 +122,16 @@ def _trace(
             deadline_seconds=deadline,
             progress=progress,
         )
-    sheet = profile_sheet(report, request, after_measurement(typed()))
+    sheet = partial(profile_sheet, report, request, after_measurement(typed()))
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
         if events is not None:
             events.write_text(report.trace.as_csv())
         if html is not None:
-            write_page(html, sheet)
+            write_page(html, sheet())
     if as_json:
         print_json(_as_json(report, request), report.outcome)
     else:
-        print_sheet(sheet)
+        print_sheet(sheet())
     return NOT_OK if report.trace is None else DONE
 
 

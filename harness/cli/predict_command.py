@@ -156,11 +156,10 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
 
     is_target = report.workload is None
     commands = after_prediction(typed(), report.fit) if is_target else []
-    sheet = prediction_sheet(report, commands)
     if html is not None:
-        write_page(html, sheet)
+        write_page(html, prediction_sheet(report, commands))
     if not as_json:
-        print_sheet(sheet)
+        print_sheet(prediction_sheet(report, commands))
     elif is_target:
         fit = report.fit
         largest = None if fit is None else fit.largest_batch
@@ -177,9 +176,8 @@ def _print_table(report: "StepReport", html: Path | None, as_json: bool) -> None
 
     from harness.plots.step_sheets import gpus_sheet
 
-    sheet = gpus_sheet(report)
     if html is not None:
-        write_page(html, sheet)
+        write_page(html, gpus_sheet(report))
     if as_json:
         rows = [
             {
@@ -194,4 +192,4 @@ def _print_table(report: "StepReport", html: Path | None, as_json: bool) -> None
         fitting = sum(fit.verdict == "fits" for fit in report.gpus)
         print_json(facts, f"fits on {fitting} of {len(rows)} GPUs")
     else:
-        print_sheet(sheet)
+        print_sheet(gpus_sheet(report))

@@ -1,10 +1,12 @@
-"""Torch 2.7 lacks functions of later versions, and the dry run works with it all the same."""
+"""Torch 2.7 lacks functions of later versions; and choices between kernels are counted."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 
+from harness.dry_runs import compiled
 from harness.dry_runs.allocator_log import MOST_EVENTS, AllocatorLog
 from harness.dry_runs.compiled import Compilations
 
@@ -30,3 +32,13 @@ def test_a_compilation_of_which_nothing_is_said_is_timed() -> None:
     compilations._on_end()
     assert compilations._seconds > 0
     assert said == []
+
+
+def test_choices_that_are_made_later_are_in_the_counter_that_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled, "after_import", lambda *_: None)
+    choices = Counter[str]()
+    watched = compiled.watch(lambda _: None, choices)
+    choices["mm: ATen of 2 kernels"] += 1
+    assert watched._unmeasured == {"mm: ATen of 2 kernels": 1}

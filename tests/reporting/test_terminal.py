@@ -21,3 +21,10 @@ def test_a_narrow_terminal_leaves_out_the_column_that_is_spared_before_it_breaks
         out = sheet_text(sheet, width=width)
         assert name in out
         assert ("64 KiB" in out) == has_output
+
+
+def test_the_answer_alone_is_bold_and_no_text_commands_the_terminal() -> None:
+    sheet = Sheet(title="", verdict=["fits", "a\nb"], parts=["\x1b[2J"], notes=["why"])
+    first, second, *rest = sheet_text(sheet, bold=True).splitlines()
+    assert (first, second) == ("\x1b[1mfits\x1b[0m", "\x1b[1ma\\nb\x1b[0m")
+    assert rest == ["\\x1b[2J", "note: why"]

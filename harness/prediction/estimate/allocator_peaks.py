@@ -31,7 +31,7 @@ class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         within_allocated: share of these steps whose allocated peak is within 1%.
         requested: lowest and highest error of the requested peak.
         allocated: lowest and highest error of the allocated peak.
-        in_range: share of these steps whose reserved peak lies in the range.
+        in_range: share of these steps whose reserved peak is in the range.
     """
 
     below_bytes: int
