@@ -13,7 +13,6 @@ from pathlib import Path
 
 import click
 
-from harness.cli.clean_stop import clean_stop
 from harness.cli.command import DONE, INTERNAL_ERROR, INTERRUPTED, NOT_OK, USER_ERROR, debug_option
 from harness.schema.errors import HarnessError, did_you_mean
 from harness.schema.plain_text import printable
@@ -99,20 +98,9 @@ for _name in COMMANDS:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
-    with clean_stop() as stop:
-        try:
-            code = _run(given)
-        except BaseException:
-            if stop.number is None:
-                raise
-            code = stop.exit_code  # whatever else went wrong on the way out
-    return code if stop.number is None else stop.exit_code
-
-
-def _run(arguments: list[str]) -> int:
     code = USER_ERROR
     try:
-        done = app.main(arguments, prog_name="harness", standalone_mode=False, obj=tuple(arguments))
+        done = app.main(given, prog_name="harness", standalone_mode=False, obj=tuple(given))
         return done if isinstance(done, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
@@ -128,13 +116,13 @@ def _run(arguments: list[str]) -> int:
         problem = str(error)
         code = NOT_OK if _is_of_the_machine(error) else USER_ERROR
     except Exception as error:
-        found = _problem_of_files(error) if "--debug" not in arguments else None
+        found = _problem_of_files(error) if "--debug" not in given else None
         if found is None:
-            return _internal_error(error, arguments)
+            return _internal_error(error, given)
         problem = found
     problem = " ".join(problem.split())
     click.echo(printable(f"harness: {problem}"), err=True)
-    _answer_error(arguments, problem)
+    _answer_error(given, problem)
     return code
 
 

@@ -1,22 +1,32 @@
-"""The first and the last code of the command ``harness``.
+"""The process of the command ``harness``: its output, its signals and its end.
 
-A signal while the command loads does not print a traceback. Python's own handler would print a
-traceback until the handler is set, so this file imports almost nothing before. It imports the
-built-in part of ``signal``, because ``signal`` loads ``enum``.
+If the reader of the output has gone, the command still ends with its own exit code. After Ctrl-C,
+SIGTERM or SIGHUP it removes its processes, cgroups and files, and exits with 128 plus the signal's
+number.
 """
 
-import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
 import atexit
+import io
 import os
+import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 TYPE_CHECKING = False  # the module typing takes longer to load than all of this
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn, TextIO
 
-    from harness.cli.standard_output import Streams
+    from _typeshed import ReadableBuffer
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _exit = os._exit
+_FORCED = 3
+"""Number of the signal that ends the process at once; the kernel then ends its children."""
+_PATIENCE_SECONDS = 10.0
+"""Seconds after which another signal interrupts again, as code may catch the first interrupt."""
 
 
 def main() -> int:
@@ -25,30 +35,21 @@ def main() -> int:
         rule = "the harness needs Linux; run it in a container (Getting started, Docker)"
         print(f"harness: {sys.platform}: {rule}", file=sys.stderr)
         return 2
-    ours = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
-    if ours:  # and not ignored, as a shell's background jobs ignore it
-        _signal.signal(_signal.SIGINT, _leave)
-    from harness.cli.standard_output import Streams
-
     streams = Streams()
     codes: list[int] = []
     atexit.register(_end, codes, streams)  # before any other, so that it runs after all others
-    from harness.cli.app import main as run
+    with clean_stop() as stop:
+        try:
+            from harness.cli.app import main as run
 
-    _keep_the_exit()
-    try:
-        if ours:
-            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-        codes.append(run())
-    except KeyboardInterrupt:  # in the moment before the command line sets its own handlers
-        codes.append(128 + int(_signal.SIGINT))
+            _keep_the_exit()
+            codes.append(run())
+        except BaseException:
+            if stop.number is None:
+                raise
+    if stop.number is not None:  # whatever else went wrong on the way out
+        codes[:] = [stop.exit_code]
     return codes[0]
-
-
-def _leave(number: int, frame: object) -> None:
-    """End at once, because no work has begun."""
-    del frame
-    _exit(128 + number)
 
 
 def _keep_the_exit() -> None:
@@ -80,6 +81,114 @@ def _end(codes: list[int], streams: "Streams") -> None:
         print(f"harness: standard output cannot be written: {problem}", file=sys.stderr, flush=True)
         codes[0] = codes[0] if codes[0] not in (0, 3) else 2
     _exit(codes[0])
+
+
+class _Raw(io.FileIO):
+    """A descriptor that accepts every write, and stores the error of a failed write."""
+
+    problem: str | None = None
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:  # whoever read our output has stopped reading
+            pass
+        except OSError as error:
+            self.problem = self.problem or error.strerror
+        return memoryview(data).nbytes
+
+
+class _Closed(_Raw):
+    def write(self, data: "ReadableBuffer", /) -> int:
+        self.problem = "it is closed"
+        return memoryview(data).nbytes
+
+
+class Streams:
+    """Standard output and error of this process."""
+
+    def __init__(self) -> None:
+        """Replace Python's streams by streams that never fail.
+
+        A closed descriptor is opened on /dev/null. Otherwise the next file would get its number,
+        and the output of child processes.
+        """
+        for number in (0, 1, 2):
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)
+        self._raw = (_Closed if sys.stdout is None else _Raw)(1, "w", closefd=False)
+        sys.stdout = _text(self._raw, sys.stdout)
+        sys.stderr = _text(_Raw(2, "w", closefd=False), sys.stderr)
+
+    def problem(self) -> str | None:
+        """Flush standard output; return the reason if it could not be written."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return self._raw.problem
+
+
+def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":
+    """Return a text stream with the settings of the stream before it."""
+    settings: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}
+    if isinstance(before, io.TextIOWrapper):
+        names = ("encoding", "errors", "line_buffering", "write_through")
+        settings = {name: getattr(before, name) for name in names}
+        if before.errors == "strict":  # an answer is printed where its dashes have no byte
+            settings["errors"] = "replace"
+    return io.TextIOWrapper(io.BufferedWriter(raw), **settings)
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal asked this process to end."""
+
+
+class Stop:
+    """The signal that asked this process to stop, if any."""
+
+    number: int | None = None
+    """The first signal; None until a signal arrives."""
+    _count = 0
+    _raised_at = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code that a shell reports for a process that the signal ended."""
+        return 128 + (self.number or 0)
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt the main thread once, so that it cleans up; end at the third signal."""
+        del frame
+        self._count += 1
+        first = self.number is None
+        self.number = self.number or number
+        if self._count >= _FORCED:
+            _exit(self.exit_code)
+        now = time.monotonic()
+        if first or now - self._raised_at > _PATIENCE_SECONDS:
+            self._raised_at = now
+            raise StoppedError(signal.Signals(number).name)
+
+
+@contextmanager
+def clean_stop() -> Iterator[Stop]:
+    """Interrupt the block by ``StoppedError`` if a signal asks this process to end.
+
+    A signal that was ignored stays ignored, e.g. SIGHUP under nohup. If a signal has arrived, all
+    signals are ignored after the block, because the process only has to end.
+    """
+    stop = Stop()
+    before = {
+        number: signal.signal(number, stop.receive)
+        for number in _SIGNALS
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if stop.number is None else signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """``--json`` prints the answer of every command, or its error, in one format."""
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -70,3 +73,24 @@ def _print(head: JsonAnswer, facts: Mapping[str, Any]) -> None:
 
     first = asdict(head)
     click.echo(json_text(json.encode({**first, **facts, **first}, enc_hook=str)))
+
+
+@contextmanager
+def answer_alone(wanted: bool) -> Iterator[None]:
+    """In the block, send output of the user's code to standard error, if ``wanted``.
+
+    An estimate runs the user's code in this process. Its output would come before the JSON, or on
+    the same line.
+    """
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -5,8 +5,7 @@ from types import FrameType
 
 import click
 
-from harness.cli.clean_stop import exit_now
-from harness.cli.command import DONE, harness_command
+from harness.cli.command import DONE, exit_now, harness_command
 
 
 @harness_command("harness mcp")

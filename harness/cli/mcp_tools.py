@@ -9,7 +9,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.stdio import stdio_server
 
-from harness.cli.clean_stop import exit_now
+from harness.cli.command import exit_now
 from harness.cli.mcp_workers import WORKERS
 from harness.schema.plain_text import without_lone_surrogates
 from harness.version import __version__

@@ -59,10 +59,7 @@ def test_an_answer_is_printed_where_its_characters_have_no_byte() -> None:
 
 def test_no_file_takes_the_number_of_a_closed_stream() -> None:
     """Else what a child process prints would be written into it."""
-    code = (
-        "from harness.cli.standard_output import Streams; Streams()\n"
-        "assert open('/dev/null').fileno() > 2"
-    )
+    code = "from harness.cli.entry import Streams; Streams()\nassert open('/dev/null').fileno() > 2"
     assert sh(f'{sys.executable} -c "{code}" <&- >&- 2>&-') == (0, "", "")
 
 
