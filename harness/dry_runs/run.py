@@ -118,10 +118,10 @@ def dry_run(
     kind: Literal["script", "module", "function"] = "module" if module else "script"
     text, function = str(target), b""
     if callable(target):
-        from harness.dry_runs.sent_objects import sent
+        from harness.processes.sent_objects import sent
 
         call = {"function": target, "arguments": arguments, "named": named}
-        kind, text, function = "function", "function", sent(call, with_values=True)
+        kind, text, function = "function", "function", sent(call)
         arguments = ()
     request = Request(
         gpu=gpu,

@@ -104,7 +104,7 @@ def measure(
     if repeats is not None or force:
         raise ArgumentError("measure of a step takes no repeats and no force")
     kind = device_of("cuda" if gpu is not None and device is None else device or "cpu", gpu)
-    request = request_of(asked, with_values=True)
+    request = request_of(asked)
     used = None if gpu is None else gpu_of(gpu)
     report = measure_step(request, device=kind, gpu=used, deadline_seconds=deadline_seconds)
     return msgspec.structs.replace(report, target=report.target or name_of(asked.target))

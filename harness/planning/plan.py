@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Unpack
 
+from harness.dry_runs.sent_without_values import sent_without_values
 from harness.planning.ask_step import answered
 from harness.planning.plan_question import PlanStep
 from harness.planning.plan_result import Plan
@@ -73,6 +74,9 @@ def plan_step(
     if used.total_bytes is None:
         raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")
     question = PlanStep(
-        request=request_of(step), device="cuda", gpus=(used,), settings=allocator_settings
+        request=request_of(step, sent_without_values),
+        device="cuda",
+        gpus=(used,),
+        settings=allocator_settings,
     )
     return answered(question, progress=progress)

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from msgspec.structs import replace
 
-from harness.dry_runs.sent_objects import sent
+from harness.dry_runs.sent_without_values import sent_without_values
 from harness.planning.ask_step import answered, ask
 from harness.planning.predict_questions import CheckGpus, PredictStep, TraceRun
 from harness.planning.sent_step import device_of, name_of, request_of
@@ -39,7 +39,7 @@ def predict_step(
     gpus = tuple(USUAL.values()) if on_all else (gpu_of(gpu),)
     if kind == "cuda" and largest and (gpu is None or not gpus[0].total_bytes):
         raise ArgumentError("largest needs a GPU of known size, e.g. gpu='l4'")
-    request = request_of(step)
+    request = request_of(step, sent_without_values)
     if not on_all:
         question = PredictStep(
             request=request,
@@ -77,7 +77,7 @@ def predict_run(
         raise ArgumentError(f"shapes must be a list, e.g. [(32, 128)], got {shapes!r}")
     objects = {"run": run, "shapes": None if shapes is None else list(shapes)}
     request = StepRequest(
-        target=getattr(run, "__qualname__", None), sent=sent(objects), **own_places()
+        target=getattr(run, "__qualname__", None), sent=sent_without_values(objects), **own_places()
     )
     gpus, fits = (gpu_of(gpu),), gpu is not None
     return ask(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from harness.dry_runs.sent_without_values import sent_without_values
 from harness.planning.ask_worker import ended_question, error_of
 from harness.planning.predict_step import predict_step
 from harness.planning.pretended_workers import checked
@@ -20,6 +21,7 @@ from harness.prediction.largest_value import HIGHEST, line_meets
 from harness.processes.environment import describe, has_gpu
 from harness.processes.launcher import Launcher, default_launcher
 from harness.processes.limits import machine_memory
+from harness.processes.sent_objects import sent
 from harness.schema.argument_checks import ArgumentError, check_bytes
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.provenance import Environment
@@ -86,10 +88,8 @@ def threshold_of_step(
             environment = gpu_environment(like, launcher, deadline_seconds)
         budget = room or size_of_budget(budget_bytes, environment)
         predicted = None if used is None else _predicted(step, used, budget)
-        steps = _StepSearch(
-            request_of(step, with_values=not pretends), on, used, budget, limit, launcher,
-            deadline_seconds,
-        )  # fmt: skip
+        request = request_of(step, sent_without_values if pretends else sent)
+        steps = _StepSearch(request, on, used, budget, limit, launcher, deadline_seconds)
         live = steps.by_live_bytes() if on == "cpu" else None
         answer = steps.search(predicted or live or _START, confirmations)
     return StepThreshold(

@@ -1,11 +1,12 @@
 """Makes the request for a step, in which names stay names and Python objects are pickled."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
-from harness.dry_runs.sent_objects import sent
 from harness.planning.model_hubs import named_step
 from harness.planning.workload_step import typed_name
 from harness.prediction.gpu.catalogue import GpuError
+from harness.processes.sent_objects import sent
 from harness.schema.errors import StepError
 from harness.schema.step import Step
 from harness.schema.step_request import StepRequest, own_places
@@ -18,8 +19,8 @@ SUM = (
 _SAME = ("batch", "mode", "accumulate", "classes", "threads")
 
 
-def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
-    """Return the request; ``with_values`` sends large parameters with their values."""
+def request_of(step: Step, send: Callable[[dict[str, Any]], bytes] = sent) -> StepRequest:
+    """Return the request; ``send`` turns its Python objects into bytes."""
     shown = step.target
     step, chosen = named_step(step)
     plain: dict[str, Any] = {name: getattr(step, name) for name in _SAME}
@@ -48,7 +49,7 @@ def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
         shown=typed_name(shown, step.arguments) if isinstance(shown, str) else None,
         notes=(*chosen, *[SUM] * (step.loss == "sum" and step.mode == "train")),
         answers=tuple(f"{place}={answer}" for place, answer in step.answers.items()),
-        sent=sent(objects, with_values=with_values),
+        sent=send(objects),
         **plain,
         **own_places(),
     )

@@ -9,7 +9,8 @@ from types import ModuleType
 import pytest
 
 from harness.dry_runs.run import dry_run
-from harness.dry_runs.sent_objects import sent
+from harness.dry_runs.sent_without_values import sent_without_values
+from harness.processes.sent_objects import sent
 from harness.schema.errors import StepError
 
 SCRIPT = """
@@ -50,7 +51,7 @@ def test_a_function_of_a_script_is_sent_with_its_code_and_the_values_of_its_argu
 
 def test_what_cannot_be_sent_is_refused_by_its_name() -> None:
     with pytest.raises(StepError, match="arguments cannot be sent to the worker: cannot pickle"):
-        sent({"function": print, "arguments": (threading.Lock(),)}, with_values=True)
+        sent({"function": print, "arguments": (threading.Lock(),)})
 
 
 def test_a_function_of_a_script_in_a_spawned_process_is_sent_with_its_code_and_annotations(
@@ -60,7 +61,7 @@ def test_a_function_of_a_script_in_a_spawned_process_is_sent_with_its_code_and_a
     main = ModuleType("__mp_main__")
     monkeypatch.setitem(sys.modules, "__mp_main__", main)
     exec(NETWORK, main.__dict__)
-    both = [sent({"function": main.make}, with_values=values) for values in (True, False)]
+    both = [send({"function": main.make}) for send in (sent, sent_without_values)]
     monkeypatch.delitem(sys.modules, "__mp_main__")
     for data in both:
         made = pickle.loads(data)["function"]()
