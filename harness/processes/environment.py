@@ -47,7 +47,8 @@ def _machine() -> Environment:
         "kernel": platform.release(),
         "libc": " ".join(platform.libc_ver()).strip() or None,
         "machine": platform.machine(),
-        "cpu": _cpu_name(),
+        "cpu": _of_cpu("model name") or platform.processor() or platform.machine(),
+        "cpu_bfloat16": _bfloat16_instructions(),
         "cpu_count": os.cpu_count(),
         "memory_bytes": memory_bytes,
         "git_commit": git_commit(),
@@ -64,12 +65,22 @@ def versions(*packages: str) -> Environment:
     return cast("Environment", found)
 
 
-def _cpu_name() -> str:
-    if Path("/proc/cpuinfo").exists():
+def _of_cpu(name: str) -> str:
+    """Return a field of the first processor in /proc/cpuinfo; empty if there is none."""
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
+            if line.startswith(name):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""
+
+
+def _bfloat16_instructions() -> str:
+    """Return the processor's flags for bfloat16, e.g. ``amx_bf16 avx512_bf16``, or ``none``.
+
+    oneDNN chooses a matmul's scratch memory by these instructions.
+    """
+    flags = (_of_cpu("flags") or _of_cpu("Features")).split()  # of x86, or of ARM
+    return " ".join(sorted(flag for flag in flags if flag.endswith("bf16"))) or "none"
 
 
 def git_commit() -> str | None:

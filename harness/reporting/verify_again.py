@@ -128,7 +128,12 @@ def _differences(known: Line, new: Line) -> Problems:
         yield f"ended {new.outcome}: {new.evidence.get('message', '')}"
     elif isinstance(known, Record) and isinstance(new, Record):
         rows = ({"experiment": "cell", **record_row(one)} for one in (known, new))
-        yield from _metrics(compare(*(typed_frame([row], COLUMNS) for row in rows)))
+        problems = [*_metrics(compare(*(typed_frame([row], COLUMNS) for row in rows)))]
+        yield from problems
+        here, there = (one.environment.get("cpu_bfloat16") for one in (new, known))
+        type_ = known.workload.autocast or known.workload.dtype
+        if problems and type_.endswith("float16") and there not in (None, here):
+            yield f"cpu_bfloat16, which moves scratch memory, is {here} here, {there} in the run"
         yield from _rises(known, new)
     elif isinstance(known, StepRun) and isinstance(new, StepRun):
         if new.counted != known.counted:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         libc: str | None
         machine: str
         cpu: str
+        cpu_bfloat16: str
         cpu_count: int | None
         cpu_capability: str
         memory_bytes: int | None

@@ -13,8 +13,8 @@ from harness.reporting.claims import LITERATURE_REFERENCE, ReportFileError
 from harness.reporting.manifest import MANIFEST, read_manifest
 from harness.reporting.report import write_report
 from harness.reporting.verify import verify
-from harness.reporting.verify_again import again
-from harness.schema.record import from_json, to_json
+from harness.reporting.verify_again import _differences, again
+from harness.schema.record import Outcome, Record, from_json, to_json
 from harness.schema.traced_run import STEP_RUNS
 from harness.schema.traced_run import from_json as steps_from_json
 from tests.child_process import run
@@ -113,6 +113,22 @@ def test_cells_are_measured_again(tmp_path: Path) -> None:
     record.write_bytes(to_json(replace(spoilt, repeats=far)) + b"\n")
     (problem,) = again(folder, 2, 0).problems
     assert "further apart than both vary" in problem
+
+
+def test_a_16_bit_cell_of_another_processor_differs_with_that_reason() -> None:
+    step = harness.Workload(dtype="bfloat16")
+    there = Record(
+        workload_id=step.id,
+        workload=step,
+        outcome=Outcome.OK,
+        environment={"cpu_bfloat16": "amx_bf16"},
+        peak_live_bytes=8,
+    )
+    here = replace(there, peak_live_bytes=9, environment={"cpu_bfloat16": "none"})
+    peak, reason = _differences(there, here)
+    assert peak == "peak_live_bytes is 9 here, 8 in the run"
+    assert reason.endswith("is none here, amx_bf16 in the run")
+    assert [*_differences(there, replace(here, environment=there.environment))] == [peak]
 
 
 @pytest.mark.slow
