@@ -41,7 +41,7 @@ def shown_progress(
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from harness.reporting.terminal_console import PlainConsole
+    from harness.reporting.terminal import PlainConsole
 
     columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
     console = PlainConsole(stderr=True)

@@ -70,14 +70,15 @@ def html_table(
         return f'<{tag}{scope} class="{"long" if at == last else "name"}">{words}</{tag}>'
 
     head = "".join(cell("th", at, text.removeprefix(">")) for at, text in enumerate(heads))
+    named = f"<thead><tr>{head}</tr></thead>" if any(text.strip(">") for text in heads) else ""
     body = "".join(
         f"<tr>{''.join(cell('td', at, text) for at, text in enumerate(row))}</tr>\n" for row in rows
     )
     table = (
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<table>{f'<caption>{escape(caption)}</caption>' if caption else ''}{named}"
         f"<tbody>\n{body}</tbody></table>"
     )
-    return printable(scrolling(caption, table))
+    return printable(scrolling(caption or "table", table))
 
 
 def bars(caption: str, rows: Iterable[tuple[str, int]], room: int) -> str:

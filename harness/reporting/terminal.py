@@ -1,10 +1,26 @@
-"""Lines of a report on a terminal, which also read well through a pipe."""
+"""Consoles whose text cannot command the terminal; they also read well through a pipe."""
 
 from collections.abc import Iterable
 
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
-from harness.reporting.terminal_console import PlainConsole
+from harness.schema.plain_text import printable
+
+
+class PlainConsole(Console):
+    """A rich console that shows control characters of outside text, and keeps its own styles."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield the segments of ``renderable``, with printable text."""
+        for segment in super().render(renderable, options):
+            if segment.control or (segment.text.isascii() and segment.text.isprintable()):
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
 
 
 class AnswerConsole(PlainConsole):
