@@ -35,9 +35,10 @@ TESTS = (
     "tests/prediction/test_trace_property.py", "tests/prediction/test_cpu_trace.py",
     "tests/instruments/test_allocation_trace.py", "tests/measurement/test_module_trace.py",
     "tests/measurement/test_model_check.py", "tests/thresholds/test_find_threshold.py",
+    "tests/dry_runs/test_training_script.py",
 )  # fmt: skip
-"""Tests that compare the model or an instrument with PyTorch exactly, e.g. events, drawn workloads,
-saved bytes and thresholds."""
+"""Tests that compare the model, an instrument or a dry run with PyTorch exactly, e.g. events, drawn
+workloads, saved bytes and thresholds."""
 
 IN_SHORT = """torch {torch}: {passed} passed, {failures} failed, {skipped} skipped; installed in \
 {install_seconds} s, tested in {test_seconds} s; {equal} of {workloads} tiny workloads equal"""
@@ -55,8 +56,8 @@ HEAD = """# The memory model by version of PyTorch
 it on Linux x86-64 without local configuration (CUDA builds, run without a GPU). A tiny workload of
 `harness doctor --check-model` is *equal* if every measured event was the predicted one (same order,
 operator, module, category, size and block), and the saved bytes too. The tests compare events,
-saved tensors, module profiles and thresholds with measurement, and the allocation trace with
-PyTorch's MemTracker.
+saved tensors, module profiles and thresholds with measurement, the allocation trace with PyTorch's
+MemTracker, and (since December 2026) the dry run of a script with PyTorch's own counters.
 """
 COLUMNS = ["torch", "Python", "tests passed", "failed", "skipped", "drawn workloads"]
 COLUMNS += ["tiny workloads equal", "seconds"]

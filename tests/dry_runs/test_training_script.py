@@ -31,6 +31,7 @@ json.dump([torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()],
 """
 
 
+@pytest.mark.exact
 def test_one_run_has_peaks_categories_reads_and_a_snapshot(tmp_path: Path) -> None:
     from harness.snapshots.snapshot import read_recording
 
