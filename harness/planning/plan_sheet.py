@@ -57,7 +57,7 @@ def _parts(plan: Plan) -> Iterator[Part]:
     said = (*plan.edges, *(() if plan.saving is None else (plan.saving,)))
     yield from (f"loading and saving: {each}" for each in said)
     if plan.too_large:
-        yield f"do not fit, even with micro-batches of 1: {'; '.join(plan.too_large)}"
+        yield f"do not fit, or do not run, even with micro-batches of 1: {'; '.join(plan.too_large)}"
 
 
 def _first(first: Candidate) -> Iterator[Part]:
