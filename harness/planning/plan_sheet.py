@@ -57,7 +57,8 @@ def _parts(plan: Plan) -> Iterator[Part]:
     said = (*plan.edges, *(() if plan.saving is None else (plan.saving,)))
     yield from (f"loading and saving: {each}" for each in said)
     if plan.too_large:
-        yield f"do not fit, or do not run, even with micro-batches of 1: {'; '.join(plan.too_large)}"
+        changes = "; ".join(plan.too_large)
+        yield f"do not fit or do not run, even with micro-batches of 1: {changes}"
 
 
 def _first(first: Candidate) -> Iterator[Part]:
