@@ -1,10 +1,11 @@
-"""The memory of this process's pretended GPU, which can be changed at any time."""
+"""Changes the memory size of this process's pretended GPU."""
 
 import ctypes
 import os
 
 ENDLESS_BYTES = 1 << 41
-"""Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
+"""Size of GPU memory in which everything fits, in bytes. It is not larger, because expandable
+segments reserve addresses for all of the memory."""
 
 
 def limit_memory(memory_bytes: int) -> None:
