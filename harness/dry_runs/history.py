@@ -233,7 +233,7 @@ class History:
         """Return the growth of memory over the optimizer steps; call this after the last event.
 
         Args:
-            begins: numbers of the steps that were the first step of an optimizer.
+            begins: index of the first step of each optimizer, counted from 0.
         """
         if self.lost:
             return Growth(kind="unknown", reason=NOT_KEPT)

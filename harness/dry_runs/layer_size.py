@@ -65,7 +65,7 @@ def _free(folder: Path) -> int:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes on the disk of all files below a folder; a hole takes none."""
+    """Return the disk space of all files below a folder, without the holes of sparse files."""
     size = 0
     for place, _, files in os.walk(folder):
         for name in files:

@@ -1,7 +1,7 @@
-"""Sends the user's Python objects to another process as bytes, and functions by value.
+"""Pickles the user's Python objects for another process, including the code of functions.
 
-A large floating-point parameter is sent without its values, which decide nothing on a pretended
-GPU. The worker refuses a step that reads these values on the host.
+A large floating-point parameter is sent without its values, because they do not affect memory on a
+pretended GPU. The worker rejects a step that reads these values on the host.
 """
 
 import dis
@@ -17,12 +17,12 @@ import cloudpickle
 from harness.schema.errors import StepError
 
 LARGE_BYTES = 1 << 20
-"""Parameters from this size on are sent without their values."""
+"""Parameters of at least this size, in bytes, are sent without their values."""
 _BY_NAME = ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 
 
 def sent(objects: dict[str, Any], *, with_values: bool = False) -> bytes:
-    """Return the objects as bytes."""
+    """Pickle the objects; raise StepError if an object cannot be pickled."""
     if "__mp_main__" in sys.modules:  # the script, in a process that multiprocessing has spawned
         cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
     for name, value in objects.items():
@@ -41,13 +41,13 @@ def _pickled(value: object, with_values: bool) -> bytes:
 
 
 def _code(code: CodeType) -> Any:
-    """Return how to rebuild code with its file's name, which cloudpickle leaves out."""
+    """Return the pickle reduction of a code object, with the file name that cloudpickle drops."""
     make, given = cloudpickle.Pickler.dispatch_table[CodeType](code)
     return make, tuple(code.co_filename if one == "<dynamic-code>" else one for one in given)
 
 
 def _names_in_classes(code: CodeType) -> Iterator[str]:
-    """Yield names that the bodies of a function's classes load, which cloudpickle ignores."""
+    """Yield names that class bodies inside a function load; cloudpickle ignores these names."""
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             yield from (one.argval for one in dis.get_instructions(inner) if one.opname in _BY_NAME)
@@ -55,7 +55,7 @@ def _names_in_classes(code: CodeType) -> Iterator[str]:
 
 
 class _Named(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickler that also sends file names, so that the worker can name the user's lines."""
+    """Pickler that keeps file names, so that the worker's report can name the user's lines."""
 
     dispatch_table: ClassVar = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
 
@@ -69,7 +69,7 @@ class _Named(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class _Pickler(_Named):
-    """Pickler that sends only the size of a large parameter's memory; sharing is kept."""
+    """Pickler that sends large parameters without values; parameters can still share memory."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
@@ -89,7 +89,7 @@ class _Pickler(_Named):
 
 
 def _without_values(size_bytes: int) -> Any:
-    """Return a storage without values, in the process that reads the bytes."""
+    """Return a storage without values; the receiving process calls this function."""
     import torch
 
     from harness.dry_runs.left_out_values import take
@@ -115,7 +115,7 @@ def _parameter(
     stride: tuple[int, ...],
     requires_grad: bool,
 ) -> Any:
-    """Return a parameter on memory that has no values."""
+    """Return a parameter on a storage without values."""
     import torch
 
     tensor = torch.empty(0, dtype=dtype).set_(storage, 0, shape, stride)
