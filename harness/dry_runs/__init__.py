@@ -2,6 +2,6 @@
 
 PyTorch's own allocator, dispatcher, autograd and optimizers run. A stub replaces the CUDA runtime,
 the driver and NVIDIA's libraries; it counts memory and starts no kernel. PyTorch therefore
-allocates the same memory as on a real GPU. The script reads true values from the GPU only if the
-harness can compute them.
+allocates the same memory as on a real GPU. A value that the script reads from the GPU is true only
+if it is known.
 """

@@ -14,8 +14,7 @@ _interrupt: Any = ctypes.pythonapi.PyErr_SetInterruptEx
 def call_after_operators(function: Callable[[], object]) -> object:
     """Make the main thread call a function between two bytecode instructions.
 
-    The caller must keep the returned object alive. The function is not compiled, even if the script
-    runs under ``torch.compile``. TorchDynamo skips ``look``, because that frame uses no tensor.
+    The caller must keep the returned object alive. ``torch.compile`` never compiles the function.
     """
     eval_frame: Any = sys.modules["torch"]._C._dynamo.eval_frame
 

@@ -17,8 +17,7 @@ from harness.dry_runs.history import History
 from harness.schema.block_categories import OWNERS
 
 MOST_EVENTS = 2_000_000
-"""Maximum number of events in the history; PyTorch then drops the oldest events. An event takes
-about 0.5 KiB."""
+"""Limit of events in the history; older events are dropped. An event uses about 0.5 KiB."""
 Counts = list[tuple[int, int]]
 """For each device, the number of allocations and the number of frees so far."""
 
@@ -30,8 +29,7 @@ class AllocatorLog:
         most: number of allocations and frees after which the history must be read.
         on_own_call: called when the script starts or ends its own memory history. The script's call
             has no effect, because it would clear the harness's history.
-        reset: function that returns the allocations and frees of a device before the script reset
-            PyTorch's counters.
+        reset: function that returns the allocations and frees before the script's counter resets.
     """
 
     def __init__(
@@ -67,10 +65,7 @@ class AllocatorLog:
         self._on_own_call()
 
     def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
-        """Return a snapshot and drop its events.
-
-        Return None if no snapshot is due, or if another thread allocated or freed meanwhile.
-        """
+        """Return a snapshot and drop its events; return None if no snapshot is due or possible."""
         if sum(map(sum, now)) < self._next and not at_once:
             return None
         held = snapshot() | {"counts": now}

@@ -84,8 +84,7 @@ def _run(run: AllocatorRun, work: list[Operation], order: str) -> AllocatorPeaks
 def _endless(work: list[Operation]) -> int:
     """Return a GPU memory size so large that no allocation fails.
 
-    With expandable segments, PyTorch reserves addresses for twice the GPU memory, separately for
-    each stream and pool.
+    With expandable segments, each stream of each pool reserves addresses for twice this size.
     """
     return ENDLESS_BYTES // len({(each.stream, each.pool) for each in work} or {0})
 
@@ -93,9 +92,8 @@ def _endless(work: list[Operation]) -> int:
 class _Allocator:
     """PyTorch's allocator; each block is identified by its number in the recording.
 
-    A block that another stream still uses is freed at the position where the recording completed
-    the free. If memory runs out earlier, ``do`` frees these blocks and tries again, as PyTorch
-    does.
+    A block that another stream still uses is freed where the recording completed the free. If
+    memory runs out earlier, ``do`` frees these blocks and tries again, as PyTorch does.
     """
 
     def __init__(self) -> None:

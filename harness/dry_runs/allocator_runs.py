@@ -1,8 +1,7 @@
 """Describes and starts replays in PyTorch's own allocator on pretended GPUs.
 
-This module does not import torch. A replay can use other allocator settings or another GPU. It runs
-once with ascending and once with descending driver addresses, because the allocator chooses between
-equal free blocks by their address.
+This module does not import torch. Each replay runs with ascending and with descending driver
+addresses, because the allocator chooses between equal free blocks by address.
 """
 
 import zlib
@@ -21,8 +20,7 @@ from harness.schema.errors import UnavailableError
 from harness.schema.run_outcome import Outcome
 
 ALLOCATE, FREE, FREE_REQUESTED, FREE_COMPLETED, EMPTY_CACHE, RELEASE_POOL = range(6)
-"""Kinds of operations. A free that another stream delays is recorded as ``FREE_REQUESTED`` and
-later as ``FREE_COMPLETED``."""
+"""Kinds of operations; a free that a stream delays is two operations, requested and completed."""
 
 _FUNCTION = "harness.dry_runs.allocator_replay:answer"
 
@@ -40,10 +38,7 @@ class Operation(NamedTuple):
 
 
 class AllocatorRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One replay; ``work`` is the index of its operations in ``AllocatorRuns.works``.
-
-    If ``memory_bytes`` is None, no allocation fails.
-    """
+    """One replay of ``works[work]``; if ``memory_bytes`` is None, no allocation fails."""
 
     settings: str = ""
     memory_bytes: int | None = None
@@ -76,10 +71,7 @@ class AllocatorPeaks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunInOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """The peaks of a run, for each order of addresses.
-
-    ``refused`` is PyTorch's error message if it refused the settings.
-    """
+    """The peaks of a run for each order of addresses, or PyTorch's error message (``refused``)."""
 
     peaks: tuple[AllocatorPeaks, ...] = ()
     refused: str | None = None

@@ -1,9 +1,9 @@
 """Makes Inductor and Triton choose between kernels without measuring them.
 
-On a GPU, the autotuner chooses the fastest kernel. In a dry run, it chooses ATen's kernel or the
-first configuration. It still makes the allocations that a timing would make. If
-``HARNESS_DRY_RUN_AUTOTUNE=triton`` is set, it chooses the first Triton template, and the peak may
-differ.
+On a GPU, the autotuner chooses the fastest kernel. In a dry run, the autotuner chooses ATen's
+kernel or the first configuration, and still makes the allocations that a timing would make. If
+``HARNESS_DRY_RUN_AUTOTUNE=triton`` is set, the autotuner chooses the first Triton template, and the
+peak may differ.
 """
 
 import functools
@@ -84,7 +84,7 @@ def _select_algorithm(module: Any) -> None:
 
 
 def _pad_mm(module: Any) -> None:
-    """Count the decisions to pad a matmul or not; on a GPU, Inductor would time both."""
+    """Count decisions whether to pad a matmul; on a GPU, Inductor would time both variants."""
     module.get_cached_should_pad = lambda _: None
     module.get_cached_base_mm_benchmark_time = lambda _: None
 

@@ -133,10 +133,7 @@ class Ending:
         return True
 
     def on_late_error(self, error: BaseException | None) -> None:
-        """Remember an out-of-memory error or Ctrl-C in a thread or exit function.
-
-        Python only prints such errors.
-        """
+        """Remember an out-of-memory error or Ctrl-C in a thread or in an exit function."""
         if error is not None and is_gpu_out_of_memory(error):
             self._late = "oom", first_line(error)
         elif isinstance(error, KeyboardInterrupt):

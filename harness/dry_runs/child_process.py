@@ -118,7 +118,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Ended:
-    """The end of a child: its exit code, its time, and the signals sent to the child."""
+    """Exit code and end time of a child process, and the signals sent to the process."""
 
     code: int
     at: float
@@ -132,7 +132,7 @@ def _run_child(
     environment: dict[str, str],
     stop: threading.Event | None,
 ) -> _Ended:
-    """Start a dry run's process; wait until it and all processes that it started have ended."""
+    """Start a dry run's process; wait until the process and all its descendants have ended."""
     job, output = folder / JOB, subprocess.DEVNULL if request.quiet else None
     lifeline, held = _pipe()
     try:
@@ -200,7 +200,7 @@ def _resumed_from(sign: Path) -> str:
 def _with_files(
     report: DryRunReport, request: Request, folder: Path, layers: Layers
 ) -> DryRunReport:
-    """Add the files that the script wrote to the report; copy them if ``keep_files`` is set."""
+    """Add the list of written files to the report; copy the files if ``keep_files`` is set."""
     if not (folder / MODE).exists():  # ended before it began
         return report
     mode = (folder / MODE).read_text()

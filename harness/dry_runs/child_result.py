@@ -90,10 +90,7 @@ def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
 
 
 def _unwritten_pinned_bytes(stub: ctypes.CDLL) -> int:
-    """Return the peak of pinned bytes that were never written.
-
-    On a real host, these bytes are resident.
-    """
+    """Return the peak of unwritten pinned bytes; on a real host, these bytes are resident."""
     stub.harness_unwritten_pinned.restype = ctypes.c_size_t
     return int(stub.harness_unwritten_pinned())
 

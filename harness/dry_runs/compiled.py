@@ -60,7 +60,7 @@ class Compilations:
         logging.getLogger("torch._dynamo.convert_frame").addFilter(self._keep_fallback)
 
     def _keep_fallback(self, record: logging.LogRecord) -> bool:
-        """Store a log message if it says that code runs uncompiled; return True to keep it."""
+        """Store a log message that reports uncompiled code; return True to keep the log record."""
         text = record.getMessage()
         if any(word in text for word in _FALLBACKS):
             lines = [line.strip() for line in text.splitlines() if line.strip()]

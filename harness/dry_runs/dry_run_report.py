@@ -91,10 +91,9 @@ class Device(Struct, frozen=True, kw_only=True):
         requested_total_bytes: requested bytes of all allocations, including freed blocks.
         graph_pools: number of private pools of CUDA graphs that existed at the end.
         graph_pool_bytes: bytes that these pools keep reserved between replays of the graphs.
-        kept_by_works: largest number of bytes that the collectives of one step kept alive until a
-            later step.
+        kept_by_works: most memory that one step's collectives kept alive until a later step.
         growth: growth of the live memory from one optimizer step to the next.
-        phases: peak of requested bytes by phase, e.g. ``training`` or ``first step after saving``.
+        phases: peak of requested bytes in each phase, such as ``training`` or ``evaluation``.
     """
 
     index: int
@@ -118,11 +117,10 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
     Attributes:
         runs: number of runs that ended with a result, including the first run.
         lines: lines whose decisions depend on unknown values.
-        checks: lines with a check that was assumed to pass, because a failed check ends the script
-            with an error.
+        checks: lines with a check that was assumed to pass, because its failure is an error.
         moves: whether any peak differs between the runs.
         lowest: minimum of each peak over all runs, for the GPU that reserved most memory.
-        highest: maximum of each peak over all runs, for that GPU.
+        highest: maximum of each peak over all runs, for the same GPU.
     """
 
     runs: int
@@ -150,7 +148,7 @@ class WrittenFile(Struct, frozen=True, kw_only=True):
 
 
 class Files(Struct, frozen=True, kw_only=True):
-    """The files that the script wrote, and where they are.
+    """The files that a script wrote, and whether they are real files or in a layer.
 
     Attributes:
         mode: ``layer`` if the script wrote into a file layer that is removed after the run.
@@ -171,7 +169,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     """Outcome of a script on a pretended GPU, and the memory that the script needs.
 
     Attributes:
-        outcome: outcome of the script, e.g. ``ok`` or ``oom``.
+        outcome: outcome of the script, such as ``ok`` or ``oom``.
         evidence: error message, exit code or signal; None if the script ended normally.
         exit_code: exit code of the script if it called ``sys.exit`` with a code other than 0.
         gpu: name of the pretended GPU.
@@ -180,17 +178,15 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         fit: whether the script fits the GPU, including the memory outside the allocator.
         outside_bytes: lowest and highest estimate of the memory outside PyTorch's allocator.
         host: host memory of the script and its workers.
-        devices: each pretended GPU, its peaks and its live blocks at the peak, in the process that
-            reserved most memory.
-        processes: processes that used the GPUs, the largest first; empty if the script's own
-            process is the only one.
+        devices: peaks and live blocks of each GPU, in the process that reserved most memory.
+        processes: processes that used the GPUs, the largest first; empty if the script started
+            none.
         shared: for each GPU, the bytes that several processes used at the same time.
         out_of_memory: allocations that failed.
-        value_reads: places in the code that read GPU values; places with the most reads come first.
+        value_reads: places in the code that read GPU values, the most frequent places first.
         unsupported: CUDA functions that PyTorch called although the stub does not implement them.
         files: the files that the script wrote; None if the script did not start.
-        unknown: results of further runs with other values, if unknown GPU values may affect the
-            script.
+        unknown: results of runs with other values, if unknown GPU values may affect the script.
         failed_by: the check of an unknown value that ended the script with an error.
         notes: further facts that affect the meaning of the numbers.
         optimizer_steps: number of completed optimizer steps.
@@ -198,18 +194,15 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         wall_seconds: run time of the script, in seconds.
         compiled: summary of the compilations by ``torch.compile``; None if nothing was compiled.
         eager: peaks of a second run without ``torch.compile``, if requested.
-        rank: the rank that ran. If several ranks ran, the rank that failed, or else the rank that
-            reserved most memory.
+        rank: the rank that ran; of several ranks, the rank that failed or reserved most memory.
         ranks: the report of each rank, if several ranks ran.
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
         tests: result of each test, if the script runs pytest or unittest.
         cells: each cell of the notebook, with its peak.
-        freed: references that keep memory alive after a notebook's last cell, and the bytes that
-            deleting each of them frees.
+        freed: references that keep memory alive after a notebook's last cell, with their bytes.
         returned: return value of the function, encoded as JSON and decoded again.
-        starts: reports of both starts of a resumed script; the other fields describe the worse
-            start.
+        starts: reports of both starts of a resumed script; other fields describe the worse start.
 
     For an example, see ``harness.dry_run``.
     """
@@ -276,10 +269,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     @property
     def host_fit(self) -> Fit | None:
-        """The verdict on the host's memory.
-
-        None if the host's memory has no limit, or if the GPU shares the host's memory.
-        """
+        """The verdict on the host's memory; None if it has no limit or the GPU shares it."""
         host = self.host
         return None if host is None or host.limit_source == ONE_POOL else host.fit
 
@@ -314,8 +304,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         """Return the outcome, the GPU, the fit and the peaks as a data frame with one row.
 
         Returns:
-            The peaks are in bytes, in nullable ``Int64`` columns with the names of
-            ``harness.load``.
+            The peaks, in bytes, in nullable ``Int64`` columns with the names of ``harness.load``.
         """
         from harness.plots.columns import typed_frame
 

@@ -11,14 +11,12 @@ from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.value_answers import Answer, DryRunError
 
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
-"""Names of files in a run's folder. They contain the mode of the script's files, the result,
-PyTorch's snapshot, and the reason why the script did not run."""
+"""Names of files in a run's folder. They contain the mode (``Files.mode``), the result, PyTorch's
+snapshot, and the reason why the script did not run."""
 JOB, PROCESSES = "job.pickle", "processes"
-"""Names in a run's folder: the file with the request, and the folder with the results of started
-processes."""
+"""Names in a run's folder: the request's file, and the folder for started processes."""
 RESUMED = "resumed"
-"""The child creates this file in the run's folder when the script opens a file of an earlier
-run."""
+"""The child creates this file when the script opens a file of an earlier run."""
 USED = "used"
 """The child creates this file when a decision first depends on an unknown value."""
 
@@ -38,8 +36,7 @@ class Request:
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     trial: int = 0
-    """Number of the trial, which selects the values for unknown reads (``trial_values.py``). In
-    trial 0, all unknown values are zeros."""
+    """Trial that selects the values of unknown reads (``trial_values.py``); trial 0 has zeros."""
     explains: bool = True
     """False to record only peaks, without the live blocks; such a run takes half the time."""
     decided: Mapping[str, bool] = field(default_factory=dict)
@@ -62,8 +59,7 @@ class Request:
     resumes_from: frozenset[str] = frozenset()
     """Files that the earlier run wrote; a run that opens one of these files is a resumed run."""
     plans: Path | None = None
-    """File in which the runs share cuDNN's results for execution plans
-    (``stub/cuda/cudnn_plans.c``)."""
+    """File in which the runs share results of cuDNN's plans (``stub/cuda/cudnn_plans.c``)."""
     lifeline: int = -1
     """File descriptor of a pipe that closes when the parent process ends."""
     end_at: float | None = None

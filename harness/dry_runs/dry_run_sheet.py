@@ -34,11 +34,7 @@ def dry_run_sheet(
     timeline: Callable[[], Timeline] | None = None,
     commands: Sequence[str] = (),
 ) -> Sheet:
-    """Return the sheet of a dry run.
-
-    ``timeline`` returns the memory timeline for an HTML page. ``commands`` are commands that the
-    sheet suggests to the user.
-    """
+    """Return the sheet, with suggested ``commands`` and, for an HTML page, the ``timeline``."""
     total = format_bytes(report.gpu_total_bytes)
     return Sheet(
         title=f"Dry run of {target}",
@@ -114,7 +110,7 @@ def _peaks(report: DryRunReport) -> Iterator[Part]:
 
 
 def _range(report: DryRunReport) -> Iterator[str]:
-    """Yield the range of the peaks, if unknown values affect them, and the lines responsible."""
+    """Yield the range of the peaks, if unknown values affect them, and the responsible lines."""
     unknown = report.unknown
     if unknown is None:
         return
@@ -282,7 +278,7 @@ def _files(report: DryRunReport) -> Iterator[Part]:
 
 
 def _how(read: ValueRead) -> str:
-    """Return a remark on the values that a place read, e.g. ``(known)`` or ``(answered 3)``."""
+    """Return a remark about a place's values, such as ``(known)`` or ``(answered 3)``."""
     if read.answer is not None:
         answer = read.answer if isinstance(read.answer, str) else f"{read.answer:g}"
         return f"  (answered {answer})"

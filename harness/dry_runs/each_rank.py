@@ -1,7 +1,7 @@
 """Runs several ranks of a job in parallel, each as a separate dry run, and joins the reports.
 
 The harness watches the host's memory while several ranks run. If little memory is left, the harness
-ends the rank that started last. It runs that rank again later, with fewer ranks in parallel.
+ends the rank that started last. Later it runs that rank again, with fewer ranks in parallel.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ _MOST_AT_ONCE = 8
 _LOOK_SECONDS = 0.05
 _RESERVE = 10
 """If less than a tenth of the host's memory is free, the harness ends the youngest rank. If less
-than a twentieth is free, it ends all ranks except the oldest."""
+than a twentieth is free, the harness ends all ranks except the oldest."""
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
     "does not fit", None, "depends", "unknown", "close call", "fits",
 )  # fmt: skip
@@ -128,7 +128,7 @@ class RankRuns:
 
 
 def _without_room(running: Sequence[int]) -> set[int]:
-    """Return the runs to end because host memory is short; never the oldest run."""
+    """Return the runs that must end because host memory is short; never the oldest run."""
     left, reserve, younger = machine_memory.available().bytes, _reserve_bytes(), running[1:]
     return set(() if left >= reserve else younger[-1:] if left >= reserve // 2 else younger)
 
@@ -138,7 +138,7 @@ def _reserve_bytes() -> int:
 
 
 def _joined(reports: Sequence[DryRunReport]) -> DryRunReport:
-    """Return the report of the rank that failed or reserved most, with all reports in ``ranks``."""
+    """Return the report of the failed or largest rank, with all ranks' reports in ``ranks``."""
     first = max(reports, key=_weight)
     fits = [one.fit for one in reports]
     return replace(

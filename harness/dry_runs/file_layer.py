@@ -26,8 +26,7 @@ FOLDER = Path("/.harness-dry-run")
 PRELOADED = Path("/etc/ld.so.preload")
 """File with the libraries that the dynamic linker loads into every program (see ld.so(8))."""
 LAYERS, ROOT, UPPER, COVERS = "layers", "root", "upper", "covers"
-"""File names: the folder of all layers, the new root, the files of one layer, and the path that
-this layer covers."""
+"""Names of the layers' folder, the new root, a layer's files, and a layer's covered path."""
 WAYS_OUT = (
     "let the kernel make a layer (Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined;"
     " Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or give --write-files"
@@ -269,7 +268,7 @@ class _Covering:
                     self._stand_for(path, made)
 
     def _stand_for(self, top: Path, upper: Path) -> None:
-        """Copy the owner, mode and times of a folder to the layer's folder that covers it."""
+        """Copy the owner, mode and times of a folder to its covering folder in the layer."""
         facts = top.stat()
         if self._is_root:
             os.chown(upper, facts.st_uid, facts.st_gid)
@@ -303,7 +302,7 @@ def _mounts() -> dict[str, frozenset[str]]:
 
 
 def _foreign(here: Path) -> Iterator[Path]:
-    """Yield folders below ``here`` of other owners or groups; search at most 1,000 folders."""
+    """Yield folders below ``here`` with another owner or group; search at most 1,000 folders."""
     for place, _, _ in itertools.islice(os.walk(here), _MOST_FOREIGN):
         facts = Path(place).stat()
         if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):

@@ -1,8 +1,8 @@
 """Generates C code for functions of CUDA's libraries that no file of the stub implements.
 
-The name of a function decides its behaviour. A function does nothing and succeeds if it starts GPU
-work or sets something that does not affect memory. All other functions return an error and record
-their name, so that no unknown function goes unnoticed.
+A function does nothing and succeeds if, by its name, it starts GPU work or sets a property that
+does not affect memory. All other functions return an error and record their name, so that no
+unknown function goes unnoticed.
 """
 
 import re
@@ -21,8 +21,7 @@ LOOKED_UP = """
     cudaDeviceSetLimit cudaFuncSetCacheConfig cudaMemAdvise cudaMemPrefetchAsync cudnnDestroy
     nvmlErrorString nvmlInit nvmlInit_v2 nvmlShutdown
 """
-"""Functions that Triton, cuDNN or a script looks up by name, but PyTorch's libraries do not
-import."""
+"""Functions that Triton, cuDNN or a script looks up, but PyTorch's libraries do not import."""
 
 _SUCCEEDS = "int {name}(void) {{ return 0; }}"
 _WRITES = "int {name}(void) {{ pretend_wrote(); return 0; }}"
@@ -57,8 +56,7 @@ _RULES = [
         ("cusparse(SpM[MV]|SDDMM|Xc|CreateIdentity)(?!.*bufferSize|.*Nnz)", _WRITES),
     )
 ]  # fmt: skip
-"""Patterns for the beginning of a function's name, with the function's C code. The first pattern
-that matches is used."""
+"""Beginnings of function names, with the functions' C code; the first match is used."""
 
 _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
 """Error code of each library for an unsupported call; CUDA's own code is 801."""

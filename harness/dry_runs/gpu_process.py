@@ -16,8 +16,8 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
         cuda: peaks of the process on the GPU where it reserved most memory.
         fit: whether the process would fit the GPU without the other processes.
         optimizer_steps: number of completed optimizer steps.
-        lost: whether the process ended without a report, e.g. because it was killed. Then only the
-            bytes that the driver stub counted are known.
+        lost: whether the process ended without a report, e.g. because it was killed. In this case,
+            only the bytes that the driver stub counted are known.
     """
 
     name: str
@@ -30,7 +30,7 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
 
 
 class SharedGpu(Struct, frozen=True, kw_only=True):
-    """Peak of the memory of one GPU that several processes used at the same time.
+    """Peak memory of one GPU that several processes used at the same time.
 
     Attributes:
         index: number of the GPU.

@@ -1,7 +1,7 @@
 """Finds the peak and its live blocks in the history of PyTorch's allocator.
 
 The events of ``torch.cuda.memory._snapshot()`` are processed in batches and then dropped. An event
-contains only requested bytes, so the peak is the peak of requested bytes.
+contains only requested bytes, so this module finds the peak of requested bytes.
 """
 
 from array import array
@@ -45,11 +45,7 @@ class _Instant:
 
 @dataclass
 class _Phases:
-    """Start and peak of each phase.
-
-    A new phase starts after an optimizer step, after a change of the training mode, and when saving
-    or loading starts or ends.
-    """
+    """Start and peak of each phase; steps, mode changes, saving and loading separate phases."""
 
     begins: "array[int]" = field(default_factory=lambda: array("q"))
     most: "array[int]" = field(default_factory=lambda: array("q"))
@@ -107,14 +103,13 @@ class History:
         modes: Sequence[tuple[int, bool]] = (),
         borders: Sequence[int] = (),
     ) -> list[tuple[int, int]]:
-        """Process new events; return the number of events and stack bytes up to each step's end.
+        """Process new events; return the event count and the stack bytes at each step's end.
 
         Args:
             events: new events in their order.
             marks: known owners of blocks at some moments since the last call.
             steps: for each new optimizer step, the number of allocations and of frees at its end.
-            modes: for each change of a module's training mode, the number of allocations and the
-                new mode.
+            modes: for each change of the training mode, the number of allocations and the new mode.
             borders: numbers of allocations that ``most_between`` may get as arguments.
         """
         sites = Sites(self._own)

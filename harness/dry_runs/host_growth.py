@@ -1,7 +1,7 @@
 """Measures the growth of host memory: bytes that stay allocated after each optimizer step.
 
-It uses allocated bytes, not resident bytes, because a fragmented allocator can occupy more pages
-without containing more objects. The recording's own growth is subtracted.
+This module uses allocated bytes, not resident bytes, because a fragmented allocator can occupy more
+pages without more objects. The recording's own growth is subtracted.
 """
 
 import itertools
@@ -23,8 +23,7 @@ before a garbage collection (torch 2.11)."""
 _SHARE = 8
 """Growth must exceed 1/8 of the recording's own growth, which is only known to a few percent."""
 _LEAST_HEAP = 16 << 20
-"""Smallest glibc heap of a process with PyTorch. A smaller heap means that the process uses another
-allocator, e.g. jemalloc."""
+"""Smallest glibc heap of a process with PyTorch, unless it uses an allocator such as jemalloc."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
 """The host is measured after each of the first 50 steps; later measurements use at most 1% of the
 time."""
@@ -56,8 +55,7 @@ class HostSteps:
         """At the first fold, subtract the history's size from the bytes of each step.
 
         Args:
-            ended: for each device and step, the number of events and the stack bytes at the step's
-                end.
+            ended: for each device and step, the event count and the stack bytes at the step's end.
         """
         if self._folded:
             return

@@ -1,7 +1,6 @@
 """Samples the host memory of a script and its workers while the script runs.
 
-The supervisor process reads the kernel's statistics of each process. A peak between two samples is
-not seen.
+The supervisor reads the kernel's numbers for each process. A peak between two samples is missed.
 """
 
 import contextlib
@@ -32,9 +31,8 @@ _DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 class Samples(msgspec.Struct):
     """The highest samples so far, of all processes together and of each process.
 
-    The samples include the harness's modules in the script's process. Their effect is small,
-    because PyTorch imports nearly all of the same modules. A process with PyTorch uses 290 MiB in a
-    real run and 287 MiB in a dry run.
+    The samples include the harness's modules, but PyTorch imports nearly the same modules: a
+    process with PyTorch uses 290 MiB in a real run and 287 MiB in a dry run.
     """
 
     together_bytes: int = 0

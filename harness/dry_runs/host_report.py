@@ -23,7 +23,7 @@ def host_of(
     gpu: PretendedGpu,
     given_bytes: int | None,
 ) -> Host | None:
-    """Return the host's memory and the verdict; None if there are no samples.
+    """Return the host's memory and whether it fits; None if there are no samples.
 
     ``given_bytes`` is the user's limit and replaces a container's limit. ``held_bytes`` is the
     memory used on the GPUs; it is added if the GPUs share the host's memory.

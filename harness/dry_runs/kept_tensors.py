@@ -1,7 +1,7 @@
 """Counts the GPU tensors and host bytes that the script's variables keep, at two steps.
 
 A variable that keeps more objects than some steps earlier causes the growth. The search enters only
-plain containers, modules and the script's own objects. It does not call any code of these objects.
+plain containers, modules and the script's own objects, without calling their code.
 """
 
 import contextlib
@@ -27,9 +27,8 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 class Held:
     """Numbers of tensors, of tensors with a graph and of graph nodes, for each variable.
 
-    ``keyed`` contains the variables that are dicts with integers or tuples as keys. ``host``
-    contains the bytes of arrays, tensors, texts and numbers on the host; ``things`` contains their
-    number.
+    ``keyed`` contains variables that are dicts with integer or tuple keys. ``host`` and ``things``
+    contain the bytes and the number of arrays, tensors, texts and numbers on the host.
     """
 
     step: int

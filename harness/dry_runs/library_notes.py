@@ -130,8 +130,7 @@ def _plan_a_convolution(process: int) -> None:
 def _described(kind: int, *attributes: tuple[Any, ...]) -> ctypes.c_void_p:
     """Create a descriptor of cuDNN's graph API with these attributes.
 
-    Each attribute is a tuple of a name, a type and values. The name and the type are numbers from
-    ``cudnn_graph.h``.
+    Each attribute is a tuple of name, type and values, with the numbers of ``cudnn_graph.h``.
     """
     library, made = ctypes.CDLL(None), ctypes.c_void_p()
     library.cudnnBackendCreateDescriptor(kind, ctypes.byref(made))

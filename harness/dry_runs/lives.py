@@ -35,12 +35,10 @@ def both_lives(
     Args:
         request: request for the first start.
         arguments: the script's arguments in the second start.
-        ranks: pretended ranks to start together. In the second start, each rank can read the files
-            of all ranks.
+        ranks: pretended ranks to start; at the second start, each rank can read all ranks' files.
 
     Returns:
-        The report of the worse start, with the reports of both starts if the script was started
-        twice.
+        The worse report, with the reports of both starts if there was a second start.
     """
     _check(request)
 

@@ -15,8 +15,7 @@ _BEFORE, _AFTER = 2, 3
 class Mark:
     """Known owners of blocks, by address, after a number of allocations.
 
-    ``is_whole`` is True if the mark covers all modules of the process, and False if it covers one
-    optimizer.
+    ``is_whole`` is True if the mark covers all modules, and False if it covers one optimizer.
     """
 
     allocations: int
@@ -52,9 +51,8 @@ def owners_at(
     """Return the owner of each block that was alive at one of the marks.
 
     Args:
-        blocks: blocks; several blocks may have used the same address one after another.
-        marks: pairs of a number of allocations and the owners by address. If two pairs disagree,
-            the last pair is used.
+        blocks: blocks, some of which may have used the same address one after another.
+        marks: pairs of a number of allocations and owners by address; a later pair has priority.
     """
     at: defaultdict[int, list[Owned]] = defaultdict(list)
     for block in blocks:

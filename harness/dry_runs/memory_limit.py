@@ -4,8 +4,7 @@ import ctypes
 import os
 
 ENDLESS_BYTES = 1 << 41
-"""Size of GPU memory in which everything fits, in bytes. It is not larger, because expandable
-segments reserve addresses for all of the memory."""
+"""GPU memory in which everything fits; expandable segments reserve addresses for all of it."""
 
 
 def limit_memory(memory_bytes: int) -> None:

@@ -14,7 +14,7 @@ def on_nodes(report: DryRunReport, gpus: int) -> DryRunReport:
 
     Args:
         report: report of one rank, or of several ranks.
-        gpus: number of GPUs of a node. Each GPU has one rank, unless there are fewer ranks.
+        gpus: number of GPUs of a node; each GPU has one rank, unless there are fewer ranks.
     """
     nodes: dict[int, dict[int, Host]] = {}
     for one in report.ranks or (report,):

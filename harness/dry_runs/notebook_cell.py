@@ -14,8 +14,7 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
         number: number of the cell among the code cells, counted from 1.
         text: first line of the cell.
         ended: outcome of the cell.
-        requested_peak_bytes: peak of requested bytes during the cell; None if the cell allocated
-            nothing.
+        requested_peak_bytes: peak of requested bytes during the cell; None without allocations.
         alive_bytes: requested bytes of the live blocks on all GPUs after the cell.
     """
 

@@ -1,8 +1,7 @@
 """A replacement for ``nvidia-smi`` that shows the pretended GPUs.
 
-A dry run puts this program on the script's PATH. The program imports no harness module. It reads
-its values from the stub, which implements NVML. Unknown options and fields are reported as
-unsupported.
+A dry run puts this program on the script's PATH. The program imports no harness module and reads
+all values from the stub, which implements NVML. Unknown options are reported as unsupported.
 """
 
 import argparse

@@ -26,8 +26,7 @@ class PretendedGpu(Gpu):
     """Properties of the GPU that the stub reports.
 
     Attributes:
-        outside_bytes: lowest and highest estimate of the GPU bytes that the CUDA context and
-            libraries use.
+        outside_bytes: lowest and highest estimate of the bytes outside PyTorch's allocator.
         count: number of identical GPUs in the machine.
     """
 

@@ -23,8 +23,7 @@ from harness.prediction.unknown_texts import TEXTS, Text, text_of
 
 _TYPES: Final = (str, set, dict, tuple, type, float, int, Unknown, UnknownWhole, Text)
 _MADE: Final = (decimal.Decimal, datetime.timedelta, array.array)
-"""Types whose objects are created from numbers. Their methods in ``_READING`` also accept
-numbers."""
+"""Types whose objects contain numbers; their methods in ``_READING`` also receive numbers."""
 _MOST_MADE: Final = 4
 _READING: Final[dict[type, str]] = {array.array: "append extend fromlist insert __setitem__"}
 _READING[decimal.Decimal] = "from_float __eq__ __ne__ __lt__ __le__ __gt__ __ge__"
@@ -44,7 +43,7 @@ def _is_plain(_: Any) -> int:
 
 
 def _number(given: Any, is_real: int) -> Any:
-    """Convert a tensor, a text or an unknown number to ``float`` or ``int``; keep it unknown."""
+    """Convert a value to ``float`` or ``int``; the result of an unknown value stays unknown."""
     try:
         value = given.item() if hasattr(given, "item") else given
         place = TEXTS[value] if type(value) is str else getattr(value, "place", None)

@@ -1,8 +1,8 @@
 """Runs one rank of a job without the other ranks: a stub of NCCL moves no data.
 
-PyTorch's own process groups use the stub (``stub/cuda/nccl.c``), so a group allocates and keeps the
-same blocks as on a GPU. This module replaces the other ranks in the store, in exchanges of Python
-objects and in collectives of host tensors.
+PyTorch's own process groups use the stub (``stub/cuda/nccl.c``), so they allocate and keep the same
+blocks as on a GPU. This module replaces the other ranks in the store, in object collectives and on
+the host.
 """
 
 import contextlib
@@ -150,7 +150,7 @@ class _AnyGroup(type):
 
 
 class _HostGroup(metaclass=_AnyGroup):
-    """Creates a ``FakeProcessGroup`` instead of a Gloo group; an all-reduce keeps local data."""
+    """Creates a ``FakeProcessGroup`` instead of a Gloo group; an all-reduce keeps the input."""
 
     def __new__(cls, store: object, rank: int, size: int, *_: object, **__: object) -> Any:
         from torch._C._distributed_c10d import FakeProcessGroup
@@ -231,9 +231,8 @@ def hold_works(timeout: datetime.timedelta) -> None:
 def release_works() -> None:
     """Show completed collectives to NCCL's watchdog at the end of an optimizer step.
 
-    In a real run, the watchdog checks ten times a second. A collective of ``ProcessGroupNCCL``
-    keeps its tensors until the first collective after such a check. A step of a dry run has another
-    duration, so the check happens once for each step instead.
+    In a real run, the watchdog checks ten times a second, and a collective keeps its tensors until
+    the first collective after a check. A dry run has other times, so it checks once in each step.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

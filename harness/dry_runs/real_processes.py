@@ -27,12 +27,10 @@ class RealProcesses:
     """Results of all processes of a run.
 
     Attributes:
-        seen: joined result of all processes, with the peaks of the process that reserved most
-            memory.
+        seen: joined result of all processes, with the peaks of the largest process.
         rows: the processes, the largest first; empty if only the script's own process used a GPU.
         shared: for each GPU, the bytes that the processes used at the same time.
-        unknown: reason why the peaks are unknown although the script ended normally, if they are
-            unknown.
+        unknown: reason why the peaks are unknown although the script ended normally, or None.
     """
 
     seen: ChildResult

@@ -35,14 +35,13 @@ if TYPE_CHECKING:
     from harness.dry_runs.allocator_log import AllocatorLog, Counts
 
 FOLD_EVENTS = 6_000
-"""Number of allocations and frees after which the history is folded (processed and dropped). They
-are about 9,000 events of 1 KiB each."""
+"""Number of allocations and frees (9,000 events of 1 KiB) after which the events are processed."""
 _SNAPSHOT_EVENTS = 1_000_000
-"""Number of allocations and frees before a fold if the user wants a snapshot. A snapshot only
-contains events since the last fold."""
+"""The same number if the user wants a snapshot. It is larger, because a snapshot only contains
+events that are not yet processed."""
 
 _FOLD_SECONDS = 2.0
-"""Seconds to wait at the script's end for a fold that another thread has started."""
+"""Seconds to wait at the script's end for another thread that processes events."""
 
 Label = TypeVar("Label")
 
@@ -79,12 +78,12 @@ class Recording(PeakRecording):
         self._folding = threading.Lock()
         self._folded_in_step = False
         self._failed = False
-        """True if a fold ended with an error; the live blocks are then unknown."""
+        """True if the processing of events failed; the live blocks are then unknown."""
         self._marks: list[Mark] = []
         self._steps: list[Counts] = []
         self._modes: list[tuple[Counts, bool]] = []
         self._borders: list[Counts] = []
-        """Marks, steps, modes and borders since the last fold."""
+        """Marks, steps, modes and borders since events were last processed."""
         self._owners: dict[int, BlockCategory] | None = None
         self._host = HostSteps()
         self._own_bytes = 0
@@ -108,7 +107,7 @@ class Recording(PeakRecording):
         self._called_back = call_after_operators(self.fold_if_due)
 
     def _watch_modes(self) -> None:
-        """Start recording when the script switches a module between training and evaluation."""
+        """From now on, record each switch of a module between training and evaluation."""
         inside: list[bool] = []
 
         @instead(torch.nn.Module, "train")
@@ -162,7 +161,7 @@ class Recording(PeakRecording):
         self._label(lambda: self._causes.look(self.optimizer_steps, is_last=is_last))
 
     def fold_if_due(self, *, at_once: bool = False) -> bool:
-        """Fold the history if it contains many events; return whether it was folded."""
+        """Process the events of the history if there are many; return whether this was done."""
         if self._log is None or self._failed or not self._folding.acquire(blocking=False):
             return False
         collects = gc.isenabled()

@@ -13,8 +13,7 @@ from harness.prediction.after_import import instead
 
 _WRITES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.truncate": 0, "os.rename": 1}
 _WRITES |= {"os.link": 1, "os.symlink": 1}
-"""For each audit event, the index of the argument that is the written path (docs.python.org, "Audit
-events table")."""
+"""Index of the written path in each audit event (docs.python.org, "Audit events table")."""
 OTHERS_FILE = (
     "the kernel takes no file of another owner or group into a plain user's layer: run as that"
     " group (sg GROUP), or give --write-files"

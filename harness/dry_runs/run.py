@@ -65,42 +65,34 @@ def dry_run(
         multiprocessors: number of streaming multiprocessors of the GPU.
         gpus: number of identical GPUs in the machine.
         outside_bytes: GPU memory of the CUDA context and libraries; by default, a range is assumed.
-        host_memory_bytes: limit of the host's memory to check against; by default, the container's
-            limit.
+        host_memory_bytes: limit of host memory to check; by default, the container's limit.
         one_pool: whether the GPU shares the host's memory; by default, as in the catalogue.
         steps: end the script after this many optimizer steps.
         snapshot: file for PyTorch's memory snapshot.
         answers: values for reads of unknown GPU values, by ``FILE:LINE``; the key ``*`` applies to
             all other lines. A value is a number, or the share of elements that a mask keeps
             (``all``, ``none`` or a fraction).
-        world_size: number of ranks to pretend. Only ``rank`` runs; the harness replaces the other
-            ranks.
+        world_size: number of ranks to pretend; the harness replaces all ranks except ``rank``.
         rank: number of the rank that runs.
-        ranks: numbers of several ranks to run instead of ``rank``, each in a separate run. The
-            report joins all these runs.
+        ranks: ranks to run instead of ``rank``, each in a separate run; the report joins the runs.
         deadline_seconds: end the script after this many seconds.
         environment: environment variables in addition to this process's environment.
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide the script's output.
-        write_files: whether the script may change the user's real files. Unknown GPU values in
-            these files are zeros. If False, the script writes into a file layer that is deleted
-            after the run.
-        try_values: whether to run the code again with other values if a decision may depend on
-            unknown values.
-        keep_files: new or empty folder for copies of the files that the script wrote into the
-            layer.
+        write_files: whether the script may change the user's files; unknown GPU values in them are
+            zeros. If False, the script writes into a file layer that is deleted after the run.
+        try_values: whether to run again with other values if unknown values may affect a decision.
+        keep_files: new or empty folder for copies of the files that the script wrote.
         resume: True to start the script a second time with the files of the first start. To use
             other arguments in the second start, give these arguments instead of True.
         **named: keyword arguments of the function.
 
     Returns:
-        The report. If the target is a function, ``returned`` contains the function's result,
-        encoded as JSON and decoded again.
+        The report; ``returned`` contains a function's result after a round trip through JSON.
 
     Raises:
-        DryRunUnavailableError: PyTorch is not a CUDA build, there is no C compiler, or the stub is
-            not loaded.
+        DryRunUnavailableError: a CUDA build of PyTorch, a C compiler or the stub is missing.
         DryRunError: an argument is invalid.
         StepError: the function or an argument cannot be pickled.
         GpuError: the GPU is unknown.

@@ -13,8 +13,7 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 
 _PREFIX = "harness-dry-run-"
 _OWNER = "owner"
-"""File that is locked while the harness's process runs. The lock also works between processes that
-cannot see each other."""
+"""File that stays locked while the harness's process runs, as a sign for other processes."""
 
 
 @contextlib.contextmanager

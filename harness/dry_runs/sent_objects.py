@@ -60,7 +60,7 @@ class _Named(cloudpickle.Pickler):  # type: ignore[misc]
     dispatch_table: ClassVar = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return how to rebuild an object."""
+        """Return the pickle reduction of an object."""
         made = super().reducer_override(obj)
         if isinstance(obj, FunctionType) and made is not NotImplemented:
             names, known = _names_in_classes(obj.__code__), obj.__globals__
@@ -76,7 +76,7 @@ class _Pickler(_Named):
         self._left: dict[int, Any] = {}
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return how to rebuild an object."""
+        """Return the pickle reduction of an object."""
         import torch
 
         if type(obj) is torch.nn.Parameter and _is_large(obj):

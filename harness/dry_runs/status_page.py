@@ -63,7 +63,7 @@ class StatusPage(Structure):
 
     @property
     def others(self) -> Mapping[int, tuple[int, ...]]:
-        """Return for each other process, by process ID, the peak of each device in bytes."""
+        """Return the peak of each device in bytes, for each other process by process ID."""
         found: dict[int, tuple[int, ...]] = {}
         for one in self.processes:
             pid = one.pid & ~_ENDED

@@ -14,10 +14,7 @@ from harness.processes.messages import Answer, Ended, Work
 
 
 class StepLauncher:
-    """Runs each job in a fork of a server process.
-
-    One thread starts the server and stays alive, because the server ends with that thread.
-    """
+    """Runs each job in a fork of a server process, which one thread starts and keeps alive."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harness-step")

@@ -1,7 +1,6 @@
 """Defines the values that unknown reads return when a script runs again with other values.
 
-Each read returns different numbers, because equal numbers would hide the effect of code such as
-``len(set(x))``.
+Each read returns other numbers; equal numbers would hide the effect of ``len(set(x))``.
 """
 
 import random
@@ -21,23 +20,19 @@ OTHERS: Final = 1, 2
 """Numbers of the two trials with other values. In trial 1, every decision is true and small values
 come first. In trial 2, every decision is false and large values come first."""
 _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
-"""For each trial with false decisions, the number of elements that a mask keeps. In other trials, a
-mask keeps all elements."""
+"""Number of elements that a mask keeps in a trial with false decisions; else it keeps all."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
-"""For each trial, the next trial to run if it ends with an error. The integers of trials 7, 8 and 9
-are valid indices of an alphabet, of ten classes and of two classes. Trials 3 and 4 differ at each
-place, so that exchanging their numbers has an effect. In trials from 5 on, the first decision of
-each line is true, so that a script saves its first best weights."""
+"""For each trial, the trial to run next after an error. The integers of trials 7, 8 and 9 are valid
+indices of an alphabet, of ten classes and of two classes. Trials 3 and 4 differ at each place, so
+that exchanging their numbers has an effect. In trials from 5 on, the first decision of each line is
+true, so that a script saves its first best weights."""
 CROSSED: Final = 10
-"""Factor in the numbers of combined trials: trial 12 has the decisions and masks of trial 1 and the
-numbers of trial 2."""
+"""Trial 12 has the decisions and masks of trial 1, and the numbers of trial 2."""
 FURTHER: Final = 5
-"""Trial with numbers that no other trial has; it shows whether a decision or a number changes a
-peak."""
+"""Trial with its own numbers; it shows whether a decision or a number changes a peak."""
 MIXED: Final = 100
-"""Factor in the numbers of trials with mixed decisions: trial 502 has the numbers of trial 2. Lines
-are assigned to three groups in turn. The 5 is 1 + 4, so decisions are true and masks keep all
-elements in the first and the third group."""
+"""Trial 502 has the numbers of trial 2 and mixed decisions. Lines are assigned to three groups in
+turn. The digit 5 is 1 + 4, i.e. decisions are true and masks keep all in groups one and three."""
 GROUPS: Final = 3
 
 
@@ -50,7 +45,7 @@ class Sides:
         self._lines: dict[str, int] = {}
 
     def first(self) -> bool | None:
-        """Return True if each line's first decision is true; None if it is like later decisions."""
+        """Return True if each line's first decision is true; None if it equals the later ones."""
         return True if self._like > max(OTHERS) and self._like in _FEW else None
 
     def of(self, line: str) -> bool | None:
@@ -78,9 +73,9 @@ _INTEGER: Final = {
 }
 _RISING: Final = {1: (0.02, 0.98, 3.5, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
 _FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
-"""Fractions by trial: rising if decisions are true, else falling. The largest element of a list is
-therefore last in one run and first in the other run, so that ``h.index(max(h))`` returns both ends.
-Typical limits of losses and shares are between the numbers that two runs read at the same time."""
+"""Fractions by trial: rising if decisions are true, else falling, so that ``h.index(max(h))``
+returns both ends of a list. Typical limits of losses and shares are between the numbers of two
+runs."""
 _MORE: Final = 509
 """Number of further values before the sequence repeats."""
 

@@ -2,8 +2,8 @@
 
 In the first run, every number is zero and every truth value is false. In the second run, every
 decision is true. In the third run, every decision is false. In mixed runs, the decisions of some
-lines are true. If a line decides very often, true and false alternate, because a loop may wait for
-either result.
+lines are true. If a line decides often, true and false alternate, because a loop may wait for
+either.
 """
 
 import sys
@@ -58,9 +58,8 @@ class Decisions:
     ) -> bool:
         """Return the result of a comparison or truth test of an unknown value.
 
-        ``otherwise`` is the result for the number that was read. If code chooses between numbers,
-        e.g. with ``max``, this result is returned. A wrong result could make a number seem to have
-        an upper bound.
+        ``otherwise`` is the result for the number that was read. It is returned if code chooses
+        between numbers, e.g. with ``max``, so that no number seems bounded.
         """
         frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

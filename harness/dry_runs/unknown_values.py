@@ -1,8 +1,8 @@
 """Compares runs with different unknown values, and returns a range of peaks or a refusal.
 
 Every decision is true in one run and false in another run. Numbers are small or large, and a mask
-keeps all elements or none. Two more runs exchange the numbers but keep the decisions. They are
-needed if the peaks differ and numbers are used, or if ``max`` compares an unknown number with a
+keeps all elements or none. Two more runs exchange the numbers but keep the decisions. These runs
+are needed if the peaks differ and numbers are used, or if ``max`` compares an unknown number with a
 known number. If a number changes a peak, the result is refused, because the number has no upper
 bound. If the peaks differ by more than 0.1% and several lines decide, more runs mix the decisions.
 """
@@ -27,8 +27,7 @@ from harness.schema.run_outcome import Outcome
 from harness.schema.units import format_bytes
 
 Run = Callable[[int, Mapping[str, bool]], DryRunReport]
-"""Function that runs the script with a trial's values (0 for zeros) and with fixed decisions of
-some lines."""
+"""Function that runs the script with a trial's values and with fixed decisions of some lines."""
 NOT_TRIED = (
     "the script may decide by values that nobody knows; other ones were not tried, because its"
     " files are written for real and nothing runs twice in one folder"

@@ -15,8 +15,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
 
     Attributes:
         count: number of reads.
-        known: number of reads that returned the true value; other reads returned the user's answer
-            or substitute values, e.g. zeros.
+        known: number of reads that returned the true value, not an answer or a substitute value.
         answer: value that the user gave for this place (``--answer``), if any.
         sizes: operators at this place whose result has an unknown size.
         open_sizes: number of these unknown sizes that have no upper bound.

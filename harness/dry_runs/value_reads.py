@@ -2,14 +2,14 @@
 
 The stub (``stub/values``) calls this module for each copy from the GPU to the host. The copy
 contains the true values if they are known, else the user's answer, else substitute values. If the
-size of an operator's result is unknown, the stub queries the size here before the operator runs. A
-single number that a script reads is tracked until a decision uses it (``unknown_numbers.py``).
+size of an operator's result is unknown, the stub queries it before the operator runs. A single
+number that a script reads is tracked until a decision uses it (``unknown_numbers.py``).
 
 PyTorch calls a callback for each operator, as for its profiler. If all inputs are known, the
 operator's CPU kernel computes the result. A ``TorchDispatchMode`` would make ``torch.compile`` run
-eagerly. A callback does not, and it is also called in autograd's threads and in compiled code. The
-values of large floating-point tensors, of random numbers of the GPU, of replayed CUDA graphs and of
-collectives are not tracked.
+eagerly. A callback does not, and it is also called in autograd's threads and in compiled code.
+Values of large floating-point tensors, GPU random numbers, replayed CUDA graphs and collectives are
+not tracked.
 """
 
 import ctypes
@@ -39,8 +39,7 @@ _END: Final = _Callback(lambda *_: os._exit(1))
 _BOOL: Final = 11
 EQUAL: Final = b"aten::equal"
 HARMLESS: Final = b"harmless"
-"""Operator name that the stub passes for a read without effect on the script
-(``stub/cuda/memory.c``)."""
+"""Operator name of a read that has no effect on the script (``stub/cuda/memory.c``)."""
 _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers")
 _LISTENING: Final[list[object]] = []
 """Objects with callbacks that PyTorch calls until the process ends."""
@@ -61,8 +60,7 @@ _SHARDED = tuple(
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
 """Two limits in bytes. A saved tensor up to the first limit is treated as a number, not as weights.
-In a copy to the host, only the bytes up to the second limit differ between runs; all later bytes
-are zeros."""
+In a copy to the host, only bytes up to the second limit differ between runs; the rest are zeros."""
 
 
 @dataclass(kw_only=True)
@@ -187,7 +185,7 @@ class ValueReads:
             self._library.harness_follow_values(None)
 
     def count_loads(self, owner: Any, name: str) -> None:
-        """Wrap a loading function; its first call counts all saved values as used."""
+        """Wrap a loading function; its calls count all saved values as used."""
 
         @instead(owner, name)
         def load(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -263,10 +261,7 @@ class ValueReads:
         return in_autograd and TYPES[type_] in _FRACTIONS and size > _ONE_BYTES
 
     def _on_size(self, operator: bytes, most: int) -> int:
-        """Return 1 plus the size of an operator's result; 0 if the size is fully unknown.
-
-        If this method raises an error, ctypes also returns 0.
-        """
+        """Return 1 plus an operator's result size; 0 if the size is unknown or on an error."""
         if any(file.endswith(_PRINTING) for file in _files(sys._getframe().f_back)):
             return most + 1
         place = self._place(operator)
