@@ -3,5 +3,5 @@
 PyTorch's own allocator, dispatcher, autograd and optimizers run. A stub replaces the CUDA runtime,
 the driver and NVIDIA's libraries; it counts memory and starts no kernel. PyTorch therefore
 allocates the same memory as on a real GPU. A value that the script reads from the GPU is true only
-if it is known.
+if the harness can compute it.
 """

@@ -108,8 +108,8 @@ def snapshot() -> Any:
 def write_snapshot(held: Any, histories: Sequence[History], path: Path) -> Exception | None:
     """Write a snapshot like ``torch.cuda.memory._dump_snapshot``; return the error if this fails.
 
-    The file has one more key, for ``explain``. For each device, this key contains the number of
-    allocations and the known owners of the blocks.
+    For ``explain``, the file also contains each device's number of allocations and the known owners
+    of the device's blocks.
     """
     known = [
         {

@@ -49,7 +49,7 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
 
 
 def _run(run: AllocatorRun, work: list[Operation], order: str) -> AllocatorPeaks | str:
-    """Return the peaks of one run, or PyTorch's error message if it refuses the settings."""
+    """Return the peaks of one run, or the error message if PyTorch refuses the settings."""
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
         os.environ.pop(name, None)
     os.environ["HARNESS_DRY_RUN_ADDRESSES"] = order
@@ -93,7 +93,8 @@ class _Allocator:
     """PyTorch's allocator; each block is identified by its number in the recording.
 
     A block that another stream still uses is freed where the recording completed the free. If
-    memory runs out earlier, ``do`` frees these blocks and tries again, as PyTorch does.
+    memory runs out earlier, ``do`` frees all blocks with a delayed free and tries again, as PyTorch
+    does.
     """
 
     def __init__(self) -> None:

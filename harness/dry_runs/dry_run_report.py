@@ -90,8 +90,8 @@ class Device(Struct, frozen=True, kw_only=True):
     Attributes:
         requested_total_bytes: requested bytes of all allocations, including freed blocks.
         graph_pools: number of private pools of CUDA graphs that existed at the end.
-        graph_pool_bytes: bytes that these pools keep reserved between replays of the graphs.
-        kept_by_works: most memory that one step's collectives kept alive until a later step.
+        graph_pool_bytes: bytes that private pools of CUDA graphs keep reserved between replays.
+        kept_by_works: maximum memory that one step's collectives kept alive until a later step.
         growth: growth of the live memory from one optimizer step to the next.
         phases: peak of requested bytes in each phase, such as ``training`` or ``evaluation``.
     """
@@ -117,7 +117,7 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
     Attributes:
         runs: number of runs that ended with a result, including the first run.
         lines: lines whose decisions depend on unknown values.
-        checks: lines with a check that was assumed to pass, because its failure is an error.
+        checks: lines with a check that was assumed to pass, because a failed check is an error.
         moves: whether any peak differs between the runs.
         lowest: minimum of each peak over all runs, for the GPU that reserved most memory.
         highest: maximum of each peak over all runs, for the same GPU.

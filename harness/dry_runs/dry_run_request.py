@@ -38,7 +38,7 @@ class Request:
     trial: int = 0
     """Trial that selects the values of unknown reads (``trial_values.py``); trial 0 has zeros."""
     explains: bool = True
-    """False to record only peaks, without the live blocks; such a run takes half the time."""
+    """False to record only peaks, without the live blocks, in half the time."""
     decided: Mapping[str, bool] = field(default_factory=dict)
     """For each line, the fixed result of its decisions that depend on unknown values."""
     try_values: bool = True

@@ -1,7 +1,8 @@
 """Runs several ranks of a job in parallel, each as a separate dry run, and joins the reports.
 
 The harness watches the host's memory while several ranks run. If little memory is left, the harness
-ends the rank that started last. Later it runs that rank again, with fewer ranks in parallel.
+ends the rank that started last. Later the harness runs that rank again, with fewer ranks in
+parallel.
 """
 
 import dataclasses

@@ -225,7 +225,7 @@ class _Covering:
             kernel.mount(None, str(place), flags=kernel.BIND | kernel.REMOUNT | kept)
 
     def _mount(self, top: Path, place: Path, layer: Path) -> None:
-        """Mount one layer; the kernel refuses this if the layer is stored in the covered folder."""
+        """Mount one layer; the kernel refuses a layer that is stored in the covered folder."""
         upper, work = layer / UPPER, layer / "work"
         upper.mkdir(parents=True, exist_ok=True)
         work.mkdir(exist_ok=True)
@@ -257,8 +257,8 @@ class _Covering:
     def _make_foreign(self, top: Path, upper: Path) -> None:
         """Create folders of other owners in the layer, because the kernel does not copy them.
 
-        Only a user without root rights needs this. The folders are the home and the working folder,
-        their parents, and folders inside the working folder.
+        Only a user without root rights needs these folders. They are the home and the working
+        folder, their parents, and folders inside the working folder.
         """
         for folder in self._foreign:
             for path in (*reversed(folder.parents), folder):
@@ -268,7 +268,7 @@ class _Covering:
                     self._stand_for(path, made)
 
     def _stand_for(self, top: Path, upper: Path) -> None:
-        """Copy the owner, mode and times of a folder to its covering folder in the layer."""
+        """Copy the owner, mode and times of a folder to its counterpart in the layer."""
         facts = top.stat()
         if self._is_root:
             os.chown(upper, facts.st_uid, facts.st_gid)

@@ -16,8 +16,8 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
         cuda: peaks of the process on the GPU where it reserved most memory.
         fit: whether the process would fit the GPU without the other processes.
         optimizer_steps: number of completed optimizer steps.
-        lost: whether the process ended without a report, e.g. because it was killed. In this case,
-            only the bytes that the driver stub counted are known.
+        lost: whether the process ended without a report, e.g. because it was killed. For a lost
+            process, only the bytes that the driver stub counted are known.
     """
 
     name: str
@@ -34,9 +34,9 @@ class SharedGpu(Struct, frozen=True, kw_only=True):
 
     Attributes:
         index: number of the GPU.
-        processes: number of these processes; each has its own CUDA context.
-        held_bytes: bytes that these processes used together, as counted by the driver stub.
-        fit: whether these bytes fit the GPU, including each process's memory outside the allocator.
+        processes: number of the processes; each process has its own CUDA context.
+        held_bytes: bytes that the processes used together, as counted by the driver stub.
+        fit: whether ``held_bytes`` and each process's memory outside the allocator fit the GPU.
     """
 
     index: int

@@ -1,6 +1,6 @@
 """Leaves out the initial values of large host tensors until something reads them.
 
-``stub/values/left_out.h`` does this for PyTorch's operators. This module does it for Python
+``stub/values/left_out.h`` leaves out values in PyTorch's operators. This module handles Python
 functions that access a tensor's memory without an operator.
 """
 

@@ -1,7 +1,7 @@
 """First harness code in a process that the script started; runs at the import of PyTorch.
 
-``stub/processes/bring_recorder.c`` executes this file in that process. The file imports no other
-harness module until PyTorch initialises CUDA or a process group, so other processes have no
+``stub/processes/bring_recorder.c`` executes this file in each started process. The file imports no
+other harness module until PyTorch initialises CUDA or a process group, so other processes have no
 overhead.
 """
 

@@ -1,8 +1,8 @@
 """Runs one rank of a job without the other ranks: a stub of NCCL moves no data.
 
-PyTorch's own process groups use the stub (``stub/cuda/nccl.c``), so they allocate and keep the same
-blocks as on a GPU. This module replaces the other ranks in the store, in object collectives and on
-the host.
+PyTorch's own process groups use the stub (``stub/cuda/nccl.c``), so the groups allocate and keep
+the same blocks as on a GPU. This module replaces the other ranks in the store, in object
+collectives and on the host.
 """
 
 import contextlib
@@ -232,7 +232,8 @@ def release_works() -> None:
     """Show completed collectives to NCCL's watchdog at the end of an optimizer step.
 
     In a real run, the watchdog checks ten times a second, and a collective keeps its tensors until
-    the first collective after a check. A dry run has other times, so it checks once in each step.
+    the first collective after a check. Steps of a dry run have other durations, so the watchdog
+    only checks at the end of a step.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

@@ -35,10 +35,9 @@ if TYPE_CHECKING:
     from harness.dry_runs.allocator_log import AllocatorLog, Counts
 
 FOLD_EVENTS = 6_000
-"""Number of allocations and frees (9,000 events of 1 KiB) after which the events are processed."""
+"""Events are processed after this many allocations and frees, about 9,000 events of 1 KiB each."""
 _SNAPSHOT_EVENTS = 1_000_000
-"""The same number if the user wants a snapshot. It is larger, because a snapshot only contains
-events that are not yet processed."""
+"""``FOLD_EVENTS`` for runs with a snapshot, because a snapshot only contains unprocessed events."""
 
 _FOLD_SECONDS = 2.0
 """Seconds to wait at the script's end for another thread that processes events."""

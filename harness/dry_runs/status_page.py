@@ -63,7 +63,7 @@ class StatusPage(Structure):
 
     @property
     def others(self) -> Mapping[int, tuple[int, ...]]:
-        """Return the peak of each device in bytes, for each other process by process ID."""
+        """Return a mapping from each other process's ID to its peak on each device, in bytes."""
         found: dict[int, tuple[int, ...]] = {}
         for one in self.processes:
             pid = one.pid & ~_ENDED

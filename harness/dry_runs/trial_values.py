@@ -1,6 +1,6 @@
 """Defines the values that unknown reads return when a script runs again with other values.
 
-Each read returns other numbers; equal numbers would hide the effect of ``len(set(x))``.
+Each read returns different numbers; equal numbers would hide the effect of ``len(set(x))``.
 """
 
 import random
@@ -20,7 +20,7 @@ OTHERS: Final = 1, 2
 """Numbers of the two trials with other values. In trial 1, every decision is true and small values
 come first. In trial 2, every decision is false and large values come first."""
 _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
-"""Number of elements that a mask keeps in a trial with false decisions; else it keeps all."""
+"""Number of elements that a mask keeps in a trial with false decisions; else a mask keeps all."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
 """For each trial, the trial to run next after an error. The integers of trials 7, 8 and 9 are valid
 indices of an alphabet, of ten classes and of two classes. Trials 3 and 4 differ at each place, so
@@ -45,7 +45,7 @@ class Sides:
         self._lines: dict[str, int] = {}
 
     def first(self) -> bool | None:
-        """Return True if each line's first decision is true; None if it equals the later ones."""
+        """Return True if each line's first decision is always true in this trial, else None."""
         return True if self._like > max(OTHERS) and self._like in _FEW else None
 
     def of(self, line: str) -> bool | None:

@@ -3,7 +3,7 @@
 In the first run, every number is zero and every truth value is false. In the second run, every
 decision is true. In the third run, every decision is false. In mixed runs, the decisions of some
 lines are true. If a line decides often, true and false alternate, because a loop may wait for
-either.
+either result.
 """
 
 import sys
@@ -58,8 +58,9 @@ class Decisions:
     ) -> bool:
         """Return the result of a comparison or truth test of an unknown value.
 
-        ``otherwise`` is the result for the number that was read. It is returned if code chooses
-        between numbers, e.g. with ``max``, so that no number seems bounded.
+        ``otherwise`` is the result for the number that was read. If code chooses between numbers,
+        e.g. with ``max``, the result is always ``otherwise``, so that no number seems to have an
+        upper bound.
         """
         frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -87,7 +88,7 @@ class Decisions:
             self.numbers.add(place)
 
     def failed_by(self, error: BaseException | None) -> Decision | None:
-        """Return the decision that led to an error, i.e. the failed check, if there was one."""
+        """Return the failed check that led to an error; None if no decision led to the error."""
         if error is None or self._last is None:
             return None
         line, answer, deciding = self._last
@@ -113,7 +114,7 @@ def _asking() -> FrameType | None:
 
 
 def _callers(frame: FrameType | None) -> list[CodeType]:
-    """Return the code of a frame and of the two frames that called it."""
+    """Return the code objects of a frame and of its next two callers."""
     codes: list[CodeType] = []
     while frame is not None and len(codes) < _NEAR:
         codes.append(frame.f_code)

@@ -18,7 +18,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         known: number of reads that returned the true value, not an answer or a substitute value.
         answer: value that the user gave for this place (``--answer``), if any.
         sizes: operators at this place whose result has an unknown size.
-        open_sizes: number of these unknown sizes that have no upper bound.
+        open_sizes: number of results whose size is unknown and has no upper bound.
         integers: number of unknown reads of booleans, integers and copies.
         lines: lines whose decisions depended on values read here.
         decides: whether a value read here was used as a number, not only as true or false.

@@ -2,14 +2,14 @@
 
 The stub (``stub/values``) calls this module for each copy from the GPU to the host. The copy
 contains the true values if they are known, else the user's answer, else substitute values. If the
-size of an operator's result is unknown, the stub queries it before the operator runs. A single
-number that a script reads is tracked until a decision uses it (``unknown_numbers.py``).
+size of an operator's result is unknown, the stub queries the size before the operator runs. A
+single number that a script reads is tracked until a decision uses it (``unknown_numbers.py``).
 
 PyTorch calls a callback for each operator, as for its profiler. If all inputs are known, the
-operator's CPU kernel computes the result. A ``TorchDispatchMode`` would make ``torch.compile`` run
-eagerly. A callback does not, and it is also called in autograd's threads and in compiled code.
-Values of large floating-point tensors, GPU random numbers, replayed CUDA graphs and collectives are
-not tracked.
+operator's CPU kernel computes the result. A ``TorchDispatchMode`` is not used, because it would
+make ``torch.compile`` run eagerly. PyTorch calls the callback also in autograd's threads and in
+compiled code. Values of large floating-point tensors, GPU random numbers, replayed CUDA graphs and
+collectives are not tracked.
 """
 
 import ctypes
