@@ -145,7 +145,7 @@ def _signal(number: int) -> str:
 
 
 def _asked_nothing(request: Request, inside: ChildResult, page: StatusPage) -> bool:
-    """Return whether a script used PyTorch but no GPU, although there is no host memory limit."""
+    """Return whether a script used PyTorch but no GPU, and the user gave no host memory limit."""
     is_script = request.kind != "function" and "torch" in inside.environment
     return is_script and not page.allocated and request.host_memory_bytes is None
 

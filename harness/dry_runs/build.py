@@ -123,7 +123,7 @@ def needed(libraries: Path) -> frozenset[str]:
 
 
 def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
-    """Return dynamic symbols of libraries without versions; ``kind`` is defined or undefined."""
+    """Return the defined or undefined (``kind``) dynamic symbols, without version suffixes."""
     nm = _run([compiler(), "-print-prog-name=nm"]).strip()
     if not nm:
         raise DryRunUnavailableError(f"{compiler()} made no library, and has no nm")

@@ -49,7 +49,7 @@ class CallSite:
 
     Attributes:
         stack: frames of the user's code, innermost first.
-        place: the innermost line of the user's code, or a description without such a line.
+        place: innermost line of the user's code, or a description if there is no such line.
         edge: 1 during saving, 2 during loading, else 0; an index into ``EDGES``.
         context_bytes: host memory that PyTorch uses for the stack.
     """

@@ -262,7 +262,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     @property
     def verdict(self) -> str:
-        """The outcome, and in words whether the script fits the GPU and the host."""
+        """The outcome, and whether the script fits the GPU and the host, in words."""
         fit = self.host_fit
         host = "" if fit in (None, "fits") else f"{fit} in the host's memory"
         return ", ".join(filter(None, (self.outcome, self.fit, self.worse_start, host)))

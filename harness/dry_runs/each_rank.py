@@ -40,7 +40,7 @@ class RankRuns:
     Args:
         request: the request; its rank is replaced by each of ``ranks``.
         ranks: numbers of the ranks.
-        keeps: whether to keep the files that the ranks wrote until the ``with`` block ends.
+        keeps: whether to keep the ranks' files until the ``with`` block ends.
     """
 
     def __init__(self, request: Request, ranks: Sequence[int], *, keeps: bool = False) -> None:

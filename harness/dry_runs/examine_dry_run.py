@@ -1,4 +1,4 @@
-"""Tests for ``harness doctor`` whether a dry run works on this machine."""
+"""Checks for ``harness doctor`` whether a dry run works on this machine."""
 
 from collections.abc import Iterator
 

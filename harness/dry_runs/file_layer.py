@@ -257,8 +257,8 @@ class _Covering:
     def _make_foreign(self, top: Path, upper: Path) -> None:
         """Create folders of other owners in the layer, because the kernel does not copy them.
 
-        Only a user without root rights needs these folders. They are the home and the working
-        folder, their parents, and folders inside the working folder.
+        Only a user without root rights needs these folders. These folders are the home and the
+        working folder, their parents, and folders inside the working folder.
         """
         for folder in self._foreign:
             for path in (*reversed(folder.parents), folder):

@@ -18,8 +18,8 @@ from harness.schema.growth import Growth, series_growth
 _OBJECT_BYTES = 64
 """Approximate size of a small Python object, in bytes."""
 _LEAST_BYTES = 128 << 10
-"""Smallest growth per step that counts as a leak. Programs without a leak drift by up to 60 KiB
-before a garbage collection (torch 2.11)."""
+"""Smallest growth per step that counts as a leak, in bytes. Programs without a leak drift by up to
+60 KiB before a garbage collection (torch 2.11)."""
 _SHARE = 8
 """Growth must exceed 1/8 of the recording's own growth, which is only known to a few percent."""
 _LEAST_HEAP = 16 << 20
@@ -32,8 +32,8 @@ time."""
 class HostSteps:
     """Allocated host bytes at the ends of steps, without the bytes of the recording.
 
-    Until the history is first folded (processed and emptied), its size is estimated from its stacks
-    and subtracted. Later, the host is measured just after a fold, when the history is empty.
+    Until the history is first processed, its size is estimated from its stacks and subtracted.
+    Later, the host is measured just after the history was processed and emptied.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class HostSteps:
         self._due = now + _HOST_SHARE * (now - begin) if step > _ALL_STEPS else 0.0
 
     def leave_out(self, ended: Sequence[Sequence[tuple[int, int]]]) -> None:
-        """At the first fold, subtract the history's size from the bytes of each step.
+        """When the history is first processed, subtract its size from the bytes of each step.
 
         Args:
             ended: for each device and step, the event count and the stack bytes at the step's end.
@@ -73,7 +73,7 @@ class HostSteps:
         self._kept = dict(enumerate(kept, first))
 
     def look_after_fold(self, step: int, own: int) -> None:
-        """Record the host's bytes after a step, just after a fold."""
+        """Record the host's bytes after a step whose history was just processed."""
         size = host_bytes() - own
         if self._offset is None:  # no more is kept than after the last step that was looked at
             last = max(self._kept, default=0)

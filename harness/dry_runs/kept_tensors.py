@@ -1,7 +1,7 @@
-"""Counts the GPU tensors and host bytes that the script's variables keep, at two steps.
+"""Compares the GPU tensors and host bytes that the script's variables keep after two steps.
 
-A variable that keeps more objects than some steps earlier causes the growth. The search enters only
-plain containers, modules and the script's own objects, without calling their code.
+If a variable keeps more objects than some steps before, the variable causes the growth. The search
+enters only plain containers, modules and the script's own objects, without calling their code.
 """
 
 import contextlib

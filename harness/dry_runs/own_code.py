@@ -13,7 +13,7 @@ _STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 
 
 def is_own(file: str) -> bool:
-    """Return whether PyTorch, Triton, Python or the harness contains or generated a file."""
+    """Return whether a file belongs to PyTorch, Triton, Python or the harness, or is generated."""
     torch = sys.modules.get("torch")
     of_torch = Path(torch.__file__ or "").parent if torch is not None else None
     folders = (_HARNESS, of_torch, os.environ.get(INDUCTOR_CACHE))

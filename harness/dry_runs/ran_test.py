@@ -14,8 +14,8 @@ class RanTest(Struct, frozen=True, kw_only=True):
         name: name of the test in pytest or unittest.
         outcome: outcome of the test; ``refused`` if the outcome depends on unknown values.
         why: last line of the test's error, or the reason for ``refused``.
-        requested_peak_bytes: peak of requested bytes during the test, in the tests' process or in a
-            process that the test started; None if the test allocated nothing.
+        requested_peak_bytes: peak of requested bytes during the test, in any process of the test;
+            None without allocations.
         seconds: duration of the test, in seconds.
         uses_values: whether the test used unknown values, including uses in PyTorch's own code. A
             test with unknown values passes only if it also passes with other values.

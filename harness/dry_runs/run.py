@@ -52,7 +52,7 @@ def dry_run(
     """Run code on a pretended GPU and report the memory of PyTorch's CUDA allocator.
 
     If a decision of the code may depend on unknown GPU values, the code runs again with other
-    values. The report then states the range of the peaks. To avoid these runs, give the values as
+    values. The report then states the range of the peaks. To avoid further runs, give the values as
     ``answers``.
 
     Args:

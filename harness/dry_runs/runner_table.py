@@ -146,7 +146,7 @@ def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, 
 
 
 def _first_line(message: str) -> str:
-    """Return an error's first line, or the line of another process's error inside it."""
+    """Return the first line of an error, or the last line that names a nested error."""
     first, *others = message.splitlines() or [""]
     errors = [one for one in others if _ERROR.match(one)] if first.endswith(":") else []
     return errors[-1] if errors else first

@@ -62,7 +62,7 @@ def _more_when_resumed(
 ) -> Iterator[tuple[int, BlockCategory, str]]:
     """Yield bytes, category and line of additional memory at the peak of the second start.
 
-    Memory that the second start only allocates at another line is not additional.
+    Memory that the second start merely allocates at another line is not included.
     """
     moments = [_worst_moment(start) for start in starts]
     totals = [Counter({} if one is None else one.categories) for one in moments]

@@ -14,7 +14,7 @@ _BLOCK_BYTES = 512
 
 @dataclass(slots=True, eq=False)
 class HistoryBlock:
-    """A block in the history; ``begin`` and ``end`` are numbers of allocations plus frees.
+    """A block in the history; ``begin`` and ``end`` are positions among allocations and frees.
 
     ``freed`` is the number of allocations when ``freed_by`` freed the block.
     """
@@ -31,7 +31,7 @@ class HistoryBlock:
 
 
 class StepEnds:
-    """Sums up the rounded sizes of live blocks at the end of each step, and by line of code."""
+    """Sums up the rounded sizes of live blocks at each step's end, in total and by line of code."""
 
     def __init__(self) -> None:
         self._alive_bytes = self._allocated_bytes = 0
@@ -72,7 +72,7 @@ class StepEnds:
         self._allocated_bytes = 0
 
     def steps_grow(self) -> bool:
-        """Return whether the allocated bytes grow from step to step, without the first step."""
+        """Return whether the allocated bytes grow from step to step, ignoring the first step."""
         return series_growth(self._steps_bytes[1:], _BLOCK_BYTES).kind == "leak"
 
     def growth(self, alive: Iterable[HistoryBlock], begins: Collection[int]) -> Growth:

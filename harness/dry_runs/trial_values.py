@@ -37,7 +37,7 @@ GROUPS: Final = 3
 
 
 class Sides:
-    """Chooses for each line in a trial: decisions are true and masks keep all, or the opposite."""
+    """Chooses for each line whether its decisions are true and its masks keep all elements."""
 
     def __init__(self, trial: int) -> None:
         self._true, numbers = divmod(trial, MIXED)
@@ -73,9 +73,9 @@ _INTEGER: Final = {
 }
 _RISING: Final = {1: (0.02, 0.98, 3.5, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
 _FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
-"""Fractions by trial: rising if decisions are true, else falling, so that ``h.index(max(h))``
-returns both ends of a list. Typical limits of losses and shares are between the numbers of two
-runs."""
+"""Fractions by trial, rising if decisions are true, else falling. The largest value is therefore
+the last or the first value of a list. Typical limits of losses and shares are between the numbers
+of two runs."""
 _MORE: Final = 509
 """Number of further values before the sequence repeats."""
 

@@ -17,7 +17,7 @@ from harness.dry_runs.value_places import Decision
 from harness.schema.library_files import is_library
 
 MANY: Final = 500
-"""Number of decisions of a line after which true and false alternate."""
+"""Number of decisions of one line after which the results alternate between true and false."""
 _NEAR: Final = 3
 _INSIDE = (
     *("/unknown_numbers.py", "/unknown_texts.py", "/number_uses.py", "/after_import.py"),
@@ -31,7 +31,7 @@ class Decisions:
     """Chooses the results of decisions in one run.
 
     Args:
-        sides: chooses the result for each line of code.
+        sides: object that chooses the result of decisions, for each line of code.
         decided: fixed results by line, because the opposite results ended in an error.
         on_use: called when an unknown value is first used.
     """
@@ -51,7 +51,8 @@ class Decisions:
         self.picked: set[str] = set()
         """Places whose numbers were compared with known numbers, e.g. by ``max``."""
         self.uses: Counter[str] = Counter()
-        """Number of uses of unknown values, by the deciding line or else by the reading place."""
+        """Number of uses of unknown values, by the line that decides or else by the line that
+        reads."""
 
     def truth(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
@@ -77,7 +78,7 @@ class Decisions:
         return answer
 
     def use(self, place: str, line: str = "", *, is_number: bool = False) -> None:
-        """Record the use of a place's value, optionally for a decision in a line or as a number."""
+        """Record that a place's value was used, by a decision in ``line`` or as a number."""
         if not self.lines:
             self._on_use()
         self.lines.setdefault(place, set())

@@ -1,7 +1,7 @@
 """Compares runs with different unknown values, and returns a range of peaks or a refusal.
 
 Every decision is true in one run and false in another run. Numbers are small or large, and a mask
-keeps all elements or none. Two more runs exchange the numbers but keep the decisions. These runs
+keeps all elements or none. Two further runs exchange the numbers but keep the decisions. These runs
 are needed if the peaks differ and numbers are used, or if ``max`` compares an unknown number with a
 known number. If a number changes a peak, the result is refused, because the number has no upper
 bound. If the peaks differ by more than 0.1% and several lines decide, more runs mix the decisions.
@@ -137,10 +137,11 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
 
 
 def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
-    """Run trials in which only some groups of lines decide true; return the successful runs.
+    """Run trials in which decisions of only some groups of lines are true; return the successes.
 
-    First a single group decides true, then all groups that raise the peak and all groups that lower
-    it. A run that ends with an error is ignored, because mixed decisions may make the script fail.
+    First the decisions of one group are true, then those of all groups that raise the peak, then
+    those of all groups that lower the peak. A run that ends with an error is ignored, because mixed
+    decisions may make the script fail.
     """
     single = [1 << group for group in range(groups)]
     alone = more([MIXED * each + false.trial for each in single])
@@ -232,7 +233,7 @@ def _numbers(report: DryRunReport) -> list[ValueRead]:
 
 
 def _is_number(read: ValueRead) -> bool:
-    """Return whether values are used as numbers, i.e. perhaps as unlimited sizes."""
+    """Return whether values are used as numbers, which may be sizes without an upper bound."""
     return read.decides and not read.sizes
 
 

@@ -65,7 +65,7 @@ In a copy to the host, only bytes up to the second limit differ between runs; th
 
 @dataclass(kw_only=True)
 class _Place:
-    """Counts of one line; see ``ValueRead``."""
+    """Counters for the reads in one line; see ``ValueRead``."""
 
     file: str
     line: int
