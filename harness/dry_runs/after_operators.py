@@ -1,4 +1,4 @@
-"""Calls a function of Python after about every thousand operators of the script."""
+"""Calls a Python function after about every 1,000 operators of the script."""
 
 import ctypes
 import signal
@@ -12,10 +12,9 @@ _interrupt: Any = ctypes.pythonapi.PyErr_SetInterruptEx
 
 
 def call_after_operators(function: Callable[[], object]) -> object:
-    """Make the main thread call a function between instructions; return an object to keep alive.
+    """Make the main thread call a function between two bytecode instructions.
 
-    The script's own functions may run under ``torch.compile``. The compiler skips frames such as
-    ``look``, which have no tensor and no name of PyTorch, and skips the functions they call.
+    The caller must keep the returned object alive. ``torch.compile`` never compiles the function.
     """
     eval_frame: Any = sys.modules["torch"]._C._dynamo.eval_frame
 

@@ -1,7 +1,7 @@
-"""Begins, reads in parts, and ends the history of events that PyTorch's allocator keeps.
+"""Starts, reads and ends the history of events in PyTorch's allocator.
 
-PyTorch keeps events until this module reads them. Reading in parts keeps the memory of a long
-script as low as that of a short script.
+PyTorch stores each event in host memory. This module reads and drops the events from time to time,
+so a long script needs no more memory than a short script.
 """
 
 import pickle
@@ -17,19 +17,19 @@ from harness.dry_runs.history import History
 from harness.schema.block_categories import OWNERS
 
 MOST_EVENTS = 2_000_000
-"""Most events in the history; older events are dropped. An event takes about 0.5 KiB."""
+"""Limit of events in the history; older events are dropped. An event uses about 0.5 KiB."""
 Counts = list[tuple[int, int]]
-"""Numbers of allocations and frees of each device so far."""
+"""For each device, the number of allocations and the number of frees so far."""
 
 
 class AllocatorLog:
-    """The history of all devices.
+    """PyTorch's history of allocations and frees on all devices.
 
     Args:
         most: number of allocations and frees after which the history must be read.
-        on_own_call: called when the script begins or ends a history. The script's call then has no
-            effect, because it would clear this history.
-        reset: returns the allocations and frees of a device that the script has reset.
+        on_own_call: called when the script starts or ends its own memory history. The script's call
+            has no effect, because it would clear the harness's history.
+        reset: function that returns the allocations and frees before the script's counter resets.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class AllocatorLog:
         self._begin()
 
     def _begin(self) -> None:
-        """Begin the history, and drop the events until now."""
+        """Start the history, and drop all earlier events."""
         self._bindings._cuda_record_memory_history = self._real
         clears = {"clear_history": True}
         try:
@@ -65,7 +65,7 @@ class AllocatorLog:
         self._on_own_call()
 
     def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
-        """Return a snapshot and drop its events; None if it is not due, or an event came since."""
+        """Return a snapshot and drop its events; return None if no snapshot is due or possible."""
         if sum(map(sum, now)) < self._next and not at_once:
             return None
         held = snapshot() | {"counts": now}
@@ -77,7 +77,7 @@ class AllocatorLog:
         return held
 
     def counts(self) -> Counts:
-        """Return the numbers of allocations and frees of each device so far."""
+        """Return the number of allocations and of frees on each device so far."""
         found = []
         for device in range(torch.cuda.device_count()):
             one = self._bindings._cuda_memoryStats(device)["allocation"]["all"]
@@ -94,7 +94,7 @@ class AllocatorLog:
 
 
 def snapshot() -> Any:
-    """Return the allocator's snapshot without the seconds that importing Inductor would take."""
+    """Return the allocator's snapshot without importing Inductor, which takes seconds."""
     absent = "torch._inductor" not in sys.modules
     if absent:
         vars(torch)["_inductor"] = None
@@ -106,10 +106,10 @@ def snapshot() -> Any:
 
 
 def write_snapshot(held: Any, histories: Sequence[History], path: Path) -> Exception | None:
-    """Write a snapshot as ``torch.cuda.memory._dump_snapshot`` does; return an error.
+    """Write a snapshot like ``torch.cuda.memory._dump_snapshot``; return the error if this fails.
 
-    ``explain`` reads one more key, which holds each device's number of allocations and the known
-    owners of the device's blocks.
+    For ``explain``, the file also contains each device's number of allocations and the known owners
+    of the device's blocks.
     """
     known = [
         {

@@ -1,4 +1,4 @@
-"""Feeds requests and releases to PyTorch's own allocator; each run has its own fork."""
+"""Replays allocations and frees in PyTorch's own allocator; each run has its own fork."""
 
 import gc
 import os
@@ -32,7 +32,7 @@ _release: Any = torch._C._cuda_cudaCachingAllocator_raw_delete
 
 
 def answer(request: bytes, announce: Phase) -> dict[str, Any]:
-    """Return the peaks of each run in each order of the driver's addresses."""
+    """Run each replay with ascending and with descending driver addresses, and return the peaks."""
     del announce
     question = msgspec.msgpack.decode(request, type=AllocatorRuns)
     gc.disable()  # it would go through all operations, again and again
@@ -49,7 +49,7 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
 
 
 def _run(run: AllocatorRun, work: list[Operation], order: str) -> AllocatorPeaks | str:
-    """Return the peaks of one run, or why PyTorch refuses its settings."""
+    """Return the peaks of one run, or the error message if PyTorch refuses the settings."""
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
         os.environ.pop(name, None)
     os.environ["HARNESS_DRY_RUN_ADDRESSES"] = order
@@ -82,18 +82,19 @@ def _run(run: AllocatorRun, work: list[Operation], order: str) -> AllocatorPeaks
 
 
 def _endless(work: list[Operation]) -> int:
-    """Return a size of memory in which no request fails.
+    """Return a GPU memory size so large that no allocation fails.
 
-    With expandable segments each stream of each pool reserves addresses for twice the memory.
+    With expandable segments, each stream of each pool reserves addresses for twice this size.
     """
     return ENDLESS_BYTES // len({(each.stream, each.pool) for each in work} or {0})
 
 
 class _Allocator:
-    """PyTorch's allocator, with the blocks of a recording by their numbers.
+    """PyTorch's allocator; each block is identified by its number in the recording.
 
-    If another stream still used a block, the block is released where the recording completed its
-    release. If memory runs short earlier, ``do`` waits for the release, as PyTorch does.
+    A block that another stream still uses is freed where the recording completed the free. If
+    memory runs out earlier, ``do`` frees all blocks with a delayed free and tries again, as PyTorch
+    does.
     """
 
     def __init__(self) -> None:
@@ -103,7 +104,7 @@ class _Allocator:
         self.second_tries = 0
 
     def do(self, operation: Operation) -> None:
-        """Do one operation; raise OutOfMemoryError if it cannot be served."""
+        """Perform one operation; raise OutOfMemoryError if an allocation fails."""
         action, block, size, stream, pool, _ = operation
         if action == ALLOCATE:
             handle = _FIRST_STREAM + stream * _BETWEEN_STREAMS if stream else 0
@@ -136,7 +137,7 @@ class _Allocator:
             return self._allocated(size, stream, 0)
 
     def _freed(self, block: int) -> None:
-        """Release a block; do nothing if it was never allocated or is already freed."""
+        """Free a block; do nothing if it was never allocated or is already free."""
         self._awaited.discard(block)
         address = self._live.pop(block, 0)
         if address:

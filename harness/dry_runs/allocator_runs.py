@@ -1,7 +1,7 @@
-"""Requests and releases for PyTorch's own allocator on pretended GPUs: plain data, no torch.
+"""Describes and starts replays in PyTorch's own allocator on pretended GPUs.
 
-The allocator replays a recording under other settings, on other GPUs, and with the driver's
-addresses in ascending and in descending order. The order decides between equal free blocks.
+This module does not import torch. Each replay runs with ascending and with descending driver
+addresses, because the allocator chooses between equal free blocks by address.
 """
 
 import zlib
@@ -20,13 +20,13 @@ from harness.schema.errors import UnavailableError
 from harness.schema.run_outcome import Outcome
 
 ALLOCATE, FREE, FREE_REQUESTED, FREE_COMPLETED, EMPTY_CACHE, RELEASE_POOL = range(6)
-"""Kinds of operations; a release that another stream delays takes two operations."""
+"""Kinds of operations; a free that a stream delays is two operations, requested and completed."""
 
 _FUNCTION = "harness.dry_runs.allocator_replay:answer"
 
 
 class Operation(NamedTuple):
-    """One step of the work; a block is named by any number, and pool 0 is the default pool."""
+    """One operation of a replay; ``block`` is any number, and pool 0 is the default pool."""
 
     action: int
     block: int
@@ -38,7 +38,7 @@ class Operation(NamedTuple):
 
 
 class AllocatorRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the work with number ``work``; without ``memory_bytes`` no request fails."""
+    """One replay of ``works[work]``; if ``memory_bytes`` is None, no allocation fails."""
 
     settings: str = ""
     memory_bytes: int | None = None
@@ -46,14 +46,14 @@ class AllocatorRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllocatorRuns(msgspec.Struct, frozen=True, kw_only=True):
-    """Encoded works, and the runs that use them."""
+    """Encoded lists of operations, and the runs that replay them."""
 
     works: tuple[bytes, ...]
     runs: tuple[AllocatorRun, ...]
 
 
 class RanOut(msgspec.Struct, frozen=True, kw_only=True):
-    """The request that failed, and the allocator's counters at that moment."""
+    """The allocation that failed, and the allocator's counters at that moment."""
 
     position: int
     requested_bytes: int
@@ -62,7 +62,7 @@ class RanOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllocatorPeaks(msgspec.Struct, frozen=True, kw_only=True):
-    """PyTorch's counters at the end of a run, or the place where it ran out of memory."""
+    """PyTorch's counters at the end of a run; ``ran_out`` is the allocation that failed, if any."""
 
     allocated_bytes: int
     reserved_bytes: int
@@ -71,7 +71,7 @@ class AllocatorPeaks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunInOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """The peaks of a run in each order of addresses; ``refused`` says why PyTorch refused it."""
+    """The peaks of a run for each order of addresses, or PyTorch's error message (``refused``)."""
 
     peaks: tuple[AllocatorPeaks, ...] = ()
     refused: str | None = None
@@ -82,7 +82,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def encoded(work: Iterable[Operation]) -> bytes:
-    """Return the work as bytes, with six numbers for each operation."""
+    """Return the operations as compressed bytes, with six integers for each operation."""
     numbers = array("q")
     for operation in work:
         numbers.extend(operation)
@@ -90,7 +90,7 @@ def encoded(work: Iterable[Operation]) -> bytes:
 
 
 def decoded(data: bytes) -> list[Operation]:
-    """Return the work that was encoded."""
+    """Return the operations that ``encoded`` turned into bytes."""
     numbers = array("q")
     numbers.frombytes(zlib.decompress(data))
     return [*map(Operation._make, zip(*[iter(numbers)] * len(Operation._fields), strict=True))]
@@ -102,16 +102,16 @@ def run_in_pytorch(
     seconds: float,
     option: str,
 ) -> tuple[RunInOrders, ...]:
-    """Return the peaks of each run in PyTorch's allocator.
+    """Replay each run in PyTorch's allocator and return its peaks.
 
     Args:
-        works: the requests and releases that the runs refer to.
-        runs: the settings, the GPU's memory and the work of each run.
+        works: lists of operations.
+        runs: settings and GPU memory of each run, and the index of its operations in ``works``.
         seconds: time limit for all runs together.
-        option: name of the option that sets the settings, for error messages.
+        option: name of the command-line option for the settings; error messages contain it.
 
     Raises:
-        TimeoutError: the runs took longer.
+        TimeoutError: the runs took longer than ``seconds``.
         UnavailableError: no GPU can be pretended here, e.g. without a CUDA build of PyTorch.
 
     """

@@ -1,4 +1,4 @@
-"""Assembles the report of a dry run from the child's result, the stub's counts and host samples."""
+"""Builds a dry run's report from the child's result, the stub's counts and host memory samples."""
 
 import ast
 import contextlib
@@ -43,9 +43,10 @@ def assemble_report(
     received: int | None,
     seconds: float,
 ) -> DryRunReport:
-    """Return the report from the child's result, the stub's counts and the host's samples.
+    """Return the report of one run.
 
-    ``code`` is negative for a signal; ``received`` is the signal that the harness passed on.
+    ``code`` is the child's exit code, or the negative number of the signal that ended the child.
+    ``received`` is the signal that the harness received and passed on to the child.
     """
     gpu = request.gpu
     processes = real_processes(folder, inside, page, gpu)
@@ -107,7 +108,7 @@ def _outcome(
     code: int,
     received: int | None,
 ) -> tuple[Outcome, str | None]:
-    """Return the outcome that explains most observations."""
+    """Return the outcome of the run, and the error or the reason for it."""
     if received is not None and inside.ended in ("ok", "interrupted", "lost"):
         interrupted = received == signal.SIGINT
         return Outcome.KILLED, "interrupted" if interrupted else f"ended by {_signal(received)}"
@@ -144,7 +145,7 @@ def _signal(number: int) -> str:
 
 
 def _asked_nothing(request: Request, inside: ChildResult, page: StatusPage) -> bool:
-    """Return whether a PyTorch script did not use the GPU, and no host limit was given."""
+    """Return whether a script used PyTorch but no GPU, and the user gave no host memory limit."""
     is_script = request.kind != "function" and "torch" in inside.environment
     return is_script and not page.allocated and request.host_memory_bytes is None
 
@@ -161,7 +162,7 @@ def _nothing_ran(request: Request) -> str:
 
 
 def _uncounted(page: StatusPage, processes: RealProcesses) -> str | None:
-    """Return why the allocator's peaks differ from the driver's count for the script's process."""
+    """Return why the allocator's peaks do not match the driver stub's count; None if they match."""
     if page.hidden and not page.allocated:
         return (
             "CUDA_VISIBLE_DEVICES hid every pretended GPU from the script; --gpus N pretends more"
@@ -208,7 +209,7 @@ def _fit(
     processes: RealProcesses,
     host: Host | None,
 ) -> DryRunFit | None:
-    """Return whether the peaks fit next to the memory outside the allocator."""
+    """Return whether the peaks and the memory outside the allocator fit the GPU together."""
     if outcome == "oom" or (outcome == "ok" and processes.seen.out_of_memory):
         return "does not fit"
     if outcome != "ok" or cuda.reserved_peak_bytes is None:

@@ -1,8 +1,9 @@
-"""Inductor's and Triton's choices between kernels if nothing can be measured.
+"""Makes Inductor and Triton choose between kernels without measuring them.
 
-On a GPU the autotuner takes the fastest kernel. In a dry run it takes the library's kernel (ATen)
-or the first configuration, and makes the allocations that timing needs. With
-``HARNESS_DRY_RUN_AUTOTUNE=triton`` it takes the first Triton template; the peak may then differ.
+On a GPU, the autotuner chooses the fastest kernel. In a dry run, the autotuner chooses ATen's
+kernel or the first configuration, and still makes the allocations that a timing would make. If
+``HARNESS_DRY_RUN_AUTOTUNE=triton`` is set, the autotuner chooses the first Triton template, and the
+peak may differ.
 """
 
 import functools
@@ -19,7 +20,7 @@ from harness.dry_runs.own_code import INDUCTOR_CACHE
 from harness.prediction.after_import import after_import, instead
 
 UNMEASURED: Counter[str] = Counter()
-"""Numbers of choices that this process made without measuring, by kind of choice."""
+"""Number of unmeasured choices in this process, for each kind of choice."""
 
 _CACHE = os.environ.get(INDUCTOR_CACHE)  # before a script changes it
 
@@ -28,12 +29,12 @@ _TAKES_TRITON = os.environ.get(VARIABLE) == "triton"
 
 
 def _config(config: Any) -> None:
-    """Store no choice on disk, because each run must show the allocations of choosing."""
+    """Turn off Inductor's cache of choices, so that every run allocates memory for autotuning."""
     config.autotune_local_cache = False
 
 
 def _cache_dir_utils(module: Any) -> None:
-    """Keep pretended times in the dry run's own folder, even if the script names another folder."""
+    """Store pretended times in the dry run's cache, even if the script sets another folder."""
 
     @instead(module, "cache_dir")
     def cache_dir(find: Callable[[], str]) -> str:
@@ -43,7 +44,7 @@ def _cache_dir_utils(module: Any) -> None:
 
 
 def _select_algorithm(module: Any) -> None:
-    """Let matmuls, convolutions and FlexAttention choose without compiling a template."""
+    """Choose kernels for matmul, convolution and FlexAttention without compiling a template."""
     selector = module.AlgorithmSelectorCache
     benchmark_choice = selector.benchmark_choice
 
@@ -83,7 +84,7 @@ def _select_algorithm(module: Any) -> None:
 
 
 def _pad_mm(module: Any) -> None:
-    """Count the decisions on padding a matmul, which a GPU would make by measuring."""
+    """Count decisions whether to pad a matmul; on a GPU, Inductor would time both variants."""
     module.get_cached_should_pad = lambda _: None
     module.get_cached_base_mm_benchmark_time = lambda _: None
 
@@ -95,7 +96,7 @@ def _pad_mm(module: Any) -> None:
 
 
 def _triton_codegen(module: Any) -> None:
-    """Make Triton write a kernel with one configuration, and time it once in every run."""
+    """Make Inductor generate Triton kernels with one configuration, and time them in every run."""
     common = module.TritonKernel.inductor_meta_common.__func__
 
     def inductor_meta_common(cls: Any) -> dict[str, object]:
@@ -117,7 +118,7 @@ _FIRST_BLOCKS = "block sizes of a Triton kernel: the first configuration"
 
 
 def _triton_heuristics(module: Any) -> None:
-    """Time a kernel of one configuration once, because the timing allocates memory."""
+    """Time a tuned kernel even if it has one configuration, because a timing allocates memory."""
     import torch
 
     @instead(module.CachingAutotuner, "autotune_to_one_config")
@@ -151,7 +152,7 @@ def _triton_heuristics(module: Any) -> None:
 
 
 def _scheduler(module: Any) -> None:
-    """Stop torch 2.7 from estimating seconds for a GPU without a clock, as later versions do."""
+    """Replace torch 2.7's estimate of memory bandwidth, because the pretended GPU has no clock."""
     if module.torch.__version__.startswith("2.7."):
         module.get_gpu_dram_gbps = lambda: float("inf")
 
@@ -177,11 +178,11 @@ AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
     "torch._inductor.runtime.triton_heuristics": _triton_heuristics,
     "triton.runtime.autotuner": _triton_autotuner,
 }
-"""Functions that change a module once it is imported."""
+"""For each module, the function that changes it after its import."""
 
 
 def watch_unmeasured(tell: Callable[[str], None]) -> Compilations:
-    """Watch ``torch.compile`` from now on, and choose without measuring."""
+    """Start watching ``torch.compile``, and make it choose kernels without measuring."""
     for name, function in AFTER_IMPORT.items():
         after_import(name, functools.partial(_change, function, tell))
     return watch(tell, UNMEASURED)
@@ -190,7 +191,7 @@ def watch_unmeasured(tell: Callable[[str], None]) -> Compilations:
 def _change(
     function: Callable[[Any], None], tell: Callable[[str], None], module: ModuleType
 ) -> None:
-    """Change a module of PyTorch, or say that this version is not known."""
+    """Change a PyTorch module; call ``tell`` with a warning if its version is unknown."""
     try:
         function(module)
     except AttributeError as error:

@@ -1,8 +1,8 @@
-"""Build the stub for the installed PyTorch, once, into the user's cache folder.
+"""Builds the stub for the installed PyTorch, once, in the user's cache folder.
 
-The stub defines every function of CUDA and NVIDIA's libraries that PyTorch uses. Functions in
-``stub/*/*.c`` are pretended. All other functions are weak symbols that do nothing, or refuse
-(``functions_by_name.py``).
+The stub defines every function of CUDA and NVIDIA's libraries that PyTorch uses. The files
+``stub/*/*.c`` implement the most important functions. All other functions are weak symbols that do
+nothing or return an error (``functions_by_name.py``).
 """
 
 import contextlib
@@ -27,10 +27,10 @@ SOURCES = Path(__file__).parent / "stub"
 LIBRARY = "libharness_dry_run.so"
 
 DRIVER = "libcuda.so.1", "libnvidia-ml.so.1"
-"""Empty libraries with the driver's names, which lead to the stub."""
+"""File names of the driver's libraries; empty libraries with these names are linked to the stub."""
 
 VALUES = "libharness_values.so"
-"""The library that follows values (``stub/values/values.cpp``); it uses PyTorch's libraries."""
+"""Library that tracks the values of GPU tensors (``stub/values/values.cpp``)."""
 
 _FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
 
@@ -45,19 +45,19 @@ _PYTORCH = (
 )
 
 COMPILER_SECONDS = 300
-"""Most processor seconds of a compiler's process, which needs up to half a minute."""
+"""Limit of a compiler process's CPU time, in seconds; a normal build needs up to half a minute."""
 _OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGXCPU)
 MOST_BLOCKS = 1 << 17
-"""Largest file, or error output, that the compiler may write, in blocks of 512 bytes."""
+"""Limit of each file that the compiler writes, in blocks of 512 bytes."""
 
 
 def build(torch: TorchBuild) -> Path:
-    """Return the folder that holds the stub for a build of PyTorch; build it if needed."""
+    """Return the folder with the stub for a build of PyTorch; build the stub if needed."""
     return kept(f"{torch.version}-{_fingerprint(torch)}", functools.partial(_compile, torch))
 
 
 def _fingerprint(torch: TorchBuild) -> str:
-    """Return a short hash of the sources, of the code that builds them, and of PyTorch's build."""
+    """Return a short hash of the stub's sources, the code that builds them, and PyTorch's build."""
     text = hashlib.sha256(f"{torch.libraries} {torch.cuda}".encode())
     text.update(str((torch.libraries / "libtorch_cuda.so").stat().st_size).encode())
     own = Path(__file__), Path(functions_by_name.__code__.co_filename)
@@ -67,7 +67,7 @@ def _fingerprint(torch: TorchBuild) -> str:
 
 
 def _compile(torch: TorchBuild, folder: Path) -> None:
-    """Compile the sources and link them into one library."""
+    """Compile the stub's sources and link its libraries."""
     cc = compiler()
     include = [f"-I{path}" for path in (SOURCES, SOURCES / "cuda" / "include", *torch.include)]
     by_name = folder / "functions_by_name.c"
@@ -98,7 +98,7 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
 
 
 def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
-    """Link a library that takes NVRTC's place; its file and its symbols have NVRTC's names."""
+    """Link a library that replaces NVRTC, with NVRTC's file name and symbol versions."""
     name = f"libnvrtc.so.{torch.cuda.partition('.')[0]}"
     versions = folder / "nvrtc.versions"
     versions.write_text(f"{name} {{ global: *nvrtc*; local: *; }};\n")
@@ -107,13 +107,13 @@ def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
 
 
 def preloaded(folder: Path) -> tuple[Path, ...]:
-    """Return the libraries to load before all others."""
+    """Return the stub's libraries that a process must load before all other libraries."""
     names = (LIBRARY, *DRIVER)
     return (*(folder / name for name in names), *folder.glob("libnvrtc.so.*"))
 
 
 def needed(libraries: Path) -> frozenset[str]:
-    """Return NVIDIA's functions that PyTorch's libraries import, or look up by name."""
+    """Return the names of NVIDIA's functions that PyTorch's libraries import or look up by name."""
     names = symbols([path for name in _PYTORCH if (path := libraries / name).exists()], "undefined")
     looked_up = re.findall(
         rb"\0((?:cu[A-Z]|nvml[A-Z])\w{3,60})(?=\0)", (libraries / "libc10_cuda.so").read_bytes()
@@ -123,7 +123,7 @@ def needed(libraries: Path) -> frozenset[str]:
 
 
 def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
-    """Return undefined or defined dynamic symbols, without versions, as nm lists them."""
+    """Return the defined or undefined (``kind``) dynamic symbols, without version suffixes."""
     nm = _run([compiler(), "-print-prog-name=nm"]).strip()
     if not nm:
         raise DryRunUnavailableError(f"{compiler()} made no library, and has no nm")
@@ -132,7 +132,7 @@ def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
 
 
 def _run(command: list[str | Path]) -> str:
-    """Run the compiler, for a limited time; return its output, or raise with its first error."""
+    """Run the compiler with a time limit; return its output, or raise its first error."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         limits = f"ulimit -f {MOST_BLOCKS}; ulimit -t {COMPILER_SECONDS}"
         limited = ["/bin/sh", "-c", f'{limits}; exec "$0" "$@"', *command]

@@ -1,4 +1,4 @@
-"""Finds the code that requested or freed a block, by the stack of an event in the history."""
+"""Finds the line of code that allocated or freed a block, from the stack of an event."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ _LOADING = frozenset(
 )
 _COLLECTIVES = "torch/distributed/distributed_c10d.py"
 _CONTEXT_BYTES, _FRAME_BYTES = 160, 16
-"""Bytes that PyTorch keeps for the stack of an event, and for each frame of the stack. The frames
-are in a vector whose capacity doubles (measured on torch 2.11 to 2.15)."""
+"""Bytes that PyTorch stores for an event's stack, and for each frame of the stack. PyTorch stores
+the frames in a vector whose capacity doubles (measured on torch 2.11 to 2.15)."""
 ENTRY_BYTES = 168
-"""Bytes of an event without its stack; up to torch 2.14 an event has 104 bytes."""
+"""Size of an event without its stack, in bytes; it is 104 bytes up to torch 2.14."""
 
 
 class HistoryFrame(TypedDict):
@@ -34,7 +34,7 @@ class HistoryFrame(TypedDict):
 
 
 class HistoryEvent(TypedDict, total=False):
-    """One event of the history, as PyTorch writes it."""
+    """One event of the history, with PyTorch's own keys."""
 
     action: str
     addr: int
@@ -45,13 +45,13 @@ class HistoryEvent(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CallSite:
-    """A stack with its place and the facts that the history needs.
+    """A call stack, with its innermost line of user code and further facts.
 
     Attributes:
         stack: frames of the user's code, innermost first.
-        place: the innermost line of the user's code, or a description if there is none.
-        edge: index in ``EDGES``: 1 during saving, 2 during loading, else 0.
-        context_bytes: bytes of the host that PyTorch uses for the stack.
+        place: innermost line of the user's code, or a description if there is no such line.
+        edge: 1 during saving, 2 during loading, else 0; an index into ``EDGES``.
+        context_bytes: host memory that PyTorch uses for the stack.
     """
 
     caller: Caller
@@ -66,7 +66,7 @@ _AS_KEY: Callable[[HistoryFrame], tuple[str, int, str]] = itemgetter("filename",
 
 
 class Sites:
-    """The call sites of events; equal stacks are examined once."""
+    """Cache of call sites; events with equal stacks share one ``CallSite``."""
 
     def __init__(self, own: Callable[[str], bool]) -> None:
         self._own = own
@@ -74,7 +74,7 @@ class Sites:
         self._sites: dict[tuple[tuple[str, int, str], ...], CallSite] = {}
 
     def of(self, event: HistoryEvent) -> CallSite:
-        """Return the site of an event."""
+        """Return the call site of an event."""
         key = tuple(map(_AS_KEY, event["frames"]))
         site = self._sites.get(key)
         if site is None:
@@ -110,7 +110,7 @@ _THREAD = Caller(is_thread=True, in_backward=False)
 
 
 def caller_of(event: HistoryEvent) -> Caller:
-    """Return the caller that allocates or frees."""
+    """Return facts about the code that allocated or freed in an event."""
     frames = event["frames"]
     if not frames:
         return _THREAD
@@ -130,10 +130,10 @@ def _place(files: list[str], stack: tuple[Frame, ...], *, in_backward: bool) -> 
 
 
 def stack_bytes(event: HistoryEvent) -> int:
-    """Return the bytes that PyTorch keeps for the stack of one allocation or free."""
+    """Return the bytes that PyTorch stores for the stack of an event."""
     return _CONTEXT_BYTES + _FRAME_BYTES * capacity(len(event["frames"]))
 
 
 def capacity(count: int) -> int:
-    """Return the capacity of a vector of C++ that has grown to a number of entries."""
+    """Return the capacity of a C++ vector that has grown to ``count`` entries."""
     return 1 << (count - 1).bit_length() if count else 0

@@ -1,8 +1,8 @@
 """The child process of a dry run, which runs the user's code and writes the result.
 
-The code runs as under ``python script.py`` or ``python -m module``, with the same ``__main__``,
-``sys.argv``, first entry of ``sys.path`` and traceback. The report is written when an interpreter
-would end, after its threads and all functions that were registered for the exit.
+The code sees the same ``__main__``, ``sys.argv``, first entry of ``sys.path`` and traceback as
+under ``python script.py`` or ``python -m module``. The child writes its result when the interpreter
+ends, after the threads and the exit functions of the script.
 """
 
 import atexit
@@ -58,13 +58,13 @@ from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import
 
 _THREADS_SECONDS = 10.0
-"""Seconds for which threads may go on after the last requested step."""
+"""Seconds that the script's threads may still run after the last requested step."""
 _LEFT_OUT = "harness.dry_runs.left_out_values"
-"""This module needs PyTorch, so it is loaded only if the script has imported PyTorch."""
+"""Module that needs PyTorch, so it is only loaded after the script has imported PyTorch."""
 
 
 class Ending:
-    """Writes the result once: at the interpreter's end or at a signal, whichever comes first."""
+    """Writes the result once, when the interpreter ends or a signal arrives."""
 
     def __init__(
         self, job: Request, place: Path, reads: ValueReads, recording: PeakRecording
@@ -133,30 +133,30 @@ class Ending:
         return True
 
     def on_late_error(self, error: BaseException | None) -> None:
-        """Note an error in a thread or in an exit function, which Python only prints."""
+        """Remember an out-of-memory error or Ctrl-C in a thread or in an exit function."""
         if error is not None and is_gpu_out_of_memory(error):
             self._late = "oom", first_line(error)
         elif isinstance(error, KeyboardInterrupt):
             self._late = "interrupted", "interrupted"
 
     def on_terminate(self, number: int, _: FrameType | None) -> None:
-        """End at once, as Python does at this signal, but with a result."""
+        """Write the result, and end the process at once."""
         self.ended = self.evidence = "interrupted"
         if self.write():
             os._exit(128 + number)
 
     def in_fork(self) -> None:
-        """Let signals end a fork as in plain Python, because a pool waits for its ended workers."""
+        """Restore the default signal handlers in a forked process, such as a worker of a pool."""
         for number in (one for one in FORWARDED if signal.getsignal(one) == self.on_terminate):
             signal.signal(number, signal.SIG_DFL)
 
     def leave(self) -> None:
-        """End a run that records only peaks before the interpreter destroys every object."""
+        """Exit at once if the run records only peaks, to skip the destruction of all objects."""
         if os.getpid() == self._pid:
             os._exit(0 if self.ended in ("ok", "stopped") else 1)
 
     def listen(self) -> None:
-        """Make this object run at signals, at threads' errors, and as the last exit function."""
+        """Register this object for signals, errors in threads, and the interpreter's exit."""
         if self._job.kind == "module":  # which may be a test runner
             self._table.watch()
         if not self._job.explains:
@@ -178,7 +178,7 @@ class Ending:
         sys.unraisablehook = functools.partial(also, sys.unraisablehook)
 
     def soon(self) -> None:
-        """End the process after the last step even if a thread of the script goes on."""
+        """End the process some seconds after the last step, even if script threads still run."""
 
         def end() -> None:
             if not self._lock.locked():
@@ -192,7 +192,7 @@ class Ending:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's type and the first line of its message, without the notes added to it."""
+    """Return an error's type and the first line of its message, without added notes."""
     whole = traceback.TracebackException.from_exception(error)
     vars(whole)["__notes__"] = None
     return list(whole.format_exception_only())[-1].strip().partition("\n")[0]
@@ -205,7 +205,7 @@ def is_gpu_out_of_memory(error: BaseException) -> bool:
 
 
 def _print_error(error: BaseException) -> None:
-    """Print the traceback from the user's first frame on, as Python would."""
+    """Print the traceback like Python, but start at the first frame of the user's code."""
     trace: TracebackType | None = error.__traceback__
     while trace is not None and is_own(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
@@ -217,7 +217,7 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _outcome(error: BaseException | None, *, is_printed: bool = False) -> tuple[str, str | None]:
-    """Return the outcome and its evidence; print an unprinted error as Python would."""
+    """Return the outcome and its evidence; print the error unless ``is_printed``."""
     if error is None or isinstance(error, EnoughStepsError):
         return ("ok" if error is None else "stopped"), None
     if isinstance(error, SystemExit):
@@ -244,7 +244,7 @@ def _tell(line: str) -> None:
 
 
 def _on_torch(job: Request, reads: ValueReads, recording: PeakRecording, module: Any) -> None:
-    """Begin to watch after the import of PyTorch."""
+    """Start recording after the script has imported PyTorch."""
     from harness.dry_runs import left_out_values  # it needs PyTorch
 
     recording.start(module)
@@ -258,7 +258,7 @@ def _on_torch(job: Request, reads: ValueReads, recording: PeakRecording, module:
 
 
 def main() -> int:
-    """Run the job of the command line; return the script's exit code."""
+    """Run the job in the file that the command line names; return the exit code."""
     file = Path(sys.argv[1])
     job: Request
     layers: Layers

@@ -1,4 +1,4 @@
-"""Starts the process of a dry run, waits for it, and ends all processes that it started."""
+"""Starts a dry run's process, waits for it, and ends all processes that the script started."""
 
 import contextlib
 import dataclasses
@@ -55,7 +55,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     Args:
         request: the code to run, and the pretended GPU.
         folder: folder for the files that the processes exchange.
-        stop: ends the run when it is set.
+        stop: event that ends the run when it is set.
     """
     torch = torch_build()
     stub = build(torch)
@@ -118,7 +118,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Ended:
-    """The end of a child: its exit code, its time, and the signals sent to the child."""
+    """Exit code and end time of a child process, and the signals sent to the process."""
 
     code: int
     at: float
@@ -132,7 +132,7 @@ def _run_child(
     environment: dict[str, str],
     stop: threading.Event | None,
 ) -> _Ended:
-    """Run the process of a dry run until all that it started has ended."""
+    """Start a dry run's process; wait until the process and all its descendants have ended."""
     job, output = folder / JOB, subprocess.DEVNULL if request.quiet else None
     lifeline, held = _pipe()
     try:
@@ -170,7 +170,7 @@ def _closed(descriptor: int) -> int:
 
 
 def _layers(request: Request, folder: Path, compiled: Path, stub: Path) -> Layers:
-    """Return the places of a run's layers."""
+    """Return the description of a run's file layers."""
     compiled.mkdir(parents=True, exist_ok=True)
     return Layers(
         folders=layer_folders(folder),
@@ -182,7 +182,7 @@ def _layers(request: Request, folder: Path, compiled: Path, stub: Path) -> Layer
 
 
 def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunReport:
-    """Move a snapshot to its place; return the report, with a note if the move failed."""
+    """Move the snapshot to the file that the user named; add a note to the report on failure."""
     try:
         shutil.move(made, wanted)
     except OSError as error:
@@ -191,7 +191,7 @@ def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunRep
 
 
 def _resumed_from(sign: Path) -> str:
-    """Return a sentence on the files that the second start read."""
+    """Return a sentence about the files that the second start read."""
     first, *more = sign.read_text().splitlines()
     read = f"{first} and {len(more)} more" if more else first
     return f"{RESUMED_FROM}{read}, which the first one had written"
@@ -200,7 +200,7 @@ def _resumed_from(sign: Path) -> str:
 def _with_files(
     report: DryRunReport, request: Request, folder: Path, layers: Layers
 ) -> DryRunReport:
-    """Return the report with the files that the script wrote; copy the files if asked to."""
+    """Add the list of written files to the report; copy the files if ``keep_files`` is set."""
     if not (folder / MODE).exists():  # ended before it began
         return report
     mode = (folder / MODE).read_text()
@@ -227,7 +227,7 @@ def _with_files(
 
 
 def _hides_all(count: int) -> bool:
-    """Return whether CUDA_VISIBLE_DEVICES, meant for real GPUs, hides the pretended GPUs."""
+    """Return whether the user's CUDA_VISIBLE_DEVICES would hide all pretended GPUs."""
     first = os.environ.get(VISIBLE, "0").partition(",")[0].strip()
     return not first.startswith("GPU-") and not (first.isdecimal() and int(first) < count)
 
@@ -242,7 +242,7 @@ def _pipe() -> tuple[int, int]:
 
 
 def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
-    """Return the child's environment, which loads the stub before every other library."""
+    """Return the child's environment variables, which also preload the stub."""
     refuse_unfollowed({**os.environ, **request.environment}, memory_ends=True)
     inherited = dict(os.environ)
     if _hides_all(request.gpu.count):
@@ -262,7 +262,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
 
 @contextlib.contextmanager
 def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
-    """Pass signals that interrupt or end this process to the child, and wait for its report."""
+    """Pass SIGINT, SIGTERM and SIGHUP on to the child; yield the list of received signals."""
     handed_on: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:

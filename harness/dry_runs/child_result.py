@@ -1,4 +1,4 @@
-"""The result that a process of a dry run writes about itself, for its parent to read."""
+"""The result that a process of a dry run writes for its parent process."""
 
 import ctypes
 import os
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class ChildResult(Struct, frozen=True, kw_only=True):
-    """Observations of the child process on itself; its parent makes the report from them."""
+    """Facts that the child process records about itself; the parent builds the report from them."""
 
     ended: Literal["ok", "oom", "error", "interrupted", "stopped", "lost"]
-    """``lost``: the process left no result of its own."""
+    """``lost`` means that the process ended without writing a result."""
     evidence: str | None = None
     exit_code: int | None = None
     devices: tuple[Device, ...] = ()
@@ -40,10 +40,10 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     history_bytes: int = 0
     host_growth: Growth | None = None
     gpus: tuple[int, ...] = ()
-    """Number of the machine's GPU for each device."""
+    """For each device, the number of its GPU in the machine."""
     pinned_bytes: tuple[int, int] | None = None
     at_end_bytes: int = 0
-    """Memory of the process when the script ended, without pages of files."""
+    """Resident bytes of the process when the script ended, without file-backed pages."""
     unwritten_pinned_bytes: int = 0
     left_out_bytes: int = 0
     with_left_out_bytes: int = 0
@@ -55,7 +55,7 @@ class ChildResult(Struct, frozen=True, kw_only=True):
 
 
 class StartedResult(Struct, frozen=True, kw_only=True):
-    """The result of a process that the script started, and its name."""
+    """The name and the result of a process that the script started."""
 
     name: str
     notes: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class StartedResult(Struct, frozen=True, kw_only=True):
 
 
 def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
-    """End a recording; return the result, which still lacks the end of the process."""
+    """End a recording and return its result; the caller adds the outcome of the process."""
     reads.look_at_the_host()
     notes = recording.notes
     try:
@@ -90,7 +90,7 @@ def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
 
 
 def _unwritten_pinned_bytes(stub: ctypes.CDLL) -> int:
-    """Return the most pinned bytes that nothing wrote to; on a real host they are resident."""
+    """Return the peak of unwritten pinned bytes; on a real host, these bytes are resident."""
     stub.harness_unwritten_pinned.restype = ctypes.c_size_t
     return int(stub.harness_unwritten_pinned())
 
@@ -105,7 +105,7 @@ def _environment() -> dict[str, str]:
 
 
 def write_result(result: Struct, folder: Path, name: str) -> None:
-    """Write a result into a run's folder; the script may have removed it, or filled the disk."""
+    """Write a result to a run's folder, even if the folder was removed or the disk is full."""
     try:
         data = msgspec.json.encode(result)
     except UnicodeEncodeError:  # names of files that are not text

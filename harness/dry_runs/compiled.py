@@ -1,7 +1,7 @@
-"""Work of ``torch.compile`` in a dry run: graphs, breaks, seconds and unmeasured choices.
+"""Records the graphs, graph breaks and seconds of ``torch.compile`` in a dry run.
 
-Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. Only the kernels do
-not run, so choices between kernels are made without measuring (``autotuning.py``).
+Compilation is real: Inductor generates code, and Triton and ``ptxas`` compile it. The kernels do
+not run, so Inductor chooses between kernels without measuring (``autotuning.py``).
 """
 
 import logging
@@ -20,9 +20,9 @@ _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 def watch(
     tell: Callable[[str], None], unmeasured: Mapping[str, int] | None = None
 ) -> "Compilations":
-    """Watch ``torch.compile`` in this process from now on.
+    """Start watching ``torch.compile`` in this process.
 
-    ``unmeasured`` counts the choices between kernels that are made without measuring.
+    ``unmeasured`` contains the number of unmeasured choices between kernels, by kind of choice.
     """
     compilations = Compilations(tell, {} if unmeasured is None else unmeasured)
     after_import("torch._dynamo", compilations.watch)
@@ -30,7 +30,7 @@ def watch(
 
 
 class Compilations:
-    """Watches compilation in this process, from the import of TorchDynamo on."""
+    """Watches compilation in this process after TorchDynamo is imported."""
 
     def __init__(self, tell: Callable[[str], None], unmeasured: Mapping[str, int]) -> None:
         self._tell = tell
@@ -43,7 +43,7 @@ class Compilations:
         self._fallbacks: list[str] = []
 
     def watch(self, dynamo: Any) -> None:
-        """Register callbacks with TorchDynamo, also after each ``torch._dynamo.reset()``."""
+        """Register callbacks with TorchDynamo, and again after each ``torch._dynamo.reset()``."""
 
         def register() -> None:
             dynamo.callback_handler.register_start_callback(self._on_start)
@@ -60,7 +60,7 @@ class Compilations:
         logging.getLogger("torch._dynamo.convert_frame").addFilter(self._keep_fallback)
 
     def _keep_fallback(self, record: logging.LogRecord) -> bool:
-        """Keep a warning that code runs uncompiled; let every log record pass."""
+        """Store a log message that reports uncompiled code; return True to keep the log record."""
         text = record.getMessage()
         if any(word in text for word in _FALLBACKS):
             lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -92,7 +92,7 @@ class Compilations:
         return [*self._breaks, *map(_broken, utils.graph_break_reasons)]
 
     def compiled(self) -> Compiled | None:
-        """Return the work of the compiler so far; None if nothing was compiled."""
+        """Return a summary of the compilations so far; None if nothing was compiled."""
         if not self._is_loaded:
             return None
         from torch._dynamo import utils
@@ -115,13 +115,13 @@ class Compilations:
 
 
 def _recompiles(compile_id: str) -> bool:
-    """Return whether a compile id such as ``3/1`` is a recompilation; ``3/0_2`` is the first."""
+    """Return whether a compile ID belongs to a recompilation: ``3/1`` does, ``3/0_2`` does not."""
     count = compile_id.rpartition("/")[2].partition("_")[0]
     return count.isdigit() and int(count) > 0
 
 
 def _broken(reason: Any) -> str:
-    """Return the place and the first line of a reason for a graph break."""
+    """Return the place of a graph break and the first line of its reason."""
     stack = [f for f in reason.user_stack if not is_own(f.filename)] or list(reason.user_stack)
     place = f"{Path(stack[-1].filename)}:{stack[-1].lineno}" if stack else "?"
     return f"{place} {str(reason.reason).strip().partition(chr(10))[0]}"

@@ -1,4 +1,4 @@
-"""The report of a dry run as data."""
+"""Data types for the report of a dry run."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DryRunFit = Fit | Literal["unknown", "depends"]
-"""``unknown``: the GPU shares the host's memory, and the host was not sampled. ``depends``: whether
-the run fits depends on unknown values."""
+"""``unknown`` means that the GPU shares the host's memory, but the host's memory was not sampled.
+``depends`` means that the fit depends on unknown values."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ class Frame(Struct, frozen=True, kw_only=True):
 
 
 class PlaceGroup(Struct, frozen=True, kw_only=True):
-    """Blocks that one place allocated and that were alive together."""
+    """Live blocks of one category that were allocated at the same place in the code."""
 
     place: str
     category: BlockCategory
@@ -51,15 +51,15 @@ class PlaceGroup(Struct, frozen=True, kw_only=True):
 
 
 class Moment(Struct, frozen=True, kw_only=True):
-    """The moment of most requested bytes, or of out of memory, and the blocks alive then.
+    """The live blocks at the peak of requested bytes, or when an allocation failed.
 
     Attributes:
-        requested_bytes: bytes requested and not freed; the sum of the categories.
-        allocation: number of the allocation, from 1.
+        requested_bytes: requested bytes of all live blocks; equals the sum of ``categories``.
+        allocation: number of the allocation at that moment, counted from 1.
         seconds: seconds since the first allocation.
         step: number of completed optimizer steps.
-        stack: stack of the request, innermost frame first; empty in the backward pass, which runs
-            in a thread without Python.
+        stack: Python stack of the allocation, innermost frame first. The stack is empty in the
+            backward pass, because autograd's thread does not run Python.
         groups: the largest groups of live blocks.
     """
 
@@ -73,7 +73,7 @@ class Moment(Struct, frozen=True, kw_only=True):
 
 
 class OutOfMemory(Struct, frozen=True, kw_only=True):
-    """One refused allocation: its place, its size, and the bytes held then."""
+    """One failed allocation: its size, its stack, and the allocator's state at that time."""
 
     device: int
     requested_bytes: int
@@ -88,12 +88,12 @@ class Device(Struct, frozen=True, kw_only=True):
     """One pretended GPU.
 
     Attributes:
-        requested_total_bytes: sum of all allocations, freed or not.
-        graph_pools: private pools of CUDA graphs that were still there at the end.
-        graph_pool_bytes: bytes that these pools keep reserved between replays.
-        kept_by_works: bytes that collectives of a step kept until a later step, at most.
-        growth: growth of the memory that stays alive over the optimizer steps.
-        phases: most bytes requested in training, evaluation and saving, and in the step after each.
+        requested_total_bytes: requested bytes of all allocations, including freed blocks.
+        graph_pools: number of private pools of CUDA graphs that existed at the end.
+        graph_pool_bytes: bytes that private pools of CUDA graphs keep reserved between replays.
+        kept_by_works: maximum memory that one step's collectives kept alive until a later step.
+        growth: growth of the live memory from one optimizer step to the next.
+        phases: peak of requested bytes in each phase, such as ``training`` or ``evaluation``.
     """
 
     index: int
@@ -112,15 +112,15 @@ class Device(Struct, frozen=True, kw_only=True):
 
 
 class UnknownValues(Struct, frozen=True, kw_only=True):
-    """Results of runs with other values in place of unknown values that are read from the GPU.
+    """Results of further runs in which reads of unknown GPU values return other values.
 
     Attributes:
-        runs: number of runs that ended with an answer, including the first run.
+        runs: number of runs that ended with a result, including the first run.
         lines: lines whose decisions depend on unknown values.
-        checks: lines whose check was assumed to pass, because the other answer is an error.
+        checks: lines with a check that was assumed to pass, because a failed check is an error.
         moves: whether any peak differs between the runs.
-        lowest: the lowest value of each peak in all runs, for the GPU that reserved most.
-        highest: the highest value of each peak.
+        lowest: minimum of each peak over all runs, for the GPU that reserved most memory.
+        highest: maximum of each peak over all runs, for the same GPU.
     """
 
     runs: int
@@ -132,12 +132,12 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
 
 
 class WrittenFile(Struct, frozen=True, kw_only=True):
-    """A file or folder that the script has changed in its layer; the user's file did not change.
+    """A file or folder that the script changed in its layer; the user's own files are unchanged.
 
     Attributes:
         path: path of the file or folder.
-        what: kind of change; ``emptied`` means that a folder was removed and made again.
-        size_bytes: its size; None for a folder and for a deleted file.
+        what: kind of change; ``emptied`` means that a folder was removed and created again.
+        size_bytes: size of the file; None for a folder or a deleted file.
         former: the former path of a renamed folder.
     """
 
@@ -148,12 +148,12 @@ class WrittenFile(Struct, frozen=True, kw_only=True):
 
 
 class Files(Struct, frozen=True, kw_only=True):
-    """The place of the files that the script wrote.
+    """The files that a script wrote, and whether they are real files or in a layer.
 
     Attributes:
-        mode: ``layer`` if the files are in a layer, which is removed after the run. ``read-only``
-            if the kernel refused a layer, so that no file could be written. ``written`` if they are
-            real files.
+        mode: ``layer`` if the script wrote into a file layer that is removed after the run.
+            ``read-only`` if the kernel refused a layer and the script could not write files.
+            ``written`` if the script changed the user's real files.
         written: files written into the layer, the largest first.
         refused: reason why the kernel refused a layer.
         kept: folder of the copies, if the files were copied.
@@ -166,46 +166,45 @@ class Files(Struct, frozen=True, kw_only=True):
 
 
 class DryRunReport(Struct, frozen=True, kw_only=True):
-    """Outcome of a script on a pretended GPU, and the memory that the script needed.
+    """Outcome of a script on a pretended GPU, and the memory that the script needs.
 
     Attributes:
-        outcome: outcome of the script.
-        evidence: the error, the exit code or the signal; None if the script ended well.
-        exit_code: the script's exit code, if the script ended with a code other than 0.
+        outcome: outcome of the script, such as ``ok`` or ``oom``.
+        evidence: error message, exit code or signal; None if the script ended normally.
+        exit_code: exit code of the script if it called ``sys.exit`` with a code other than 0.
         gpu: name of the pretended GPU.
         gpu_total_bytes: memory of the pretended GPU.
-        cuda: peaks of the GPU that reserved most.
-        fit: whether the script fits the GPU, given the range of memory outside the allocator.
-        outside_bytes: lowest and highest memory outside the allocator.
-        host: memory of the host that the script and its workers took.
-        devices: each pretended GPU with its peaks and the blocks alive at its peak, in the process
-            that reserved most.
-        processes: each process, the largest first; empty if only the script's own process held
-            memory of the GPUs.
-        shared: bytes that these processes held at once, for each GPU.
-        out_of_memory: each refused allocation.
-        value_reads: places that read values; places with most reads come first.
-        unsupported: functions of CUDA that PyTorch called and that are not pretended.
+        cuda: peaks of the GPU that reserved most memory.
+        fit: whether the script fits the GPU, including the memory outside the allocator.
+        outside_bytes: lowest and highest estimate of the memory outside PyTorch's allocator.
+        host: host memory of the script and its workers.
+        devices: peaks and live blocks of each GPU, in the process that reserved most memory.
+        processes: processes that used the GPUs, the largest first; empty if the script started
+            none.
+        shared: for each GPU, the bytes that several processes used at the same time.
+        out_of_memory: allocations that failed.
+        value_reads: places in the code that read GPU values, the most frequent places first.
+        unsupported: CUDA functions that PyTorch called although the stub does not implement them.
         files: the files that the script wrote; None if the script did not start.
-        unknown: results of runs with other values, if unknown values may decide anything.
+        unknown: results of runs with other values, if unknown GPU values may affect the script.
         failed_by: the check of an unknown value that ended the script with an error.
-        notes: further facts that you must know to use the numbers.
-        optimizer_steps: number of optimizer steps that were completed.
-        kernels: number of CUDA kernels that were launched; the stub runs none of them.
-        wall_seconds: seconds that the script ran.
-        compiled: work of ``torch.compile``; None if nothing was compiled.
-        eager: peaks of the same run without ``torch.compile``, if requested.
-        rank: the rank that ran; if several ranks ran, the rank that failed or else reserved most.
+        notes: further facts that affect the meaning of the numbers.
+        optimizer_steps: number of completed optimizer steps.
+        kernels: number of CUDA kernel launches; the stub runs no kernel.
+        wall_seconds: run time of the script, in seconds.
+        compiled: summary of the compilations by ``torch.compile``; None if nothing was compiled.
+        eager: peaks of a second run without ``torch.compile``, if requested.
+        rank: the rank that ran; of several ranks, the rank that failed or reserved most memory.
         ranks: the report of each rank, if several ranks ran.
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
-        tests: each test of pytest or unittest, if the script runs them.
-        cells: each cell of a notebook.
-        freed: steps that, one after another, would free the memory alive after the last cell.
-        returned: return value of a function, as JSON decodes it.
-        starts: reports of both starts of a resumed script; this report is that of the worse start.
+        tests: result of each test, if the script runs pytest or unittest.
+        cells: each cell of the notebook, with its peak.
+        freed: references that keep memory alive after a notebook's last cell, with their bytes.
+        returned: return value of the function, encoded as JSON and decoded again.
+        starts: reports of both starts of a resumed script; other fields describe the worse start.
 
-    ``harness.dry_run`` shows an example.
+    For an example, see ``harness.dry_run``.
     """
 
     outcome: Outcome
@@ -251,7 +250,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     @property
     def highest(self) -> CudaPeaks:
-        """The highest value of each peak in all runs with other values."""
+        """The maximum of each peak over all runs (see ``UnknownValues``)."""
         return self.cuda if self.unknown is None else self.unknown.highest
 
     @property
@@ -263,20 +262,20 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     @property
     def verdict(self) -> str:
-        """The outcome and the verdicts on the GPU and on the host, in words."""
+        """The outcome, and whether the script fits the GPU and the host, in words."""
         fit = self.host_fit
         host = "" if fit in (None, "fits") else f"{fit} in the host's memory"
         return ", ".join(filter(None, (self.outcome, self.fit, self.worse_start, host)))
 
     @property
     def host_fit(self) -> Fit | None:
-        """The verdict on the host's memory; None without a limit, or if the GPU shares it."""
+        """The verdict on the host's memory; None if it has no limit or the GPU shares it."""
         host = self.host
         return None if host is None or host.limit_source == ONE_POOL else host.fit
 
     @property
     def worse_start(self) -> str:
-        """The worse start of a resumed script in words, e.g. ``worse when resumed``."""
+        """Text that names the worse start of a resumed script; empty without a second start."""
         if not self.starts:
             return ""
         first, second = ((one.outcome, one.fit, one.cuda) for one in self.starts)
@@ -290,7 +289,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, notes=(*self.notes, note))
 
     def summary(self) -> str:
-        """Return the report in a few lines: the answer, the peaks, the failure, the notes."""
+        """Return the report in a few lines: the answer, the peaks, the error and the notes."""
         sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in self._peaks())
         notes = [f"note: {note}" for note in self.notes]
         return "\n".join([self.answer, sizes, *filter(None, [self.evidence]), *notes])
@@ -302,10 +301,10 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         ]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return the outcome, the GPU, the fit and the peaks as a data frame of one row.
+        """Return the outcome, the GPU, the fit and the peaks as a data frame with one row.
 
         Returns:
-            The peaks in bytes in nullable ``Int64`` columns, named as in ``harness.load``.
+            The peaks, in bytes, in nullable ``Int64`` columns with the names of ``harness.load``.
         """
         from harness.plots.columns import typed_frame
 

@@ -1,4 +1,4 @@
-"""The request for a dry run, which the parent checks and sends to the child."""
+"""The request for a dry run; the parent process checks it and sends it to the child."""
 
 import os
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.value_answers import Answer, DryRunError
 
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
-"""Files of a run's folder: the place of the script's files, the result, PyTorch's snapshot, and the
-reason why a script did not run."""
+"""Names of files in a run's folder. These files contain the mode (``Files.mode``), the result,
+PyTorch's snapshot, and the reason why the script did not run."""
 JOB, PROCESSES = "job.pickle", "processes"
-"""The request, and the folder of results of the processes that the script started."""
+"""Names in a run's folder: the request's file, and the folder for started processes."""
 RESUMED = "resumed"
-"""File that exists in the folder after the script has opened a file of an earlier run."""
+"""The child creates this file when the script opens a file of an earlier run."""
 USED = "used"
-"""File that exists in the folder after an unknown value may have decided something."""
+"""The child creates this file when a decision first depends on an unknown value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A request for a dry run; ``dry_run`` makes it from friendlier arguments."""
+    """A request for a dry run, built from the arguments of ``dry_run``."""
 
     gpu: PretendedGpu
     kind: Literal["script", "module", "function"]
@@ -36,13 +36,13 @@ class Request:
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     trial: int = 0
-    """Number of the sequence of values for unknown reads (``trial_values.py``); 0 means zeros."""
+    """Trial that selects the values of unknown reads (``trial_values.py``); trial 0 has zeros."""
     explains: bool = True
-    """False if only peaks are needed, without their blocks; the run then takes half the time."""
+    """False to record only peaks, without the live blocks, in half the time."""
     decided: Mapping[str, bool] = field(default_factory=dict)
-    """Settled answers to decisions that depend on unknown values, by line."""
+    """For each line, the fixed result of its decisions that depend on unknown values."""
     try_values: bool = True
-    """True if the script runs with other values, too, once it may decide by unknown values."""
+    """True to run the script again with other values if a decision may depend on unknown values."""
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None
@@ -53,17 +53,17 @@ class Request:
     keep_files: Path | None = None
     """Folder for copies of the files that the script writes."""
     path: tuple[str, ...] = ()
-    """Folders in which a function finds its modules."""
+    """Folders from which the function imports its modules."""
     earlier: tuple[Path, ...] = ()
-    """Layer folders of an earlier run, whose files this run finds."""
+    """Layer folders of an earlier run; this run can read the files in them."""
     resumes_from: frozenset[str] = frozenset()
-    """Files that the earlier run wrote; a run that opens such a file is a resumed run."""
+    """Files that the earlier run wrote; a run that opens one of these files is a resumed run."""
     plans: Path | None = None
-    """File in which the runs share cuDNN's answers (``stub/cuda/cudnn_plans.c``)."""
+    """File in which the runs share results of cuDNN's plans (``stub/cuda/cudnn_plans.c``)."""
     lifeline: int = -1
-    """The end of a pipe that closes when the parent has ended."""
+    """File descriptor of a pipe that closes when the parent process ends."""
     end_at: float | None = None
-    """The deadline, by the system's monotonic clock."""
+    """The deadline, as a value of ``time.monotonic()``."""
 
     def __post_init__(self) -> None:
         script = Path(self.target)
@@ -89,7 +89,7 @@ class Request:
 
 
 def _check_writable(file: Path) -> None:
-    """Refuse a file that cannot be written, before the script runs for hours."""
+    """Raise DryRunError before the run if the snapshot file cannot be written."""
     if file.is_dir():
         raise DryRunError(f"snapshot must be a file, got the folder {str(file)!r}")
     folder = file.resolve().parent
@@ -100,6 +100,6 @@ def _check_writable(file: Path) -> None:
 
 
 def _check_empty(folder: Path) -> None:
-    """Refuse a folder that holds files, which copies could replace."""
+    """Raise DryRunError if the folder contains files, because copies could overwrite them."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DryRunError(f"keep files: {folder} must be a new or an empty folder")

@@ -1,4 +1,4 @@
-"""The sheet of a dry run: the answer, the peaks, live blocks, values read and files written."""
+"""Builds the sheet (the text report) of a dry run from the report's data."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -34,7 +34,7 @@ def dry_run_sheet(
     timeline: Callable[[], Timeline] | None = None,
     commands: Sequence[str] = (),
 ) -> Sheet:
-    """Return the sheet; ``timeline`` returns the picture of a page, ``commands`` are suggested."""
+    """Return the sheet, with suggested ``commands`` and, for an HTML page, the ``timeline``."""
     total = format_bytes(report.gpu_total_bytes)
     return Sheet(
         title=f"Dry run of {target}",
@@ -47,7 +47,7 @@ def dry_run_sheet(
 
 
 def dry_run_html(report: DryRunReport) -> str:
-    """Return the sheet as a notebook shows it."""
+    """Return the sheet as HTML for a notebook."""
     return sheet_html(dry_run_sheet(report, "your script"))
 
 
@@ -110,7 +110,7 @@ def _peaks(report: DryRunReport) -> Iterator[Part]:
 
 
 def _range(report: DryRunReport) -> Iterator[str]:
-    """Yield the range of the peaks under unknown values, and the lines that decide."""
+    """Yield the range of the peaks, if unknown values affect them, and the responsible lines."""
     unknown = report.unknown
     if unknown is None:
         return
@@ -125,7 +125,7 @@ def _range(report: DryRunReport) -> Iterator[str]:
 
 
 def _compiled(report: DryRunReport) -> Iterator[str]:
-    """Yield the compiled graphs, the CUDA graphs, their effect, and the unmeasured choices."""
+    """Yield lines about compiled graphs, CUDA graphs and the effect of ``torch.compile``."""
     done = report.compiled
     if done is not None:
         first, *rest = done.notes()
@@ -197,7 +197,7 @@ def _phases(report: DryRunReport) -> Iterator[Part]:
 
 
 def growth_lines(report: DryRunReport) -> Iterator[str]:
-    """Yield the growth of memory from step to step, its lines, and the names that keep it."""
+    """Yield lines about memory that grows with each step, and about the variables that keep it."""
     host = report.host
     taken = 0 if host is None else host.peak_bytes[1]
     shared = host is not None and host.limit_source == ONE_POOL
@@ -278,7 +278,7 @@ def _files(report: DryRunReport) -> Iterator[Part]:
 
 
 def _how(read: ValueRead) -> str:
-    """Return the values that the reads of a place got; empty if they got zeros."""
+    """Return a remark about a place's values, such as ``(known)`` or ``(answered 3)``."""
     if read.answer is not None:
         answer = read.answer if isinstance(read.answer, str) else f"{read.answer:g}"
         return f"  (answered {answer})"

@@ -1,7 +1,8 @@
-"""Runs ranks of a job side by side, each in a run of its own, and joins their reports.
+"""Runs several ranks of a job in parallel, each as a separate dry run, and joins the reports.
 
-While more than one rank runs, the host's memory is watched. If little memory is left, the harness
-ends the rank that started last, and runs that rank again later, next to fewer ranks.
+The harness watches the host's memory while several ranks run. If little memory is left, the harness
+ends the rank that started last. Later the harness runs that rank again, with fewer ranks in
+parallel.
 """
 
 import dataclasses
@@ -26,20 +27,20 @@ from harness.schema.units import format_bytes
 _MOST_AT_ONCE = 8
 _LOOK_SECONDS = 0.05
 _RESERVE = 10
-"""If less than a tenth of the host's memory is left, a rank is ended. If less than a twentieth is
-left, all ranks except the oldest are ended."""
+"""If less than a tenth of the host's memory is free, the harness ends the youngest rank. If less
+than a twentieth is free, the harness ends all ranks except the oldest."""
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
     "does not fit", None, "depends", "unknown", "close call", "fits",
 )  # fmt: skip
 
 
 class RankRuns:
-    """The runs of several ranks of one request; only the first run shows the script's output.
+    """Dry runs of several ranks; only the first rank shows the script's output.
 
     Args:
-        request: the request, for any of the ranks.
+        request: the request; its rank is replaced by each of ``ranks``.
         ranks: numbers of the ranks.
-        keeps: whether the ranks' files are kept as long as this object is in use.
+        keeps: whether to keep the ranks' files until the ``with`` block ends.
     """
 
     def __init__(self, request: Request, ranks: Sequence[int], *, keeps: bool = False) -> None:
@@ -74,7 +75,7 @@ class RankRuns:
             one.end()
 
     def answer(self) -> DryRunReport:
-        """Run each rank by itself; return the report of all ranks."""
+        """Run each rank as a separate dry run; return the joined report."""
         at_once = min(len(self._runs), len(os.sched_getaffinity(0)), _MOST_AT_ONCE)
         with ThreadPoolExecutor(at_once, thread_name_prefix="harness-rank") as pool:
             try:
@@ -97,7 +98,7 @@ class RankRuns:
         )
 
     def _reports(self, pool: ThreadPoolExecutor, at_once: int) -> list[DryRunReport]:
-        """Return the report of each rank; the host's memory limits how many run at once."""
+        """Return the report of each rank; run fewer ranks at once if host memory is short."""
         waiting, reports = deque(range(len(self._runs))), dict[int, DryRunReport]()
         running, ended = dict[Future[DryRunReport], int](), set[int]()
         while waiting or running:
@@ -128,7 +129,7 @@ class RankRuns:
 
 
 def _without_room(running: Sequence[int]) -> set[int]:
-    """Return the runs to end for lack of memory; the first run, the oldest, goes on."""
+    """Return the runs that must end because host memory is short; never the oldest run."""
     left, reserve, younger = machine_memory.available().bytes, _reserve_bytes(), running[1:]
     return set(() if left >= reserve else younger[-1:] if left >= reserve // 2 else younger)
 
@@ -138,7 +139,7 @@ def _reserve_bytes() -> int:
 
 
 def _joined(reports: Sequence[DryRunReport]) -> DryRunReport:
-    """Return the report of the rank that failed or else reserved most, with a row for each rank."""
+    """Return the report of the failed or largest rank, with all ranks' reports in ``ranks``."""
     first = max(reports, key=_weight)
     fits = [one.fit for one in reports]
     return replace(

@@ -1,4 +1,4 @@
-"""Tries a dry run for ``harness doctor``."""
+"""Checks for ``harness doctor`` whether a dry run works on this machine."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,11 @@ from harness.prediction.versions import installed_version
 from harness.schema.ability import Ability
 
 TESTED_TRITON = ("3.8", "3.9")
-"""Versions of Triton with which the tests passed; torch 2.14 and 2.15 have these versions."""
+"""Triton versions with which the tests passed; they belong to torch 2.14 and 2.15."""
 
 
 def examine_dry_run() -> Iterator[Ability]:
-    """Allocate one tensor on a pretended GPU; say what is missing if that fails."""
+    """Allocate one tensor on a pretended GPU; yield whether this works, or what is missing."""
     what = "CUDA dry run"
     try:
         torch = torch_build()
@@ -39,7 +39,7 @@ def examine_dry_run() -> Iterator[Ability]:
 
 
 def allocate(size_bytes: int) -> None:
-    """Allocate bytes on the GPU."""
+    """Allocate a tensor of ``size_bytes`` on the GPU."""
     import torch
 
     torch.empty(size_bytes, dtype=torch.uint8, device="cuda")

@@ -1,9 +1,9 @@
-"""A layer of files for one run: the script may write, and the user's files do not change.
+"""A file layer for one run: the script can write, but the user's files do not change.
 
-The kernel's own overlay covers each folder of the root, in a mount namespace of the script's
-process. Nothing is intercepted: a read finds the run's own files, and all other files unchanged.
-``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses, Landlock makes everything
-except the run's own folders read-only.
+In the mount namespace of the script's process, an overlay file system of Linux covers each
+top-level folder. The script can read its own new files and all other files, and no system call is
+intercepted. ``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses an overlay,
+Landlock makes all folders read-only, except the run's own folders.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from typing import Literal
 from harness.dry_runs import kernel_calls as kernel
 
 FOLDER = Path("/.harness-dry-run")
-"""Folder in a layer that holds the run's folder, the stub and the stub's settings."""
+"""Folder in a layer that contains the run's folder, the stub and the stub's settings."""
 PRELOADED = Path("/etc/ld.so.preload")
-"""File that names the libraries which the dynamic linker loads into every program (ld.so(8))."""
+"""File with the libraries that the dynamic linker loads into every program (see ld.so(8))."""
 LAYERS, ROOT, UPPER, COVERS = "layers", "root", "upper", "covers"
-"""Four names: folder of layers, new root, files of a layer, and path that the layer covers."""
+"""Names of the layers' folder, the new root, a layer's files, and a layer's covered path."""
 WAYS_OUT = (
     "let the kernel make a layer (Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined;"
     " Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or give --write-files"
@@ -42,15 +42,15 @@ _SETTINGS = ("HARNESS_DRY_RUN_", "TRITON_CACHE_DIR", "TORCHINDUCTOR_")
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """Places of one run's layers.
+    """Folders that one run's file layers need.
 
     Attributes:
-        folders: folders on disks for written files; a layer cannot cover the folder that contains
-            it, so there are two or more.
-        through: folders that are not covered, such as caches of compiled code.
+        folders: folders on disk for the written files. A layer cannot cover the folder that
+            contains the layer, so several folders are needed.
+        through: folders that no layer covers, e.g. caches of compiled code.
         stub: the folder of the built stub.
         preloaded: names of the stub's libraries that every program of the run loads.
-        earlier: layer folders of an earlier run, whose files this run finds.
+        earlier: layer folders of an earlier run; this run can read the files in them.
     """
 
     folders: tuple[Path, ...]
@@ -60,17 +60,17 @@ class Layers:
     earlier: tuple[Path, ...] = ()
 
     def enter(self, folder: Path, *, writes: bool) -> tuple[Mode, Path]:
-        """Put this process, which has one thread, into a layer.
+        """Move this process into the file layer; the process must have only one thread.
 
         Args:
             folder: the folder of the run.
-            writes: whether the script's files are written for real.
+            writes: whether the script may change the user's real files.
 
         Returns:
-            The mode of the script's files, and the path of the run's folder in this process.
+            The mode (see ``Files.mode``), and the new path of the run's folder.
 
         Raises:
-            OSError: the kernel can neither cover files nor keep them from being written.
+            OSError: the kernel supports neither a layer nor Landlock.
         """
         try:
             _Covering(self, folder, writes=writes).cover()
@@ -87,7 +87,7 @@ class Layers:
         return "read-only", folder
 
     def writable(self, folder: Path) -> tuple[Path, ...]:
-        """Return the places that can be written without a layer."""
+        """Return the folders that the script can write to if there is no layer."""
         return (folder, *self.through, Path("/dev"), Path("/proc"))
 
 
@@ -105,7 +105,7 @@ class _Covering:
         self._count = 0
 
     def cover(self) -> None:
-        """Build a new root folder of layers, and enter it."""
+        """Build a new root folder from layers, and make it this process's root."""
         self._unshare()
         for place in self._layers.folders:
             place.mkdir(parents=True)
@@ -141,7 +141,7 @@ class _Covering:
         kernel.mount(None, "/", flags=kernel.RECURSIVE | kernel.PRIVATE)
 
     def _add_own(self) -> None:
-        """Add the run's folder, the stub and its settings, readable for programs of all users."""
+        """Add the run's folder, the stub and its settings; programs of any user can read them."""
         place = self._made(FOLDER)
         _bind(self._folder, self._made(FOLDER / "run"))
         (place / "status").touch()
@@ -164,13 +164,13 @@ class _Covering:
         (place / "settings").write_text(lines)
 
     def _made(self, path: Path) -> Path:
-        """Make a folder in the new root."""
+        """Create a folder in the new root; return its path there."""
         place = self._root / path.relative_to("/")
         place.mkdir()
         return place
 
     def _add(self, top: Path) -> None:
-        """Add an entry of the root folder."""
+        """Add a file or folder of the old root to the new root."""
         if top.is_symlink():
             (self._root / top.name).symlink_to(top.readlink())
         elif str(top) in _AS_THEY_ARE:
@@ -182,7 +182,7 @@ class _Covering:
             self._bind_locked(top, self._root / top.name)
 
     def _cover_mounted(self, top: Path) -> None:
-        """Cover the mounts below a covered folder, because the folder's layer lacks them."""
+        """Cover a mount below a covered folder, because the folder's layer does not include it."""
         place = self._root / top.relative_to("/")
         with contextlib.suppress(OSError):  # another user's, or below what another mount hides
             if top.is_dir():
@@ -191,7 +191,7 @@ class _Covering:
                 self._bind_locked(top, place)
 
     def _cover(self, top: Path, place: Path) -> None:
-        """Mount a layer above a folder; without a layer make the folder read-only."""
+        """Mount a layer over a folder; make the folder read-only if no layer can be mounted."""
         if self._writes and str(top) != "/etc":
             _bind(top, place)
             return
@@ -205,7 +205,7 @@ class _Covering:
             self._cover_inside(top, place)
 
     def _cover_inside(self, top: Path, place: Path) -> None:
-        """Cover each subfolder of a folder that has mounts and cannot be covered as a whole."""
+        """Cover the subfolders of a folder that cannot be covered as a whole."""
         for inner in top.iterdir():
             is_plain = inner.is_dir() and not inner.is_symlink() and str(inner) not in self._mounts
             if is_plain:
@@ -218,14 +218,14 @@ class _Covering:
         return self._mounts[on[-1]] if on else frozenset()
 
     def _bind_locked(self, top: Path, place: Path) -> None:
-        """Make a path readable, and writable only if all files are written for real."""
+        """Add a path to the new root, read-only unless the script may change real files."""
         _bind(top, place, kernel.RECURSIVE)  # a plain user may not leave out what is mounted below
         if not self._writes:
             kept = sum(kernel.KEPT_FLAGS.get(flag, 0) for flag in self._flags(top) | {"ro"})
             kernel.mount(None, str(place), flags=kernel.BIND | kernel.REMOUNT | kept)
 
     def _mount(self, top: Path, place: Path, layer: Path) -> None:
-        """Mount one layer; the kernel refuses a layer that is stored below the covered folder."""
+        """Mount one layer; the kernel refuses a layer that is stored in the covered folder."""
         upper, work = layer / UPPER, layer / "work"
         upper.mkdir(parents=True, exist_ok=True)
         work.mkdir(exist_ok=True)
@@ -248,16 +248,17 @@ class _Covering:
         self._count += 1
 
     def _earlier(self, top: Path) -> Iterator[Path]:
-        """Yield the folders of files that an earlier run wrote below a folder."""
+        """Yield the folders that contain an earlier run's changes to a folder."""
         for folder in self._layers.earlier:
             for covers in folder.glob(f"*/{COVERS}"):
                 if covers.read_text() == str(top):
                     yield covers.with_name(UPPER)
 
     def _make_foreign(self, top: Path, upper: Path) -> None:
-        """Make folders of other owners in a plain user's layer; the kernel copies no such folder.
+        """Create folders of other owners in the layer, because the kernel does not copy them.
 
-        They are the home and the working folder, their parents, and folders in the working folder.
+        Only a user without root rights needs these folders. These folders are the home and the
+        working folder, their parents, and folders inside the working folder.
         """
         for folder in self._foreign:
             for path in (*reversed(folder.parents), folder):
@@ -267,7 +268,7 @@ class _Covering:
                     self._stand_for(path, made)
 
     def _stand_for(self, top: Path, upper: Path) -> None:
-        """Give a layer's folder the owner and the mode of the folder that it covers."""
+        """Copy the owner, mode and times of a folder to its counterpart in the layer."""
         facts = top.stat()
         if self._is_root:
             os.chown(upper, facts.st_uid, facts.st_gid)
@@ -285,7 +286,7 @@ class _Covering:
 
 
 def _mounts() -> dict[str, frozenset[str]]:
-    """Return the flags of each mount by its path, outer mounts first."""
+    """Return a mapping from the path of each mount to its flags, outer mounts first."""
     found: dict[str, frozenset[str]] = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         own, _, file_system = line.partition(" - ")
@@ -301,7 +302,7 @@ def _mounts() -> dict[str, frozenset[str]]:
 
 
 def _foreign(here: Path) -> Iterator[Path]:
-    """Yield the first folders below a folder with another owner or group than this process."""
+    """Yield folders below ``here`` with another owner or group; search at most 1,000 folders."""
     for place, _, _ in itertools.islice(os.walk(here), _MOST_FOREIGN):
         facts = Path(place).stat()
         if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):
@@ -309,7 +310,7 @@ def _foreign(here: Path) -> Iterator[Path]:
 
 
 def _is_inside(top: Path, layers: Path) -> bool:
-    """Return whether layers lie in the folder, so that a later run could not find them."""
+    """Return whether ``layers`` is inside ``top``; a later run could then not find the layers."""
     return layers.is_relative_to(top) and layers.stat().st_dev == top.stat().st_dev
 
 
@@ -318,7 +319,7 @@ def _bind(source: Path, place: Path, flags: int = 0) -> None:
 
 
 def disks() -> Iterator[Path]:
-    """Yield folders for layers: TMPDIR, then ``/var/tmp`` on a disk, then ``/tmp``."""
+    """Yield the folders that can contain layers: TMPDIR, then ``/var/tmp``, then ``/tmp``."""
     given = [os.environ["TMPDIR"]] if "TMPDIR" in os.environ else []
     seen = set[str]()
     for below in (*given, "/var/tmp", tempfile.gettempdir(), "/tmp"):
@@ -329,7 +330,7 @@ def disks() -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of layers, even parts that this user is not allowed to read."""
+    """Remove a folder of layers, including subfolders without read permission."""
     for place, folders, _ in os.walk(folder) if os.geteuid() else ():
         for inner in (Path(place, name) for name in folders):
             with contextlib.suppress(OSError):

@@ -1,7 +1,8 @@
-"""Functions of CUDA and NVIDIA's libraries that no file of the stub pretends, by their names.
+"""Generates C code for functions of CUDA's libraries that no file of the stub implements.
 
-Functions that start work on the GPU, or set something without effect on memory, succeed and do
-nothing. Every other call is refused by its name, so that no unknown function passes silently.
+A function does nothing and succeeds if, by its name, it starts GPU work or sets a property that
+does not affect memory. All other functions return an error and record their name, so that no
+unknown function goes unnoticed.
 """
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 LIBRARIES = re.compile(
     r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|cupti|nvml|nccl[A-Z]"
 )
-"""Pattern for functions of CUDA and of the libraries that are pretended."""
+"""Pattern of the function names of CUDA and NVIDIA's libraries."""
 
 LOOKED_UP = """
     __cudaInitModule __cudaRegisterManagedVar cuCtxSetLimit cuFuncSetCacheConfig cuGetErrorName
@@ -20,7 +21,7 @@ LOOKED_UP = """
     cudaDeviceSetLimit cudaFuncSetCacheConfig cudaMemAdvise cudaMemPrefetchAsync cudnnDestroy
     nvmlErrorString nvmlInit nvmlInit_v2 nvmlShutdown
 """
-"""Functions that Triton, cuDNN or a script looks up, and that PyTorch's libraries do not import."""
+"""Functions that Triton, cuDNN or a script looks up, but PyTorch's libraries do not import."""
 
 _SUCCEEDS = "int {name}(void) {{ return 0; }}"
 _WRITES = "int {name}(void) {{ pretend_wrote(); return 0; }}"
@@ -55,14 +56,14 @@ _RULES = [
         ("cusparse(SpM[MV]|SDDMM|Xc|CreateIdentity)(?!.*bufferSize|.*Nnz)", _WRITES),
     )
 ]  # fmt: skip
-"""Behaviour of functions by the beginning of their names; the first rule that matches counts."""
+"""Beginnings of function names, with the functions' C code; the first match is used."""
 
 _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
-"""Error of each library for an unsupported call; CUDA's own error is 801."""
+"""Error code of each library for an unsupported call; CUDA's own code is 801."""
 
 
 def functions_by_name(names: Iterable[str]) -> str:
-    """Return C code for functions; a definition in another source file replaces this code."""
+    """Return C code that defines functions as weak symbols; other source files can replace them."""
     lines = ["void *pretend_handle(void);", "void pretend_wrote(void);"]
     lines += ["int pretend_exchange(void);", "void pretend_unsupported(const char *function);"]
     for name in sorted({*names, *LOOKED_UP.split()}):

@@ -1,4 +1,4 @@
-"""Processes that used the pretended GPUs, in the report of a dry run."""
+"""Data types for processes that used the pretended GPUs."""
 
 from msgspec import Struct
 
@@ -7,17 +7,17 @@ from harness.schema.metrics import CudaPeaks
 
 
 class GpuProcess(Struct, frozen=True, kw_only=True):
-    """One of several processes that held memory of the GPUs.
+    """One of several processes that used GPU memory.
 
     Attributes:
-        name: its rank, its name in ``multiprocessing``, or its command line.
-        pid: its identifier.
-        gpus: the GPUs on which it held memory.
-        cuda: its peaks on the GPU on which it reserved most.
-        fit: whether it would fit without the other processes.
-        optimizer_steps: number of optimizer steps that it completed.
-        lost: whether the process ended without a report of its own, for example because it was
-            killed. Only the driver's count of its bytes is then known.
+        name: rank of the process, its name in ``multiprocessing``, or its command line.
+        pid: process ID.
+        gpus: numbers of the GPUs on which the process used memory.
+        cuda: peaks of the process on the GPU where it reserved most memory.
+        fit: whether the process would fit the GPU without the other processes.
+        optimizer_steps: number of completed optimizer steps.
+        lost: whether the process ended without a report, e.g. because it was killed. For a lost
+            process, only the bytes that the driver stub counted are known.
     """
 
     name: str
@@ -30,13 +30,13 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
 
 
 class SharedGpu(Struct, frozen=True, kw_only=True):
-    """Most bytes of one GPU that processes held at the same time, and the number of processes.
+    """Peak memory of one GPU that several processes used at the same time.
 
     Attributes:
         index: number of the GPU.
-        processes: number of these processes, each with a context of its own.
-        held_bytes: bytes that they held together, by the driver's count.
-        fit: whether these bytes fit next to the memory outside the allocator of each process.
+        processes: number of the processes; each process has its own CUDA context.
+        held_bytes: bytes that the processes used together, as counted by the driver stub.
+        fit: whether ``held_bytes`` and each process's memory outside the allocator fit the GPU.
     """
 
     index: int

@@ -1,4 +1,4 @@
-"""Finds the names of the script that hold the growing memory, after some of its steps."""
+"""Finds the variables of the script that keep growing memory alive."""
 
 import dataclasses
 import gc
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from harness.dry_runs.kept_tensors import Held  # it needs PyTorch
 
 _LOOKS = frozenset(1 << power for power in range(2, 40))
-"""Steps after which the objects that names hold are counted."""
+"""Steps after which the objects in the script's variables are counted."""
 
 
 class GrowthCauses:
-    """Names of the script after some of its steps, and the objects that they lead to."""
+    """Counts the objects in the script's variables after some steps, to find causes of growth."""
 
     def __init__(self) -> None:
         self._held: list[Held] = []
@@ -24,21 +24,21 @@ class GrowthCauses:
         self._in_cycles_bytes: int | None = None
 
     def look(self, step: int, *, is_last: bool) -> None:
-        """Look through the names after some of the steps, and after the last step."""
+        """Count the objects in variables if this step is the last step or one of ``_LOOKS``."""
         if is_last or step in _LOOKS:
             from harness.dry_runs.kept_tensors import held_by_names
 
             self._held.append(held_by_names(step))
 
     def look_at_end(self, step: int) -> None:
-        """Look through the names that are left at the end, the names of the script's files."""
+        """Count the objects in the module-level variables that are left at the end."""
         if step >= LEAST_STEPS:
             from harness.dry_runs.kept_tensors import held_by_names
 
             self._at_end = held_by_names(step)
 
     def named(self, growth: Growth) -> Growth:
-        """Return the growth of a GPU with the names that hold the growing memory, if any."""
+        """Return a GPU's growth, with the variables that keep the growing memory alive."""
         if growth.kind != "leak" or not self._held:
             return growth
         from harness.dry_runs.kept_tensors import causes
@@ -47,9 +47,10 @@ class GrowthCauses:
         return dataclasses.replace(growth, causes=growth.causes + found or self._cycles(growth))
 
     def named_on_host(self, growth: Growth, steps_grow: bool) -> Growth:
-        """Return the growth of the host with the names that hold the growing memory.
+        """Return the host's growth, with the variables that keep the growing memory alive.
 
-        The growth is unknown if names hold larger, not more things, or if GPU allocations rise.
+        The growth is unknown if variables contain larger objects but not more objects, or if each
+        step allocates more on the GPU.
         """
         if growth.kind != "leak" or not self._held:
             return growth
@@ -63,14 +64,14 @@ class GrowthCauses:
         return dataclasses.replace(growth, causes=tuple(self._found(host_causes)))
 
     def _found(self, seek: "Callable[[Held, Held], Iterable[str]]") -> list[str]:
-        """Return the causes found between the last two looks, or else since the last look."""
+        """Return the causes found between the last two counts, or else after the last count."""
         found = list(seek(*self._held[-2:])) if len(self._held) > 1 else []
         if not found and self._at_end is not None and self._at_end.step > self._held[-1].step:
             found = list(seek(self._held[-1], self._at_end))  # it began since
         return found
 
     def _cycles(self, growth: Growth) -> tuple[str, ...]:
-        """Return cycles of objects as the cause, if they hold most of the growth."""
+        """Return reference cycles as the cause if they keep at least half of the growth alive."""
         if self._in_cycles_bytes is None:
             self._in_cycles_bytes = _collected_bytes()
         size = self._in_cycles_bytes
@@ -80,7 +81,7 @@ class GrowthCauses:
 
 
 def _collected_bytes() -> int:
-    """Return the bytes of the GPU that Python's garbage collector frees now."""
+    """Run Python's garbage collector; return the bytes of GPU memory that it freed."""
     import torch
 
     devices = range(torch.cuda.device_count())

@@ -1,4 +1,4 @@
-"""Peaks and totals of PyTorch's allocator, whether or not the script resets its counters."""
+"""Records PyTorch's peaks and totals, even if the script resets the counters."""
 
 import sys
 from collections import Counter
@@ -14,15 +14,15 @@ _COUNTED, _FREED = "allocation.all.allocated", "allocation.all.freed"
 
 
 class HighestPeaks:
-    """Highest peaks of each device; use this class after the import of PyTorch."""
+    """The highest peaks of each device; create this object after PyTorch is imported."""
 
     def __init__(self) -> None:
         self._highest: dict[int, dict[str, int]] = {}
         self._before: dict[int, Counter[str]] = {}
-        """Totals of each device that the script has reset."""
+        """Totals of each device from before the script's resets."""
 
     def watch(self) -> None:
-        """Remember peaks and totals before the script resets them."""
+        """From now on, save peaks and totals before the script resets them."""
         bindings: Any = sys.modules["torch"]._C
 
         def keeping(reset: Callable[[int], None], device: int) -> None:
@@ -40,16 +40,16 @@ class HighestPeaks:
                     instead(bindings, name)(stand_in)
 
     def totals(self, device: int) -> Counter[str]:
-        """Return the totals of PyTorch's allocator on a device until now, by PyTorch's names."""
+        """Return PyTorch's totals of a device, including totals from before a reset."""
         return Counter(_stats(device)) + self._before.get(device, Counter())
 
     def reset_counts(self, device: int) -> tuple[int, int]:
-        """Return the allocations and the frees of a device that the script has reset."""
+        """Return a device's numbers of allocations and frees from before the script's resets."""
         before = self._before.get(device, Counter())
         return before[_COUNTED], before[_FREED]
 
     def of(self, device: int) -> CudaPeaks:
-        """Return the highest peaks of a device until now."""
+        """Return the highest peaks of a device so far."""
         self._keep(device)
         highest = self._highest[device]
         return CudaPeaks(
@@ -57,7 +57,7 @@ class HighestPeaks:
         )
 
     def device(self, index: int, segments: Sequence[Mapping[str, Any]]) -> Device:
-        """Return the counts of a device; ``segments`` are all segments of a snapshot."""
+        """Return peaks and counts of a device; ``segments`` are all segments of a snapshot."""
         private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
         totals = self.totals(index)
         return Device(

@@ -1,7 +1,7 @@
-"""Finds the moment of a peak and the blocks alive then, in the allocator's own history.
+"""Finds the peak and its live blocks in the history of PyTorch's allocator.
 
-All events of ``torch.cuda.memory._snapshot()`` are reduced in parts, and no event is kept. The
-events have only requested bytes, so the peak is the moment of most requested bytes.
+The events of ``torch.cuda.memory._snapshot()`` are processed in batches and then dropped. An event
+contains only requested bytes, so this module finds the peak of requested bytes.
 """
 
 from array import array
@@ -28,12 +28,12 @@ from harness.schema.growth import Growth
 MOST_GROUPS = 30
 NOT_KEPT = "some events of the allocator were not kept"
 _OBJECT_BYTES = 400
-"""Approximate bytes of the host that one block's objects take."""
+"""Approximate host memory for the Python objects of one block, in bytes."""
 
 
 @dataclass(slots=True, eq=False)
 class _Instant:
-    """A moment whose blocks may still lack their owners and their frees."""
+    """The live blocks at an event; their owners and frees may still be unknown."""
 
     event: HistoryEvent
     site: CallSite
@@ -45,7 +45,7 @@ class _Instant:
 
 @dataclass
 class _Phases:
-    """Start and most bytes of each phase; steps, modes, saving and loading divide the phases."""
+    """Start and peak of each phase; steps, mode changes, saving and loading separate phases."""
 
     begins: "array[int]" = field(default_factory=lambda: array("q"))
     most: "array[int]" = field(default_factory=lambda: array("q"))
@@ -61,11 +61,11 @@ class _Phases:
 
 
 class History:
-    """Moments, growth and phases of one device, from its events, owners of blocks and steps.
+    """Computes the peak, the growth and the phases of one device from the allocator's events.
 
     Args:
-        workspace_bytes: bytes of cuBLAS's workspace; None if they are not known.
-        own: returns whether a file belongs to PyTorch, Python or the harness.
+        workspace_bytes: size of cuBLAS's workspace; None if it is unknown.
+        own: function that returns whether a file belongs to PyTorch, Python or the harness.
     """
 
     def __init__(self, *, workspace_bytes: int | None, own: Callable[[str], bool]) -> None:
@@ -85,12 +85,12 @@ class History:
         self._phases = _Phases()
         self._works = Counter[int]()
         self.stack_bytes = 0
-        """Bytes of the stacks that PyTorch kept for all events."""
+        """Bytes of the stacks that PyTorch stored for all events."""
         self.lost = False
-        """True if some events were not kept, so that counts from the beginning are not known."""
+        """True if PyTorch dropped some events, so that the numbers of allocations are unknown."""
 
     def live_bytes(self) -> int:
-        """Return the host's bytes for live blocks: their stacks, and objects of this process."""
+        """Return the host memory for live blocks: PyTorch's stacks and this class's objects."""
         sites = (block.site.context_bytes for block in self._live.values())
         return sum(sites) + _OBJECT_BYTES * len(self._live)
 
@@ -103,14 +103,14 @@ class History:
         modes: Sequence[tuple[int, bool]] = (),
         borders: Sequence[int] = (),
     ) -> list[tuple[int, int]]:
-        """Add the events since the last call; return events and stack bytes up to each step's end.
+        """Process new events; return the event count and the stack bytes at each step's end.
 
         Args:
-            events: events in their order.
-            marks: known contents of addresses since the last call.
-            steps: numbers of allocations and frees at the ends of optimizer steps since then.
-            modes: numbers of allocations at changes of a module to training or evaluation.
-            borders: numbers of allocations that bound the ranges of ``most_between``.
+            events: new events in their order.
+            marks: known owners of blocks at some moments since the last call.
+            steps: for each new optimizer step, the number of allocations and of frees at its end.
+            modes: for each change of the training mode, the number of allocations and the new mode.
+            borders: numbers of allocations that ``most_between`` may get as arguments.
         """
         sites = Sites(self._own)
         seen = list(self._live.values())
@@ -193,7 +193,7 @@ class History:
         return _Instant(event, sites.of(event), self.counted, self._allocations, alive)
 
     def _look_at(self, marks: Sequence[Mark], new: Sequence[_Instant], *, is_best: bool) -> None:
-        """Give each moment the marks around it, and keep the marks that a later moment may need."""
+        """Store the marks around each moment, and the last marks for later moments."""
         known = [*self._marks, *marks]
         for instant in self._instants():
             is_new = instant in new or (is_best and instant is self._best)
@@ -207,13 +207,13 @@ class History:
         return [*([] if self._best is None else [self._best]), *self._refused]
 
     def marks(self) -> list[Mark]:
-        """Return the marks around each moment, and the last marks."""
+        """Return all stored marks in their order."""
         around = [mark for instant in self._instants() for mark in instant.marks]
         found = {id(mark): mark for mark in (*around, *self._marks)}
         return sorted(found.values(), key=lambda mark: mark.allocations)
 
     def peak(self) -> Moment | None:
-        """Return the first moment at which most bytes were requested; None without events."""
+        """Return the first moment with the highest requested bytes; None if there was no event."""
         return None if self._best is None else self._moment(self._best)
 
     def out_of_memory(self) -> list[Moment]:
@@ -221,27 +221,27 @@ class History:
         return [self._moment(instant) for instant in self._refused]
 
     def kept_by_works(self) -> int:
-        """Return most bytes that other code allocated and that collectives of one step freed."""
+        """Return bytes that collectives freed but did not allocate; the maximum over all steps."""
         return max(self._works.values(), default=0)
 
     def growth(self, begins: Collection[int] = ()) -> Growth:
-        """Return the growth of memory over the optimizer steps; no event may follow.
+        """Return the growth of memory over the optimizer steps; call this after the last event.
 
         Args:
-            begins: first steps of optimizers.
+            begins: index of the first step of each optimizer, counted from 0.
         """
         if self.lost:
             return Growth(kind="unknown", reason=NOT_KEPT)
         return self._ends.growth(self._live.values(), begins)
 
     def steps_grow(self) -> bool:
-        """Return whether the steps allocate more and more, as steps of longer batches do."""
+        """Return whether later steps allocate more than earlier steps, e.g. for longer batches."""
         return not self.lost and self._ends.steps_grow()
 
     def phases(self) -> dict[str, int]:
-        """Return most bytes requested in training, evaluation, saving, loading, and each next step.
+        """Return the peak of requested bytes for each phase, such as training or evaluation.
 
-        Return nothing if events are missing, because the numbers of allocations are not known then.
+        Return an empty dict if events are missing, because the phases are then unknown.
         """
         if self.lost or not self._phases.begins:
             return {}
@@ -272,14 +272,14 @@ class History:
         return most
 
     def most_between(self, first: int, last: int) -> int:
-        """Return most bytes requested at the allocations between two borders."""
+        """Return the peak of requested bytes between two numbers of allocations."""
         if self.lost:
             return 0
         begins, most = self._phases.begins, self._phases.most
         return max(most[bisect_left(begins, first) : bisect_left(begins, last)], default=0)
 
     def _moment(self, instant: _Instant) -> Moment:
-        """Return the moment just after an event, with the live blocks."""
+        """Return the moment just after an event, with its live blocks by category and place."""
         marks = ((mark.allocations, mark.owners) for mark in instant.marks)
         owners = owners_at(instant.alive, marks)
         categories: Counter[BlockCategory] = Counter()
@@ -305,7 +305,7 @@ class History:
         )
 
     def _kind(self, block: HistoryBlock) -> BlockCategory:
-        """Return the category of a block that no optimizer knows."""
+        """Return the category of a block without a known owner."""
         # Newer versions free the workspace after each matmul.
         is_alone = block.freed_by is None or block.freed == block.allocation
         return category_of(

@@ -1,7 +1,7 @@
-"""Growth of the host in a dry run: bytes that the script's process keeps after each optimizer step.
+"""Measures the growth of host memory: bytes that stay allocated after each optimizer step.
 
-Allocated bytes are counted, not resident bytes, because an allocator that warms up or is fragmented
-takes pages without more objects in them. The recording also grows, so it is left out.
+This module uses allocated bytes, not resident bytes, because a fragmented allocator can occupy more
+pages without more objects. The recording's own growth is subtracted.
 """
 
 import itertools
@@ -16,23 +16,24 @@ from harness.processes.malloc_policy import glibc
 from harness.schema.growth import Growth, series_growth
 
 _OBJECT_BYTES = 64
-"""Approximate bytes of a small Python object."""
+"""Approximate size of a small Python object, in bytes."""
 _LEAST_BYTES = 128 << 10
-"""Least growth a step; clean programs drift by up to 60 KiB before a collection (torch 2.11)."""
+"""Smallest growth per step that counts as a leak, in bytes. Programs without a leak drift by up to
+60 KiB before a garbage collection (torch 2.11)."""
 _SHARE = 8
-"""Growth must exceed an eighth of the recording's size, which is known to a few percent."""
+"""Growth must exceed 1/8 of the recording's own growth, which is only known to a few percent."""
 _LEAST_HEAP = 16 << 20
-"""Least heap of a process with PyTorch; a smaller count means another allocator, e.g. jemalloc."""
+"""Smallest glibc heap of a process with PyTorch, unless it uses an allocator such as jemalloc."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
-"""The host is examined after each of the first 50 steps; later examinations take a hundredth of the
+"""The host is measured after each of the first 50 steps; later measurements use at most 1% of the
 time."""
 
 
 class HostSteps:
-    """Bytes that the host had allocated at the ends of steps, without the recording's own.
+    """Allocated host bytes at the ends of steps, without the bytes of the recording.
 
-    Before the history is first reduced, its size is estimated from its stacks and left out. Later
-    the host is examined just after a reduction, when the history is empty.
+    Until the history is first processed, its size is estimated from its stacks and subtracted.
+    Later, the host is measured just after the history was processed and emptied.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class HostSteps:
         self._offset: int | None = None
 
     def look(self, step: int, own: int) -> None:
-        """Note the host's bytes after a step; in a long run only after some steps, to save time."""
+        """Record the host's bytes after a step; skip some steps of a long run to save time."""
         begin = time.thread_time()
         if begin < self._due or self._folded:
             return
@@ -51,10 +52,10 @@ class HostSteps:
         self._due = now + _HOST_SHARE * (now - begin) if step > _ALL_STEPS else 0.0
 
     def leave_out(self, ended: Sequence[Sequence[tuple[int, int]]]) -> None:
-        """Subtract the history's size before the first fold from the bytes of each step.
+        """When the history is first processed, subtract its size from the bytes of each step.
 
         Args:
-            ended: events and stack bytes at the end of each step, for each device.
+            ended: for each device and step, the event count and the stack bytes at the step's end.
         """
         if self._folded:
             return
@@ -72,7 +73,7 @@ class HostSteps:
         self._kept = dict(enumerate(kept, first))
 
     def look_after_fold(self, step: int, own: int) -> None:
-        """Note the host's bytes after a step whose history was folded."""
+        """Record the host's bytes after a step whose history was just processed."""
         size = host_bytes() - own
         if self._offset is None:  # no more is kept than after the last step that was looked at
             last = max(self._kept, default=0)
@@ -80,7 +81,7 @@ class HostSteps:
         self._kept[step] = size - self._offset
 
     def growth(self, stack_bytes: int) -> Growth:
-        """Return the growth of the host; ``stack_bytes`` is the size of the history's stacks."""
+        """Return the growth of host memory; ``stack_bytes`` is the size of the history's stacks."""
         if _heap_bytes() < _LEAST_HEAP:
             return Growth(kind="unknown", reason="the heap of the host is not glibc's")
         kept = every_step(self._kept)
@@ -88,7 +89,7 @@ class HostSteps:
 
 
 def host_bytes() -> int:
-    """Return the bytes that the process has allocated from glibc and as small Python objects."""
+    """Return the bytes that the process has allocated from glibc and for small Python objects."""
     return _heap_bytes() + _OBJECT_BYTES * sys.getallocatedblocks()
 
 
@@ -99,7 +100,7 @@ def resident_bytes() -> int:
 
 
 def anonymous_bytes() -> int:
-    """Return the resident bytes of the process, without pages of files."""
+    """Return the resident bytes of the process, without file-backed pages."""
     _, resident, of_files, *_ = map(int, Path("/proc/self/statm").read_text().split())
     return (resident - of_files) * resource.getpagesize()
 
@@ -120,12 +121,12 @@ def every_step(kept: Mapping[int, int]) -> list[int]:
 
 
 def own_bytes(of: Mapping[int, str]) -> int:
-    """Return the bytes of a dictionary of the recording."""
+    """Return the approximate size of one of the recording's dictionaries, in bytes."""
     return sys.getsizeof(of) + _OBJECT_BYTES * len(of)
 
 
 def _heap_bytes() -> int:
-    """Return the bytes allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
+    """Return the bytes that glibc's malloc has allocated, including mappings (mallinfo(3))."""
     libc = glibc()
     sizes = [0] * 8 if libc is None else libc.mallinfo2().sizes
     return int(sizes[4] + sizes[7])

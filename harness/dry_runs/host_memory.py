@@ -1,4 +1,4 @@
-"""Memory of the host that a script and its workers take, sampled while it runs.
+"""Samples the host memory of a script and its workers while the script runs.
 
 The supervisor reads the kernel's numbers for each process. A peak between two samples is missed.
 """
@@ -16,35 +16,35 @@ from harness.instruments.host_pages import MAIN, page_sums, shared_memory
 from harness.schema.host import HostProcess
 
 SAMPLES, ENDING, UNSEEN = "host.json", "ending", "unseen"
-"""Files in the folder of a dry run: the samples, the sign that the script has ended, and the
-programs that opened a real GPU past the stub."""
+"""Names of files in a run's folder. These files contain the samples, the sign that the script has
+ended, and the names of programs that opened a real GPU without the stub."""
 
 _EVERY_SECONDS = 0.05
 _SHARE = 20
-"""Samples take at most 1/20 of the processor time of the script and its workers."""
+"""Sampling uses at most 1/20 of the CPU time of the script and its workers."""
 _AT_LATEST_SECONDS = 0.3
-"""Seconds between samples of a script that waits; more if a sample would cost too much."""
+"""Seconds between two samples of a sleeping script; longer if sampling is slow."""
 _WORKER = "pt_data_worker"
 _DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 
 
 class Samples(msgspec.Struct):
-    """Highest samples of all processes together, of files, shared memory, and each process.
+    """The highest samples so far, of all processes together and of each process.
 
-    The harness's modules in the script's process are counted. PyTorch imports nearly all of their
-    imports, too: a process with PyTorch takes 290 MiB in a real run and 287 MiB in a dry run.
+    The samples include the harness's modules, but PyTorch imports nearly the same modules: a
+    process with PyTorch uses 290 MiB in a real run and 287 MiB in a dry run.
     """
 
     together_bytes: int = 0
     with_left_out_bytes: int = 0
-    """Highest sample of all processes, plus the bytes that the script's process had not written."""
+    """Highest sum of all processes' memory and of the tensor bytes not yet written at that time."""
     file_bytes: int = 0
     shared_bytes: int = 0
     processes: dict[str, HostProcess] = {}
 
 
 class HostSampler:
-    """Samples the processes of a script; runs in the process that waits for them."""
+    """Samples a script's processes; the supervisor process uses this class."""
 
     def __init__(self, script: int, folder: Path) -> None:
         self._script = script
@@ -58,7 +58,7 @@ class HostSampler:
         self._seen = Samples()
 
     def sample(self) -> None:
-        """Take a sample if one is due."""
+        """Take a sample if it is time for the next sample."""
         begin = time.thread_time()
         if not self._is_due() or (self._folder / ENDING).exists():
             return
@@ -86,7 +86,7 @@ class HostSampler:
         self._due_of_script = self._done_at_sample + _SHARE * spent
 
     def _left_out_bytes(self) -> int:
-        """Return the bytes that are not written now, from the stub's status page."""
+        """Return the tensor bytes that are not yet written, from the stub's status page."""
         with contextlib.suppress(OSError), (self._folder / "status").open("rb") as page:
             page.seek(StatusPage.left_out.offset)
             return int.from_bytes(page.read(StatusPage.left_out.size), sys.byteorder)
@@ -99,28 +99,28 @@ class HostSampler:
         return done >= self._due_of_script or (now >= self._due_at_latest and self._waits())
 
     def _waits(self) -> bool:
-        """Return whether the script sleeps; a script that waits for a busy processor does not."""
+        """Return whether the script sleeps; waiting for a busy CPU is not sleeping."""
         with contextlib.suppress(OSError):
             stat = Path(f"/proc/{self._script}/stat").read_text()
             return not stat.rpartition(")")[2].lstrip().startswith("R")
         return False
 
     def _script_seconds(self) -> float:
-        """Return the processor time of the processes that were seen."""
+        """Return the total CPU time of all sampled processes."""
         for pid in {self._script, *self._names}:
             with contextlib.suppress(OSError):  # it has ended
                 self._seconds[pid] = time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
         return sum(self._seconds.values())
 
     def write(self) -> None:
-        """Write the samples into the folder."""
+        """Write the samples to the run's folder."""
         with contextlib.suppress(OSError):
             (self._folder / SAMPLES).write_bytes(msgspec.json.encode(self._seen))
             if self._unseen:
                 (self._folder / UNSEEN).write_text(", ".join(sorted(self._unseen)))
 
     def _look_for_a_gpu(self, pid: int) -> None:
-        """Note a program without the stub, such as a static program, that has opened a GPU."""
+        """Record a program that opened a real GPU without the stub, e.g. a static program."""
         opened = (os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())  # noqa: PTH115
         has_gpu = any(path.startswith(_DEVICE) for path in opened)
         if has_gpu and _STUB not in Path(f"/proc/{pid}/maps").read_text():

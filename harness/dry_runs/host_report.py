@@ -1,4 +1,4 @@
-"""The host's part of the report, from the samples of processes and PyTorch's own counts."""
+"""Builds the host part of the report from memory samples and PyTorch's counts."""
 
 from pathlib import Path
 
@@ -23,10 +23,10 @@ def host_of(
     gpu: PretendedGpu,
     given_bytes: int | None,
 ) -> Host | None:
-    """Return the host's memory and the verdict on it; None if nothing was sampled.
+    """Return the host's memory and whether it fits; None if there are no samples.
 
-    ``given_bytes`` takes the place of a container's limit. ``held_bytes``, the bytes on the GPUs,
-    are added if the GPUs share the host's memory.
+    ``given_bytes`` is the user's limit and replaces a container's limit. ``held_bytes`` is the
+    memory used on the GPUs; it is added if the GPUs share the host's memory.
     """
     try:
         seen = msgspec.json.decode((folder / SAMPLES).read_bytes(), type=Samples)
@@ -70,7 +70,7 @@ def host_of(
 
 
 def _processes(seen: Samples, harness_bytes: int) -> tuple[HostProcess, ...]:
-    """Return the processes with most memory; only the script's own process has the harness."""
+    """Return the largest processes; subtract the recording's memory from the script's process."""
     processes = dict(seen.processes)
     if (main := processes.get(MAIN)) is not None:
         processes[MAIN] = msgspec.structs.replace(

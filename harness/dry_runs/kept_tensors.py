@@ -1,7 +1,7 @@
-"""Finds the GPU tensors and the host bytes that names of the script lead to, at two steps.
+"""Compares the GPU tensors and host bytes that the script's variables keep after two steps.
 
-If a name leads to more objects than some steps earlier, it keeps the growing memory. The search
-enters only plain containers, modules and the script's own objects, and does not call their code.
+If a variable keeps more objects than some steps before, the variable causes the growth. The search
+enters only plain containers, modules and the script's own objects, without calling their code.
 """
 
 import contextlib
@@ -25,9 +25,10 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 
 @dataclass
 class Held:
-    """Counts of tensors, tensors with a graph, and graph nodes by name; and names of dicts.
+    """Numbers of tensors, of tensors with a graph and of graph nodes, for each variable.
 
-    ``host`` has bytes of arrays, tensors, text and numbers on the host; ``things`` counts them.
+    ``keyed`` contains variables that are dicts with integer or tuple keys. ``host`` and ``things``
+    contain the bytes and the number of arrays, tensors, texts and numbers on the host.
     """
 
     step: int
@@ -40,13 +41,13 @@ class Held:
     things: Counter[str] = field(default_factory=Counter)
 
     def count_on_host(self, name: str, size: int) -> None:
-        """Count one object on the host that a name leads to."""
+        """Count one host object of a variable."""
         self.host[name] += size
         self.things[name] += 1
 
 
 def held_by_names(step: int) -> Held:
-    """Return the objects that the script's names lead to."""
+    """Return the numbers of objects that the script's variables keep."""
     held = Held(step)
     roots: dict[str, list[Any]] = {}
     waiting = deque(_without_plain(_names(), held))
@@ -74,7 +75,7 @@ def held_by_names(step: int) -> Held:
 
 
 def _without_plain(things: Iterable[tuple[str, Any]], held: Held) -> Iterator[tuple[str, Any]]:
-    """Yield objects that may hold others; count text and numbers at once to save memory."""
+    """Yield objects that may contain other objects; count texts and numbers immediately."""
     for name, thing in things:
         if issubclass(type(thing), (str, bytes, int, float)):
             held.count_on_host(name, sys.getsizeof(thing))
@@ -83,7 +84,7 @@ def _without_plain(things: Iterable[tuple[str, Any]], held: Held) -> Iterator[tu
 
 
 def causes(then: Held, now: Held) -> Iterator[str]:
-    """Yield a sentence for each name that leads to more tensors than before."""
+    """Yield a sentence for each cause of growth: more tensors, hooks or graph nodes."""
     steps = f"{now.step - then.step} steps before"
     for name, count in (now.tensors - then.tensors).most_common(_LINES):
         holds = (
@@ -111,7 +112,7 @@ def causes(then: Held, now: Held) -> Iterator[str]:
 
 
 def host_causes(then: Held, now: Held) -> Iterator[str]:
-    """Yield a sentence for each name that leads to more host memory than before."""
+    """Yield a sentence for each variable that keeps more host memory than before."""
     for name, size in _more_on_host(then, now).items():
         yield (
             f"{name} holds {format_bytes(now.host[name])} of the host, {format_bytes(size)}"
@@ -120,7 +121,7 @@ def host_causes(then: Held, now: Held) -> Iterator[str]:
 
 
 def larger_on_host(then: Held, now: Held) -> list[str]:
-    """Return names whose objects became larger; no name if any name leads to more objects."""
+    """Return variables whose objects became larger; empty if a variable has more objects."""
     names = list(_more_on_host(then, now))
     return [] if any(now.things[name] > then.things[name] for name in names) else names
 
@@ -132,7 +133,7 @@ def _more_on_host(then: Held, now: Held) -> dict[str, int]:
 
 
 def _names() -> Iterator[tuple[str, Any]]:
-    """Yield the variables of the script's running functions, of its file and of its modules."""
+    """Yield the variables of the script's running functions and of the script's modules."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if not is_own(frame.f_code.co_filename) and frame.f_code.co_flags & CO_OPTIMIZED:
@@ -148,7 +149,7 @@ def _names() -> Iterator[tuple[str, Any]]:
 
 
 def _inside(name: str, thing: Any, held: Held) -> Iterable[tuple[str, Any]]:
-    """Return the content of a container or an object, each item under its name."""
+    """Return the items of a container or the attributes of an object, each with its name."""
     kind = type(thing)
     if issubclass(kind, dict):
         if thing and all(isinstance(key, (int, tuple)) for key in thing):
@@ -173,7 +174,7 @@ def _inside(name: str, thing: Any, held: Held) -> Iterable[tuple[str, Any]]:
 
 
 def _graph_nodes(functions: list[Any]) -> int:
-    """Return the number of nodes of the graphs that end in these functions."""
+    """Return the number of autograd nodes that are reachable from ``functions``."""
     seen: set[Any] = set()
     waiting = list(functions)
     while waiting and len(seen) < _MOST_THINGS:

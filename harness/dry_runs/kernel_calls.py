@@ -1,4 +1,4 @@
-"""System calls of Linux that Python lacks: mounts, namespaces, capabilities and Landlock."""
+"""Linux system calls that Python lacks, for mounts, namespaces, capabilities and Landlock."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ _C = ctypes.CDLL(None, use_errno=True)
 NEW_MOUNTS, NEW_USER = 0x20000, 0x10000000
 BIND, RECURSIVE, PRIVATE, REMOUNT = 0x1000, 0x4000, 1 << 18, 32
 KEPT_FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
-"""Flags of a mount by their names in mountinfo; a user namespace may not clear them."""
+"""Mount flags by their names in ``mountinfo``; a user namespace must not clear these flags."""
 _DETACH = 2
 _PIVOT_ROOT, _CAPABILITIES = {"x86_64": (155, 126), "aarch64": (41, 91)}.get(
     os.uname().machine, (-1, -1)
@@ -33,7 +33,7 @@ def _checked(result: int, what: str) -> int:
 
 
 def unshare(flags: int) -> None:
-    """Leave namespaces of the parent (unshare(2))."""
+    """Move this process into new namespaces (unshare(2))."""
     _checked(_C.unshare(flags), "unshare")
 
 
@@ -46,7 +46,7 @@ def mount(
 
 
 def enter_root(folder: str) -> None:
-    """Make a mount point the root folder, and leave the former root unreachable (pivot_root(2))."""
+    """Make a mount point the new root folder, and detach the old root (pivot_root(2))."""
     os.chdir(folder)
     _checked(_C.syscall(_PIVOT_ROOT, b".", b"."), "pivot_root")
     _checked(_C.umount2(b".", _DETACH), "umount")
@@ -54,7 +54,7 @@ def enter_root(folder: str) -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up the capabilities of a new user namespace, and stay readable to the parent."""
+    """Drop the capabilities of the user namespace; the parent can still read ``/proc/PID``."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0)
     _checked(_C.syscall(_CAPABILITIES, header, (ctypes.c_uint32 * 6)()), "capset")
     _checked(_C.prctl(_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
@@ -64,7 +64,7 @@ def allow_writes_only(paths: Sequence[Path]) -> None:
     """Make the kernel refuse all writes outside these paths, in this process and its children.
 
     Raises:
-        OSError: the kernel has no Landlock.
+        OSError: the kernel does not support Landlock.
     """
     version = _checked(_C.syscall(_CREATE_RULES, None, ctypes.c_size_t(0), 1), "Landlock")
     handled = sum(bits for since, bits in _WRITES.items() if since <= version)

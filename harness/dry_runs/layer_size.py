@@ -1,4 +1,4 @@
-"""Watches the size of a run's layers for the supervisor, because a disk may fill."""
+"""Checks the size of a run's file layers, so that the script does not fill the disk."""
 
 import contextlib
 import os
@@ -9,28 +9,28 @@ from pathlib import Path
 from harness.schema.units import format_bytes
 
 MOST_BYTES = 128 << 30
-"""The limit of each folder of layers; half of the disk's free room if that is less."""
+"""Size limit of each folder of layers, in bytes; half of the disk's free space if that is less."""
 TOO_LARGE = "too-large"
-"""A file of the run's folder that says why the run was ended."""
+"""File in the run's folder with the reason why the harness ended the run."""
 
 _ROOM, _ROOM_BYTES = "room", 8 << 20
-"""A file that reserves room for the results, because the script may fill the disk."""
+"""File that reserves disk space for the results, and the size of this file in bytes."""
 _EVERY_SECONDS = 0.5
 _SHARE = 20
-"""Looks take at most 1/20 of the time."""
+"""Size checks use at most 1/20 of the time."""
 
 
 class LayerSize:
-    """Watches folders of layers, which are empty at first."""
+    """Checks the size of layer folders; the folders must be empty at first."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._free = {folder: _free(folder) for folder in folders}
         self._due = 0.0
 
     def excess(self, *, at_once: bool = False) -> str | None:
-        """Return a sentence if too much was written, else None.
+        """Return an error message if the script wrote too much, else None.
 
-        The folder is walked only if the free space of its disk fell by half of the limit.
+        The file sizes are only added up if the disk's free space fell by half of the limit.
         """
         if (begin := time.monotonic()) < self._due and not at_once:
             return None
@@ -48,13 +48,13 @@ class LayerSize:
 
 
 def keep_room(folder: Path) -> None:
-    """Keep room in a run's folder for its results."""
+    """Reserve disk space for the results of a run."""
     with (folder / _ROOM).open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, _ROOM_BYTES)
 
 
 def give_room(folder: Path) -> None:
-    """Let results be written."""
+    """Free the reserved disk space, so that results can be written."""
     with contextlib.suppress(OSError):
         (folder / _ROOM).unlink()
 
@@ -65,7 +65,7 @@ def _free(folder: Path) -> int:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes on the disk of all files below a folder; a hole takes none."""
+    """Return the disk space of all files below a folder, without the holes of sparse files."""
     size = 0
     for place, _, files in os.walk(folder):
         for name in files:

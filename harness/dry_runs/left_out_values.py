@@ -1,7 +1,7 @@
-"""Initial values of large tensors on the host: written only if something reads them.
+"""Leaves out the initial values of large host tensors until something reads them.
 
-``stub/values/left_out.h`` has the rule for PyTorch's operators. Functions of Python that reach a
-tensor's memory without an operator ask for the values here.
+``stub/values/left_out.h`` leaves out values in PyTorch's operators. This module handles Python
+functions that access a tensor's memory without an operator.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ _UNSENT = (
 )
 _begun: list[ctypes.CDLL] = []
 _cut_off: list[bool] = []
-"""For each call of ``trunc_normal_``, True if a seed was set."""
+"""For each call of ``trunc_normal_`` with left-out values, True if the script set a seed."""
 
 
 def leave_values_out() -> None:
-    """Leave values out from now on, if values are followed."""
+    """Start leaving out initial values, if this process has the library that tracks values."""
     if LIBRARY_VARIABLE not in os.environ or _begun:
         return
     library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
@@ -57,7 +57,7 @@ def leave_values_out() -> None:
         b: float = 2.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Clamp numbers to the bounds only when a value is read, which saves minutes."""
+        """Clamp the numbers only when a value is read, because clamping can take minutes."""
         if generator is None:
             with torch.no_grad():
                 tensor.normal_(mean, std)
@@ -69,33 +69,33 @@ def leave_values_out() -> None:
 
 
 def is_left_out(tensor: Tensor) -> bool:
-    """Return whether a tensor's values are not written."""
+    """Return whether a tensor's values are left out."""
     return bool(_begun and _begun[0].harness_is_left_out(_storage(tensor)))
 
 
 def take(storage: torch.UntypedStorage) -> None:
-    """Leave out the values of a storage that another process sent without values."""
+    """Register a storage that another process sent without values."""
     for library in _begun:
         library.harness_without_values(_storage(storage))
 
 
 def unsent() -> str | None:
-    """Return why a step has no answer, if it read host values that this process lacks."""
+    """Return an error message if the code read values that were not sent to this process."""
     return _UNSENT if _begun and _begun[0].harness_unsent_was_read() else None
 
 
 def most_left_out() -> int:
-    """Return the most bytes of unwritten tensors that existed at one time."""
+    """Return the peak of tensor bytes whose values were left out."""
     return int(_begun[0].harness_left_peak()) if _begun else 0
 
 
 def most_with_left_out() -> int:
-    """Return the highest sum of the process's bytes and the bytes not written."""
+    """Return the peak of the process's memory plus the left-out bytes."""
     return int(_begun[0].harness_together_peak()) if _begun else 0
 
 
 def notes() -> tuple[str, ...]:
-    """Return a note on the values left out, if there are any."""
+    """Return notes about left-out values, if there are any."""
     size = _begun[0].harness_left_bytes() if _begun else 0
     if not size:
         return ()
@@ -108,14 +108,14 @@ def notes() -> tuple[str, ...]:
 
 
 def _storage(of: Tensor | torch.UntypedStorage) -> int:
-    """Return the address by which the stub knows a tensor's storage; 0 if it has none."""
+    """Return the address that identifies a tensor's storage in the stub; 0 without a storage."""
     with contextlib.suppress(Exception):  # a wrapper, or a tensor without memory
         return int((of.untyped_storage() if isinstance(of, Tensor) else of)._cdata)
     return 0
 
 
 def _read_first(owner: Any, name: str, library: ctypes.CDLL) -> None:
-    """Write the values before a function of Python reads them."""
+    """Replace a Python function, so that left-out values are written before it reads them."""
 
     @instead(owner, name)
     def reads(real: Callable[..., Any], *given: Any, **named: Any) -> Any:

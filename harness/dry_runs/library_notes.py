@@ -1,6 +1,7 @@
-"""NVIDIA's libraries that PyTorch asked for sizes in this process, and their answers.
+"""Notes about the sizes that PyTorch queried from NVIDIA's libraries in this process.
 
-The stub counts requests (``stub/pretend.h``). Only cuDNN's graph interface answers without a GPU.
+The stub counts the queries (``stub/pretend.h``). Only cuDNN's graph API returns real sizes without
+a GPU.
 """
 
 import ctypes
@@ -53,9 +54,9 @@ _C_TYPES = {
     8: ctypes.c_int,
     15: ctypes.c_void_p,
 }
-"""Types of values by their number in ``cudnnBackendAttributeType_t``."""
+"""C types of attribute values, by their number in ``cudnnBackendAttributeType_t``."""
 ENGINE_MISSING = "unable to find an engine"
-"""PyTorch's message if no engine of cuDNN finds memory for its workspace."""
+"""PyTorch's error message if cuDNN has no engine whose workspace fits."""
 
 
 class _Answers(ctypes.Structure):
@@ -75,12 +76,12 @@ def _version() -> str:
 
 
 def remember_autotuned() -> None:
-    """Keep the workspace of cuDNN's last engine, which competes with Triton's kernels."""
+    """Remember the workspace size of cuDNN's last engine, for the note about autotuning."""
     _autotuned.append(int(_answers().executed))
 
 
 def library_notes() -> tuple[str, ...]:
-    """Return a note for each library that was asked for a size in this process."""
+    """Return a note for each NVIDIA library from which this process queried a size."""
     answers = _answers()
     sizes = {
         _ANSWERS: (_version(),),
@@ -96,9 +97,9 @@ def library_notes() -> tuple[str, ...]:
 
 
 def ask_cudnn_once(notes: tuple[str, ...]) -> None:
-    """Let cuDNN plan a convolution, if ``notes`` say that a fork of this process asks for plans.
+    """Let cuDNN plan one convolution in this process if ``notes`` say that a fork uses cuDNN.
 
-    Later forks inherit the objects of cuDNN's first answer, which saves a third of a try's time.
+    Later forks inherit cuDNN's internal objects, which saves a third of each fork's run time.
     """
     if _KINDS[_ANSWERS].format(_version()) in notes:
         _plan_a_convolution(os.getpid())
@@ -106,7 +107,7 @@ def ask_cudnn_once(notes: tuple[str, ...]) -> None:
 
 @cache
 def _plan_a_convolution(process: int) -> None:
-    """Plan once in each process, because cuDNN's objects depend on the GPU."""
+    """Plan one convolution, once in each process, because cuDNN's objects depend on the GPU."""
     del process
     answers, count, engines = _answers(), ctypes.c_int64(), (ctypes.c_void_p * 10)()
     asked_before = answers.kinds
@@ -127,9 +128,9 @@ def _plan_a_convolution(process: int) -> None:
 
 
 def _described(kind: int, *attributes: tuple[Any, ...]) -> ctypes.c_void_p:
-    """Return a descriptor of cuDNN's graph interface.
+    """Create a descriptor of cuDNN's graph API with these attributes.
 
-    Each attribute has a name, a type and values, with the numbers of cudnn_graph.h.
+    Each attribute is a tuple of name, type and values, with the numbers of ``cudnn_graph.h``.
     """
     library, made = ctypes.CDLL(None), ctypes.c_void_p()
     library.cudnnBackendCreateDescriptor(kind, ctypes.byref(made))
@@ -143,7 +144,7 @@ def _described(kind: int, *attributes: tuple[Any, ...]) -> ctypes.c_void_p:
 
 @contextmanager
 def refusing_old_cudnn() -> Iterator[None]:
-    """Raise UnsupportedError in place of PyTorch's error if cuDNN cannot be asked."""
+    """Raise UnsupportedError instead of PyTorch's error if cuDNN is too old for a dry run."""
     try:
         yield
     except RuntimeError as error:

@@ -1,7 +1,8 @@
-"""The first code of the harness in a process of the script, executed at PyTorch's import.
+"""First harness code in a process that the script started; runs at the import of PyTorch.
 
-``stub/processes/bring_recorder.c`` executes this file in such a process. The file loads nothing of
-the harness before PyTorch initialises CUDA or a group of ranks, so other processes cost nothing.
+``stub/processes/bring_recorder.c`` executes this file in each started process. The file imports no
+other harness module until PyTorch initialises CUDA or a process group, so other processes have no
+overhead.
 """
 
 import contextlib
@@ -13,13 +14,13 @@ import sys
 from typing import Any
 
 RECORDER = "HARNESS_DRY_RUN_RECORDER"
-"""Environment variable that holds the path of this file."""
+"""Environment variable that contains the path of this file."""
 SEED = 7_310_579_553_881_862
-"""Seed of PyTorch's generator on the host; PyTorch's default differs from process to process."""
+"""Seed of PyTorch's CPU generator; PyTorch's default seed differs between processes."""
 
 
 def watch_groups(c10d: Any, begin: Any) -> None:
-    """Call a function once this process has joined a group of several ranks."""
+    """Call ``begin`` after this process has joined a process group of several ranks."""
     real = c10d.init_process_group
 
     @functools.wraps(real)
@@ -34,7 +35,7 @@ def watch_groups(c10d: Any, begin: Any) -> None:
 
 
 def _harness(module: str) -> Any:
-    """Return a module of this harness, even if the interpreter finds another by that name."""
+    """Import a module of this harness, even if ``sys.path`` has another package called harness."""
     file = os.path.join(os.path.dirname(os.path.dirname(os.environ[RECORDER])), "__init__.py")  # noqa: PTH118, PTH120
     loaded = sys.modules.get("harness")
     if loaded is None:
@@ -49,7 +50,7 @@ def _harness(module: str) -> Any:
 
 
 def _record() -> None:
-    """Record this process, which initialises CUDA; note its name if it cannot be recorded."""
+    """Start recording this process; print a warning if this fails."""
     try:
         _harness("harness.dry_runs.started_process").record()
     except Exception as error:

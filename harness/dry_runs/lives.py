@@ -22,7 +22,7 @@ _NOT_RESUMED = (
 )
 _OTHER_RANKS = "with --ranks each rank finds what the others have saved"
 _MOST_LAYERS = 100
-"""Limit of layers, because the kernel accepts one page of their names."""
+"""Maximum number of layers, because the kernel limits the text of their paths to one page."""
 _TOO_MANY = f"of more than {_MOST_LAYERS} ranks that save, none can be resumed: give fewer --ranks"
 _WORST_FIRST = ("does not fit", "depends", "unknown", "close call", "fits")
 
@@ -30,15 +30,15 @@ _WORST_FIRST = ("does not fit", "depends", "unknown", "close call", "fits")
 def both_lives(
     request: Request, arguments: tuple[str, ...], ranks: Sequence[int] | None = None
 ) -> DryRunReport:
-    """Run a script, then again with its files; return the report of the worse start.
+    """Run a script, run it again with the files it wrote, and return the worse report.
 
     Args:
-        request: the first start.
+        request: request for the first start.
         arguments: the script's arguments in the second start.
-        ranks: pretended ranks that start together; each rank finds the files of all ranks.
+        ranks: pretended ranks to start; at the second start, each rank can read all ranks' files.
 
     Returns:
-        The report of the worse start, with the reports of both starts if there were two.
+        The worse report, with the reports of both starts if there was a second start.
     """
     _check(request)
 
@@ -66,7 +66,7 @@ def both_lives(
 
 
 def _written(report: DryRunReport) -> Iterator[str]:
-    """Yield the files that all ranks of a start have written."""
+    """Yield the paths of all files that the ranks of a start wrote."""
     for one in report.ranks or (report,):
         for file in one.files.written if one.files is not None else ():
             if file.size_bytes is not None:
@@ -74,7 +74,7 @@ def _written(report: DryRunReport) -> Iterator[str]:
 
 
 def _resumed(report: DryRunReport) -> DryRunReport:
-    """Return the report of a second start, or a refusal if the script did not resume."""
+    """Return the report; change its outcome to unsupported if the script did not resume."""
     was_resumed = any(note.startswith(RESUMED_FROM) for note in report.notes)
     if was_resumed or report.outcome != Outcome.OK:
         return report

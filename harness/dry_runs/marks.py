@@ -1,4 +1,4 @@
-"""Finds the owners of blocks by marks, i.e. known contents of addresses at some moments."""
+"""Finds the owners of blocks from marks; a mark lists the known owners at one moment."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -13,9 +13,9 @@ _BEFORE, _AFTER = 2, 3
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """Known contents of some addresses after a number of allocations.
+    """Known owners of blocks, by address, after a number of allocations.
 
-    ``is_whole`` is True if the mark has all modules of the process; False if it has one optimizer.
+    ``is_whole`` is True if the mark covers all modules, and False if it covers one optimizer.
     """
 
     allocations: int
@@ -24,7 +24,7 @@ class Mark:
 
 
 class Lifetime(Protocol):
-    """A block: its address, and the numbers of allocations when it was allocated and freed."""
+    """Address of a block, and the numbers of allocations at its allocation and at its free."""
 
     address: int
     allocation: int
@@ -32,13 +32,13 @@ class Lifetime(Protocol):
 
 
 def window(marks: Sequence[Mark], allocation: int) -> list[Mark]:
-    """Return the marks around an allocation that name the owners of the blocks alive then."""
+    """Return the marks shortly before and after an allocation, and all marks with ``is_whole``."""
     place = bisect_left([mark.allocations for mark in marks], allocation)
     return kept(marks, range(max(0, place - _BEFORE), place + _AFTER))
 
 
 def kept(marks: Sequence[Mark], places: range) -> list[Mark]:
-    """Return the marks at some places, and the marks of all modules."""
+    """Return the marks at the indices ``places``, and all marks with ``is_whole``."""
     return [mark for place, mark in enumerate(marks) if place in places or mark.is_whole]
 
 
@@ -48,11 +48,11 @@ Owned = TypeVar("Owned", bound=Lifetime)
 def owners_at(
     blocks: Iterable[Owned], marks: Iterable[tuple[int, Mapping[int, BlockCategory]]]
 ) -> dict[Owned, BlockCategory]:
-    """Return the owners of the blocks that lived at one of the marks.
+    """Return the owner of each block that was alive at one of the marks.
 
     Args:
-        blocks: the blocks, several at one address if they lived one after another.
-        marks: pairs of a number of allocations and owners by address; the last pair counts.
+        blocks: blocks, some of which may have used the same address one after another.
+        marks: pairs of a number of allocations and owners by address; a later pair has priority.
     """
     at: defaultdict[int, list[Owned]] = defaultdict(list)
     for block in blocks:

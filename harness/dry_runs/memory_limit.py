@@ -1,10 +1,10 @@
-"""The memory of this process's pretended GPU, which can be changed at any time."""
+"""Changes the memory size of this process's pretended GPU."""
 
 import ctypes
 import os
 
 ENDLESS_BYTES = 1 << 41
-"""Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
+"""GPU memory in which everything fits; expandable segments reserve addresses for all of it."""
 
 
 def limit_memory(memory_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Memory of a node's host, computed from ranks of a job that ran separately."""
+"""Computes a node's host memory from ranks that ran separately."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,11 +10,11 @@ from harness.schema.memory_fit import fit_of
 
 
 def on_nodes(report: DryRunReport, gpus: int) -> DryRunReport:
-    """Return the report of pretended ranks with the host of the node whose ranks need most.
+    """Replace the host memory in a report by the host memory of the largest node.
 
     Args:
         report: report of one rank, or of several ranks.
-        gpus: number of GPUs of a node; each has a rank, unless the world has fewer ranks.
+        gpus: number of GPUs of a node; each GPU has one rank, unless there are fewer ranks.
     """
     nodes: dict[int, dict[int, Host]] = {}
     for one in report.ranks or (report,):
@@ -28,12 +28,12 @@ def on_nodes(report: DryRunReport, gpus: int) -> DryRunReport:
 
 
 def host_of_node(ranks: Mapping[int, Host], count: int) -> Host:
-    """Return the host of one node.
+    """Return the host memory of one node.
 
     Args:
         ranks: host memory of each rank that ran.
-        count: number of ranks of the node; a rank that did not run is assumed to need as much as
-            the ranks that did.
+        count: number of ranks of the node. A rank that did not run is assumed to use between the
+            minimum and the maximum of the other ranks.
     """
     hosts = list(ranks.values())
     first, missing = hosts[0], count - len(hosts)

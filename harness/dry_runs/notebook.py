@@ -1,7 +1,7 @@
-"""A notebook, run cell by cell in IPython's own shell, with the memory after each cell.
+"""Runs a notebook cell by cell in IPython's shell, and records the memory after each cell.
 
 Jupyter's kernel uses the same shell. The shell keeps the traceback of an error and the results of
-cells, so it keeps their tensors alive.
+cells, so it keeps the tensors in them alive.
 """
 
 import functools
@@ -32,12 +32,12 @@ class Notebook:
         self._recording = recording
         self._cells: list[tuple[NotebookCell, list[int], list[int]]] = []
         self.freed: tuple[Freed, ...] = ()
-        """Steps that free the bytes which are alive at the end."""
+        """Steps that free the memory that is still allocated at the end."""
         self.has_printed = False
         """True if the shell has printed the traceback of the error that ``run`` raises."""
 
     def run(self, path: Path, main: ModuleType) -> None:
-        """Run all cells up to the first failure; raise its error without its traceback."""
+        """Run all cells until a cell fails; then raise the cell's error without its traceback."""
         from IPython.terminal.interactiveshell import TerminalInteractiveShell
         from traitlets.config import Config
 
@@ -74,7 +74,7 @@ class Notebook:
             raise failed
 
     def cells(self) -> tuple[NotebookCell, ...]:
-        """Return the cells with their peaks; call this after the recording's end."""
+        """Return the cells with their peaks; call this after the recording has ended."""
         return tuple(self._complete(*one) for one in self._cells)
 
     def _complete(self, cell: NotebookCell, first: list[int], last: list[int]) -> NotebookCell:
@@ -84,7 +84,7 @@ class Notebook:
 
 
 def _alive_bytes() -> int:
-    """Return bytes requested and alive on all GPUs."""
+    """Return the requested bytes of live blocks on all GPUs."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0
@@ -93,7 +93,7 @@ def _alive_bytes() -> int:
 
 
 def _freed(shell: Any, main: ModuleType, failed: BaseException | None) -> Iterator[Freed]:
-    """Drop one reference after another, and yield the bytes that each drop frees."""
+    """Drop references one after another; yield the bytes that are freed each time."""
 
     def by(what: str, let_go: Callable[[], object]) -> Freed:
         before = _alive_bytes()
@@ -109,7 +109,7 @@ def _freed(shell: Any, main: ModuleType, failed: BaseException | None) -> Iterat
 
 
 def _forget_error(shell: Any, error: BaseException | None) -> None:
-    """Drop the references to the last error that Python and IPython keep."""
+    """Drop the references of Python and IPython to the last error."""
     shell.last_execution_result = shell.InteractiveTB.tb = None
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):

@@ -1,4 +1,4 @@
-"""A cell of a notebook that ran on a pretended GPU."""
+"""Data types for notebook cells that ran on a pretended GPU."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ from msgspec import Struct
 
 
 class NotebookCell(Struct, frozen=True, kw_only=True):
-    """One cell on a pretended GPU.
+    """One notebook cell that ran on a pretended GPU.
 
     Attributes:
-        number: its number among the cells of code, from 1.
-        text: its first line.
+        number: number of the cell among the code cells, counted from 1.
+        text: first line of the cell.
         ended: outcome of the cell.
-        requested_peak_bytes: most bytes requested during the cell; None if it allocated nothing.
-        alive_bytes: requested bytes that were alive after the cell, on all GPUs.
+        requested_peak_bytes: peak of requested bytes during the cell; None without allocations.
+        alive_bytes: requested bytes of the live blocks on all GPUs after the cell.
     """
 
     number: int
@@ -26,9 +26,9 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
 
 
 class Freed(Struct, frozen=True):
-    """A reference that a notebook still holds at its end, and the bytes that dropping it frees.
+    """A reference that is left at a notebook's end, and the bytes that deleting it frees.
 
-    The preceding references of a list are dropped first.
+    References earlier in the list are deleted before this reference.
     """
 
     what: str
@@ -36,7 +36,7 @@ class Freed(Struct, frozen=True):
 
 
 def code_cells(path: Path) -> list[str]:
-    """Return the source of each non-empty cell of code; empty if the file is not a notebook."""
+    """Return the source of each non-empty code cell; empty if the file is not a notebook."""
     try:
         cells = json.loads(path.read_bytes())["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

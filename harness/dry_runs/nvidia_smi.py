@@ -1,7 +1,7 @@
-"""``nvidia-smi`` for the pretended GPUs: a program on the PATH of a dry run's script.
+"""A replacement for ``nvidia-smi`` that shows the pretended GPUs.
 
-The program runs by its path and imports nothing of the harness. The stub, which is in every
-process, answers as NVML does. A question without an answer is refused by name.
+A dry run puts this program on the script's PATH. The program imports no harness module and reads
+all values from the stub, which implements NVML. Unknown options are reported as unsupported.
 """
 
 import argparse
@@ -15,7 +15,7 @@ _CAPABILITY, _CLOCKS_KHZ = (75, 76), (13, 36)
 
 
 def folder_of_program(folder: Path) -> None:
-    """Write the program to a new folder, for the PATH."""
+    """Create a folder for the PATH, with the program in it."""
     folder.mkdir(parents=True)
     program = folder / "nvidia-smi"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{__file__}" "$@"\n')
@@ -23,7 +23,7 @@ def folder_of_program(folder: Path) -> None:
 
 
 def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, str]:
-    """Return the known values of a GPU with their units, by the name of the field."""
+    """Return a GPU's values with their units, by the name of the ``nvidia-smi`` field."""
     device = ctypes.c_void_p()
     stub.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device))
     name, uuid = ctypes.create_string_buffer(96), ctypes.create_string_buffer(96)
@@ -54,7 +54,7 @@ def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, str]:
 
 
 def main() -> int:
-    """Answer the command line."""
+    """Print what the command line queries; return the exit code."""
     stub, count = ctypes.CDLL(None), ctypes.c_uint()
     stub.nvmlDeviceGetCount_v2(ctypes.byref(count))
     gpus = [_facts(stub, index, count.value) for index in range(count.value)]

@@ -1,4 +1,4 @@
-"""Files of an earlier run; a script that reads such a file is resumed."""
+"""Detects whether a script resumes, i.e. reads files of an earlier run."""
 
 import os
 import sys
@@ -9,11 +9,11 @@ from typing import Any
 from harness.prediction.after_import import after_import, instead
 
 _CACHED = "/__pycache__/", "/.cache/"
-"""Parts of paths of files that a second start finds but does not resume from."""
+"""Path parts of cache files; a script that reads a cache file does not resume."""
 
 
 def may_be_resumed_from(file: str) -> bool:
-    """Return whether a file that a run wrote may be its checkpoint.
+    """Return whether a file that a run wrote may be a checkpoint.
 
     >>> may_be_resumed_from("/data/last.pt"), may_be_resumed_from("/data/__pycache__/net.pyc")
     (True, False)
@@ -22,11 +22,11 @@ def may_be_resumed_from(file: str) -> bool:
 
 
 def note_reads(files: Collection[str], sign: Path) -> None:
-    """Write the names of the given files that Python or safetensors opens for reading.
+    """From now on, list the given files that Python or safetensors opens for reading.
 
     Args:
         files: real paths of the files.
-        sign: file to write to, one name in each line.
+        sign: file for the list, with one path in each line.
     """
     if not files:
         return

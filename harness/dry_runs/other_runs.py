@@ -1,8 +1,8 @@
-"""Runs a script several times: a first run, and other runs with other unknown values.
+"""Runs a script several times, each time with other values for unknown GPU reads.
 
-Each run has a layer of files of its own; the first run's layer is kept for a second start. The
-other runs start as soon as the first run may decide anything by an unknown value. The other runs
-take turns if the script starts processes of its own.
+Each run has its own file layer. The first run's layer is kept for a possible second start. The
+other runs start as soon as a decision of the first run may depend on an unknown value. If other
+processes of the script use the GPU, the other runs run one after another.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ _STARTS = "the script may decide by values that nobody knows: it runs twice more
 _LOOK_SECONDS = 0.05
 _PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
-"""Other runs may take these seconds plus this multiple of the first run's time."""
+"""Time limit of the other runs: a number of seconds, plus a multiple of the first run's time."""
 
 
 class OtherRuns:
-    """The runs of one request."""
+    """All runs of one request."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -42,7 +42,7 @@ class OtherRuns:
         self._tries = request.try_values and not request.write_files
         self._first_folder, self._files = ExitStack(), ExitStack()
         self.layers: tuple[Path, ...] = ()
-        """Folders of the layers of the first run, as long as this object is in use."""
+        """Layer folders of the first run; ``end`` removes them."""
 
     def __enter__(self) -> Self:
         if self._tries:
@@ -50,7 +50,7 @@ class OtherRuns:
         return self
 
     def _share_plans(self) -> None:
-        """Let the runs share cuDNN's answers about plans."""
+        """Let the runs share cuDNN's results for execution plans."""
         file = os.memfd_create("plans")  # it leaves nothing behind
         self._files.callback(os.close, file)
         os.truncate(file, _PLANS_BYTES)
@@ -66,7 +66,7 @@ class OtherRuns:
         self._stop.set()
 
     def end(self) -> None:
-        """End the runs that are left, and remove the files of the first run."""
+        """End all runs, and remove the files of the first run."""
         self.stop()
         for pool in self._pools:
             pool.shutdown(cancel_futures=True)
@@ -74,7 +74,7 @@ class OtherRuns:
         self._files.close()
 
     def answer(self) -> DryRunReport:
-        """Return the answer of the first run, or of all runs if unknown values are used."""
+        """Return the report of the first run, or of all runs if unknown values are used."""
         first = settled(self.first_run, 0)
         if not (self._request.try_values and tries_others(first.report)):
             return first.report
@@ -87,7 +87,7 @@ class OtherRuns:
         )
 
     def first_run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run with zeros, and start the other runs if a value is used."""
+        """Do the first run, and start the other runs if an unknown value is used."""
         request = dataclasses.replace(self._request, trial=trial, decided=decided)
         self._first_folder.close()
         folder = self._first_folder.enter_context(run_folder())
@@ -113,11 +113,11 @@ class OtherRuns:
             ended.set()
 
     def run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run with other values and without output, only for the peaks."""
+        """Run with other values; hide the script's output and record only peaks."""
         return self._run(trial, decided, explains=False)
 
     def explained(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run with other values and without output, and record the blocks that held memory."""
+        """Run with other values; hide the script's output but record the live blocks."""
         return self._run(trial, decided, explains=True)
 
     def _run(self, trial: int, decided: Mapping[str, bool], *, explains: bool) -> DryRunReport:
@@ -155,10 +155,10 @@ class OtherRuns:
         return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
 
     def _alone(self, trial: int, one: Try) -> Try:
-        """Repeat a failed run without other runs, because all runs share the network's ports."""
+        """Repeat a failed run with no run in parallel, because runs may need the same port."""
         return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
 
 
 def _has_others(folder: Path) -> bool:
-    """Return whether other processes use the GPU; two runs may then need the same port."""
+    """Return whether other processes use the GPU; parallel runs may then need the same port."""
     return any((folder / PROCESSES).glob("*.begun"))

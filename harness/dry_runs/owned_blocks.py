@@ -1,4 +1,4 @@
-"""Blocks of the GPU that parameters, gradients, optimizers' states and buffers hold."""
+"""Finds the GPU blocks of parameters, gradients, optimizer states and buffers."""
 
 import contextlib
 import gc
@@ -28,7 +28,7 @@ def owned(optimizer: torch.optim.Optimizer) -> Owners:
 
 
 def owned_in_process(on_optimizer: Callable[[torch.optim.Optimizer], object]) -> Owners:
-    """Return the blocks of modules and parameters, found among all objects of the process."""
+    """Return the blocks of all modules, parameters and optimizers in the process."""
     owners: Owners = {}
     for thing in gc.get_objects():
         kind = type(thing)  # isinstance would have lazy objects load themselves
@@ -46,7 +46,7 @@ def owned_in_process(on_optimizer: Callable[[torch.optim.Optimizer], object]) ->
 
 
 def own(owners: Owners, value: object, category: BlockCategory) -> None:
-    """Note the block of a tensor on the GPU."""
+    """Add a tensor's GPU block to ``owners``; ignore other values."""
     if not isinstance(value, torch.Tensor):
         return
     local = getattr(value, "_local_tensor", value)  # of a DTensor: this rank's part

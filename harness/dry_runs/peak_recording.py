@@ -1,7 +1,7 @@
-"""Records only peaks inside the process: PyTorch's counters, steps and refused requests.
+"""Records only the peaks of a process, its optimizer steps and its failed allocations.
 
-Nothing is started before the script initialises CUDA itself, so settings in the script's first
-lines hold, and a script that never uses the GPU does not change.
+The recording starts when the script initialises CUDA. Settings in the script's first lines
+therefore still take effect, and a script that never uses the GPU runs unchanged.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class EnoughStepsError(SystemExit):
-    """Ends a process like ``sys.exit`` in a script, after the requested optimizer steps."""
+    """Ends the script after the requested number of optimizer steps, like ``sys.exit``."""
 
 
 class PeakRecording:
-    """Watches one process; ``start`` is called once PyTorch is imported."""
+    """Records the peaks of one process; call ``start`` after PyTorch is imported."""
 
     def __init__(
         self,
@@ -41,15 +41,15 @@ class PeakRecording:
         self._refused: list[OutOfMemory] = []
         self.optimizer_steps = 0
         self.histories: list[History] = []
-        """The history of each GPU, after the end."""
+        """The history of each GPU; empty until the recording ends."""
         self.history_bytes = 0
         self.host_growth: Growth | None = None
         self.notes: dict[str, None] = {}
-        """Notes, each once, in the order in which they came."""
+        """Notes for the report, without duplicates, in the order of their occurrence."""
         self._note = self.notes.setdefault
 
     def start(self, torch_module: object, *, at_once: bool = False) -> None:
-        """Begin to record when the imported PyTorch initialises CUDA, or at once."""
+        """Start recording when PyTorch initialises CUDA, or immediately if ``at_once``."""
         global torch
         import torch
 
@@ -79,7 +79,7 @@ class PeakRecording:
         self._begin_history()
 
     def _begin_history(self) -> None:
-        """Begin to record more than peaks, if the job asks for more."""
+        """Do nothing; a subclass also records the history."""
 
     def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
         if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
@@ -96,24 +96,24 @@ class PeakRecording:
         return self.optimizer_steps == self._most_steps
 
     def _look(self, optimizer: "torch.optim.Optimizer") -> None:
-        """Record the memory after a step, if the recording has more than peaks."""
+        """Do nothing; a subclass records the memory after each step."""
 
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
-        """Note an allocation that was refused, before the error unwinds the stack."""
+        """Record a failed allocation while its Python stack still exists."""
         del total
         if inside := ran_while_handled():
             self._note(inside)
         self._refused.append(refused_request(device, size, free))
 
     def border(self) -> list[int]:
-        """Return the number of each device's allocations, if a history counts them."""
+        """Return the number of allocations on each device; empty without a history."""
         return []
 
     def mark_owners(self) -> None:
-        """Note the present owners of memory, if a history is kept."""
+        """Do nothing; a subclass records the current owners of blocks."""
 
     def pinned_bytes(self) -> tuple[int, int] | None:
-        """Return the most pinned bytes in use, and the most that PyTorch's host allocator took."""
+        """Return the peaks of pinned memory: bytes in use, and bytes reserved by PyTorch."""
         if not self._began:
             return None
         from harness.instruments.pinned_memory import pinned_bytes  # it needs PyTorch
@@ -121,7 +121,7 @@ class PeakRecording:
         return pinned_bytes()
 
     def finish(self) -> tuple[list[Device], list[OutOfMemory]]:
-        """Return the results of each device."""
+        """Return the results of each device, and the failed allocations."""
         if not self._began:
             return [], []
         from harness.dry_runs.allocator_log import snapshot  # it needs PyTorch

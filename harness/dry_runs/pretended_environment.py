@@ -1,4 +1,4 @@
-"""The environment of a process that sees a pretended GPU."""
+"""Environment variables for a process with a pretended GPU."""
 
 import hashlib
 import os
@@ -15,14 +15,14 @@ from harness.prediction.versions import installed_version
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SEEN = {VISIBLE: "0"}
-"""Variables with which a worker sees its pretended GPU even if real GPUs are hidden."""
+"""Variables that make a worker's pretended GPU visible, even if the user hides real GPUs."""
 
 _THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
-"""With so few processors Inductor's worker processes gain nothing, since each imports PyTorch."""
+"""With at most 4 CPUs, Inductor's worker processes save no time, because each imports PyTorch."""
 
 
 def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, str]:
-    """Return the environment variables that let a process see a pretended GPU."""
+    """Return the environment variables that give a process a pretended GPU."""
     described = gpu.variables(torch.architectures())
     return {
         **described,
@@ -34,15 +34,15 @@ def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, st
 
 
 def joined(first: str, variable: str) -> str:
-    """Return a list of paths: the given path, then the paths of the environment."""
+    """Return a path list: ``first``, then the paths in the environment variable."""
     return ":".join(part for part in (first, os.environ.get(variable, "")) if part)
 
 
 def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables that keep compiled code below the dry run's cache.
+    """Return the variables that make PyTorch store compiled code in the dry run's cache.
 
-    A second run finds Triton's code again. It compiles the graphs again, because compiling
-    allocates memory that the run must show.
+    A second run uses Triton's compiled kernels again. The second run compiles the graphs again,
+    because compiling allocates memory that belongs in the peaks.
     """
     triton = installed_version("triton") or "none"
     described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""The GPU that a dry run pretends, and the environment variables that describe it."""
+"""The GPU that a dry run pretends, and the environment variables that describe it to the stub."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ _VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLO
 
 
 class PretendedGpuError(HarnessError, ValueError):
-    """A GPU that cannot be pretended; the message says why."""
+    """Raised if a GPU cannot be pretended; the message says why."""
 
 
 class AllocatorSettingsError(HarnessError, ValueError):
-    """A setting of the allocator without an answer; the message names it."""
+    """Raised for an allocator setting that a dry run does not support; the message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class PretendedGpu(Gpu):
     """Properties of the GPU that the stub reports.
 
     Attributes:
-        outside_bytes: least and most bytes of the GPU that the CUDA context and libraries take.
-        count: number of equal GPUs in the machine.
+        outside_bytes: lowest and highest estimate of the bytes outside PyTorch's allocator.
+        count: number of identical GPUs in the machine.
     """
 
     total_bytes: int
@@ -44,7 +44,7 @@ class PretendedGpu(Gpu):
             )
 
     def binary(self, architectures: Sequence[int]) -> int | None:
-        """Return the architecture of the kernels that PyTorch would run; None without kernels."""
+        """Return the architecture of PyTorch's kernels for this GPU; None without such kernels."""
         major, minor = self.capability
         runs = [one for one in architectures if one // 10 == major and one % 10 <= minor]
         return max(runs, default=None)
@@ -75,7 +75,7 @@ def pretended_gpu(
     outside_bytes: int | None = None,
     one_pool: bool | None = None,
 ) -> PretendedGpu:
-    """Return a GPU of the catalogue; the given properties replace its own."""
+    """Return a GPU from the catalogue; the arguments replace the GPU's own properties."""
     if isinstance(gpu, Gpu):
         entry = gpu
     else:
@@ -95,7 +95,7 @@ def pretended_gpu(
 
 
 def of_any_size(gpu: Gpu) -> PretendedGpu:
-    """Return a GPU of the catalogue; a GPU of unknown memory gets more than any other GPU."""
+    """Return a GPU from the catalogue; if its memory is unknown, use 64 TiB."""
     return pretended_gpu(gpu, memory_bytes=gpu.total_bytes or 1 << 46)
 
 
@@ -106,14 +106,14 @@ def refuse_unfollowed(
     memory_ends: bool = False,
     option: str = "--alloc-conf",
 ) -> None:
-    """Refuse settings under which PyTorch's allocator counts nothing, or too little.
+    """Raise AllocatorSettingsError for settings with which the allocator's counters are wrong.
 
     Args:
-        environment: the environment of the process that uses the GPU.
-        given: settings that the question names.
-        memory_ends: whether the process's GPU has the memory of the GPU in the answer. A worker's
-            GPU has more memory, so a fraction of it has no meaning.
-        option: the option that the settings come from.
+        environment: environment variables of the process that uses the GPU.
+        given: settings from the option ``option``.
+        memory_ends: whether the pretended GPU has the real GPU's memory size. A worker's GPU has
+            more memory, so a fraction of the memory has no meaning.
+        option: name of the option for ``given``; error messages contain it.
     """
     for name in _UNCACHED:
         if name in environment:

@@ -1,8 +1,9 @@
-"""Follows unknown numbers through Python's C code, and through libraries written in C.
+"""Tracks unknown GPU numbers through Python's C code and through C libraries.
 
-``stub/values/python_types.c`` calls this module. ``text % number`` is the text of an unknown
-number. Each run decides if a set contains the number. Code that asks for the number's type gets
-Python's own type. Code uses the number if it makes a ``Decimal`` from it or parses its text.
+``stub/values/python_types.c`` calls this module. ``text % number`` returns a text that is marked as
+unknown. If the script checks whether a set contains the number, each run chooses the result. In
+user code, ``type(number)`` returns ``float`` or ``int``. The number counts as used if code converts
+it to ``Decimal`` or parses its text.
 """
 
 import array
@@ -22,7 +23,7 @@ from harness.prediction.unknown_texts import TEXTS, Text, text_of
 
 _TYPES: Final = (str, set, dict, tuple, type, float, int, Unknown, UnknownWhole, Text)
 _MADE: Final = (decimal.Decimal, datetime.timedelta, array.array)
-"""Types of objects that are made of numbers; their methods in ``_READING`` take numbers, too."""
+"""Types whose objects contain numbers; their methods in ``_READING`` also receive numbers."""
 _MOST_MADE: Final = 4
 _READING: Final[dict[type, str]] = {array.array: "append extend fromlist insert __setitem__"}
 _READING[decimal.Decimal] = "from_float __eq__ __ne__ __lt__ __le__ __gt__ __ge__"
@@ -42,7 +43,7 @@ def _is_plain(_: Any) -> int:
 
 
 def _number(given: Any, is_real: int) -> Any:
-    """Return a number that is made of a tensor, a text or an unknown number."""
+    """Convert a value to ``float`` or ``int``; the result of an unknown value stays unknown."""
     try:
         value = given.item() if hasattr(given, "item") else given
         place = TEXTS[value] if type(value) is str else getattr(value, "place", None)
@@ -67,7 +68,7 @@ _CALLED: Final = (
 
 
 def follow_in_python(torch: Any) -> None:
-    """Make Python's types call this module, except in a Python without a global lock."""
+    """Make Python's types call this module; do nothing in a free-threaded Python."""
     if "t" in sys.abiflags:
         return
     types = (*_TYPES, torch.Tensor, *_MADE)

@@ -1,4 +1,4 @@
-"""A test that ran on a pretended GPU."""
+"""Data type for a test that ran on a pretended GPU."""
 
 from typing import Literal
 
@@ -8,17 +8,17 @@ Ended = Literal["passed", "failed", "skipped", "refused"]
 
 
 class RanTest(Struct, frozen=True, kw_only=True):
-    """One test on a pretended GPU.
+    """One test that ran on a pretended GPU.
 
     Attributes:
-        name: name of the test in its runner.
-        outcome: outcome of the test; ``refused`` if unknown values decided it.
-        why: last line of its error, or the line that decided.
-        requested_peak_bytes: most bytes requested while it allocated, in the process of all tests
-            or in a process that it started; None if it allocated nothing.
-        seconds: duration of the test.
-        uses_values: whether the test used unknown values, even if only in PyTorch's own code. It
-            then passes only if it passes with other values, too.
+        name: name of the test in pytest or unittest.
+        outcome: outcome of the test; ``refused`` if the outcome depends on unknown values.
+        why: last line of the test's error, or the reason for ``refused``.
+        requested_peak_bytes: peak of requested bytes during the test, in any process of the test;
+            None without allocations.
+        seconds: duration of the test, in seconds.
+        uses_values: whether the test used unknown values, including uses in PyTorch's own code. A
+            test with unknown values passes only if it also passes with other values.
     """
 
     name: str

@@ -1,7 +1,8 @@
-"""One rank of many in one process: PyTorch's own process groups over an NCCL that moves nothing.
+"""Runs one rank of a job without the other ranks: a stub of NCCL moves no data.
 
-``stub/cuda/nccl.c`` is that NCCL, so a group allocates and keeps the same blocks as on a GPU. This
-module answers the other ranks' part in the store, in Python objects and on the host.
+PyTorch's own process groups use the stub (``stub/cuda/nccl.c``), so the groups allocate and keep
+the same blocks as on a GPU. This module replaces the other ranks in the store, in object
+collectives and on the host.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from harness.dry_runs.trial_values import LIBRARY_VARIABLE
 from harness.prediction.after_import import after_import, instead
 
 _IDENTIFIER = bytes(128)
-"""NCCL's identifier, which the first rank of a group writes into the store."""
+"""NCCL's ID; in a real run, the first rank of a group writes it into the store."""
 _MOST_SECONDS = 0.5
 _LOOK_SECONDS = 0.01
 _WATCHDOG = "pt_nccl_watchdg\n"
@@ -30,7 +31,7 @@ _hold: Final[list[int]] = []
 
 
 def variables(rank: int, world_size: int | None, gpus: int) -> dict[str, str]:
-    """Return the environment variables that ``torchrun`` sets for a rank; none without ranks."""
+    """Return the environment variables that ``torchrun`` sets for a rank; empty without ranks."""
     if world_size is None:
         return {}
     return {
@@ -46,7 +47,7 @@ def variables(rank: int, world_size: int | None, gpus: int) -> dict[str, str]:
 
 
 def pretend_ranks(notes: dict[str, None]) -> None:
-    """Answer for the other ranks; PyTorch's process groups stay as they are."""
+    """Replace the store, Gloo and object collectives, so that this rank needs no other ranks."""
     import torch.distributed as dist
     from torch.distributed import distributed_c10d as c10d
     from torch.nn.parallel import distributed as data_parallel
@@ -77,7 +78,7 @@ def exchanges_of_objects(c10d: Any, note: Callable[[str], None]) -> dict[str, Ca
 
 
 def agree(c10d: Any, data_parallel: Any) -> None:
-    """Make NCCL's ranks agree when PyTorch compares them, and give the size of a split."""
+    """Make comparisons between ranks succeed, and tell the stub the size of a split group."""
     verify = "_verify_param_shape_across_processes"
     setattr(data_parallel, verify, _agreeing(getattr(data_parallel, verify)))
     after_import("torch.distributed.pipelining.schedules", _stages_agree)
@@ -88,7 +89,7 @@ def agree(c10d: Any, data_parallel: Any) -> None:
 
 
 def end_ranks() -> None:
-    """End the groups that the script left, so that their threads do not outlive the interpreter."""
+    """Destroy the script's process groups, so that their threads end before the interpreter."""
     dist = sys.modules.get("torch.distributed")
     if dist is not None and dist.is_available() and dist.is_initialized():
         with contextlib.suppress(Exception):
@@ -96,7 +97,7 @@ def end_ranks() -> None:
 
 
 def host_collectives() -> bool:
-    """Return whether the ranks exchanged tensors of the host."""
+    """Return whether the script ran collectives of host tensors."""
     return bool(_values().harness_host_collectives())
 
 
@@ -105,7 +106,7 @@ def _values() -> ctypes.CDLL:
 
 
 def _store(dist: Any) -> type:
-    """Return the store of a single rank, which holds only its own keys and never waits."""
+    """Return a store class for a single rank; the store never waits for other ranks."""
     alive: list[object] = []
 
     class RankStore(dist.Store):  # type: ignore[misc]
@@ -149,7 +150,7 @@ class _AnyGroup(type):
 
 
 class _HostGroup(metaclass=_AnyGroup):
-    """PyTorch's fake group in place of Gloo; a sum over all ranks is this rank's own value."""
+    """Creates a ``FakeProcessGroup`` instead of a Gloo group; an all-reduce keeps the input."""
 
     def __new__(cls, store: object, rank: int, size: int, *_: object, **__: object) -> Any:
         from torch._C._distributed_c10d import FakeProcessGroup
@@ -165,7 +166,7 @@ class _HostGroup(metaclass=_AnyGroup):
 def _agreeing(
     real: Callable[..., Any], note: Callable[[str], None] | None = None
 ) -> Callable[..., Any]:
-    """During a call, let every rank send what this rank sends (``values.cpp``)."""
+    """Wrap a function; in its calls, all ranks seem to send this rank's data (``values.cpp``)."""
 
     @functools.wraps(real)
     def agreeing(*arguments: Any, **named: Any) -> Any:
@@ -181,7 +182,7 @@ def _agreeing(
 
 
 def _stages_agree(schedules: ModuleType) -> None:
-    """Let every stage of a pipeline know its shapes if this stage does (torch 2.15 asks all)."""
+    """Treat this stage's vote on known shapes as the vote of all pipeline stages (torch 2.15)."""
     vote = "_initialize_pipeline_distributed_state"
     for kind in vars(schedules).values():
         if isinstance(kind, type) and vote in vars(kind):
@@ -189,7 +190,7 @@ def _stages_agree(schedules: ModuleType) -> None:
 
 
 def _receiving(real: Callable[..., Any], c10d: Any, note: Callable[[str], None]) -> Any:
-    """Let a rank keep its own objects instead of receiving unknown objects."""
+    """Wrap a function that receives objects; this rank keeps its own objects instead."""
     bind = inspect.signature(real).bind
 
     @functools.wraps(real)
@@ -209,29 +210,30 @@ def _receiving(real: Callable[..., Any], c10d: Any, note: Callable[[str], None])
 
 
 def destroy(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Let the group's watchdog find all works complete, and end the group."""
+    """Show the watchdog all collectives as complete, then destroy the process group."""
     ctypes.CDLL(None).pretend_hold_works(0)
     return real(*arguments, **named)
 
 
 def _split(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Give NCCL the number of ranks of a split, which it would learn from the other ranks."""
+    """Tell NCCL's stub the number of ranks in a split; a real NCCL learns it from the ranks."""
     ranks = next(one for one in (*arguments, *named.values()) if isinstance(one, list))
     ctypes.CDLL(None).pretend_split(len(ranks))
     return real(*arguments, **named)
 
 
 def hold_works(timeout: datetime.timedelta) -> None:
-    """Hide complete works from the watchdog, but not so long that they time out."""
+    """Hide completed collectives from the watchdog, but only for a part of their timeout."""
     _hold.append(int(timeout.total_seconds()) // _PART_OF_TIMEOUT)
     ctypes.CDLL(None).pretend_hold_works(min(_hold, default=0))
 
 
 def release_works() -> None:
-    """Let the watchdog check works only at the end of an optimizer step with collectives.
+    """Show completed collectives to NCCL's watchdog at the end of an optimizer step.
 
-    The watchdog checks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
-    until the first collective after such a check. A step has another duration in a dry run.
+    In a real run, the watchdog checks ten times a second, and a collective keeps its tensors until
+    the first collective after a check. Steps of a dry run have other durations, so the watchdog
+    only checks at the end of a step.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

@@ -1,4 +1,4 @@
-"""All processes of a run that used the GPUs, the largest first, and the bytes that they held."""
+"""Collects the results of all processes of a run that used the GPUs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class RealProcesses:
     """Results of all processes of a run.
 
     Attributes:
-        seen: the joined result, with the peaks of the process that reserved most.
+        seen: joined result of all processes, with the peaks of the largest process.
         rows: the processes, the largest first; empty if only the script's own process used a GPU.
-        shared: bytes of each GPU that the processes held at once.
-        unknown: reason why there is no answer, although the script ended well.
+        shared: for each GPU, the bytes that the processes used at the same time.
+        unknown: reason why the peaks are unknown although the script ended normally, or None.
     """
 
     seen: ChildResult
@@ -44,7 +44,7 @@ class _One:
     name: str
     pid: int
     driver: tuple[int, ...]
-    """Most bytes of each GPU by the driver's count."""
+    """Peak of each GPU in bytes, as counted by the driver stub."""
     seen: ChildResult | None
     notes: tuple[str, ...] = ()
     has_decided: bool = False
@@ -64,7 +64,7 @@ def real_processes(
     Args:
         folder: the folder of the run.
         inside: result of the script's own process.
-        page: counts of the stub.
+        page: counters of the driver stub.
         gpu: the pretended GPU.
     """
     found = list(_started(folder / PROCESSES, page))
@@ -87,7 +87,7 @@ def real_processes(
 
 
 def _started(folder: Path, page: StatusPage) -> Iterator[_One]:
-    """Yield the processes in which the recorder began."""
+    """Yield the started processes in which a recording began."""
     nothing = (0,) * len(page.peaks)
     for begun in sorted(folder.glob("*.begun")):
         pid, result = int(begun.stem), begun.with_suffix(".json")
@@ -132,7 +132,7 @@ def _joined(inside: ChildResult, found: Sequence[_One]) -> ChildResult:
 
 
 def _reads(results: Sequence[ChildResult]) -> tuple[ValueRead, ...]:
-    """Return the places that read values in any process, once each."""
+    """Return the places that read values, with the counts of all processes added up."""
     places: dict[str, ValueRead] = {}
     for read in (read for result in results for read in result.value_reads):
         before = places.get(read.place)
@@ -167,7 +167,7 @@ def _row(one: _One, gpu: PretendedGpu) -> GpuProcess:
 
 
 def _shared(page: StatusPage, gpu: PretendedGpu, largest: Sequence[Device]) -> Iterator[SharedGpu]:
-    """Yield the bytes of each GPU held at once, and the verdict on them."""
+    """Yield for each GPU the bytes that processes used at the same time, and whether they fit."""
     kept = max((device.kept_by_works for device in largest), default=0)
     for index, (held, processes) in enumerate(page.together):
         most = held + processes * (gpu.outside_bytes[1] + kept)
@@ -181,7 +181,7 @@ def _shared(page: StatusPage, gpu: PretendedGpu, largest: Sequence[Device]) -> I
 
 
 def _unknown(unrecorded: Sequence[str], page: StatusPage, found: Sequence[_One]) -> str | None:
-    """Return why a run that ended well has no answer."""
+    """Return why the peaks are unknown although the run ended normally; None if they are known."""
     if unrecorded or page.crowded:
         held = format_bytes(max(held for held, _ in page.together))
         count = len(unrecorded) + page.crowded
@@ -207,11 +207,11 @@ def _named(names: Sequence[str]) -> str:
 
 
 def uncounted(inside: ChildResult, driver: Sequence[int]) -> str | None:
-    """Return why the allocator's peaks differ from the driver's count; None if they agree.
+    """Return why the allocator's peaks do not match the driver stub's count; None if they match.
 
     Args:
         inside: result of the process.
-        driver: most bytes of each GPU that the driver gave it.
+        driver: peak of each GPU in bytes, as counted by the driver stub.
     """
     places = inside.gpus or range(len(inside.devices))
     known = dict(zip(places, (device.peaks for device in inside.devices), strict=False))

@@ -1,8 +1,8 @@
-"""Ranks as real processes, with PyTorch's own store and groups of Gloo and NCCL over a stub.
+"""Supports ranks that are real processes: Gloo and the store are real, NCCL is a stub.
 
-The stub of NCCL moves no data. So a tensor that would receive values keeps its own values, or has
-unknown values, as for pretended ranks (``ranks.py``). Python objects and barriers also go over
-PyTorch's own Gloo, so they are real.
+The stub of NCCL moves no data. A tensor that would receive data keeps its own values or gets
+unknown values, as in ``ranks.py``. Python objects and barriers are also sent over PyTorch's own
+Gloo, so their results are real.
 """
 
 import ctypes
@@ -15,14 +15,14 @@ from harness.dry_runs.ranks import agree, destroy, exchanges_of_objects, hold_wo
 from harness.prediction.after_import import instead
 
 NOTES: Final[dict[str, None]] = {}
-"""Notes on this process's ranks, each once."""
+"""Notes about this process's ranks, without duplicates."""
 RANK: Final[list[int]] = []
-"""This process's rank in each world that it joined."""
+"""Ranks of this process, one for each call of ``init_process_group``."""
 _sides: Final[dict[Any, Any]] = {}
 
 
 def begin() -> None:
-    """Replace NCCL's transfers after this process has joined a group."""
+    """Replace functions that send objects over NCCL; call this after joining a process group."""
     import torch.distributed as dist
     from torch.distributed import distributed_c10d as c10d
     from torch.nn.parallel import distributed as data_parallel
@@ -58,7 +58,7 @@ def begin() -> None:
 def _also_over_gloo(
     c10d: Any, real: Callable[..., Any], pretended: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Return a function that makes NCCL's allocations, and then moves the data over Gloo."""
+    """Return a function that makes NCCL's allocations and then sends the data over Gloo."""
     bind = inspect.signature(real).bind
 
     @functools.wraps(real)
@@ -81,7 +81,7 @@ def _has_gloo_alone(c10d: Any, group: Any) -> bool:
 
 
 def _side(c10d: Any, group: Any) -> Any:
-    """Return a Gloo group of the same ranks; all ranks must ask for it at the same time."""
+    """Return a Gloo group with the ranks of ``group``; all these ranks must call this together."""
     key = group or "all"
     if key not in _sides:
         ranks = c10d.get_process_group_ranks(group or c10d._get_default_group())

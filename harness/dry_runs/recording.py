@@ -1,4 +1,4 @@
-"""Records peaks, the blocks alive at them, the owners of blocks, and growth."""
+"""Records the peaks of a process, the live blocks at the peaks, and growth."""
 
 import gc
 import itertools
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from harness.dry_runs.allocator_log import AllocatorLog, Counts
 
 FOLD_EVENTS = 6_000
-"""Allocations and frees after which the history is folded; about 9,000 events of 1 KiB each."""
+"""Events are processed after this many allocations and frees, about 9,000 events of 1 KiB each."""
 _SNAPSHOT_EVENTS = 1_000_000
-"""The same if the user wants a snapshot, because a snapshot has only events since the last fold."""
+"""``FOLD_EVENTS`` for runs with a snapshot, because a snapshot only contains unprocessed events."""
 
 _FOLD_SECONDS = 2.0
-"""Seconds to wait for a fold in another thread when the script has ended."""
+"""Seconds to wait at the script's end for another thread that processes events."""
 
 Label = TypeVar("Label")
 
@@ -51,14 +51,14 @@ def recording_for(
     on_begin: Callable[[], object] = lambda: None,
     snapshot: Path | None = None,
 ) -> PeakRecording:
-    """Return the recording of one process of a run."""
+    """Return a recording for this process, with live blocks only if ``job.explains``."""
     if not job.explains:
         return PeakRecording(reads, job.steps, on_begin)
     return Recording(reads, job.steps, on_begin, snapshot=snapshot)
 
 
 class Recording(PeakRecording):
-    """Watches one process, and records the blocks that held its memory."""
+    """Records the peaks of one process and the live blocks at the peaks."""
 
     def __init__(
         self,
@@ -77,19 +77,19 @@ class Recording(PeakRecording):
         self._folding = threading.Lock()
         self._folded_in_step = False
         self._failed = False
-        """True if a fold ended with an error; the owners of the memory are then unknown."""
+        """True if the processing of events failed; the live blocks are then unknown."""
         self._marks: list[Mark] = []
         self._steps: list[Counts] = []
         self._modes: list[tuple[Counts, bool]] = []
         self._borders: list[Counts] = []
-        """Marks, steps, modes and borders since the last fold."""
+        """Marks, steps, modes and borders since events were last processed."""
         self._owners: dict[int, BlockCategory] | None = None
         self._host = HostSteps()
         self._own_bytes = 0
         self._causes = GrowthCauses()
         self._optimizers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         self._begins: list[int] = []
-        """First steps of optimizers."""
+        """Index of the first step of each optimizer, counted from 0."""
         self._fold_bytes = 0
 
     def _begin_history(self) -> None:
@@ -106,7 +106,7 @@ class Recording(PeakRecording):
         self._called_back = call_after_operators(self.fold_if_due)
 
     def _watch_modes(self) -> None:
-        """Note when the script turns a module to evaluation, and back to training."""
+        """From now on, record each switch of a module between training and evaluation."""
         inside: list[bool] = []
 
         @instead(torch.nn.Module, "train")
@@ -160,7 +160,7 @@ class Recording(PeakRecording):
         self._label(lambda: self._causes.look(self.optimizer_steps, is_last=is_last))
 
     def fold_if_due(self, *, at_once: bool = False) -> bool:
-        """Reduce the events that the allocator keeps, if there are many; return True if so."""
+        """Process the events of the history if there are many; return whether this was done."""
         if self._log is None or self._failed or not self._folding.acquire(blocking=False):
             return False
         collects = gc.isenabled()
@@ -182,7 +182,7 @@ class Recording(PeakRecording):
             self._folding.release()
 
     def _fold(self, held: Any) -> None:
-        """Reduce the events of a snapshot."""
+        """Add the events of a snapshot to the histories."""
         if not self._histories:
             config = os.environ.get(VARIABLE)
             size = workspace_bytes(torch.cuda.get_device_capability(0), config)
@@ -219,7 +219,7 @@ class Recording(PeakRecording):
         self._mark_modules(is_whole=False)  # there may be thousands
 
     def _mark_modules(self, *, is_whole: bool = True) -> None:
-        """Note the blocks of modules and parameters, found among all objects of the process."""
+        """Record the owners of blocks: all modules, parameters and optimizers of the process."""
         from harness.dry_runs.owned_blocks import owned_in_process  # it needs PyTorch
 
         def look(optimizer: torch.optim.Optimizer) -> None:
@@ -229,17 +229,17 @@ class Recording(PeakRecording):
         self._add_mark(owned_in_process(look), is_whole=is_whole)
 
     def mark_owners(self) -> None:
-        """Note the blocks of modules and parameters now, because the script may soon drop them."""
+        """Record the current owners of blocks, because the script may soon delete them."""
         if self._log is not None:
             self._label(self._mark_modules)
 
     def border(self) -> list[int]:
-        """Return the number of each device's allocations, a border for ``History.most_between``."""
+        """Return each device's number of allocations, for a later ``History.most_between``."""
         self._borders.append(self._counts())
         return [allocations for allocations, _ in self._borders[-1]]
 
     def finish(self) -> tuple[list[Device], list[OutOfMemory]]:
-        """Return the results of each device, and write the snapshot if asked to."""
+        """Return the results and failed allocations; write the snapshot if the user wants one."""
         if self._log is None:
             return [], []
         from harness.dry_runs import allocator_log  # it needs PyTorch
@@ -280,7 +280,7 @@ class Recording(PeakRecording):
         return devices, refused
 
     def _peak(self, history: History, peaks: CudaPeaks) -> Moment | None:
-        """Return the moment of the peak; None if the events of that moment were not kept."""
+        """Return the moment of the peak; None if PyTorch dropped the events of that moment."""
         peak = history.peak()
         if peak is None or not history.lost or peak.requested_bytes == peaks.requested_peak_bytes:
             return peak
@@ -291,7 +291,7 @@ class Recording(PeakRecording):
         return self._label(lambda: self._causes.named(history.growth(self._begins)))
 
     def _label(self, label: Callable[[], Label]) -> Label | None:
-        """Return the holders of memory; None if inspecting an object of the script fails."""
+        """Return the result of ``label()``; None if it fails on an object of the script."""
         try:
             return label()
         except Exception as error:

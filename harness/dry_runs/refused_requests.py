@@ -1,4 +1,4 @@
-"""A request that the allocator refused, seen before the error unwinds the stack."""
+"""Records facts about a failed allocation before the error unwinds the stack."""
 
 import sys
 import traceback
@@ -9,7 +9,7 @@ from harness.schema.library_files import is_library
 
 
 def ran_while_handled() -> str | None:
-    """Return a sentence if a step ran while the error of an earlier step was being handled."""
+    """Return a note if a step runs inside the ``except`` block of an out-of-memory error."""
     error = sys.exc_info()[1]
     if error is None or not isinstance(error, sys.modules["torch"].OutOfMemoryError):
         return None
@@ -23,7 +23,7 @@ def ran_while_handled() -> str | None:
 
 
 def refused_request(device: int, size: int, free: int) -> OutOfMemory:
-    """Return the facts about a refusal at its moment; call this after PyTorch's import."""
+    """Return the size, the stack and the allocator's state of an allocation that just failed."""
     cuda = sys.modules["torch"].cuda
     return OutOfMemory(
         device=device,

@@ -1,4 +1,4 @@
-"""Writes that are refused without a layer, and moves that layers themselves refuse."""
+"""Explains writes that the kernel refuses, and replaces moves that file layers refuse."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from harness.prediction.after_import import instead
 
 _WRITES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.truncate": 0, "os.rename": 1}
 _WRITES |= {"os.link": 1, "os.symlink": 1}
-"""Position of the written path in each audit event (docs.python.org, "Audit events table")."""
+"""Index of the written path in each audit event (docs.python.org, "Audit events table")."""
 OTHERS_FILE = (
     "the kernel takes no file of another owner or group into a plain user's layer: run as that"
     " group (sg GROUP), or give --write-files"
@@ -22,7 +22,7 @@ _REFUSALS = {errno.EACCES, errno.EPERM, errno.EXDEV}
 
 
 def tell_writes(tell: Callable[[str], None], allowed: tuple[Path, ...]) -> None:
-    """At the first write that the kernel will refuse, say once how to let a script write."""
+    """At the first write that the kernel will refuse, tell the user how to allow writes."""
     told: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -37,7 +37,7 @@ def tell_writes(tell: Callable[[str], None], allowed: tuple[Path, ...]) -> None:
 
 
 def _written(event: str, arguments: tuple[Any, ...]) -> str | bytes | None:
-    """Return the path that an audit event is about to write to."""
+    """Return the path that an audit event will write to; None if it writes nothing."""
     flags = arguments[2] if event == "open" and isinstance(arguments[2], int) else 0
     index = 0 if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else _WRITES.get(event)
     path = None if index is None else arguments[index]
@@ -45,7 +45,7 @@ def _written(event: str, arguments: tuple[Any, ...]) -> str | bytes | None:
 
 
 def why_refused(error: BaseException | None, mode: Mode) -> str | None:
-    """Return why a write was refused, if an error says that it was."""
+    """Return why a write was refused; None if ``error`` is not about a refused write."""
     number = error.errno if isinstance(error, OSError) else None
     if mode == "layer":
         return OTHERS_FILE if number == errno.EOVERFLOW else None
@@ -57,13 +57,13 @@ def why_refused(error: BaseException | None, mode: Mode) -> str | None:
 
 
 def move_between_layers(devices: Mapping[str, int]) -> None:
-    """Let ``os.rename`` move files that layers cannot move, if a normal run could do so.
+    """Make ``os.rename`` copy and delete if layers refuse a move that works without layers.
 
-    The kernel moves no file between two layers. In a plain user's layer it also moves no folder
-    that existed before.
+    The kernel does not move files between two layers. If the user is not root, the kernel also does
+    not move a folder that existed before the run.
 
     Args:
-        devices: the device of each folder of the root, before it was covered.
+        devices: device number (``st_dev``) of each top-level folder before it was covered.
     """
 
     def on(path: Any) -> int | None:

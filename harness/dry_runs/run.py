@@ -1,4 +1,4 @@
-"""Run a script, a module or a function on a pretended GPU, in a process of its own."""
+"""Runs a script, a module or a function on a pretended GPU, in a separate process."""
 
 import dataclasses
 import sys
@@ -51,50 +51,50 @@ def dry_run(
 ) -> DryRunReport:
     """Run code on a pretended GPU and report the memory of PyTorch's CUDA allocator.
 
-    If unknown values of the GPU may decide something, the code runs again with other values. The
-    report then states the range of the peaks. ``answers`` makes these runs unnecessary.
+    If a decision of the code may depend on unknown GPU values, the code runs again with other
+    values. The report then states the range of the peaks. To avoid further runs, give the values as
+    ``answers``.
 
     Args:
-        target: path of a script, name of a module (with ``module=True``), or a function that can
-            be pickled; it runs in a process of its own.
+        target: path of a script, name of a module (with ``module=True``), or a function that can be
+            pickled. The target runs in a separate process.
         *arguments: arguments of the function, or the script's ``sys.argv[1:]``.
-        gpu: name from the catalogue, e.g. ``a100-40gb`` (the default), or a description.
-        capability: compute capability, e.g. ``9.0``, of a GPU that the catalogue lacks.
-        memory_bytes: memory of the GPU.
+        gpu: name of a GPU in the catalogue, or a GPU object; the default is ``a100-40gb``.
+        capability: compute capability of a GPU that is not in the catalogue, such as ``9.0``.
+        memory_bytes: memory of the GPU, in bytes.
         multiprocessors: number of streaming multiprocessors of the GPU.
-        gpus: number of equal GPUs in the machine.
-        outside_bytes: bytes outside PyTorch's allocator; by default a range is assumed.
-        host_memory_bytes: memory of the host to check against; by default a container's limit.
-        one_pool: whether the GPU shares the host's memory; by default the catalogue decides.
+        gpus: number of identical GPUs in the machine.
+        outside_bytes: GPU memory of the CUDA context and libraries; by default, a range is assumed.
+        host_memory_bytes: limit of host memory to check; by default, the container's limit.
+        one_pool: whether the GPU shares the host's memory; by default, as in the catalogue.
         steps: end the script after this many optimizer steps.
-        snapshot: file to write PyTorch's memory snapshot to.
-        answers: answers to reads of unknown GPU values, by ``FILE:LINE``; ``*`` means all other
-            lines. An answer is a number, or the elements that a mask keeps (``all``, ``none`` or a
-            fraction).
-        world_size: pretend this many ranks; only ``rank`` runs here. The harness acts as the rest.
-        rank: the rank that runs here.
-        ranks: several ranks instead, each in a run of its own; the report joins all ranks.
+        snapshot: file for PyTorch's memory snapshot.
+        answers: values for reads of unknown GPU values, by ``FILE:LINE``; the key ``*`` applies to
+            all other lines. A value is a number, or the share of elements that a mask keeps
+            (``all``, ``none`` or a fraction).
+        world_size: number of ranks to pretend; the harness replaces all ranks except ``rank``.
+        rank: number of the rank that runs.
+        ranks: ranks to run instead of ``rank``, each in a separate run; the report joins the runs.
         deadline_seconds: end the script after this many seconds.
         environment: environment variables in addition to this process's environment.
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide the script's output.
-        write_files: whether the script may change the user's files; GPU values in them are zero.
-            Otherwise the script writes into a layer, which is deleted at the end.
-        try_values: whether code that may decide by unknown values also runs with other values.
-        keep_files: a new or empty folder for copies of the files in that layer.
-        resume: True to start the script twice, the second time with the first start's files; or the
-            arguments of the second start, if they differ.
-        **named: named arguments of the function.
+        write_files: whether the script may change the user's files; unknown GPU values in them are
+            zeros. If False, the script writes into a file layer that is deleted after the run.
+        try_values: whether to run again with other values if unknown values may affect a decision.
+        keep_files: new or empty folder for copies of the files that the script wrote.
+        resume: True to start the script a second time with the files of the first start. To use
+            other arguments in the second start, give these arguments instead of True.
+        **named: keyword arguments of the function.
 
     Returns:
-        The report; ``returned`` holds a function's result, as JSON.
+        The report; ``returned`` contains a function's result after a round trip through JSON.
 
     Raises:
-        DryRunUnavailableError: PyTorch is not a CUDA build, there is no C compiler, or the stub is
-            not loaded.
-        DryRunError: an argument is wrong.
-        StepError: a function cannot be sent to another process.
+        DryRunUnavailableError: a CUDA build of PyTorch, a C compiler or the stub is missing.
+        DryRunError: an argument is invalid.
+        StepError: the function or an argument cannot be pickled.
         GpuError: the GPU is unknown.
 
     >>> import harness, pathlib, tempfile
@@ -157,7 +157,7 @@ def dry_run(
 
 
 def _with_eager(report: DryRunReport, request: Request) -> DryRunReport:
-    """Return the report with the peaks of a run that compiles nothing."""
+    """Run again without ``torch.compile``, and add the peaks of this run to the report."""
     environment = {**request.environment, "TORCHDYNAMO_DISABLE": "1"}
     again = dataclasses.replace(
         request, environment=environment, snapshot=None, keep_files=None, quiet=True

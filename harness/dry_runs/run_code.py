@@ -15,7 +15,7 @@ from harness.dry_runs.notebook import Notebook
 
 
 def run_code(job: Request, notebook: Notebook) -> object:
-    """Run the job's target; return the result of a function."""
+    """Run the target of a request; if it is a function, return its result."""
     sys.argv[:] = [job.target, *job.arguments]
     if job.kind == "script":
         _run_script(Path(job.target), notebook)
@@ -31,7 +31,7 @@ def run_code(job: Request, notebook: Notebook) -> object:
 
 
 def _run_script(script: Path, notebook: Notebook) -> None:
-    """Execute a file as the module ``__main__``, which exists until the process ends."""
+    """Execute a file as the module ``__main__``; keep this module until the process ends."""
     if script.is_dir() or zipfile.is_zipfile(script):
         runpy.run_path(str(script), run_name="__main__")
         return
@@ -48,7 +48,7 @@ def _run_script(script: Path, notebook: Notebook) -> None:
 
 
 def _give_way(folder: Path) -> None:
-    """Let an import find the user's module if this process has loaded another by that name."""
+    """Unload harness and msgspec modules if the user's folder has modules with these names."""
     for name in ("harness", "msgspec"):
         file = getattr(sys.modules.get(name), "__file__", None)
         if Path(file or "").parent == folder / name:

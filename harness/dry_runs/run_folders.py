@@ -1,4 +1,4 @@
-"""Makes the folders of dry runs, and removes them when a run has ended."""
+"""Creates the folders of a dry run, and removes them when the run has ended."""
 
 import contextlib
 import fcntl
@@ -13,12 +13,12 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 
 _PREFIX = "harness-dry-run-"
 _OWNER = "owner"
-"""File that is locked while the dry run's process lives, even if others cannot see the process."""
+"""File that stays locked while the harness's process runs, as a sign for other processes."""
 
 
 @contextlib.contextmanager
 def room_for_files() -> Iterator[None]:
-    """Raise a one-line error if the folder for temporary files is full or missing."""
+    """Raise DryRunUnavailableError if the folder for temporary files is full or missing."""
     try:
         yield
     except OSError as error:
@@ -29,7 +29,7 @@ def room_for_files() -> Iterator[None]:
 
 @contextlib.contextmanager
 def run_folder() -> Iterator[Path]:
-    """Make a folder for the files that a dry run's processes exchange; remove it at the end."""
+    """Create a folder for the files that a dry run's processes exchange; remove it at the end."""
     with room_for_files():
         sweep()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -44,17 +44,17 @@ def run_folder() -> Iterator[Path]:
 
 
 def layer_folders(folder: Path) -> tuple[Path, ...]:
-    """Return the layer folders of the run with this folder."""
+    """Return the layer folders of the run whose folder is ``folder``."""
     return tuple(place / LAYERS for place in _places(folder))
 
 
 def _places(folder: Path) -> tuple[Path, ...]:
-    """Return the folder of a run on each disk, by one name."""
+    """Return the run's folders on all disks; the folders have the same name."""
     return tuple(disk / folder.name for disk in disks())
 
 
 def sweep() -> None:
-    """Remove processes and folders of dry runs that ended without cleaning up."""
+    """End processes and remove folders of earlier dry runs that ended without cleaning up."""
     for folder in [one for disk in disks() for one in disk.glob(f"{_PREFIX}*")]:
         with contextlib.suppress(OSError):
             if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
@@ -66,7 +66,7 @@ def sweep() -> None:
 
 
 def end_processes_of(folder: Path) -> None:
-    """End the processes that have a dry run's folder in their mounts or environment."""
+    """Kill the processes whose mounts or environment variables contain a dry run's folder."""
     name = os.fsencode(folder.name) + b"/"
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Tests of a runner in the script's process, each with its outcome and its memory."""
+"""Records the tests that pytest or unittest runs in the script's process, with their memory."""
 
 import re
 import time
@@ -19,12 +19,12 @@ from harness.prediction.after_import import after_import, instead
 from harness.schema.library_files import is_library
 
 _NOT_PRETENDED = "not supported by harness dry-run"
-"""Text of the stub's error for a function that it does not pretend."""
+"""Text of the stub's error for a function that the stub does not implement."""
 _ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception): ")
 
 
 class _Started(NamedTuple):
-    """A process with its first use of the GPU, its peak, and lines that used unknown values."""
+    """A started process: time of its first GPU use, peak, and lines that used unknown values."""
 
     at: float
     peak_bytes: int
@@ -32,11 +32,11 @@ class _Started(NamedTuple):
 
 
 class RunnerTable:
-    """Watches the runners that the script imports.
+    """Records the tests of pytest and unittest.
 
     Args:
-        reads: reads of values, some of them unknown.
-        recording: recording of the process.
+        reads: the reads of GPU values in this process.
+        recording: recording of this process's memory.
     """
 
     def __init__(self, reads: ValueReads, recording: PeakRecording) -> None:
@@ -46,7 +46,7 @@ class RunnerTable:
         self._inside = False
 
     def watch(self) -> None:
-        """Begin when a runner is imported."""
+        """Start recording tests when pytest or unittest is imported."""
         after_import("unittest.case", self._watch_unittest)
         after_import("_pytest.runner", self._watch_pytest)
 
@@ -99,10 +99,10 @@ class RunnerTable:
             self._found.append((run, first, self._recording.border(), clock))
 
     def tests(self, processes: Path) -> tuple[RanTest, ...]:
-        """Return the tests with their memory, after the recording's end.
+        """Return the tests with their memory; call this after the recording has ended.
 
         Args:
-            processes: folder with the results of other processes.
+            processes: folder with the results of the processes that the script started.
         """
         started = list(_started(processes))
         return tuple(self._complete(*one, started) for one in self._found)
@@ -115,7 +115,7 @@ class RunnerTable:
         clock: float,
         started: Sequence[_Started],
     ) -> RanTest:
-        """Return a test with its memory and the memory of the processes that it started."""
+        """Return a test with its peak, including the processes that the test started."""
         mine = [one for one in started if clock <= one.at <= clock + run.seconds]
         borders = zip(self._recording.histories, first or [0] * len(last), last, strict=False)
         peaks = [history.most_between(begin, end) for history, begin, end in borders]
@@ -132,9 +132,9 @@ class RunnerTable:
 
 
 def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, str | None]:
-    """Return the outcome of a test, given the lines that used unknown values.
+    """Return the outcome of a test and the reason, given the lines that used unknown values.
 
-    PyTorch's own checks of values do not count as the test's uses, unless the test failed.
+    Uses in library code, such as PyTorch's checks of values, only matter if the test failed.
     """
     if outcome == "failed" and _NOT_PRETENDED in (why or ""):
         return "refused", why
@@ -146,7 +146,7 @@ def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, 
 
 
 def _first_line(message: str) -> str:
-    """Return the first line of an error, or of another process's error that it reports."""
+    """Return the first line of an error, or the last line that names a nested error."""
     first, *others = message.splitlines() or [""]
     errors = [one for one in others if _ERROR.match(one)] if first.endswith(":") else []
     return errors[-1] if errors else first
@@ -157,7 +157,7 @@ def _last_line(text: str) -> str:
 
 
 def _started(folder: Path) -> Iterator[_Started]:
-    """Yield the processes that used the GPU."""
+    """Yield the started processes that used the GPU."""
     for begun in folder.glob("*.begun"):
         at, result = begun.stat().st_mtime, begun.with_suffix(".json")
         if result.exists():

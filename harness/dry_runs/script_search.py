@@ -9,7 +9,7 @@ from harness.prediction.largest_batch import largest_batch
 from harness.prediction.largest_value import HIGHEST
 
 START = 4
-"""First value that is tried; each next value is twice as large."""
+"""First value to try; the search then doubles the value."""
 
 Run = Callable[[int], DryRunReport]
 Progress = Callable[[int, DryRunReport], object]
@@ -17,18 +17,18 @@ Progress = Callable[[int, DryRunReport], object]
 
 @dataclass(frozen=True, kw_only=True)
 class LargestValue:
-    """A value that fits while the next value does not; both were run."""
+    """Result of a search; dry runs of the value and of the next value confirm it."""
 
     name: str
     value: int | None
-    """Largest value that fits; None if no value fits, or no value was too large."""
+    """Largest value that fits; None if no value fits, or if all tried values fit."""
     is_found: bool
-    """False if all values that are tried fit."""
+    """False if all tried values fit."""
     report: DryRunReport
     tried: dict[int, str]
 
     def answer(self) -> str:
-        """Return the answer in one line."""
+        """Return the result in one line."""
         gpu = self.report.gpu
         if not self.is_found:
             return f"{self.name}: each one up to {HIGHEST:,} fits on {gpu}; no larger one is tried"
@@ -39,7 +39,7 @@ class LargestValue:
 
 
 def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
-    """Return the largest value with which a script fits."""
+    """Search for the largest value with which a script fits its GPU."""
     script = _Script(name, run, progress)
     first = script.report(START)
     room = first.gpu_total_bytes - first.outside_bytes[1]
@@ -54,14 +54,14 @@ def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
 
 
 class _Script:
-    """The dry runs of a script, each value tried once."""
+    """Cache of a script's dry runs, one for each value."""
 
     def __init__(self, name: str, run: Run, progress: Progress) -> None:
         self._name, self._run, self._progress = name, run, progress
         self.reports: dict[int, DryRunReport] = {}
 
     def report(self, value: int) -> DryRunReport:
-        """Return the dry run with a value."""
+        """Return the report of the dry run with this value."""
         if value not in self.reports:
             self.reports[value] = self._run(value)
             self._progress(value, self.reports[value])
@@ -77,7 +77,7 @@ class _Script:
         return self.report(batch).cuda.allocated_peak_bytes
 
     def completes(self, batch: int, room_bytes: int = 0) -> bool:
-        """Return whether the script fits on its GPU."""
+        """Return whether the script fits its GPU with this value."""
         del room_bytes  # the report's verdict is about the GPU
         report = self.report(batch)
         if report.outcome not in ("ok", "oom") or report.fit == "unknown":

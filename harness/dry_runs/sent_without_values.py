@@ -1,7 +1,7 @@
-"""Sends the user's Python objects to a worker with a pretended GPU, without large values.
+"""Pickles the user's Python objects for a worker with a pretended GPU, without large values.
 
-A large floating-point parameter is sent without its values, which decide nothing on a pretended
-GPU. The worker refuses a step that reads these values on the host.
+A large floating-point parameter is sent without its values, because they do not affect memory on a
+pretended GPU. The worker rejects a step that reads these values on the host.
 """
 
 import io
@@ -10,23 +10,23 @@ from typing import Any
 from harness.processes.sent_objects import Named, sent
 
 LARGE_BYTES = 1 << 20
-"""Parameters from this size on are sent without their values."""
+"""Parameters of at least this size, in bytes, are sent without their values."""
 
 
 def sent_without_values(objects: dict[str, Any]) -> bytes:
-    """Return the objects as bytes."""
+    """Pickle the objects; leave out the values of large parameters."""
     return sent(objects, _Pickler)
 
 
 class _Pickler(Named):
-    """Pickler that sends only the size of a large parameter's memory; sharing is kept."""
+    """Pickler that sends large parameters without values; parameters can still share memory."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
         self._left: dict[int, Any] = {}
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return how to rebuild an object."""
+        """Return the pickle reduction of an object."""
         import torch
 
         if type(obj) is torch.nn.Parameter and _is_large(obj):
@@ -39,7 +39,7 @@ class _Pickler(Named):
 
 
 def _without_values(size_bytes: int) -> Any:
-    """Return a storage without values, in the process that reads the bytes."""
+    """Return a storage without values; the receiving process calls this function."""
     import torch
 
     from harness.dry_runs.left_out_values import take
@@ -65,7 +65,7 @@ def _parameter(
     stride: tuple[int, ...],
     requires_grad: bool,
 ) -> Any:
-    """Return a parameter on memory that has no values."""
+    """Return a parameter on a storage without values."""
     import torch
 
     tensor = torch.empty(0, dtype=dtype).set_(storage, 0, shape, stride)

@@ -1,4 +1,4 @@
-"""Parts of the sheet for several starts, tests, cells, ranks or processes of a script."""
+"""Builds the parts of the text report about starts, tests, notebook cells, ranks and processes."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ STARTS = ("first start", "resumed")
 
 
 def starts_parts(report: DryRunReport) -> Iterator[Part]:
-    """Yield the answer of both starts, and the memory that only the second start holds."""
+    """Yield the results of both starts, and the memory that only the second start uses."""
     if not report.starts:
         return
     rows = []
@@ -45,7 +45,7 @@ def starts_parts(report: DryRunReport) -> Iterator[Part]:
 
 
 def _phases(starts: tuple[DryRunReport, ...]) -> ShownTable:
-    """Return most bytes requested in each phase of both starts."""
+    """Return a table with the peak of requested bytes in each phase of both starts."""
     devices = [_busiest(start) for start in starts]
     most = [{} if device is None else device.phases for device in devices]
     names = dict.fromkeys(name for one in most for name in one)
@@ -60,9 +60,9 @@ def _phases(starts: tuple[DryRunReport, ...]) -> ShownTable:
 def _more_when_resumed(
     starts: tuple[DryRunReport, ...],
 ) -> Iterator[tuple[int, BlockCategory, str]]:
-    """Yield bytes, category and line of the additional memory at the second start's peak.
+    """Yield bytes, category and line of additional memory at the peak of the second start.
 
-    Memory that only moved to another line, such as a loaded optimizer state, does not count.
+    Memory that the second start merely allocates at another line is not included.
     """
     moments = [_worst_moment(start) for start in starts]
     totals = [Counter({} if one is None else one.categories) for one in moments]
@@ -91,7 +91,7 @@ def _places(moment: Moment | None) -> Counter[tuple[str, BlockCategory]]:
 
 
 def tests_parts(report: DryRunReport) -> Iterator[Part]:
-    """Yield the outcome of each test, and the most bytes that it requested."""
+    """Yield the outcome and the peak of requested bytes of each test."""
     if not report.tests:
         return
     counts = Counter(one.outcome for one in report.tests)
@@ -111,7 +111,7 @@ def tests_parts(report: DryRunReport) -> Iterator[Part]:
 
 
 def cells_parts(report: DryRunReport) -> Iterator[Part]:
-    """Yield the most bytes requested in each cell of a notebook, and the bytes alive after it."""
+    """Yield each notebook cell's peak of requested bytes, and the live bytes after the cell."""
     if not report.cells:
         return
     rows = []
@@ -135,7 +135,7 @@ def cells_parts(report: DryRunReport) -> Iterator[Part]:
 
 
 def ranks_parts(report: DryRunReport) -> Iterator[str]:
-    """Yield the peaks of each rank, with equal neighbours in one line."""
+    """Yield the peaks of each rank; consecutive ranks with equal peaks share one line."""
     if report.ranks:
         yield f"Ranks ({len(report.ranks)}, each in a run of its own):"
     for said, alike in groupby(report.ranks, key=_said_of_rank):
@@ -156,7 +156,7 @@ def _said_of_rank(one: DryRunReport) -> str:
 
 
 def processes_parts(report: DryRunReport) -> Iterator[str]:
-    """Yield the processes that used the GPUs, and the bytes that they held at once."""
+    """Yield the processes that used the GPUs, and the bytes that they used at the same time."""
     if not report.processes:
         return
     yield f"Processes on the GPUs ({len(report.processes)}, the largest first):"
@@ -182,5 +182,5 @@ def processes_parts(report: DryRunReport) -> Iterator[str]:
 
 
 def short(text: str) -> str:
-    """Return a text of the user, shortened if it is long."""
+    """Return the text, cut to ``MOST_TEXT`` characters if it is longer."""
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 3] + "..."

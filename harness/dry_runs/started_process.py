@@ -1,4 +1,4 @@
-"""Records a process that the script started, inside that process, and writes its result."""
+"""Records a process that the script started; this code runs inside that process."""
 
 import atexit
 import os
@@ -21,7 +21,7 @@ _MOST_NAME = 60
 
 
 def record() -> None:
-    """Begin to record this process while PyTorch initialises CUDA."""
+    """Start recording this process; called when PyTorch initialises CUDA."""
     folder = _run_folder()
     job: Request
     job, _ = pickle.loads((folder / JOB).read_bytes())
@@ -40,7 +40,7 @@ def record() -> None:
 
 
 def _run_folder() -> Path:
-    """Return the folder of the run, which has another path in a layer."""
+    """Return the run's folder, whose path is different inside a file layer."""
     above = Path(os.environ["HARNESS_DRY_RUN_STATUS"]).parent
     return above / "run" if (above / "run").is_dir() else above
 
@@ -56,7 +56,7 @@ class StartedProcess:
         self._written = False
 
     def listen(self) -> None:
-        """Say that this process is recorded, and write the result when it ends by itself."""
+        """Create a file that marks this process as recorded; write the result when it exits."""
         self._place.parent.mkdir(exist_ok=True)
         self._place.with_suffix(".begun").write_text(_name())
         atexit.register(self.write)

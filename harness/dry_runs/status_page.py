@@ -1,4 +1,4 @@
-"""Counts of the stub at the driver's level, in every process of a dry run."""
+"""Reads the counters that the driver stub keeps for all processes of a dry run."""
 
 from collections.abc import Mapping, Sequence
 from ctypes import Structure, c_char, c_uint64
@@ -6,9 +6,9 @@ from ctypes import Structure, c_char, c_uint64
 _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 512
 NO_ROOM = "an address space"
-"""Beginning of the name of a resource that ``stub/cuda/state.c`` cannot reserve."""
+"""Start of the recorded name if ``stub/cuda/state.c`` cannot reserve an address space."""
 _ENDED = 1 << 62
-"""Number added to the identifier of a process that now runs another program."""
+"""Number that is added to a process ID if the process now runs another program."""
 
 
 class _Process(Structure):
@@ -24,9 +24,9 @@ class _Process(Structure):
 
 
 class StatusPage(Structure):
-    """Counters at the driver's level, which the stub keeps in a file that outlives the process.
+    """Counters of the driver stub; the stub stores them in a file that outlives the process.
 
-    The layout is ``struct status`` of ``stub/pretend.h``.
+    The layout is ``struct status`` in ``stub/pretend.h``.
     """
 
     _fields_ = [
@@ -41,29 +41,29 @@ class StatusPage(Structure):
 
     @property
     def loaded(self) -> bool:
-        """Return whether the stub was loaded at all."""
+        """Return whether a process loaded the stub."""
         return bool(self.magic == _MAGIC)
 
     @property
     def allocated(self) -> bool:
-        """Return whether any process allocated memory of the GPU."""
+        """Return whether any process allocated GPU memory."""
         return any(held for held, _ in self.together)
 
     @property
     def unsupported(self) -> tuple[str, ...]:
-        """Return functions that are not pretended and were called."""
+        """Return the names of called functions that the stub does not implement."""
         names = self.names[: min(self.calls, _NAMES)]
         return tuple(name.value.decode(errors="replace") for name in names)
 
     @property
     def peaks(self) -> tuple[int, ...]:
-        """Return most bytes that the script's own process held of each device."""
+        """Return the peak of each device in the script's own process, in bytes."""
         own = [process.peaks() for process in self.processes if process.pid == self.pid]
         return own[0] if own else (0,) * _DEVICES
 
     @property
     def others(self) -> Mapping[int, tuple[int, ...]]:
-        """Return most bytes held of each device, by the identifier of each other process."""
+        """Return a mapping from each other process's ID to its peak on each device, in bytes."""
         found: dict[int, tuple[int, ...]] = {}
         for one in self.processes:
             pid = one.pid & ~_ENDED
@@ -73,13 +73,13 @@ class StatusPage(Structure):
         return found
 
     def program(self, pid: int) -> str:
-        """Return the name of a process's program, and its identifier."""
+        """Return a text with the name of a process's program and the process ID."""
         names = [one.program.decode(errors="replace") for one in self.processes if one.pid == pid]
         return f"{names[0] if names else 'program'} (process {pid})"
 
     @property
     def refused_elsewhere_bytes(self) -> int:
-        """Return the largest allocation that was finally refused to another process."""
+        """Return the size of the largest allocation that finally failed in another process."""
         refused: list[int] = [
             one.refused_bytes for one in self.processes if one.pid not in (0, self.pid)
         ]
@@ -87,7 +87,7 @@ class StatusPage(Structure):
 
 
 def not_pretended(called: Sequence[str]) -> str:
-    """Return in words why the stub could not serve a call."""
+    """Return a text that says why the stub could not execute a call."""
     names = ", ".join(called)
     if names.startswith(NO_ROOM):
         return f"the system gave no {names.removeprefix('an ')}"

@@ -1,4 +1,4 @@
-"""Blocks of the allocator's history, and the blocks alive at the end of each step."""
+"""Computes the live bytes at the end of each step, to find growth."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from harness.schema.growth import Growth, series_growth
 from harness.schema.kept_by_line import KeptByLine
 
 _BLOCK_BYTES = 512
-"""Unit of rounding; the allocator rounds each request up to a multiple of these bytes."""
+"""The allocator rounds the size of each block up to a multiple of this number of bytes."""
 
 
 @dataclass(slots=True, eq=False)
 class HistoryBlock:
-    """A block, from its allocation on; ``begin`` and ``end`` count allocations and frees.
+    """A block in the history; ``begin`` and ``end`` are positions among allocations and frees.
 
     ``freed`` is the number of allocations when ``freed_by`` freed the block.
     """
@@ -31,7 +31,7 @@ class HistoryBlock:
 
 
 class StepEnds:
-    """Bytes alive at the ends of steps, in rounded blocks, and bytes that each line keeps."""
+    """Sums up the rounded sizes of live blocks at each step's end, in total and by line of code."""
 
     def __init__(self) -> None:
         self._alive_bytes = self._allocated_bytes = 0
@@ -41,29 +41,29 @@ class StepEnds:
         self._floor_bytes: int | None = None
         self._kept = KeptByLine()
         self._freed: list[HistoryBlock] = []
-        """Blocks freed since the last step's end that were alive at the end of a step."""
+        """Blocks that outlived the end of a step and were freed after the last step's end."""
 
     def allocate(self, block: HistoryBlock) -> None:
-        """Count a block."""
+        """Add an allocated block."""
         size = _rounded(block.size)
         self._alive_bytes += size
         self._allocated_bytes += size
 
     def free(self, block: HistoryBlock) -> None:
-        """Count a block as freed."""
+        """Subtract a block that was freed."""
         self._alive_bytes -= _rounded(block.size)
         if block.step < len(self._ends_bytes):
             self._freed.append(block)
 
     def look(self) -> None:
-        """Note the bytes alive after an event."""
+        """Update the minimum of live bytes in the second step; call this after each event."""
         if len(self._ends_bytes) == 1:
             floor = self._floor_bytes
             alive = self._alive_bytes
             self._floor_bytes = alive if floor is None else min(floor, alive)
 
     def end_step(self) -> None:
-        """Note the end of a step; blocks freed since the last end were freed in this step."""
+        """Record the end of a step; blocks freed since the previous end belong to this step."""
         for block in self._freed:
             self._keep(block, len(self._ends_bytes))
         self._freed.clear()
@@ -72,15 +72,15 @@ class StepEnds:
         self._allocated_bytes = 0
 
     def steps_grow(self) -> bool:
-        """Return whether the steps allocate more and more; the first step builds the network."""
+        """Return whether the allocated bytes grow from step to step, ignoring the first step."""
         return series_growth(self._steps_bytes[1:], _BLOCK_BYTES).kind == "leak"
 
     def growth(self, alive: Iterable[HistoryBlock], begins: Collection[int]) -> Growth:
-        """Return the growth of memory over the steps; no event may follow.
+        """Return the growth of memory over the steps; call this after the last event.
 
         Args:
             alive: blocks that are still alive.
-            begins: first steps of optimizers.
+            begins: index of the first step of each optimizer, counted from 0.
         """
         for block in (*alive, *self._freed):  # no step has freed them
             self._keep(block, None)

@@ -1,4 +1,4 @@
-"""Starts workers on a pretended GPU, whose properties each job sets for itself."""
+"""Starts workers with a pretended GPU; each job sets the properties of its GPU."""
 
 import atexit
 import os
@@ -14,7 +14,7 @@ from harness.processes.messages import Answer, Ended, Work
 
 
 class StepLauncher:
-    """Runs jobs in forks of a server; the thread that starts it must live as long."""
+    """Runs each job in a fork of a server process, which one thread starts and keeps alive."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harness-step")
@@ -58,7 +58,7 @@ class StepLauncher:
 
 
 LAUNCHER = StepLauncher()
-"""The instance of this process; a fork of this process has neither thread nor server."""
+"""The launcher of this process; a fork of this process starts with a new, empty launcher."""
 
 atexit.register(LAUNCHER.close)
 if hasattr(os, "register_at_fork"):

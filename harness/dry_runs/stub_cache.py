@@ -1,6 +1,6 @@
-"""The folder of the built stub: no other user can write there, and damage is noticed.
+"""Keeps the built stub in a folder that only this user can write to, and detects damage.
 
-A user who can change the stub can run code as this user, since every dry run loads the stub.
+Every dry run loads the stub, so a user who could change the stub could run code as this user.
 """
 
 import hashlib
@@ -21,22 +21,22 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.schema.user_cache import NAME, cache_folders, is_own
 
 QUIET_SECONDS = 10.0
-"""Seconds to wait for another process that builds, before a line says so."""
+"""Seconds to wait without a message for another process that builds the stub."""
 
 _MANIFEST = "built.json"
 _BUILDING = ".building-"
 _ABANDONED_SECONDS = 3600.0
 _UNSAFE = re.compile(r"[\s:;$]")
-"""Characters that end a path, or begin a variable, for the dynamic linker (ld.so(8))."""
+"""Characters at which the dynamic linker splits a path or starts a variable (ld.so(8))."""
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
-    """Return a folder of the cache as ``make`` fills it, at a path that can be preloaded."""
+    """Return a cache folder with the files that ``make`` creates; create them if needed."""
     return _first(lambda cache: _kept_in(cache / name, make), "the stub")
 
 
 def writable_folder(name: str) -> Path:
-    """Return a folder of the cache that this process can write to, and other users cannot."""
+    """Return a cache folder that only this user can write to."""
 
     def folder(cache: Path) -> Path:
         _make_private(cache / name)
@@ -48,7 +48,7 @@ def writable_folder(name: str) -> Path:
 
 
 def _first(use: Callable[[Path], Path], what: str) -> Path:
-    """Return the result of ``use`` for the first folder of the cache that works."""
+    """Return the result of ``use`` for the first cache folder for which it succeeds."""
     tried: list[str] = []
     try:
         for cache in cache_folders():
@@ -92,7 +92,7 @@ def _kept_in(made: Path, make: Callable[[Path], None]) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    """Create the folder and its parents, and refuse a folder that others can write to."""
+    """Create the folder and its parents; raise an error if other users can write to them."""
     chain = (folder, *folder.parents)
     ours = [place for place, one in enumerate(chain) if one.name.startswith(NAME)]
     own = chain[: ours[0] + 1][::-1] if ours else (folder,)
@@ -120,7 +120,7 @@ def _unsafe(path: Path, why: str) -> DryRunUnavailableError:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Return whether each file is unchanged since the build, and only this user can write to it."""
+    """Return whether all files are as built, and only this user can write to them."""
     try:
         expected: dict[str, str] = json.loads((folder / _MANIFEST).read_text())
         files = {folder / name: digest for name, digest in expected.items()}
@@ -136,7 +136,7 @@ def _digest(file: Path) -> str:
 
 
 def _fill(folder: Path, make: Callable[[Path], None]) -> None:
-    """Build next to the folder, then replace the folder with the result."""
+    """Build in a temporary folder, then replace ``folder`` with the temporary folder."""
     mine = f"{_BUILDING}{folder.name}-"
     for left in folder.parent.glob(f"{_BUILDING}*"):  # of builds that were killed
         if left.name.startswith(mine) or time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:

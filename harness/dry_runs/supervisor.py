@@ -1,7 +1,7 @@
-"""The process between the harness and the script, which ends all processes of the script.
+"""Supervises a script: ends all its processes when the script or the harness ends.
 
 Processes whose parent has ended become children of the supervisor (prctl(2),
-PR_SET_CHILD_SUBREAPER). A pipe closes when the harness has ended for any reason.
+PR_SET_CHILD_SUBREAPER). The supervisor notices the end of the harness because a pipe closes.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ from harness.dry_runs.layer_size import TOO_LARGE, LayerSize, give_room
 from harness.processes.start_child import die_with_parent, readable
 
 GRACE_SECONDS = 30.0
-"""Seconds that a script has to clean up and report after a signal to end."""
+"""Seconds that a script has after a first signal to clean up and write its result."""
 SHORT_GRACE_SECONDS = 5.0
-"""The same seconds after a second signal; a third signal ends the script at once."""
+"""Seconds that a script has after a second signal; a third signal kills the script at once."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 _PATIENCE_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
-"""Seconds between two looks at the script, because the signal of its end could be lost."""
+"""Seconds between two checks whether the script has ended, because SIGCHLD could be lost."""
 
 
 def supervised(
@@ -38,13 +38,13 @@ def supervised(
     *,
     samples: bool = True,
 ) -> None:
-    """Fork, and return in the new process; the parent stays as the supervisor.
+    """Fork and return in the new process; the old process becomes the supervisor.
 
     Args:
-        lifeline: end of a pipe that closes when the harness has ended.
+        lifeline: file descriptor of a pipe that closes when the harness ends.
         folders: the folder of the run, then the folders of its layers.
-        end_at: the deadline, by the system's monotonic clock.
-        samples: whether the memory of the host is sampled.
+        end_at: the deadline, as a value of ``time.monotonic()``.
+        samples: whether to sample the memory of the host.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     supervisor = os.getpid()
@@ -60,7 +60,7 @@ def supervised(
 
 
 def unblock_signals() -> None:
-    """Let through the signals that came while the script's process was not ready for them."""
+    """Deliver the signals that were blocked until the script's process had set its handlers."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
 
@@ -72,7 +72,7 @@ class _Supervisor:
         self._kill_at = math.inf
 
     def run(self, lifeline: int, folders: Sequence[Path], end_at: float) -> None:
-        """Wait for the end of the script or the harness; then end as the script ended."""
+        """Wait until the script or the harness ends; then exit with the script's exit code."""
         for number in FORWARDED:
             signal.signal(number, self._hand_on)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
@@ -114,7 +114,7 @@ class _Supervisor:
         return code
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
-        """Pass the first signal on; later signals end a script that ignores Ctrl-C."""
+        """Pass the first signal on to the script; end the script at later signals."""
         del frame
         self._signals += 1
         if self._signals == 1:
@@ -123,14 +123,14 @@ class _Supervisor:
             self._signal(signal.SIGTERM, SHORT_GRACE_SECONDS if self._signals == 2 else 0.0)
 
     def _signal(self, number: int, seconds: float) -> None:
-        """Signal the script's process, and kill it after some seconds if it has not ended."""
+        """Send a signal to the script; kill the script if it still runs after ``seconds``."""
         self._kill_at = min(self._kill_at, time.monotonic() + seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._script, number)
 
 
 def _write_reason(excess: str, folder: Path) -> None:
-    """Write into a run's folder why the run was ended."""
+    """Write the reason for the end of a run to a file in the run's folder."""
     give_room(folder)
     (folder / TOO_LARGE).write_text(excess)
 
@@ -154,7 +154,7 @@ def _end_descendants(script: int) -> None:
 
 
 def _end_like(code: int) -> None:
-    """End as the script did, by the same signal or with the same exit code."""
+    """End this process with the script's exit code, or by the signal that ended the script."""
     if code < 0:
         import resource
 

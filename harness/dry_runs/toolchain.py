@@ -1,6 +1,6 @@
-"""Requirements of the dry run: a CUDA build of PyTorch, and a C and C++ compiler.
+"""Finds what a dry run needs: a CUDA build of PyTorch, and a C and a C++ compiler.
 
-PyTorch's files are read and PyTorch is never imported, so that the calling process stays small.
+This module reads PyTorch's files and never imports PyTorch, so the calling process stays small.
 """
 
 import functools
@@ -18,7 +18,7 @@ from harness.schema.errors import UnavailableError
 
 
 class DryRunUnavailableError(UnavailableError, RuntimeError):
-    """The dry run cannot work here; the message says what is missing and how to get it.
+    """Raised if a dry run cannot work here; the message says what is missing and how to get it.
 
     >>> import harness
     >>> try:
@@ -39,18 +39,18 @@ class TorchBuild:
 
     @functools.cache  # noqa: B019 - there are one or two builds
     def architectures(self) -> tuple[int, ...]:
-        """Return the architectures that have kernels: ``torch.cuda.get_arch_list()``."""
+        """Return the GPU architectures for which this build has kernels."""
         text = (self.libraries / "libtorch_python.so").read_bytes()
         match = re.search(rb"\0((?:sm_\d+[af]? ?)+(?:compute_\d+ ?)*)\0", text)
         return tuple(int(n) for n in re.findall(rb"sm_(\d+)", match[1])) if match else ()
 
 
 INSTALL_CUDA_TORCH = f"{sys.executable} -m pip install --force-reinstall torch"
-"""Command that installs the CUDA build, the default of the package index on Linux x86-64."""
+"""Command that installs a CUDA build of PyTorch, which is the default on Linux x86-64."""
 
 
 _COMPILERS = {"C": ("CC", "cc", "gcc", "clang"), "C++": ("CXX", "c++", "g++", "clang++")}
-"""The environment variable of a compiler, and the compiler's usual names."""
+"""For each language, the compiler's environment variable and the usual command names."""
 
 
 def torch_build() -> TorchBuild:
@@ -75,7 +75,7 @@ def torch_build() -> TorchBuild:
 
 
 def compiler(language: Literal["C", "C++"] = "C") -> str:
-    """Return the path of the C compiler, $CC or cc, or of the C++ compiler, $CXX or c++."""
+    """Return the path of the compiler: ``$CC`` or ``cc`` for C, ``$CXX`` or ``c++`` for C++."""
     variable, *names = _COMPILERS[language]
     for name in (os.environ.get(variable), *names):
         path = shutil.which(name) if name else None
@@ -88,14 +88,14 @@ def compiler(language: Literal["C", "C++"] = "C") -> str:
 
 
 def _facts(torch: Path) -> dict[str, str | None]:
-    """Return the variables of PyTorch's version file, which imports nothing of PyTorch."""
+    """Return the variables in PyTorch's ``version.py``; this does not import PyTorch."""
     facts: dict[str, str | None] = {}
     exec((torch / "version.py").read_text(), facts)
     return facts
 
 
 def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
-    """Return the folders of headers below ``nvidia/``, which pip installs next to PyTorch."""
+    """Return the header folders below ``nvidia/``, a folder that pip installs next to PyTorch."""
     nvidia = torch.parent / "nvidia"
     folders = tuple(sorted(nvidia.glob("*/include")))
     if not any((folder / "cudnn.h").exists() for folder in folders):

@@ -1,6 +1,6 @@
-"""Values that unknown reads get when a script runs again, to see if anything depends on them.
+"""Defines the values that unknown reads return when a script runs again with other values.
 
-Each read gets numbers of its own, because equal values would hide the effect of ``len(set(x))``.
+Each read returns different numbers; equal numbers would hide the effect of ``len(set(x))``.
 """
 
 import random
@@ -9,35 +9,35 @@ from collections.abc import Sequence
 from typing import Final
 
 TYPES: Final = dict(zip((*range(8), 11, 15, 27, 28, 29), "Bbhiqefd?fHIQ", strict=True))
-"""Formats of ``struct`` by PyTorch's numbers of types (``c10::ScalarType``)."""
+"""``struct`` format of each PyTorch type, by the type's number in ``c10::ScalarType``."""
 _FRACTIONS: Final = "efd"
 _BFLOAT16: Final = 15
 _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
-"""Environment variable that holds the path of the library that ``build.py`` compiled."""
+"""Environment variable that contains the path of the library that tracks values (``build.py``)."""
 OTHERS: Final = 1, 2
-"""Two runs with other values. The first has small before large values and makes every decision
-true; the second has large before small values and makes every decision false."""
+"""Numbers of the two trials with other values. In trial 1, every decision is true and small values
+come first. In trial 2, every decision is false and large values come first."""
 _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
-"""Number of elements that a mask keeps in each run with false decisions; in runs with true
-decisions a mask keeps all elements."""
+"""Number of elements that a mask keeps in a trial with false decisions; else a mask keeps all."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
-"""Trial to run if a trial ends with an error. The last three have indices of an alphabet, of ten
-classes and of two classes. Trials 3 and 4 differ at each place, so exchanging them has an effect.
-From 5 on the first decision of each line is true, so that a script saves its first best weights."""
+"""For each trial, the trial to run next after an error. The integers of trials 7, 8 and 9 are valid
+indices of an alphabet, of ten classes and of two classes. Trials 3 and 4 differ at each place, so
+that exchanging their numbers has an effect. In trials from 5 on, the first decision of each line is
+true, so that a script saves its first best weights."""
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of trial 1, and the numbers of trial 2."""
 FURTHER: Final = 5
-"""Trial that shows if a decision or a number moves a peak, because no other run has its numbers."""
+"""Trial with its own numbers; it shows whether a decision or a number changes a peak."""
 MIXED: Final = 100
-"""Trial 502 has the numbers of trial 2 and mixed decisions. The digit 5 is 1 + 4, so the first and
-the third group of lines decide true and keep all. Lines join the three groups in turn."""
+"""Trial 502 has the numbers of trial 2 and mixed decisions. Lines are assigned to three groups in
+turn. The digit 5 is 1 + 4, i.e. decisions are true and masks keep all in groups one and three."""
 GROUPS: Final = 3
 
 
 class Sides:
-    """Side that each line takes in one trial: it decides true and keeps all, or the opposite."""
+    """Chooses for each line whether its decisions are true and its masks keep all elements."""
 
     def __init__(self, trial: int) -> None:
         self._true, numbers = divmod(trial, MIXED)
@@ -45,18 +45,18 @@ class Sides:
         self._lines: dict[str, int] = {}
 
     def first(self) -> bool | None:
-        """Return True if the first decision of each line is true; None if all are alike."""
+        """Return True if each line's first decision is always true in this trial, else None."""
         return True if self._like > max(OTHERS) and self._like in _FEW else None
 
     def of(self, line: str) -> bool | None:
-        """Return whether a line decides true; None in the first run, where the number decides."""
+        """Return the result of the decisions in a line; None in the first run, which uses zeros."""
         if self._true:
             group = self._lines.setdefault(line, len(self._lines)) % GROUPS
             return bool(self._true >> group & 1)
         return self._like not in _FEW if self._like else None
 
     def kept(self, line: str, most: int) -> int:
-        """Return how many elements a mask keeps in a line; in the first run, all elements."""
+        """Return the number of elements that a mask in this line keeps; all in the first run."""
         few = most if self.of(line) in (True, None) else _FEW.get(self._like, 0)
         return most if few > most >= 0 else few
 
@@ -73,15 +73,15 @@ _INTEGER: Final = {
 }
 _RISING: Final = {1: (0.02, 0.98, 3.5, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
 _FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
-"""Fractions by trial: rising if decisions are true, else falling. In a list the largest element
-comes last or first, so that ``h.index(max(h))`` gives both ends. Limits of losses and shares lie
-between the numbers that two runs read at the same time."""
+"""Fractions by trial, rising if decisions are true, else falling. The largest value is therefore
+the last or the first value of a list. Typical limits of losses and shares are between the numbers
+of two runs."""
 _MORE: Final = 509
-"""Count of numbers before they repeat."""
+"""Number of further values before the sequence repeats."""
 
 
 class TrialValues:
-    """The values of one trial, in the order in which each place reads them."""
+    """Generates the values of one trial for each place in the code that reads values."""
 
     def __init__(self, trial: int, sides: Sides) -> None:
         self._numbers = numbers = trial % CROSSED
@@ -99,7 +99,7 @@ class TrialValues:
         self._fractions = [*fractions, *beyond]
 
     def take(self, place: str, size: int, type_: int) -> bytes:
-        """Return the bytes of the next values of a place; the first values of all places differ."""
+        """Return the bytes of the next values for a place; each place starts with other values."""
         number = self._read.setdefault(place, 0)
         self._read[place] += 1
         kind, later = TYPES[type_], list(self._read).index(place)
@@ -116,7 +116,7 @@ class TrialValues:
 
 
 def encoded(values: Sequence[float], size: int, type_: int) -> bytes:
-    """Return values as the bytes that a reader expects, repeated if they are too few."""
+    """Convert values to ``size`` bytes of a PyTorch type; repeat the values if they are too few."""
     kind = TYPES.get(type_) or _INTEGERS.get(size, "B")
     width = 2 if type_ == _BFLOAT16 else struct.calcsize(f"<{kind}")
     few = values[: size // width]

@@ -1,8 +1,9 @@
-"""Answers, counts and names the decisions that a script makes by unknown values.
+"""Chooses and records the results of decisions that depend on unknown values.
 
-In the first run every number is zero and every truth value is false. In the second run every
-decision is true, and in the third every decision is false. In mixed runs the decisions of some
-lines are true. A line that decides very often gets true and false in turn, because a loop may wait.
+In the first run, every number is zero and every truth value is false. In the second run, every
+decision is true. In the third run, every decision is false. In mixed runs, the decisions of some
+lines are true. If a line decides often, true and false alternate, because a loop may wait for
+either result.
 """
 
 import sys
@@ -16,23 +17,23 @@ from harness.dry_runs.value_places import Decision
 from harness.schema.library_files import is_library
 
 MANY: Final = 500
-"""Number of decisions of a line after which true and false alternate."""
+"""Number of decisions of one line after which the results alternate between true and false."""
 _NEAR: Final = 3
 _INSIDE = (
     *("/unknown_numbers.py", "/unknown_texts.py", "/number_uses.py", "/after_import.py"),
     *("/unknown_decisions.py", "/value_reads.py", "/python_types.py", "/followed_functions.py"),
 )
 _SAYING = "/tqdm/std.py", "/torch/utils/tensorboard/_convert_np.py"
-"""Files that print or log a number, and decide nothing else by it."""
+"""Files that only print or log numbers, so their uses of numbers are not decisions."""
 
 
 class Decisions:
-    """Answers the decisions of one run.
+    """Chooses the results of decisions in one run.
 
     Args:
-        sides: the side that each line takes.
-        decided: given answers by line; the opposite answers ended in an error.
-        on_use: called when an unknown value decides anything for the first time.
+        sides: object that chooses the result of decisions, for each line of code.
+        decided: fixed results by line, because the opposite results ended in an error.
+        on_use: called when an unknown value is first used.
     """
 
     def __init__(
@@ -44,21 +45,23 @@ class Decisions:
         self._counts: dict[str, int] = {}
         self._last: tuple[str, bool, list[CodeType]] | None = None
         self.lines: dict[str, set[str]] = {}
-        """For each place, the lines that decide by its values."""
+        """For each place that reads values, the lines whose decisions use these values."""
         self.numbers: set[str] = set()
         """Places whose values are used as numbers, not only as true or false."""
         self.picked: set[str] = set()
-        """Places whose numbers ``max`` or the like compared with known numbers."""
+        """Places whose numbers were compared with known numbers, e.g. by ``max``."""
         self.uses: Counter[str] = Counter()
-        """Uses of unknown values, by the line that decides or else by the place that reads."""
+        """Number of uses of unknown values, by the line that decides or else by the line that
+        reads."""
 
     def truth(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
     ) -> bool:
-        """Return the answer to a question in the innermost frame outside the harness.
+        """Return the result of a comparison or truth test of an unknown value.
 
-        If code chooses a number, e.g. with ``max``, the answer is ``otherwise``. If a small number
-        were said to be the larger of two, it would seem to have an upper bound.
+        ``otherwise`` is the result for the number that was read. If code chooses between numbers,
+        e.g. with ``max``, the result is always ``otherwise``, so that no number seems to have an
+        upper bound.
         """
         frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -75,7 +78,7 @@ class Decisions:
         return answer
 
     def use(self, place: str, line: str = "", *, is_number: bool = False) -> None:
-        """Note that a value of a place is used, perhaps to decide in a line, or as a number."""
+        """Record that a place's value was used, by a decision in ``line`` or as a number."""
         if not self.lines:
             self._on_use()
         self.lines.setdefault(place, set())
@@ -86,7 +89,7 @@ class Decisions:
             self.numbers.add(place)
 
     def failed_by(self, error: BaseException | None) -> Decision | None:
-        """Return the decision that raised an error: a check that did not pass."""
+        """Return the failed check that led to an error; None if no decision led to the error."""
         if error is None or self._last is None:
             return None
         line, answer, deciding = self._last
@@ -104,7 +107,7 @@ def is_said() -> bool:
 
 
 def _asking() -> FrameType | None:
-    """Return the innermost frame outside the code that follows numbers."""
+    """Return the innermost frame outside the code that tracks numbers."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.endswith(_INSIDE):
         frame = frame.f_back
@@ -112,7 +115,7 @@ def _asking() -> FrameType | None:
 
 
 def _callers(frame: FrameType | None) -> list[CodeType]:
-    """Return the code of a frame and of the two frames that called it."""
+    """Return the code objects of a frame and of its next two callers."""
     codes: list[CodeType] = []
     while frame is not None and len(codes) < _NEAR:
         codes.append(frame.f_code)
@@ -121,7 +124,7 @@ def _callers(frame: FrameType | None) -> list[CodeType]:
 
 
 def _functions(trace: TracebackType | None) -> list[CodeType]:
-    """Return the code that an error passed through, without code of the harness."""
+    """Return the code objects in a traceback, without the code that tracks numbers."""
     functions = []
     while trace is not None:
         functions.append(trace.tb_frame.f_code)

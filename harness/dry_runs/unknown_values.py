@@ -1,10 +1,10 @@
-"""Answers that depend on unknown values: the script runs with other values to give a range.
+"""Compares runs with different unknown values, and returns a range of peaks or a refusal.
 
 Every decision is true in one run and false in another run. Numbers are small or large, and a mask
-keeps all or none. The answer holds in all runs. Two more runs exchange the numbers and keep the
-decisions if the peaks move and numbers are used, or if ``max`` compares an unknown number with a
-known one. If a number moves a peak, the answer is refused, as the number has no upper bound. If the
-peaks move by more than a thousandth, and several lines decide, more runs mix the decisions.
+keeps all elements or none. Two further runs exchange the numbers but keep the decisions. These runs
+are needed if the peaks differ and numbers are used, or if ``max`` compares an unknown number with a
+known number. If a number changes a peak, the result is refused, because the number has no upper
+bound. If the peaks differ by more than 0.1% and several lines decide, more runs mix the decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from harness.schema.run_outcome import Outcome
 from harness.schema.units import format_bytes
 
 Run = Callable[[int, Mapping[str, bool]], DryRunReport]
-"""Runs the script with the values of a trial (0 for zeros) and given decisions of some lines."""
+"""Function that runs the script with a trial's values and with fixed decisions of some lines."""
 NOT_TRIED = (
     "the script may decide by values that nobody knows; other ones were not tried, because its"
     " files are written for real and nothing runs twice in one folder"
@@ -37,7 +37,7 @@ ANSWERS = (Outcome.OK, Outcome.OOM)
 
 @dataclass(frozen=True)
 class Try:
-    """A run in which failed checks of unknown values were assumed to pass."""
+    """A run, and the checks of unknown values that were assumed to pass in this run."""
 
     report: DryRunReport
     checks: Mapping[str, bool]
@@ -45,11 +45,11 @@ class Try:
 
 
 More = Callable[[Sequence[int], Mapping[str, bool]], Sequence[Try]]
-"""Runs more trials, in which some checks are known to pass."""
+"""Function that runs more trials; the given checks are assumed to pass."""
 
 
 def settled(run: Run, trial: int, known: Mapping[str, bool] | None = None) -> Try:
-    """Run until no check of an unknown value ends the script with an error."""
+    """Repeat the run until no check of an unknown value ends the script with an error."""
     checks: dict[str, bool] = dict(known or {})
     while True:
         report = run(trial, checks)
@@ -65,7 +65,7 @@ def settled(run: Run, trial: int, known: Mapping[str, bool] | None = None) -> Tr
 
 
 def tries_others(first: DryRunReport) -> bool:
-    """Return whether other values may change the answer of a run."""
+    """Return whether other values may change the result of a run."""
     if first.tests and first.outcome == Outcome.ERROR:  # each test has its own answer
         return any(one.uses_values and one.outcome == "passed" for one in first.tests)
     return first.outcome in (*ANSWERS, Outcome.ERROR) and any(
@@ -74,7 +74,7 @@ def tries_others(first: DryRunReport) -> bool:
 
 
 def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
-    """Return the answer of runs with other values, and of ``more``: a range or a refusal."""
+    """Return a report with the range over all runs, or a refusal; ``more`` starts further runs."""
     main, reads = first.report, _deciding(first.report)
     if main.tests and all(one.report.tests for one in others):
         main = replace(main, tests=_agreed(main.tests, [one.report for one in others]))
@@ -137,9 +137,11 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
 
 
 def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
-    """Return runs in which one group, or all groups that raise or lower the peak, decide true.
+    """Run trials in which decisions of only some groups of lines are true; return the successes.
 
-    A run that ends with an error is ignored, because the mixture may make the script fail.
+    First the decisions of one group are true, then those of all groups that raise the peak, then
+    those of all groups that lower the peak. A run that ends with an error is ignored, because mixed
+    decisions may make the script fail.
     """
     single = [1 << group for group in range(groups)]
     alone = more([MIXED * each + false.trial for each in single])
@@ -155,7 +157,7 @@ def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try
 
 
 def _agreed(tests: Sequence[RanTest], others: Sequence[DryRunReport]) -> tuple[RanTest, ...]:
-    """Return the tests of the first run; refuse a passed test that fails with other values."""
+    """Return the first run's tests; a passed test that fails with other values is refused."""
     names = [{one.name for one in each.tests if one.outcome == "passed"} for each in others]
     why = "it does not pass with other values, which nobody knows"
     return tuple(
@@ -195,7 +197,7 @@ def _with_range(main: DryRunReport, answers: Sequence[Try]) -> DryRunReport:
 
 
 def _fit(fits: Sequence[DryRunFit | None]) -> DryRunFit | None:
-    """Return the verdict that holds in all runs."""
+    """Return the verdict for all runs; ``depends`` if only some runs do not fit."""
     if len(set(fits)) == 1:
         return fits[0]
     return "depends" if "does not fit" in fits else "close call"
@@ -213,7 +215,7 @@ def _peaks(report: DryRunReport) -> list[object]:
 
 
 def _differ_much(reports: Sequence[DryRunReport]) -> bool:
-    """Return whether the peaks differ by more than a thousandth (Lightning's differ by 12 B)."""
+    """Return whether the peaks differ by more than 0.1%; smaller differences do not matter."""
     peaks = [_bytes(one) for one in reports]
     return max(peaks) - min(peaks) > max(peaks) // 1000
 
@@ -231,12 +233,12 @@ def _numbers(report: DryRunReport) -> list[ValueRead]:
 
 
 def _is_number(read: ValueRead) -> bool:
-    """Return whether values are used as numbers, perhaps as sizes without a bound."""
+    """Return whether values are used as numbers, which may be sizes without an upper bound."""
     return read.decides and not read.sizes
 
 
 def _named(reads: Sequence[ValueRead]) -> str:
-    """Return the places in words, with the option that answers reads at lines."""
+    """Return a text that lists the places, and the option that sets their values."""
     lines = [read for read in reads if read.place.rpartition(":")[2].isdecimal()]
     hint = f" ({answers_to_type(lines, 'NUMBER')} gives the value)" if lines else ""
     return _places(reads) + hint

@@ -1,4 +1,4 @@
-"""The user's answers to reads of unknown values."""
+"""Parses the values that the user gives for unknown reads (``--answer``)."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Final, Literal
 from harness.schema.errors import HarnessError
 
 Answer = float | Literal["all", "none"]
-"""A number, or the elements that a mask keeps: all, none, or a fraction below 1."""
+"""A number, or the share of elements that a mask keeps: ``all``, ``none`` or a fraction below 1."""
 
 EVERYWHERE = "*"
 _SHARES: Final = {"all": 1.0, "none": 0.0}
@@ -15,7 +15,7 @@ _RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
 
 
 class DryRunError(HarnessError, ValueError):
-    """A dry run that cannot start with the given arguments.
+    """Raised if a dry run cannot start with the given arguments.
 
     >>> import harness
     >>> harness.dry_run("no_such_file.py", gpu="l4")
@@ -26,7 +26,7 @@ class DryRunError(HarnessError, ValueError):
 
 
 def parse_answer(text: str) -> tuple[str, Answer]:
-    """Return the place and the answer of ``FILE:LINE=ANSWER``; no place means everywhere."""
+    """Parse ``FILE:LINE=ANSWER``; an answer without ``FILE:LINE`` applies to all places."""
     place, _, answer = text.rpartition("=")
     place = place or EVERYWHERE
     try:
@@ -36,7 +36,7 @@ def parse_answer(text: str) -> tuple[str, Answer]:
 
 
 def check_answers(answers: Mapping[str, Answer]) -> None:
-    """Refuse a place without a line, and an answer that is not a finite number."""
+    """Raise DryRunError for a place without a line number, or for an invalid answer."""
     for place, answer in answers.items():
         line = place.rpartition(":")[2]
         if place != EVERYWHERE and not line.isdecimal():
@@ -47,7 +47,7 @@ def check_answers(answers: Mapping[str, Answer]) -> None:
 
 
 def answer_at(answers: Mapping[str, Answer], file: str, line: int) -> Answer | None:
-    """Return the user's answer for a line; None if there is none."""
+    """Return the user's answer for a line; None without an answer."""
     for given, answer in answers.items():
         name, _, number = given.rpartition(":")
         if number == str(line) and (file == name or file.endswith("/" + name)):
@@ -56,12 +56,12 @@ def answer_at(answers: Mapping[str, Answer], file: str, line: int) -> Answer | N
 
 
 def as_value(answer: Answer) -> float:
-    """Return the answer to a read of a value; for a truth value, all is 1 and none is 0."""
+    """Return the answer as a number; ``all`` is 1 and ``none`` is 0."""
     return _SHARES[answer] if isinstance(answer, str) else answer
 
 
 def as_size(answer: Answer, most: int) -> int | None:
-    """Return the answer to a question for a size, at most ``most``; None if it is not a size.
+    """Return the answer as a size of at most ``most``; None if it is not a size.
 
     A number below 1 is a fraction of ``most``, which is -1 if no upper bound is known.
 

@@ -1,4 +1,4 @@
-"""Places at which a script reads values of the GPU, and sentences on them."""
+"""Data types and texts for the places at which a script reads GPU values."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,18 @@ MOST_CHECKS = 16
 
 
 class ValueRead(Struct, frozen=True, kw_only=True):
-    """A place where the script read values from the GPU.
+    """A place in the code where the script read values from the GPU.
 
     Attributes:
         count: number of reads.
-        known: number of reads that got the true value; other reads got the answer, or zeros.
-        answer: the user's answer.
-        sizes: operators at the place whose results have an unknown size.
-        open_sizes: number of such sizes that also had no upper bound.
-        integers: number of unknown reads of booleans, integers and copies.
-        lines: lines that decided something by values read here.
-        decides: whether a number read here was used as a number, not only as true or false.
-        picked: whether ``max`` or the like chose between a number read here and a known number.
+        known: number of reads that returned the true value, not an answer or a substitute value.
+        answer: value that the user gave for this place (``--answer``), if any.
+        sizes: operators at this place whose result has an unknown size.
+        open_sizes: number of results whose size is unknown and has no upper bound.
+        integers: number of unknown reads of booleans and integers, and of copies to the host.
+        lines: lines whose decisions depended on values read here.
+        decides: whether a value read here was used as a number, not only as true or false.
+        picked: whether code such as ``max`` chose between a number read here and a known number.
     """
 
     place: str
@@ -40,14 +40,14 @@ class ValueRead(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True):
-    """A line that decided something by an unknown value, and the answer that it got."""
+    """A line whose decision depended on an unknown value, and the result of the decision."""
 
     line: str
     answer: bool
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
-    """Return why a run gives no answer, because a size has no upper bound; else None."""
+    """Return an error message if a size has no upper bound, else None."""
     open_sizes = [read for read in reads if read.open_sizes]
     if not open_sizes:
         return None
@@ -56,18 +56,18 @@ def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
 
 
 def deciding_lines(reads: Sequence[ValueRead]) -> tuple[str, ...]:
-    """Return the lines that decide by unknown values."""
+    """Return the lines whose decisions depend on unknown values."""
     deciding = [read for read in reads if read.lines or read.decides]
     return tuple(dict.fromkeys(line for read in deciding for line in read.lines or (read.place,)))
 
 
 def checks_in_words(lines: Sequence[str]) -> str:
-    """Return a sentence on checks of unknown values that are assumed to pass."""
+    """Return a sentence about checks of unknown values that are assumed to pass."""
     return f"checks of values that nobody knows are taken to pass: {listed(lines)}"
 
 
 def reads_in_words(reads: Sequence[ValueRead]) -> str:
-    """Return e.g. ``12 values read: 10 known, 2 unknown at train.py:80``."""
+    """Return a text such as ``12 values read: 10 known, 2 unknown at train.py:80``."""
     total = sum(read.count for read in reads)
     parts = [f"{sum(read.known for read in reads):,} known"]
     answered = [read for read in reads if read.answer is not None]
@@ -83,13 +83,13 @@ def reads_in_words(reads: Sequence[ValueRead]) -> str:
 
 
 def listed(places: Sequence[str]) -> str:
-    """Return the first places of a list in words."""
+    """Return a text with the first places and the number of further places."""
     more = f" and {len(places) - MOST_PLACES} more places" if len(places) > MOST_PLACES else ""
     return ", ".join(places[:MOST_PLACES]) + more
 
 
 def bounds(reads: Sequence[ValueRead]) -> list[str]:
-    """Return notes on the sizes that the user answered."""
+    """Return notes about sizes that the user gave as answers."""
     notes = []
     for read in reads:
         if read.sizes and read.answer is not None:
@@ -101,6 +101,6 @@ def bounds(reads: Sequence[ValueRead]) -> list[str]:
 
 
 def answers_to_type(reads: Sequence[ValueRead], answer: str) -> str:
-    """Return the options that answer some reads, ready to type."""
+    """Return the command-line options that would set values for these reads."""
     few = reads[:MOST_PLACES]
     return " ".join(f"--answer {read.place.rpartition('/')[2]}={answer}" for read in few)

@@ -1,15 +1,15 @@
-"""Counts reads of GPU values by place, and separates known from unknown values.
+"""Counts the reads of GPU values at each place, and separates known from unknown values.
 
-The stub (``stub/values``) calls back for each copy from the GPU to the host. The copy holds the
-true values if they are known, the user's answer if there is one, and zeros otherwise. An
-operator whose result's size is not known asks before it runs. Numbers that a script reads one by
-one are followed until they decide something (``unknown_numbers.py``).
+The stub (``stub/values``) calls this module for each copy from the GPU to the host. The copy
+contains the true values if they are known, else the user's answer, else substitute values. If the
+size of an operator's result is unknown, the stub queries the size before the operator runs. A
+single number that a script reads is tracked until a decision uses it (``unknown_numbers.py``).
 
-PyTorch reports each operator to a callback, as it does to its profiler. If all inputs are known,
-the operator's CPU kernel computes the result. A ``TorchDispatchMode`` would make ``torch.compile``
-run eagerly; a callback does not, and also sees Autograd's threads and compiled code. Large
-floating-point tensors, random numbers of the GPU, and results of a replayed CUDA graph or a
-collective are not followed.
+PyTorch calls a callback for each operator, as for its profiler. If all inputs are known, the
+operator's CPU kernel computes the result. A ``TorchDispatchMode`` is not used, because it would
+make ``torch.compile`` run eagerly. PyTorch calls the callback also in autograd's threads and in
+compiled code. Values of large floating-point tensors, GPU random numbers, replayed CUDA graphs and
+collectives are not tracked.
 """
 
 import ctypes
@@ -39,10 +39,10 @@ _END: Final = _Callback(lambda *_: os._exit(1))
 _BOOL: Final = 11
 EQUAL: Final = b"aten::equal"
 HARMLESS: Final = b"harmless"
-"""Name in place of an operator for a read that decides nothing (``stub/cuda/memory.c``)."""
+"""Operator name of a read that has no effect on the script (``stub/cuda/memory.c``)."""
 _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers")
 _LISTENING: Final[list[object]] = []
-"""Callbacks that PyTorch calls as long as the process lives."""
+"""Objects with callbacks that PyTorch calls until the process ends."""
 NO_PYTHON = "a thread without Python"
 _FRACTIONS: Final = "efd"
 """Floating-point formats of ``TYPES``."""
@@ -51,7 +51,7 @@ _ONE_BYTES: Final = 8
 _PRINTING, _OFFLOADING = (f"/torch/{name}" for name in ("_tensor_str.py", "autograd/graph.py"))
 """Files of PyTorch that read values only to print them or to copy them."""
 _SAVING = "/torch/serialization.py", "/safetensors/torch.py"
-"""Files that read values to write them."""
+"""Files that read values to save them to disk."""
 _SHARDED = tuple(
     f"/torch/distributed/fsdp/{name}.py"
     for name in ("_fully_shard/_fsdp_collectives", "_fully_shard/_fsdp_param", "_runtime_utils")
@@ -59,21 +59,21 @@ _SHARDED = tuple(
 """Files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
-"""Two limits in bytes. A saved tensor up to the first limit is a number, not weights. A copy to the
-host has values that differ between runs up to the second limit; the rest of the copy is zeros."""
+"""Two limits in bytes. A saved tensor up to the first limit is treated as a number, not as weights.
+In a copy to the host, only bytes up to the second limit differ between runs; the rest are zeros."""
 
 
 @dataclass(kw_only=True)
 class _Place:
-    """Counts of one line; see ``ValueRead``."""
+    """Counters for the reads in one line; see ``ValueRead``."""
 
     file: str
     line: int
     answer: Answer | None
     always: bool
-    """True if the user answered this very line; the answer then holds for known values too."""
+    """True if the user gave an answer for this line; the answer then also replaces known values."""
     only_sizes: bool
-    """True for ``all`` everywhere, which answers questions for sizes but not reads of values."""
+    """True if the user gave ``all`` or ``none`` for all places; this sets sizes but not values."""
     operator: str
     counts: Counter[str] = field(default_factory=Counter)
     answered: bool = False
@@ -82,7 +82,7 @@ class _Place:
 
     @property
     def name(self) -> str:
-        """Return the line, or the operator if no Python called it."""
+        """Return the line; return the operator if a thread without Python called it."""
         if self.file:
             return f"{self.file}:{self.line}"
         return f"{self.operator} in {NO_PYTHON}" if self.operator else NO_PYTHON
@@ -98,7 +98,7 @@ def _files(frame: FrameType | None) -> list[str]:
 
 
 def _sender(frame: FrameType | None) -> str:
-    """Return the line of PyTorch that sends a shard to the host; "" for any other read."""
+    """Return PyTorch's line that sends a shard to the host; empty for any other read."""
     for _ in range(_MOST_FRAMES):
         if frame is None or not is_own(frame.f_code.co_filename):
             break
@@ -109,13 +109,13 @@ def _sender(frame: FrameType | None) -> str:
 
 
 class ValueReads:
-    """Counts reads by place, and gives unknown reads the values of a run.
+    """Counts reads by place, and returns substitute values for unknown reads.
 
     Args:
-        answers: the user's answers.
-        trial: number of the run; in run 0, the first run, values are zeros.
-        decided: lines whose decision is settled (``Decisions``).
-        on_use: called when an unknown value decides anything for the first time.
+        answers: the user's answers, by ``FILE:LINE``.
+        trial: number of the trial; in trial 0, unknown values are zeros.
+        decided: fixed results of decisions, by line (see ``Decisions``).
+        on_use: called when an unknown value is first used.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class ValueReads:
         self.decisions = Decisions(self._sides, {} if decided is None else decided, on_use)
 
     def listen(self) -> None:
-        """Make the stub call this object; the stub is loaded in every process of a dry run."""
+        """Register this object with the stub, so that the stub calls it for each read."""
         _LISTENING.append(self)
         on_read, on_size = self._callbacks
         ctypes.CDLL(None).pretend_on_read(on_read)
@@ -148,25 +148,25 @@ class ValueReads:
     def compared(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
     ) -> bool:
-        """Answer a comparison of an unknown number."""
+        """Return the result of a comparison with an unknown number."""
         return self.decisions.truth(place, otherwise, opposite=opposite, chooses=chooses)
 
     def picked(self, place: str) -> None:
-        """Note that code takes an unknown or a known number, depending on which is larger."""
+        """Record that code chooses between an unknown and a known number, e.g. with ``max``."""
         self.decisions.picked.add(place)
 
     def used(self, place: str) -> None:
-        """Note that something may be decided by an unknown number."""
+        """Record the use of an unknown number, unless the code only prints or logs it."""
         if not is_said():
             self.decisions.use(place)
 
     def made(self, number: float) -> None:
-        """Count a number as used if it is written into a tensor of the host."""
+        """Tell the stub an unknown number, so that writing it to a host tensor counts as a use."""
         if self._library is not None and (number or not self._trial):
             self._library.harness_unknown_number(ctypes.c_double(number))
 
     def look_at_the_host(self) -> None:
-        """Note if a tensor of the host has got an unknown number."""
+        """Record a use if an unknown number was written to a host tensor."""
         if self._library is not None and self._library.harness_host_took_unknown():
             read = [
                 place.name
@@ -179,13 +179,13 @@ class ValueReads:
             )  # any 0 was taken for one at first
 
     def end_at_a_read(self) -> None:
-        """Follow no values from now on; end this process if it reads a value."""
+        """Stop tracking values; from now on, end this process if it reads a GPU value."""
         ctypes.CDLL(None).pretend_on_read(_END)
         if self._library is not None:
             self._library.harness_follow_values(None)
 
     def count_loads(self, owner: Any, name: str) -> None:
-        """When a function loads a file, count all values that were saved earlier as read."""
+        """Wrap a loading function; its calls count all saved values as used."""
 
         @instead(owner, name)
         def load(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -207,7 +207,7 @@ class ValueReads:
     def _on_read(
         self, destination: int, size: int, known: int, type_: int, operator: bytes | None
     ) -> int:
-        """Change the values read; return 1 if known parts must not be restored."""
+        """Replace unknown values in a copy; return 1 if the stub must not restore known parts."""
         place = self._place(operator)
         place.counts.update(count=1, bytes=size)
         value, answered = None, False
@@ -225,7 +225,7 @@ class ValueReads:
     def _unknown(
         self, place: _Place, size: int, type_: int, frame: FrameType | None
     ) -> bytes | None:
-        """Return the bytes that an unknown read gets instead of zeros, if any."""
+        """Return the bytes for an unknown read; None means zeros."""
         if type_ not in TYPES:
             return None
         files, is_fraction = _files(frame), TYPES[type_] in _FRACTIONS
@@ -256,15 +256,12 @@ class ValueReads:
 
     @staticmethod
     def _is_gradient(files: list[str], size: int, type_: int) -> bool:
-        """Return whether autograd, or its ``save_on_cpu``, sends several fractions to the host."""
+        """Return whether autograd or ``save_on_cpu`` copies several fractions to the host."""
         in_autograd = not files or any(file.endswith(_OFFLOADING) for file in files[:3])
         return in_autograd and TYPES[type_] in _FRACTIONS and size > _ONE_BYTES
 
     def _on_size(self, operator: bytes, most: int) -> int:
-        """Return the size of an operator's result plus 1; 0 if the size is fully unknown.
-
-        ctypes also returns 0 for an error that is raised in here.
-        """
+        """Return 1 plus an operator's result size; 0 if the size is unknown or on an error."""
         if any(file.endswith(_PRINTING) for file in _files(sys._getframe().f_back)):
             return most + 1
         place = self._place(operator)
@@ -280,7 +277,7 @@ class ValueReads:
         return 1 + (size if size is not None else self._sides.kept(place.name, most))
 
     def _place(self, operator: bytes | None) -> _Place:
-        """Return the place that reads."""
+        """Return the place in the user's code that reads a value now."""
         frame = users_frame()
         file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
         place = self._places.get((file, line))
@@ -299,7 +296,7 @@ class ValueReads:
         return place
 
     def places(self) -> tuple[ValueRead, ...]:
-        """Return the places, places with most reads first."""
+        """Return all places; places with the most reads come first."""
         reads = [
             ValueRead(
                 place=one.name,

@@ -1,7 +1,7 @@
-"""Files that a run has written, as the layers hold them after its end.
+"""Lists and copies the files that a run wrote into its file layers.
 
-In a layer (``file_layer.py``) a device with number 0 marks a deleted file, and an attribute marks a
-folder that was moved or made again (Linux' Documentation/filesystems/overlayfs.rst).
+In a layer (``file_layer.py``), a device file with number 0 marks a deleted file. An attribute marks
+a folder that was moved or created again (Linux's Documentation/filesystems/overlayfs.rst).
 """
 
 import contextlib
@@ -22,19 +22,19 @@ def written_files(layers: Path) -> tuple[WrittenFile, ...]:
     """Return the files that a run has changed, the largest first.
 
     Args:
-        layers: one of the folders of its layers.
+        layers: one of the run's layer folders.
     """
     found = [one for top, upper in _uppers(layers) for one in _changes(top, upper)]
     return tuple(sorted(found, key=lambda one: (-(one.size_bytes or 0), one.path)))
 
 
 def keep(layers: Path, folder: Path, here: Path) -> None:
-    """Copy the files that a run has written to a folder.
+    """Copy a run's new and changed files to ``folder``.
 
     Args:
-        layers: one of the folders of its layers.
-        folder: the folder for the copies. Files below ``here`` keep their path from there; other
-            files keep their whole path.
+        layers: one of the run's layer folders.
+        folder: folder for the copies. A file below ``here`` keeps its path relative to ``here``;
+            other files keep their whole path.
         here: the script's working folder.
     """
     for top, upper in _uppers(layers):
@@ -49,7 +49,7 @@ def keep(layers: Path, folder: Path, here: Path) -> None:
 
 
 def _uppers(layers: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each covered folder and the folder of its layer's files."""
+    """Yield each covered folder, and the folder with the files of its layer."""
     if (layers / ROOT).is_dir():
         yield Path("/"), layers / ROOT
     for covers in sorted(layers.glob(f"*/{COVERS}")):
@@ -67,12 +67,12 @@ def _changes(top: Path, upper: Path) -> Iterator[WrittenFile]:
 
 
 def _is_own(path: Path, upper: Path) -> bool:
-    """Return whether the layer itself has a path; its root folder also contains other layers."""
+    """Return whether the harness created a path in a layer, so that it is not the script's file."""
     return str(path) in _OWN or (upper.name == ROOT and path.parent == Path("/") and path.exists())
 
 
 def _changed(path: Path, held: Path) -> WrittenFile | None:
-    """Return the change of a path; None if only files below the path changed, or nothing."""
+    """Return the change of a path; None if it is unchanged, even if files below it changed."""
     facts = held.lstat()
     with contextlib.suppress(OSError):
         before = path.lstat()
@@ -109,7 +109,7 @@ def _is_opaque(folder: Path) -> bool:
 
 
 def _attribute(folder: Path, name: str) -> str | None:
-    """Return the kernel's attribute of a layer's folder; for a plain user its prefix differs."""
+    """Return an overlay attribute of a folder; its prefix depends on the user's rights."""
     for kind in ("trusted", "user"):
         with contextlib.suppress(OSError):
             return os.getxattr(folder, f"{kind}.overlay.{name}").decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Sends the user's Python objects to another process as bytes, and functions by value."""
+"""Pickles the user's Python objects for another process, including the code of functions."""
 
 import dis
 import io
@@ -16,13 +16,13 @@ _BY_NAME = ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 
 
 def _code(code: CodeType) -> Any:
-    """Return how to rebuild code with its file's name, which cloudpickle leaves out."""
+    """Return the pickle reduction of a code object, with the file name that cloudpickle drops."""
     make, given = cloudpickle.Pickler.dispatch_table[CodeType](code)
     return make, tuple(code.co_filename if one == "<dynamic-code>" else one for one in given)
 
 
 def _names_in_classes(code: CodeType) -> Iterator[str]:
-    """Yield names that the bodies of a function's classes load, which cloudpickle ignores."""
+    """Yield names that class bodies inside a function load; cloudpickle ignores these names."""
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             yield from (one.argval for one in dis.get_instructions(inner) if one.opname in _BY_NAME)
@@ -30,12 +30,12 @@ def _names_in_classes(code: CodeType) -> Iterator[str]:
 
 
 class Named(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickler that also sends file names, so that the worker can name the user's lines."""
+    """Pickler that keeps file names, so that the worker's report can name the user's lines."""
 
     dispatch_table: ClassVar = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return how to rebuild an object."""
+        """Return the pickle reduction of an object."""
         made = super().reducer_override(obj)
         if isinstance(obj, FunctionType) and made is not NotImplemented:
             names, known = _names_in_classes(obj.__code__), obj.__globals__
@@ -44,7 +44,7 @@ class Named(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 def sent(objects: dict[str, Any], pickler: type[Named] = Named) -> bytes:
-    """Return the objects as bytes."""
+    """Pickle the objects; raise StepError if an object cannot be pickled."""
     if "__mp_main__" in sys.modules:  # the script, in a process that multiprocessing has spawned
         cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
     for name, value in objects.items():
