@@ -1,4 +1,4 @@
-"""Cache folders of the user for files that take long to make; they may be deleted at any time."""
+"""Cache folders of the user; their files can be deleted at any time."""
 
 import os
 import tempfile
@@ -10,10 +10,10 @@ NAME = "mlp-memory-harness"
 
 
 def cache_folders() -> Iterator[Path]:
-    """Yield the folders to try, the usual folder first; a container may lack a usable home.
+    """Yield the possible cache folders; try them in order, as a container may lack a home folder.
 
-    The folders are below $XDG_CACHE_HOME (if it is absolute, XDG Base Directory Specification),
-    ~/.cache and the folder for temporary files, in this order.
+    The first folder is below $XDG_CACHE_HOME if that path is absolute, and otherwise below
+    ~/.cache. The second folder is below the folder for temporary files.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     if Path(given).is_absolute():
@@ -31,6 +31,6 @@ def temporary_cache_folder(below: str) -> Path:
 
 
 def is_own(file: Path) -> bool:
-    """Return whether only this user and the administrator can have written a file."""
+    """Return whether a file belongs to this user or root, and other users cannot write it."""
     facts = file.stat()
     return facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022
