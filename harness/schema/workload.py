@@ -171,7 +171,7 @@ class Workload:
             raise WorkloadError("data", self.data, rule)
 
     def _check_layers(self) -> None:
-        """Refuse features that the from-scratch model lacks, and a batch without variance."""
+        """Raise ``WorkloadError`` if ``mlp-scratch`` lacks an option or the batch is too small."""
         for name, without in (("norm", "none"), ("dropout", 0), ("autocast", "left out")):
             if self.model == "mlp-scratch" and name in self.changed():
                 rule = f"{without} with model mlp-scratch"
