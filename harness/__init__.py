@@ -6,7 +6,7 @@ runs any script on a pretended GPU. ``threshold`` finds the largest batch that f
 measures a grid of workloads, and ``load`` reads the records. ``compare`` compares two runs, and
 ``explain`` states why a run ran out of memory. All sizes are whole bytes.
 
-Importing this package does not import torch; each name loads its modules at its first use.
+Importing this package does not import torch; each name imports its modules at its first use.
 
 >>> import harness
 >>> step = harness.Workload(depth=8, width=256, batch=512)
@@ -92,7 +92,7 @@ _VIEWS = {
     "plan_html": "planning.plan_sheet",
     "dry_run_html": "dry_runs.dry_run_sheet",
 }
-"""Module of each function that makes HTML or a frame; figures are in ``plots.public_objects``."""
+"""Module of each function that makes HTML or a frame; the default is ``plots.public_objects``."""
 
 
 def _view(name: str) -> "Callable[..., object]":

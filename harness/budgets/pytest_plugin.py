@@ -13,10 +13,9 @@ With ``measure=True``, or with ``--memory-measure`` for all tests, the fixture r
 instead. The test fails if the peak exceeds the marker's ``peak`` or the peak in the baseline file.
 ``--memory-update`` writes the baseline file. The error message names the layers that grew. With
 ``growth``, the fixture dry-runs a script or a function. The test then fails if an optimizer step
-leaves more than ``growth`` bytes allocated, and the message names the lines of code. A test with
-the marker also fails if it never calls the fixture. Every pytest run loads the plugin if the
-harness is installed, so the plugin imports PyTorch and other large modules only when a test calls
-the fixture.
+leaves more than ``growth`` bytes allocated. The message names the lines of code. A test with the
+marker also fails if it never calls the fixture. The plugin imports PyTorch only when a test calls
+the fixture, because every pytest run loads the plugin.
 """
 
 from collections.abc import Callable, Generator
@@ -63,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Reset the number of checked steps and the failure, because pytest may run a test again."""
+    """Clear the stored results of a test, because pytest may run the test again."""
     item.stash[_CALLS], item.stash[_PROBLEM] = 0, ""
 
 
@@ -174,7 +173,7 @@ def _growth_problem(
     limit: int | None,
     options: dict[str, Any],
 ) -> "tuple[DryRunReport, str]":
-    """Dry-run a target; return the report, and the reason why the test fails or ""."""
+    """Dry-run a target; return the report, and the reason why the test fails ("" if it passes)."""
     from harness.dry_runs.dry_run_sheet import growth_lines
     from harness.dry_runs.run import dry_run
     from harness.schema.units import format_bytes
@@ -203,7 +202,7 @@ def _growth_problem(
 
 
 def _limit(peak: object) -> int | None:
-    """Return a limit of the marker, ``peak`` or ``growth``, in bytes."""
+    """Return the value of the marker's ``peak`` or ``growth`` in bytes."""
     from harness.schema.errors import HarnessError
     from harness.schema.units import parse_bytes
 

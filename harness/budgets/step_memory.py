@@ -30,8 +30,8 @@ class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         peak_bytes: peak of live bytes on the CPU, or of allocated bytes on a GPU.
-        layers: bytes alive at the peak of requested bytes, by the layer that allocated them.
-        torch: version of PyTorch of the numbers.
+        layers: requested bytes that are alive at the peak, by the layer that requested them.
+        torch: version of PyTorch that gave the numbers.
     """
 
     peak_bytes: Bytes
@@ -123,7 +123,7 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Baseline:
-    """A baseline file; it is sorted JSON, so that a changed test changes few lines of the file."""
+    """A baseline file in sorted JSON; a change in one test changes few lines of the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -37,7 +37,7 @@ _NESTED: dict[str, type[msgspec.Struct]] = {
     "cuda.first_step": CudaPeaks,
     **{f"cuda.phases.{phase}": CudaPeaks for phase in PHASES},
 }
-"""Types of nested metrics, by the path to the metrics."""
+"""Type of each nested group of metrics, by the dotted path of the group."""
 _LEFT_OUT = {"modules", "phases", "categories_at_peak", "process", "cuda", "first_step"}
 
 
@@ -110,7 +110,7 @@ _FIELDS = {struct: tuple(dtypes(struct)) for struct in _STRUCTS}
 
 
 def _text(value: Any) -> str | None:
-    """Return a value as text, and equal texts as the same string object to save memory."""
+    """Return a value as text; equal texts are the same string object, which saves memory."""
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -81,8 +81,8 @@ def _parts(parts: Sequence[Part]) -> Iterator[str]:
 def _table(table: ShownTable) -> str:
     """Return an HTML table in which the sizes and the name stay visible on a phone.
 
-    The columns with sizes come first. If a table has three or more such columns, only the last one
-    is moved to the front.
+    The columns with sizes come first. If there are three or more columns with sizes, only the last
+    of them comes first.
     """
     numbers = [at for at, head in enumerate(table.heads) if head.startswith(">")]
     front = numbers if len(numbers) < 3 else numbers[-1:]

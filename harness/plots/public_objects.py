@@ -1,7 +1,8 @@
 """Figures that the ``plot()`` methods of public objects return.
 
-The figures have the style of the report. They are made without pyplot, so they do not change the
-global state of matplotlib. A notebook displays a figure, and ``savefig`` writes it to a file.
+The figures have the style of the report. The figures are made without pyplot, so the global state
+of matplotlib does not change. A notebook displays a figure, and ``savefig`` writes a figure to a
+file.
 """
 
 import functools
@@ -53,7 +54,7 @@ def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int |
 
 
 class Picture(Canvas):
-    """A matplotlib figure that a notebook cell displays exactly once.
+    """A matplotlib figure that a notebook cell displays once.
 
     The figure is displayed when it is created, also in a loop or before a semicolon. The same cell
     does not display it a second time, but a later cell does.
@@ -132,7 +133,7 @@ def plot_ranges(
     mark: str,
     in_bytes: bool = False,
 ) -> Picture:
-    """Return a figure with a line per row; a row has a name and a low, middle and high value."""
+    """Return a figure with one line per row; a row is a name and a low, middle and high value."""
     if not rows:
         raise ArgumentError("nothing to plot: there is no value to compare")
     data = pd.DataFrame(rows, columns=["name", "low", "estimate", "high"])

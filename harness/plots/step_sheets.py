@@ -1,4 +1,4 @@
-"""Makes the sheets of predicted steps, traced steps, records and verdicts on GPUs."""
+"""Makes the ``Sheet`` of a predicted step, a traced step, a record or the verdicts on GPUs."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -61,7 +61,7 @@ def prediction_sheet(report: StepReport, commands: Sequence[str] = ()) -> Sheet:
 
 
 def profile_sheet(profile: StepReport, request: StepRequest, commands: Sequence[str] = ()) -> Sheet:
-    """Return the sheet of a traced step, with the metrics and the largest parts of the peak."""
+    """Return the sheet of a traced step, with the metrics and with tables of the peak."""
     trace = profile.trace
     title = f"{profile.subject}, {request.mode}, {request.optimizer}"
     head = f"{title}: {profile.outcome}"

@@ -154,7 +154,7 @@ def live_by_category(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_trace(trace: Trace) -> pd.DataFrame:
-    """Return ``live_by_category`` of a trace, with ``initial_bytes`` in the category temporary."""
+    """Return ``live_by_category`` of a trace; ``initial_bytes`` are counted as temporary."""
     data = live_by_category(trace.to_frame())
     return data.assign(
         temporary=data["temporary"] + trace.initial_bytes,

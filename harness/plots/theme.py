@@ -172,7 +172,8 @@ LABEL_INCHES = 0.15
 """Height in inches of a line of label text."""
 
 _NEAR_THE_NAMES, _LEADER_STOP, _TEXT_START = 0.85, 1.055, 1.07
-"""Positions relative to the axes' width: first end with a leader, leader's stop, label's start."""
+"""Horizontal positions, in widths of the axes: the first line end that gets a leader, the end of
+the leader, and the start of the label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,10 +187,10 @@ class End:
 
 
 def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
-    """Label each line at the right of the axes, with leader lines, and with ``title`` on top.
+    """Label each line to the right of the axes, and write ``title`` above the labels.
 
-    A line that ends far from the right edge has its label at its end; a long leader looks like
-    data.
+    A leader connects the end of a line to its label. A line that ends far from the right edge is
+    labelled at its end, because a long leader looks like data.
     """
     canvas = axes.figure
     assert canvas is not None

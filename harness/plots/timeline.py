@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from harness.schema.plain_text import printable
 
 MOST_BLOCKS = 10_000
-"""Largest number of blocks on a page; beyond it, events are left out and equal blocks merged."""
+"""Largest number of blocks on a page; larger timelines leave out events and merge equal blocks."""
 
 
 class ShownBlock(NamedTuple):
-    """A block that is alive from index ``begin`` until just before index ``end``.
+    """A block that is alive from state ``begin`` until just before state ``end``.
 
-    Index 0 is the state before the first event, and index n is the state after event n.
+    State 0 is before the first event, and state n is after event n.
     """
 
     begin: int
@@ -29,18 +29,18 @@ class ShownBlock(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """All blocks that are alive during a series of events; each state between events has an index.
+    """All blocks that are alive during a series of events.
 
     Attributes:
         blocks: each shown block, with the number of equal blocks that it represents.
-        events: number of the event before each state; the first state is before all events.
+        events: number of the event before each state; state 0 is before all events.
         colours: colour of each category, in stacking order.
-        phases: name of each phase, with the index of its first state.
+        phases: name of each phase, with the number of its first state.
         joint: separator between the parts of a layer's name.
         reserved: reserved bytes in each state, or a single peak.
         times_us: time of each state in microseconds; None if times are not meaningful.
         limits: name and bytes of each limit to draw as a line, e.g. the GPU's memory.
-        marks: name and index of each state to mark, e.g. a failure.
+        marks: name and number of each state to mark, e.g. a failure.
         heading: heading of the treemap.
     """
 
