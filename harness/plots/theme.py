@@ -172,8 +172,8 @@ LABEL_INCHES = 0.15
 """Height in inches of a line of label text."""
 
 _NEAR_THE_NAMES, _LEADER_STOP, _TEXT_START = 0.85, 1.055, 1.07
-"""Horizontal positions, in widths of the axes: the first line end that gets a leader, the end of
-the leader, and the start of the label."""
+"""Positions in widths of the axes: the first line end with a leader, the end of the leader, and the
+start of the label."""
 
 
 @dataclass(frozen=True, kw_only=True)

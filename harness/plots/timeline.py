@@ -64,7 +64,7 @@ class Timeline:
         return list(accumulate(changes))[:-1]
 
     def thinned(self, most: int = MOST_BLOCKS) -> "Timeline":
-        """Return a timeline of at most ``most`` blocks, with the peak of each group of events.
+        """Return a timeline of at most ``most`` blocks that keeps the peak of each group of events.
 
         The live bytes of each remaining state are unchanged.
         """

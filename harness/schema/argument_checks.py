@@ -41,7 +41,7 @@ def check_choice(name: str, value: Value, choices: tuple[str, ...]) -> Value:
 
 
 def check_names(subject: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Raise ``ArgumentError`` if a given argument has an unknown name."""
+    """Raise ``ArgumentError`` if the name of an argument is unknown."""
     for name in given:
         if name not in known:
             hint = did_you_mean(name, known)

@@ -12,8 +12,8 @@ BlockCategory = Literal[
     "other", "activation", "forward", "workspace", "unknown",
 ]  # fmt: skip
 """An ``activation`` is a block that the backward pass frees. A ``forward`` block was requested in
-the forward pass, and the recording does not show if it is an activation. ``backward`` and
-``optimizer`` are used if the owner of a block is not recorded."""
+the forward pass, and the recording does not show if the backward pass frees the block. ``backward``
+and ``optimizer`` are for blocks of unknown owner."""
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "before": "before the recording",

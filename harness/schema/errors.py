@@ -1,4 +1,4 @@
-"""Exceptions for errors of the user; each message states the error and the remedy."""
+"""Exceptions for user errors; each message states the error and the remedy."""
 
 import difflib
 import re

@@ -64,7 +64,7 @@ class Trace:
 
     Attributes:
         events: all allocation and free events, in order.
-        initial_bytes: bytes alive before the first event, e.g. of an existing model.
+        initial_bytes: bytes alive before the first event, e.g. bytes of an existing model.
         steps: number of the measured step; None for the last step in ``events``.
 
     >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
@@ -121,7 +121,7 @@ class Trace:
     def peak_order(self) -> int:
         """Number of the event that first reaches the measured step's peak.
 
-        If live bytes are highest at the start of the step, it is the last event before the step.
+        If the step starts at its peak, the number is that of the last event before the step.
         """
         start = self._first(self.measured_step)
         peak = self.step_peak_bytes(self.measured_step)
@@ -228,7 +228,7 @@ class Trace:
 
 
 def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
-    """Return the total bytes of the blocks for each value of an event attribute, largest first."""
+    """Return total bytes of the blocks by an event attribute such as ``module``, largest first."""
     sums: Counter[str] = Counter()
     for block in blocks:
         sums[getattr(block.event, attribute)] += block.event.size_bytes

@@ -1,4 +1,4 @@
-"""An experiment: a research question, the workloads to run, and the analysis of the results.
+"""An experiment is a research question with the workloads to run and the analysis of the results.
 
 Each experiment is a Python file or package that defines ``EXPERIMENT``.
 ``harness.sweeps.experiment_files`` finds these files.
@@ -26,7 +26,7 @@ class Size(enum.StrEnum):
     """Size of an experiment's run; a larger size runs more cells."""
 
     QUICK = "quick"
-    """Smallest size, which still runs every line of code; for CI."""
+    """Size for CI; it has few cells but still runs every line of code."""
     DEFAULT = "default"
     """Size that is large enough to decide the claims."""
     FULL = "full"
@@ -37,7 +37,7 @@ class Size(enum.StrEnum):
 class Evidence:
     """Results of a run as the input of an experiment's analysis; each cell has one record.
 
-    A cell has no numbers if its record is missing or contradicts itself or another attempt.
+    A cell has no numbers if its record is missing or contradictory.
     """
 
     frame: "pd.DataFrame"
@@ -80,14 +80,14 @@ class Experiment:
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
     """Function that returns jobs; a job runs a step of any network, or calls your own function."""
     steps_from: str | Path = "."
-    """Package that a leading dot in the names of a ``StepJob`` stands for, relative to the
-    experiment's package. For a user's experiment, it is a folder of Python files."""
+    """Package that replaces a leading dot in the names of a ``StepJob``. The package is relative to
+    the experiment's package. In a user's experiment, a folder of Python files replaces the dot."""
     source: Source | None = None
     """Published claim that the experiment tests."""
     cpu_alone: str | None = None
-    """Reason why the question does not apply to a GPU; None if it applies."""
+    """Reason why the question does not apply to a GPU, or None."""
     gpu_alone: str | None = None
-    """Reason why the question does not apply to the CPU; None if it applies."""
+    """Reason why the question does not apply to the CPU, or None."""
 
     order: int = 1000
     """Position in the report; experiments with equal positions are sorted by name."""
@@ -97,5 +97,5 @@ class Experiment:
     """Path of a user's experiment, set by ``find``; None for an experiment of the harness."""
 
     def unfit_for(self, device: str) -> str | None:
-        """Return the reason why the question does not apply to ``device``; None if it applies."""
+        """Return the reason why the question does not apply to ``device``, or None."""
         return self.gpu_alone if device == "cpu" else self.cpu_alone

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 class Verdict(enum.StrEnum):
-    """Verdict of the data on a claim."""
+    """Result of the test of a claim with data."""
 
     SUPPORTED = "holds"
     LIMITED = "holds in part"
@@ -75,7 +75,7 @@ class Judged:
 
     @property
     def words(self) -> str:
-        """The verdict as text, e.g. ``holds for Adam, fails for momentum``."""
+        """The verdict as text, such as ``holds for Adam, fails for momentum``."""
         return verdict_words(self.verdict, self.holds_for, self.fails_for)
 
 
@@ -84,7 +84,7 @@ class Claim(Judged):
     """A claim with its verdict, its measurement and the number that decides the claim."""
 
     sentence: str
-    """Sentence of the claim; it has the note's words or states its own quantity."""
+    """Sentence of the claim, quoted from the text under test or written for the experiment."""
     rule: Rule
     """Conditions that decide the claim, written before the data are measured."""
     second: str
@@ -92,11 +92,11 @@ class Claim(Judged):
     measured: str
     """Result of the measurement, in plain words with numbers."""
     number: str
-    """Number that decides the claim, as text with unit and interval, e.g. ``R2 = 0.9991``."""
+    """Number that decides the claim, as text with unit and interval, such as ``R2 = 0.9991``."""
     headline: str = ""
     """Short form of the claim, about ten words, for lists; the sentence by default."""
     open_reason: str = ""
-    """Short reason why the claim is open, e.g. ``about 40 blocks would decide``."""
+    """Short reason why the claim is open, such as ``about 40 blocks would decide``."""
     matters: str = ""
     """Smallest difference that matters in practice, and the reason."""
     control: str = ""
@@ -126,7 +126,7 @@ class Figure:
     size: tuple[float, float] = (7.0, 4.2)
     """Width and height in inches."""
     tips: "Callable[[pd.DataFrame], Iterable[tuple[float, float, str]]] | None" = None
-    """Function of ``data`` that returns hover texts, each with its x range on the first axes."""
+    """Function that takes ``data`` and returns hover texts with x ranges on the first axes."""
     alt: str = ""
     """Alternative text for readers who cannot see the figure; the caption by default."""
     story: bool = False

@@ -1,4 +1,4 @@
-"""Detects live memory that grows over training steps, also in a noisy series.
+"""Detects growth of live memory over training steps, also in a noisy series.
 
 The process of a dry run also imports this module, so the module has few imports.
 """
@@ -13,7 +13,7 @@ from harness.schema.units import format_bytes
 Kind = Literal["leak", "plateau", "unknown"]
 LEAST_STEPS = 4
 _SLOWER = 0.9
-"""Growth may end if each quarter of the steps adds less than this share of the previous quarter."""
+"""Growth may end if every quarter of the steps adds less than this share of the quarter before."""
 
 
 @dataclass(frozen=True, kw_only=True)

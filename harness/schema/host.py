@@ -36,20 +36,20 @@ class Host(Struct, frozen=True, kw_only=True):
     Attributes:
         peak_bytes: peak of all processes together, as a lower and a higher number. The lower number
             is resident memory. The higher number also contains parameters and pinned memory that
-            were never written. In ``measure``, it also contains a part of the pages that a worker
-            shares with its parent.
+            were never written. In ``measure``, the higher number also contains a part of the pages
+            that a worker shares with its parent.
         processes: the processes with the largest peaks.
         file_bytes: peak of mapped files, which the kernel can drop; not part of ``peak_bytes``.
         shared_bytes: peak of shared memory, which is part of ``peak_bytes``.
         shared_limit_bytes: the size of ``/dev/shm``.
-        pinned_bytes: peak of pinned bytes in use, and peak that PyTorch's host allocator reserves.
-        unwritten_pinned_bytes: peak of pinned bytes that were never written, which only the higher
-            number contains; None if a real CUDA driver ran.
+        pinned_bytes: peak of pinned bytes in use, and peak of the host allocator's bytes.
+        unwritten_pinned_bytes: peak of pinned bytes that were never written, as part of the higher
+            number; None if a real CUDA driver ran.
         left_out_bytes: peak bytes of parameters on the host that were never written.
-        harness_bytes: bytes in which the harness stores the allocator's history; not part of
+        harness_bytes: bytes of the harness's record of allocator events; not part of
             ``peak_bytes``; None if unknown.
         limit_bytes: memory limit for the verdict ``fit``; None without a limit.
-        limit_source: origin of the limit, e.g. ``limit of this container``.
+        limit_source: origin of the limit, such as ``limit of this container``.
         fit: verdict on ``peak_bytes``, plus the GPU's bytes if the GPU shares host memory.
         growth: growth of the script's process over the optimizer steps.
         ranks: number of ranks that ran, and number of all ranks of the node; None without ranks.

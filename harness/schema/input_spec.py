@@ -1,4 +1,4 @@
-"""Parses descriptions of a network's inputs, e.g. ``int64:1024`` or ``mask=bool:128``."""
+"""Parses descriptions of a network's inputs, such as ``int64:1024`` or ``mask=bool:128``."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class InputSpecError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """Shape and type of one input, without the batch dimension; the shape of a number is empty."""
+    """Shape and type of one input, without the batch dimension; a number has an empty shape."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"

@@ -21,15 +21,15 @@ _LEAST_RISES = 3
 _LEAST_BIRTHS = 4
 """Smallest number of steps in which a leak adds blocks; three single objects are not a leak."""
 _STEPS_TO_REPLACE = 8
-"""Smallest number of steps for a verdict on a replaced block; input lengths may rise by chance."""
+"""Smallest number of steps after which a growing block is a leak; inputs may grow by chance."""
 _KEPT_STEPS = 2
 """Number of steps that a loop variable or a prefetched batch may live."""
 _LEAST_SINCE = 2
 _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
 """Smallest rise of total memory in a leak, as a share of the bytes that the leaking lines add. The
-second share is for lines that also free memory. After a smaller rise, other lines free as much."""
+second share is for lines that also free memory. If memory rises less, other lines free as much."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Limits for a line that also frees: rises per fall, and peak of the second half over the first."""
+"""Limits for a line that also frees: rises per fall, and ratio of the peaks of both halves."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -39,7 +39,7 @@ _REPLACED = "the line replaces its block by a larger one: torch.cat, or a KV cac
 
 
 class KeptByLine:
-    """Bytes that each line of code keeps at the end of each step; add blocks in any order.
+    """Bytes that each line of code keeps at the end of each step, from blocks in any order.
 
     The object stores only changes between steps, so it needs no memory for a block that recurs in
     every step. Blocks of the first step, such as optimizer state, are left out.
@@ -49,9 +49,9 @@ class KeptByLine:
         self._lines: dict[str, _Line] = {}
 
     def add(self, place: str, begin: int, size: int, first: int, last: int | None) -> None:
-        """Add a block allocated in step ``first`` and freed in step ``last``; None: never freed.
+        """Add a block allocated in step ``first`` and freed in step ``last``; None means never.
 
-        ``begin`` is the position of the allocation event; lines are sorted by it.
+        ``begin`` is the position of the allocation event.
         """
         if first and first != last:
             line = self._lines.setdefault(place, _Line(begin))
@@ -119,7 +119,7 @@ class KeptByLine:
         """Return a leak with these lines if total memory rises with them; otherwise unknown growth.
 
         Args:
-            growth: the result without the fields about the lines.
+            growth: the result to complete with the fields of a leak.
             grown: bytes that each leaking line added, by step.
             total: bytes alive at the end of each step.
         """
@@ -173,7 +173,7 @@ class KeptByLine:
         return max(others[half:]) > max(others[first:half])
 
     def _older_bytes(self, ends_bytes: Sequence[int]) -> list[int]:
-        """Return, for the end of each step, the bytes of live blocks older than ``_KEPT_STEPS``."""
+        """Return the live bytes at the end of each step, in blocks older than ``_KEPT_STEPS``."""
         younger = _Changes()
         for line in self._lines.values():
             for step, size in line.at_ends.by_step.items():
@@ -191,7 +191,7 @@ class _Changes:
     by_step: dict[int, int] = field(default_factory=dict)
 
     def count(self, size: int, first: int, last: int | None) -> None:
-        """Add a block that lives from step ``first`` until step ``last`` (None: forever)."""
+        """Add a block that lives from step ``first`` until step ``last``; None means forever."""
         if last is None or first < last:
             self.change(first, size)
             if last is not None:
@@ -235,8 +235,8 @@ class _Line:
     """Bytes of one line of code over the steps; ``begin`` is the position of its first allocation.
 
     Attributes:
-        at_ends: bytes of its blocks that are alive at the end of each step.
-        older: bytes of its live blocks that are at least ``_KEPT_STEPS`` steps old.
+        at_ends: bytes of the line's blocks that are alive at the end of each step.
+        older: bytes of the line's live blocks that are at least ``_KEPT_STEPS`` steps old.
         born: bytes that the line allocates in each step.
         never_freed: bytes of blocks that are never freed, by the step of the allocation.
         longest: longest lifetime of a freed block, in steps.
@@ -250,7 +250,7 @@ class _Line:
     longest: int = _KEPT_STEPS
 
     def add(self, size: int, first: int, last: int | None) -> None:
-        """Add a block allocated in step ``first`` and freed in step ``last``; None: never freed."""
+        """Add a block allocated in step ``first`` and freed in step ``last``; None means never."""
         self.at_ends.count(size, first, last)
         self.older.count(size, first + _KEPT_STEPS, last)
         self.born.count(size, first, first + 1)
@@ -262,7 +262,7 @@ class _Line:
     def kept(self, count: int) -> dict[int, int]:
         """Return the bytes of kept blocks, by the step of the allocation.
 
-        The result is empty if a freed block lived for over half of the steps, e.g. in a sliding
+        The result is empty if a freed block lived for over half of the steps, as in a sliding
         window.
         """
         if self.longest > max(_KEPT_STEPS, count // 2):
@@ -317,14 +317,14 @@ def find_growth(
 
 
 def _added(sizes: Mapping[int, int], after: int) -> int:
-    """Return the bytes added after a step, without a single size that exceeds all the rest."""
+    """Return the bytes added after a step, without an addition larger than all others together."""
     added = [size for step, size in sizes.items() if step > after]
     largest = max(added, default=0)
     return sum(added) - largest * (2 * largest > sum(added) and len(added) > 1)
 
 
 def _has_ended(rises: Sequence[int], count: int) -> bool:
-    """Return whether the steps after the last rise outnumber the steps between any two rises."""
+    """Return whether the gap after the last rise is longer than every gap between two rises."""
     between = [after - before for before, after in pairwise(rises)]
     return bool(between) and count - 1 - rises[-1] > max(between)
 

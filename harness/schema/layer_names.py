@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from harness.schema.metrics import Layer
 
 _NUMBER = re.compile(r"(?<![^._])\d+(?![^.])")
-"""Pattern of a layer number in a module name, e.g. in ``blocks.3`` or ``encoder_layer_3``."""
+"""Pattern of a layer number in a module name such as ``blocks.3`` or ``encoder_layer_3``."""
 
 
 def pattern(name: str) -> str:
@@ -34,7 +34,7 @@ def _ranged(values: Sequence[str]) -> str:
 
 
 def folded(rows: Sequence[Layer]) -> list[Layer]:
-    """Return the rows, with one row for all equal layers, e.g. ``blocks.0–7.norm`` (x8).
+    """Return the rows, with one row for all equal layers, such as ``blocks.0–7.norm`` (x8).
 
     >>> def row(name, size=4):
     ...     return Layer(name=name, kind="Linear", parameter_bytes=size, output_bytes=1,

@@ -25,7 +25,7 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         budget_bytes: the budget.
-        needed_bytes: peak of the model's construction and of all steps.
+        needed_bytes: peak bytes over the model's construction and all steps.
         fits: True if ``needed_bytes`` is at most ``budget_bytes``.
         largest_batch: the largest batch of the same step that fits; None if the smallest batch does
             not fit.
@@ -52,14 +52,14 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         gpu: name of the GPU.
-        capability: compute capability of the GPU, e.g. "8.9".
+        capability: compute capability of the GPU, such as "8.9".
         total_bytes: total memory of the GPU.
         outside_bytes: memory assumed for the CUDA context and libraries.
         allocator_settings: text in the format of PYTORCH_ALLOC_CONF.
         allocated_peak_bytes: peak of the bytes in allocated blocks.
         reserved_peak_bytes: peak of the bytes that the caching allocator reserves.
         verdict: verdict for the requested batch.
-        is_searched: True if a search for the largest batch was made and found it.
+        is_searched: True if a search found the largest batch, or that no batch fits.
         largest_batch: the largest batch that fits in every case; None if no batch fits.
         tried: tried batches, each with its peak of reserved bytes.
     """

@@ -32,14 +32,14 @@ class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ProcessBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parts of the process's peak RSS, which they add up to."""
+    """Parts of the process's peak RSS; the parts add up to the peak."""
 
     interpreter_bytes: Bytes
     """RSS before PyTorch was loaded, i.e. the memory of Python and the harness."""
     libraries_bytes: Bytes
     """Bytes of file pages loaded with PyTorch, i.e. code and data of PyTorch and its libraries."""
     heap_bytes: Bytes
-    """All other bytes, e.g. Python objects, library buffers and unused ends of pages."""
+    """All other bytes, such as Python objects, library buffers and unused ends of pages."""
     tensors_bytes: Bytes
     """Live bytes of tensors at the peak, from the trace."""
 
@@ -94,7 +94,7 @@ class Layer:
         kind: name of the module's class.
         parameter_bytes: bytes of the module's own parameters and buffers.
         output_bytes: bytes of the module's output.
-        saved_bytes: bytes that autograd saves for the module's backward pass, without duplicates.
+        saved_bytes: bytes that autograd saves for backward, with each storage counted once.
         peak_bytes: live bytes at the peak that the module's forward or backward pass allocated.
     """
 

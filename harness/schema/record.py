@@ -31,7 +31,7 @@ RECORDS = "records.jsonl"
 EVENTS = "events"
 """Name of the folder with the allocation events of traced cells, next to the records."""
 BLOCK_BYTES, RESIDENT_NOISE_BYTES = 512, 64 << 10
-"""Smallest growth that is not noise: for CUDA, one allocator block; for the CPU, a rise of RSS."""
+"""Smallest growth that is not noise, on a GPU (one allocator block) and in RSS."""
 
 
 class RecordError(HarnessError, ValueError):
@@ -47,7 +47,7 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     number: int
     fork_server: str | None = None
-    """Name of the fork server of the pass; statistics treat all its repeats as one replicate."""
+    """Name of the fork server of the pass; repeats of the same server are one replicate."""
     wall_seconds: float | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     rss_peak_bytes: Bytes | None = None
@@ -60,7 +60,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         outcome: ``ok``, or the kind of failure.
         evidence: facts about a failure, e.g. the message, the signal or the phase.
-        attempt: number of the attempt, from 1 on; a sweep may run a cell again.
+        attempt: number of the attempt; larger than 1 if a sweep ran the cell again.
         repeats: all passes without instruments; ``rss_rise_bytes`` and ``wall_seconds`` are medians
             of the repeats.
         passes: name of the pass that measured each metric.
@@ -120,7 +120,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return html_of("record_html", self)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a frame of one row, with the columns of ``harness.load`` except ``experiment``."""
+        """Return a data frame of one row; columns as in ``harness.load`` except ``experiment``."""
         return frame("record_frame", self)
 
     def plot(self) -> "Figure":
@@ -141,7 +141,7 @@ class KeptLine(Protocol):
     """One attempt to run a cell, stored as a line of JSON."""
 
     FILE: ClassVar[str]
-    """Name of the file with these lines, in the folder of the run."""
+    """Name of the file that stores the attempts, in the folder of the run."""
 
     @property
     def cell_id(self) -> str:
@@ -149,7 +149,7 @@ class KeptLine(Protocol):
 
     @property
     def outcome(self) -> Outcome:
-        """Outcome of the attempt, e.g. ``ok`` or ``oom``."""
+        """Outcome of the attempt, such as ``ok`` or ``oom``."""
 
 
 Line = TypeVar("Line", bound=KeptLine)
@@ -169,7 +169,7 @@ def to_json(value: object) -> bytes:
 
 
 def decode(kind: type[Line], line: bytes | str) -> Line:
-    """Return the object in a line of JSON, after a check of its schema and its workload id."""
+    """Return the object in a line of JSON, after a check of the schema and the workload id."""
     try:
         schema = _decoder(_Header).decode(line).schema
         if schema is None:

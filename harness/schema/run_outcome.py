@@ -1,4 +1,4 @@
-"""The outcome of a run, e.g. ``ok`` or ``oom``."""
+"""The outcome of a run, such as ``ok`` or ``oom``."""
 
 import enum
 
@@ -28,6 +28,6 @@ class Outcome(enum.StrEnum):
     ERROR = "error"
     """The step raised an exception that is not about memory."""
     LOST = "lost"
-    """The executor, e.g. Dask, lost the cell's worker for a reason outside the cell."""
+    """The executor lost the cell's worker, such as a Dask worker, for a reason outside the cell."""
     REFUSED = "refused"
     """The cell was not run, because it is predicted to need too much memory; ``attempt`` is 0."""

@@ -28,11 +28,11 @@ class Step:
     """One step of your own network, validated at construction.
 
     Attributes:
-        target: a network, a function that returns a network, or a name, e.g.
+        target: a network, a function that returns a network, or a name such as
             ``package.module:Net``, ``my_model.py:Net``, ``hf:NAME_OR_FOLDER``, ``timm:NAME`` or
             ``torchvision:NAME``.
         batch: number of examples in the step.
-        inputs: shape of one example without the batch dimension, e.g. ``(3, 224, 224)``,
+        inputs: shape of one example without the batch dimension, such as ``(3, 224, 224)``,
             ``"3x224x224"`` or ``{"tokens": "int64:256"}``. Alternatively, a function of the batch
             size that returns inputs and labels, or the function's name. A network from a hub needs
             no ``inputs``.

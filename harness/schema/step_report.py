@@ -32,7 +32,7 @@ _OF_OWN_STEPS = (
 
 
 class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The memory of one step; ``method`` names the method that gives all its numbers.
+    """The memory of one step; ``method`` states how all numbers were obtained.
 
     Attributes:
         method: ``measured``, ``dry run``, ``formula`` or ``estimate``.
@@ -158,9 +158,9 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Return the report as a data frame of one row.
 
         Returns:
-            A frame with the columns of ``harness.load`` except ``experiment``. Sizes are bytes in
-            nullable ``Int64`` columns, and unknown values are missing. ``pandas.concat`` joins the
-            frames of several reports. ``report.trace.to_frame()`` returns the events.
+            A data frame with the columns of ``harness.load`` except ``experiment``. Sizes are bytes
+            in nullable ``Int64`` columns, and unknown values are missing. ``pandas.concat`` joins
+            the frames of several reports. ``report.trace.to_frame()`` returns the events.
 
         >>> import harness
         >>> grid = harness.Grid(base=harness.Workload(width=8), axes={"batch": [4, 8]})

@@ -1,4 +1,4 @@
-"""A request to run a step, which is sent to a worker process; imports no torch."""
+"""A request to run a step, which is sent to a worker process; this module imports no torch."""
 
 import ast
 import sys

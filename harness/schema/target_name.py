@@ -62,7 +62,7 @@ def hub_of(target: object) -> str | None:
 def check_target_name(target: str) -> None:
     """Raise ``StepError`` if a name such as ``my_model.py:Net`` does not exist.
 
-    The check does not run the user's code. It accepts a name that may be defined at run time.
+    The check does not run the user's code, and accepts a name that may be defined at run time.
     """
     place, path = parts_of_name(target)
     kind = Path(place).suffix

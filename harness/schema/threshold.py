@@ -58,9 +58,9 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: str | None = None
     """Name of the exception or signal that ended the probe."""
     needed_bytes: Bytes | None = None
-    """Memory that a successful probe needed, if known. With RLIMIT_DATA, this is the largest growth
-    of the address space. In a cgroup, this is the highest charge without pages charged in advance,
-    exact to a few pages. On a GPU, this is the peak of reserved bytes.
+    """Memory that a successful probe needed, if known. With RLIMIT_DATA, the value is the largest
+    growth of the address space. In a cgroup, the value is the highest charge without pages charged
+    in advance, exact to a few pages. On a GPU, the value is the peak of reserved bytes.
     """
     seconds: float
 
@@ -81,7 +81,7 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rounding_bytes: int
     """Bytes for headers, alignment and unused page ends, for blocks of at least a page."""
     small_bytes: int
-    """Negative number of bytes in blocks smaller than a page; such blocks use existing memory."""
+    """Negative size of blocks smaller than a page, because these blocks use existing memory."""
     library_bytes: int
     """Bytes for library code, library buffers and growth of the heap; in a cgroup, also for page
     tables."""
@@ -103,8 +103,7 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         confirmed: True if both sides of the threshold were probed the required number of times.
         band: values between ``largest_fit`` and ``smallest_fail`` that fitted only sometimes.
         predicted: the largest value that fits in a simulation of the data segment or the allocator.
-        live_bytes_predict: the largest value whose predicted live bytes fit; requested bytes on a
-            GPU.
+        live_bytes_predict: the largest value whose predicted live bytes (GPU: requested bytes) fit.
         probes: every probe, in the order of the search.
         environment: versions, machine and settings of the run.
     """
@@ -181,12 +180,12 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
     """The largest batch, depth or width of a workload that fits a budget, predicted and tested.
 
     Attributes:
-        workload: the workload; its field with the name in ``solve`` is ignored.
-        attempt: number of the attempt, from 1 on; a sweep may search again.
+        workload: the workload; the field that ``solve`` names is ignored.
+        attempt: number of the attempt; larger than 1 if a sweep searched again.
         budget_of: memory that the budget includes, either only the workload, or also the process's
             heap and library buffers.
         outside_bytes: measured bytes of heap and library buffers. At ``largest_fit``, a process
-            without the harness needs them in addition to the budget.
+            without the harness needs these bytes in addition to the budget.
         process_limit_bytes: bytes that ``ulimit -d`` must allow a process without the harness.
         headroom: parts of the budget at ``largest_fit``, which add up to the budget.
 

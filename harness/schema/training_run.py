@@ -1,4 +1,4 @@
-"""A whole training run as strict JSON, with its plan, outcome, and the memory of every step."""
+"""A whole training run as strict JSON, with the plan, the outcome and the memory of every step."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,4 +1,4 @@
-"""Converts between bytes and text, e.g. ``268435456`` and ``"256 MiB"``.
+"""Converts between numbers of bytes and text, such as ``268435456`` and ``"256 MiB"``.
 
 The harness computes in whole bytes; only text for users has units.
 """
@@ -19,7 +19,7 @@ _SIZE = re.compile(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_bytes(text: str) -> int:
-    """Return the number of bytes of a size with a unit.
+    """Return the number of bytes in a text such as ``"256MiB"``.
 
     ``24G`` is 24 GiB, as in most tools for memory; ``24GB`` is 24 * 10**9 bytes. The result is
     rounded down to whole bytes, so that you can enter a printed size such as ``21.96 GiB``.
@@ -43,7 +43,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_share(given: object) -> Fraction:
-    """Return a percentage from ``0%`` to ``100%`` as a fraction of 1.
+    """Return a percentage such as ``2.5%`` as a fraction between 0 and 1.
 
     >>> float(parse_share("2.5%"))
     0.025

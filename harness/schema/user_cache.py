@@ -10,7 +10,7 @@ NAME = "mlp-memory-harness"
 
 
 def cache_folders() -> Iterator[Path]:
-    """Yield the possible cache folders; try them in order, as a container may lack a home folder.
+    """Yield possible cache folders in order of preference; a container may lack a home folder.
 
     The first folder is below $XDG_CACHE_HOME if that path is absolute, and otherwise below
     ~/.cache. The second folder is below the folder for temporary files.
@@ -31,6 +31,6 @@ def temporary_cache_folder(below: str) -> Path:
 
 
 def is_own(file: Path) -> bool:
-    """Return whether a file belongs to this user or root, and other users cannot write it."""
+    """Return whether only this user or root can have written a file."""
     facts = file.stat()
     return facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022

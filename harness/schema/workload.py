@@ -57,7 +57,7 @@ class Workload:
     """One training or inference step of one network on one batch.
 
     Every field has a default. ``depth`` and ``width`` describe equal hidden layers. ``hidden``
-    gives the width of each hidden layer instead; ``width`` is then None if the widths differ.
+    overrides both fields and gives each width; ``width`` is None if the widths differ.
 
     Attributes:
         model: ``mlp`` with ``nn.Linear`` layers, or ``mlp-scratch`` with plain weight matrices.
@@ -67,7 +67,7 @@ class Workload:
         in_features: number of features; the batch has the shape (batch, in_features).
         classes: number of classes; the output has the shape (batch, classes).
         activation: activation function after each hidden layer.
-        norm: normalization before each activation function: ``none``, ``batch`` or ``layer``.
+        norm: normalization before each activation function, ``none``, ``batch`` or ``layer``.
         dropout: dropout probability after each activation function.
         batch: number of examples in a step.
         dtype: data type of parameters and activations.
@@ -80,7 +80,7 @@ class Workload:
         device: ``cpu`` or ``cuda``.
         threads: number of CPU threads per operation.
         data: source of the batch, ``synthetic`` or ``fashion-mnist``; it does not change memory.
-        malloc: settings of glibc's malloc, ``pinned`` for fixed settings or ``system``.
+        malloc: ``pinned`` for fixed settings of glibc's malloc, or ``system`` for the system's.
         seed: seed of weights and synthetic data.
 
     Raises:
