@@ -67,13 +67,14 @@ def series(
 ) -> None:
     """Draw ``y`` against ``x``, with one labelled curve for each value in column ``line``.
 
-    ``data`` may have more columns. A column ``fit`` is drawn as a line, and the points are then not
-    connected. Rows without ``y`` belong only to the fit. A column ``limit`` is drawn as a dashed
-    line, with the text of the argument ``limit``. Columns ``low`` and ``high`` are drawn as a range
-    at each point. The y axis starts at ``y_from``, or at the smallest value if ``y_from`` is None.
-    ``marked`` is a y value to mark with a line, and its label. ``hollow`` draws points as rings of
-    decreasing size, so that rings at the same place are visible. ``own_styles`` assigns the colours
-    in each panel separately. ``band`` draws limits at ``-band`` and ``band`` around 0.
+    ``data`` may also have columns ``fit``, ``limit``, ``low`` and ``high``. A column ``fit`` is
+    drawn as a line, and the points are then not connected. Rows without ``y`` belong only to the
+    fit. A column ``limit`` is drawn as a dashed line, with the text of the argument ``limit``.
+    Columns ``low`` and ``high`` are drawn as a range at each point. The y axis starts at
+    ``y_from``, or at the smallest value if ``y_from`` is None. ``marked`` is a y value to mark with
+    a line, and its label. ``hollow`` draws points as rings of decreasing size, so that rings at the
+    same place are visible. ``own_styles`` assigns the colours in each panel separately. ``band``
+    draws limits at ``-band`` and ``band`` around 0.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Size(enum.StrEnum):
-    """Size of an experiment's run; a larger size runs more cells."""
+    """Size of an experiment's run; a larger size runs more workloads."""
 
     QUICK = "quick"
-    """Size for CI; it has few cells but still runs every line of code."""
+    """Size for CI; it has few workloads, but still runs every line of code."""
     DEFAULT = "default"
     """Size that is large enough to decide the claims."""
     FULL = "full"
@@ -41,8 +41,8 @@ class Evidence:
     """
 
     frame: "pd.DataFrame"
-    """One row per cell, with the columns of ``harness.load`` and the time of the fastest repeat.
-    The outcome of a cell without a record is ``missing``."""
+    """One row per cell, with the columns of ``harness.load`` and ``fastest_seconds`` (fastest
+    repeat). The outcome of a cell without a record is ``missing``."""
     folder: Path
     """Results folder of the experiment; events/<workload id>.csv has the events of a traced
     cell."""
@@ -66,7 +66,7 @@ class Experiment:
     cells: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     analyse: "Callable[[Evidence], Section]"
     repeats: int = 3
-    """Number of passes of each cell without instruments."""
+    """Number of passes of each cell without instruments, which measure time, RSS and GPU memory."""
     servers_by_seed: bool = False
     """True to start one fork server per seed; each seed is then an independent replicate."""
     fresh_servers: bool = False

@@ -117,7 +117,7 @@ def _rises(sizes: Sequence[float]) -> list[float]:
 
 
 def _most_of_two(sizes: Sequence[int]) -> int:
-    """Return the largest size that two consecutive steps exceed; one step may end before a free."""
+    """Return the largest size that two successive steps reach; a step may end before a free."""
     return max(map(min, pairwise(sizes)))
 
 

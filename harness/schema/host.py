@@ -36,16 +36,16 @@ class Host(Struct, frozen=True, kw_only=True):
     Attributes:
         peak_bytes: peak of all processes together, as a lower and a higher number. The lower number
             is resident memory. The higher number also contains parameters and pinned memory that
-            were never written. In ``measure``, the higher number also contains a part of the pages
-            that a worker shares with its parent.
+            were never written to. In ``measure``, the higher number also contains a part of the
+            pages that a worker shares with its parent.
         processes: the processes with the largest peaks.
         file_bytes: peak of mapped files, which the kernel can drop; not part of ``peak_bytes``.
         shared_bytes: peak of shared memory, which is part of ``peak_bytes``.
         shared_limit_bytes: the size of ``/dev/shm``.
-        pinned_bytes: peak of pinned bytes in use, and peak of the host allocator's bytes.
-        unwritten_pinned_bytes: peak of pinned bytes that were never written, as part of the higher
-            number; None if a real CUDA driver ran.
-        left_out_bytes: peak bytes of parameters on the host that were never written.
+        pinned_bytes: peak of the pinned bytes in use, and peak of the host allocator's bytes.
+        unwritten_pinned_bytes: peak of pinned bytes that were never written to, as part of the
+            higher number; None if a real CUDA driver ran.
+        left_out_bytes: peak bytes of parameters on the host that were never written to.
         harness_bytes: bytes of the harness's record of allocator events; not part of
             ``peak_bytes``; None if unknown.
         limit_bytes: memory limit for the verdict ``fit``; None without a limit.

@@ -1,9 +1,9 @@
 """Finds lines of code that leak, i.e. that keep more and more memory over training steps.
 
-A block is called kept if it is never freed and outlives every freed block of its line. A line leaks
-if it keeps new blocks again and again until the last step; optimizer state and bounded caches stop
-growing earlier. A line also leaks if it replaces its block by ever larger blocks while the other
-allocations of the steps do not grow.
+A kept block is never freed and outlives every freed block of its line. A line leaks if it keeps new
+blocks again and again until the last step. Optimizer state and bounded caches stop growing earlier.
+A line also leaks if it replaces its block by larger and larger blocks while the other allocations
+of the steps do not grow.
 
 The process of a dry run also imports this module, so the module has few imports.
 """
@@ -21,9 +21,9 @@ _LEAST_RISES = 3
 _LEAST_BIRTHS = 4
 """Smallest number of steps in which a leak adds blocks; three single objects are not a leak."""
 _STEPS_TO_REPLACE = 8
-"""Smallest number of steps after which a growing block is a leak; inputs may grow by chance."""
+"""Smallest number of steps in which growing blocks show a leak; fewer steps may be chance."""
 _KEPT_STEPS = 2
-"""Number of steps that a loop variable or a prefetched batch may live."""
+"""Number of steps that a loop variable or a prefetched batch may stay alive."""
 _LEAST_SINCE = 2
 _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
 """Smallest rise of total memory in a leak, as a share of the bytes that the leaking lines add. The
@@ -39,10 +39,11 @@ _REPLACED = "the line replaces its block by a larger one: torch.cat, or a KV cac
 
 
 class KeptByLine:
-    """Bytes that each line of code keeps at the end of each step, from blocks in any order.
+    """Bytes that each line of code keeps at the end of each step.
 
-    The object stores only changes between steps, so it needs no memory for a block that recurs in
-    every step. Blocks of the first step, such as optimizer state, are left out.
+    You may add blocks in any order. The object stores only changes between steps, so a block that
+    recurs in every step needs no memory. Blocks of the first step, such as optimizer state, are
+    left out.
     """
 
     def __init__(self) -> None:
@@ -116,7 +117,7 @@ class KeptByLine:
     def _proved(
         self, growth: Growth, grown: Mapping[str, Mapping[int, int]], total: Sequence[int]
     ) -> Growth:
-        """Return a leak with these lines if total memory rises with them; otherwise unknown growth.
+        """Return a leak by the lines in ``grown`` if total memory rises too, or an unknown growth.
 
         Args:
             growth: the result to complete with the fields of a leak.
@@ -217,7 +218,7 @@ class _Changes:
         return sum(step < count and size < 0 for step, size in self.by_step.items())
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether bytes rise and fall, and peak far higher in the second half."""
+        """Return whether bytes rise and fall, with a far higher peak in the second half."""
         alive = rises = falls = 0
         most = [0, 0]
         for step in sorted(step for step in self.by_step if step < count):
@@ -324,7 +325,7 @@ def _added(sizes: Mapping[int, int], after: int) -> int:
 
 
 def _has_ended(rises: Sequence[int], count: int) -> bool:
-    """Return whether the gap after the last rise is longer than every gap between two rises."""
+    """Return whether the last rise is longer ago than any gap between successive rises."""
     between = [after - before for before, after in pairwise(rises)]
     return bool(between) and count - 1 - rises[-1] > max(between)
 
@@ -338,7 +339,7 @@ def _goes_on(rises: Sequence[int], count: int) -> bool:
 def _ends_higher(ends_bytes: Sequence[int]) -> bool:
     """Return whether the last two steps end with more bytes than any of the first 75% of steps.
 
-    This finds growth that comes from a different line of code in each step.
+    The check finds growth that comes from a different line of code in each step.
     """
     earlier = 3 * len(ends_bytes) // 4
     return min(ends_bytes[-2:]) > max(ends_bytes[1:earlier])

@@ -43,7 +43,7 @@ class SchemaError(RecordError):
 
 
 class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of several measured passes without instruments."""
+    """One of several passes without instruments, which measure time, RSS and allocator peaks."""
 
     number: int
     fork_server: str | None = None

@@ -81,7 +81,7 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rounding_bytes: int
     """Bytes for headers, alignment and unused page ends, for blocks of at least a page."""
     small_bytes: int
-    """Negative size of blocks smaller than a page, because these blocks use existing memory."""
+    """Size of blocks smaller than a page, as a negative number; they use existing memory."""
     library_bytes: int
     """Bytes for library code, library buffers and growth of the heap; in a cgroup, also for page
     tables."""
@@ -182,8 +182,8 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         workload: the workload; the field that ``solve`` names is ignored.
         attempt: number of the attempt; larger than 1 if a sweep searched again.
-        budget_of: memory that the budget includes, either only the workload, or also the process's
-            heap and library buffers.
+        budget_of: ``workload``, or ``process`` if the budget also includes the process's heap and
+            library buffers.
         outside_bytes: measured bytes of heap and library buffers. At ``largest_fit``, a process
             without the harness needs these bytes in addition to the budget.
         process_limit_bytes: bytes that ``ulimit -d`` must allow a process without the harness.
