@@ -76,7 +76,7 @@ class Experiment:
     thresholds: Callable[[Size, str], Iterable[ThresholdQuestion]] = field(default=lambda *_: ())
     """Function that returns the thresholds to search for, given the size and the device."""
     training_runs: Callable[[Size], Iterable[TrainingJob]] = field(default=lambda _: ())
-    """Function that returns the training runs to make."""
+    """Function that returns the training runs to make, given the size."""
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
     """Function that returns jobs; a job runs a step of any network, or calls your own function."""
     steps_from: str | Path = "."

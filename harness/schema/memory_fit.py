@@ -24,7 +24,7 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Result of a check of a step against a memory budget.
 
     Attributes:
-        budget_bytes: the budget.
+        budget_bytes: memory budget that the step must fit.
         needed_bytes: peak bytes over the model's construction and all steps.
         fits: True if ``needed_bytes`` is at most ``budget_bytes``.
         largest_batch: the largest batch of the same step that fits; None if the smallest batch does

@@ -31,5 +31,5 @@ def frame(name: str, value: object) -> "pd.DataFrame":
 
 
 def html_of(name: str, value: object) -> str:
-    """Return the notebook HTML of ``value``, a public object."""
+    """Return the HTML of ``value``, a public object, for a notebook."""
     return str(_finders[0](name)(value))

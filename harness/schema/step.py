@@ -45,7 +45,7 @@ class Step:
         accumulate: number of micro-batches; must divide the batch. Only one micro-batch is on the
             GPU at a time. If your loop copies the whole batch to the GPU, add the bytes of the
             other micro-batches.
-        compile: True, or a mode of ``torch.compile``.
+        compile: True, or a mode of ``torch.compile``; None for no compilation.
         prepare: function that is called with the network, before compilation and before the steps.
         threads: number of CPU threads per operation.
         answers: values to use where the step reads a value from the GPU, by ``FILE:LINE``.

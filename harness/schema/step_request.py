@@ -31,7 +31,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         answers: values to use where the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
         sent: pickled arguments of ``OwnStep`` by name; they replace the other fields.
         shown: name of the network in a report, if it is not ``target``.
-        notes: notes about the step, which the report repeats.
+        notes: choices that the harness made for the step, in sentences, for the report.
         path: module search path (``sys.path``) of the requesting process.
         folder: working directory of the requesting process.
     """

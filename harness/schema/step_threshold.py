@@ -10,7 +10,7 @@ class StepThreshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fi
         target: name of the network; None if it is unnamed.
         step: options of the step as text, e.g. optimizer and mode.
         unit: number of micro-batches; each tried batch is a multiple of ``unit``.
-        notes: notes about the step.
+        notes: choices that the harness made for the step, in sentences.
     """
 
     target: str | None

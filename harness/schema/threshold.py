@@ -94,7 +94,7 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         solve: name of the value that the search made as large as possible.
-        budget_bytes: the budget in bytes.
+        budget_bytes: memory budget that the step must fit.
         kind: mechanism that enforced the budget.
         outcome: ``ok`` if the search succeeded; otherwise the outcome of its last probe.
         evidence: facts about the failure, if the search failed.

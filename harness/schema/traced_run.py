@@ -22,7 +22,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         network: ``MODULE:CALLABLE`` that returns the network; with ``counts``, it returns a dict of
             whole numbers. A leading dot stands for the package ``Experiment.steps_from``.
-        arguments: arguments of ``network``.
+        arguments: keyword arguments of the callable ``network``.
         device: ``cpu`` for a trace, or ``cuda`` for a dry run.
         gpu: name of the pretended GPU in a dry run.
         counts: True if ``network`` returns numbers instead of a network.
