@@ -119,7 +119,7 @@ class Trace:
 
     @cached_property
     def peak_order(self) -> int:
-        """Number of the event that first reaches the measured step's peak.
+        """Number of the first event after which live bytes are at the peak of the measured step.
 
         If the step starts at its peak, the number is that of the last event before the step.
         """

@@ -1,4 +1,4 @@
-"""Recognises files of installed packages, of Python and of PyTorch by their paths.
+"""Recognises files of Python, PyTorch and installed packages by their paths.
 
 The path may come from another machine with another operating system.
 """

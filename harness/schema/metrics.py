@@ -90,7 +90,7 @@ class Layer:
     """The memory of one module without its submodules.
 
     Attributes:
-        name: dotted name; empty for the network.
+        name: dotted name of the module; empty for the whole network.
         kind: name of the module's class.
         parameter_bytes: bytes of the module's own parameters and buffers.
         output_bytes: bytes of the module's output.

@@ -26,7 +26,7 @@ class Outcome(enum.StrEnum):
     CRASHED = "crashed"
     """The process crashed, e.g. with a segmentation fault, or ended without a result."""
     ERROR = "error"
-    """The step raised an exception that is not about memory."""
+    """The step raised an exception other than an out-of-memory error."""
     LOST = "lost"
     """The executor lost the cell's worker, such as a Dask worker, for a reason outside the cell."""
     REFUSED = "refused"

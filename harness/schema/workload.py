@@ -56,8 +56,8 @@ def _count(default: Any, low: int, high: int, help_text: str) -> Any:
 class Workload:
     """One training or inference step of one network on one batch.
 
-    Every field has a default. ``depth`` and ``width`` describe equal hidden layers. ``hidden``
-    overrides both fields and gives each width; ``width`` is None if the widths differ.
+    Every field has a default. ``depth`` and ``width`` describe hidden layers of equal width.
+    ``hidden`` overrides both fields and gives each width; ``width`` is None if the widths differ.
 
     Attributes:
         model: ``mlp`` with ``nn.Linear`` layers, or ``mlp-scratch`` with plain weight matrices.
