@@ -12,10 +12,10 @@ The fixture predicts the memory of a training step, and the prediction is the sa
 With ``measure=True``, or with ``--memory-measure`` for all tests, the fixture runs the step
 instead. The test fails if the peak exceeds the marker's ``peak`` or the peak in the baseline file.
 ``--memory-update`` writes the baseline file. The error message names the layers that grew. With
-``growth``, the fixture dry-runs a script or a function. The test then fails if an optimizer step
-leaves more than ``growth`` bytes allocated. The message names the lines of code. A test with the
-marker also fails if it never calls the fixture. The plugin imports PyTorch only when a test calls
-the fixture, because every pytest run loads the plugin.
+``growth``, the fixture dry-runs a script or a function. The test then fails if live memory grows by
+more than ``growth`` bytes per optimizer step. The error message names the lines of code that add
+memory. A test with the marker also fails if it never calls the fixture. The plugin imports PyTorch
+only when a test calls the fixture, because every pytest run loads the plugin.
 """
 
 from collections.abc import Callable, Generator

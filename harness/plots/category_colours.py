@@ -38,7 +38,7 @@ PART_COLOURS = CATEGORY_COLOURS | {
     "heap": ORANGE,
     "tensors": BLUE,
 }
-"""Colour of each category of live bytes and of each part of a process."""
+"""Colour of each category of live bytes and of each part of a process's memory."""
 
 LEVELS = ("#4d5560", "#868e96", "#a89bc9", "#b8bfc6", "#7a6a3a", "#c9b977")
 """Colours for the parts of a GPU's memory, e.g. allocated bytes or reserved bytes."""

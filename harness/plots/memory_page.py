@@ -18,7 +18,7 @@ from harness.schema.units import format_bytes
 
 
 def sheet_page(sheet: Sheet) -> str:
-    """Return an HTML page with the answer, the figures, the next commands and the other parts."""
+    """Return an HTML page with the result, the figures, the next commands and the other parts."""
     parts, data = [_answer(sheet)], dict[str, Any]()
     timeline = None if sheet.timeline is None else sheet.timeline()
     if timeline is not None and timeline.blocks:
@@ -82,7 +82,7 @@ def _table(table: ShownTable) -> str:
     """Return an HTML table in which the sizes and the name stay visible on a phone.
 
     The columns with sizes come first. If there are three or more columns with sizes, only the last
-    of them comes first.
+    of these columns comes first.
     """
     numbers = [at for at, head in enumerate(table.heads) if head.startswith(">")]
     front = numbers if len(numbers) < 3 else numbers[-1:]

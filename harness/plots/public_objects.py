@@ -57,7 +57,7 @@ class Picture(Canvas):
     """A matplotlib figure that a notebook cell displays once.
 
     The figure is displayed when it is created, also in a loop or before a semicolon. The same cell
-    does not display it a second time, but a later cell does.
+    does not display the figure a second time, but a later cell does.
     """
 
     _shown_in: int | None = None

@@ -36,7 +36,7 @@ def self_contained_page(title: str, body: str, *, data: str | None = None) -> st
 
 
 def page_part(name: str, **values: str) -> str:
-    """Return a part of the page from a template; ``values`` are the HTML to insert."""
+    """Return a part of the page from a template; ``values`` contains the HTML to insert."""
     return Template((_FOLDER / f"{name}.html").read_text(encoding="utf-8")).substitute(values)
 
 

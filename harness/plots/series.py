@@ -71,10 +71,10 @@ def series(
     drawn as a line, and the points are then not connected. Rows without ``y`` belong only to the
     fit. A column ``limit`` is drawn as a dashed line, with the text of the argument ``limit``.
     Columns ``low`` and ``high`` are drawn as a range at each point. The y axis starts at
-    ``y_from``, or at the smallest value if ``y_from`` is None. ``marked`` is a y value to mark with
-    a line, and its label. ``hollow`` draws points as rings of decreasing size, so that rings at the
-    same place are visible. ``own_styles`` assigns the colours in each panel separately. ``band``
-    draws limits at ``-band`` and ``band`` around 0.
+    ``y_from``, or at the smallest value if ``y_from`` is None. ``marked`` is a pair: a y value to
+    mark with a line, and the label of the line. ``hollow`` draws points as rings of decreasing
+    size, so that rings at the same place are visible. ``own_styles`` assigns the colours in each
+    panel separately. ``band`` draws limits at ``-band`` and ``band`` around 0.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
@@ -238,7 +238,7 @@ def _band(axes: Axes, values: "pd.Series[float]", band: float) -> None:
 
 
 def _free_corner(axes: Axes, marked: float, name: str) -> tuple[bool, bool]:
-    """Return the corner in which a label covers the least data, as flags for right and below."""
+    """Return the corner in which a label covers the fewest points, as flags (right, below)."""
     canvas = axes.figure
     assert canvas is not None
     place = axes.get_position()

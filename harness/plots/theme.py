@@ -20,10 +20,10 @@ from harness.schema.units import format_bytes
 
 INK, QUIET, RULE = "#1f2328", "#57606a", "#d8dee4"
 PAPER = "#fefefe"
-"""Background colour of a figure; pure white would stay white on a dark page."""
+"""Background colour of a figure; dark mode replaces this colour, but keeps pure white."""
 
 DARK = {INK: "#e6e9ed", QUIET: "#a5aeb8", RULE: "#343b44", PAPER: "#14181d"}
-"""Replacement colours for a dark page; all other colours work on both backgrounds."""
+"""Replacement colours for a dark page; ``dark_colours`` adds the shades of ordered scales."""
 
 WIDE = (8.6, 4.4)
 """Size in inches of a figure that is as wide as a page."""
@@ -172,8 +172,8 @@ LABEL_INCHES = 0.15
 """Height in inches of a line of label text."""
 
 _NEAR_THE_NAMES, _LEADER_STOP, _TEXT_START = 0.85, 1.055, 1.07
-"""Positions in widths of the axes: the first line end with a leader, the end of the leader, and the
-start of the label."""
+"""Horizontal positions as fractions of the axes' width: the smallest line end that gets a leader
+line, the end of the leader line, and the start of the label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +189,8 @@ class End:
 def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
     """Label each line to the right of the axes, and write ``title`` above the labels.
 
-    A leader connects the end of a line to its label. A line that ends far from the right edge is
-    labelled at its end, because a long leader looks like data.
+    A leader line connects the end of a line to its label. A line that ends far from the right edge
+    is labelled at its end, because a long leader line looks like data.
     """
     canvas = axes.figure
     assert canvas is not None

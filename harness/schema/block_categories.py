@@ -13,7 +13,7 @@ BlockCategory = Literal[
 ]  # fmt: skip
 """An ``activation`` is a block that the backward pass frees. A ``forward`` block was requested in
 the forward pass, and the recording does not show if the backward pass frees the block. ``backward``
-and ``optimizer`` are for blocks of unknown owner."""
+and ``optimizer`` name the part of the step that requested a block of unknown owner."""
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "before": "before the recording",

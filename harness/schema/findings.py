@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 class Verdict(enum.StrEnum):
-    """Result of the test of a claim with data."""
+    """Result of testing a claim against the data."""
 
     SUPPORTED = "holds"
     LIMITED = "holds in part"
@@ -107,7 +107,7 @@ class Claim(Judged):
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table that the report shows and also writes to a CSV file without rounding."""
+    """A table that the report shows, and that it also writes to a CSV file without rounding."""
 
     name: str
     caption: str
@@ -142,7 +142,7 @@ class Source:
     citation: str
     """Authors, year, and an arXiv number or a web address without ``https://``."""
     quote: str
-    """Quoted sentence of the source, or of ``secondary``."""
+    """Quoted sentence, copied from the source or from ``secondary``."""
     secondary: str = ""
     """Publication from which the quote was copied, if it is not the source."""
     sentence: str

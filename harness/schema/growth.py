@@ -67,9 +67,10 @@ class Growth:
 def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
     """Return the growth of a noisy series of live bytes, with one value per step.
 
-    In a leak, the minimum and the maximum rise from each quarter of the steps to the next, and the
-    rises do not shrink. While a cache fills, the rises shrink. Growth has ended if minimum and
-    maximum rise by less than half of ``least_bytes`` per step in the second half of the steps.
+    In a leak, the minimum and the maximum of live bytes rise from each quarter of the steps to the
+    next, and the rises do not keep shrinking. While a cache fills, live bytes rise less in each
+    quarter. Growth has ended if the minimum and the maximum rise by less than half of
+    ``least_bytes`` per step in the second half of the steps.
 
     Args:
         ends_bytes: bytes alive at the end of each step.
@@ -108,7 +109,7 @@ def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
 
 
 def too_few(count: int, least: int) -> Growth:
-    """Return an unknown growth, with too few steps as the reason."""
+    """Return growth of kind ``unknown``, with the reason that the steps are too few."""
     return Growth(kind="unknown", reason=f"too few steps ({count} of at least {least})")
 
 
@@ -117,7 +118,7 @@ def _rises(sizes: Sequence[float]) -> list[float]:
 
 
 def _most_of_two(sizes: Sequence[int]) -> int:
-    """Return the largest size that two successive steps reach; a step may end before a free."""
+    """Return the largest size that two successive steps reach; a single step may be an outlier."""
     return max(map(min, pairwise(sizes)))
 
 

@@ -1,9 +1,9 @@
 """Finds lines of code that leak, i.e. that keep more and more memory over training steps.
 
-A kept block is never freed and outlives every freed block of its line. A line leaks if it keeps new
-blocks again and again until the last step. Optimizer state and bounded caches stop growing earlier.
-A line also leaks if it replaces its block by larger and larger blocks while the other allocations
-of the steps do not grow.
+A kept block is never freed, and it lives longer than any freed block of the same line. A line leaks
+if it keeps new blocks again and again until the last step. Optimizer state and bounded caches stop
+growing earlier. A line also leaks if it replaces its block with larger and larger blocks while the
+other allocations of the steps do not grow.
 
 The process of a dry run also imports this module, so the module has few imports.
 """
@@ -27,9 +27,11 @@ _KEPT_STEPS = 2
 _LEAST_SINCE = 2
 _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
 """Smallest rise of total memory in a leak, as a share of the bytes that the leaking lines add. The
-second share is for lines that also free memory. If memory rises less, other lines free as much."""
+second share is for lines that also free memory. If total memory rises less than this share, other
+lines free the added bytes."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Limits for a line that also frees: rises per fall, and ratio of the peaks of both halves."""
+"""Limits for a line that also frees blocks: the smallest number of rises per fall, and the smallest
+ratio of the peak in the second half of the steps to the peak in the first half."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -117,7 +119,7 @@ class KeptByLine:
     def _proved(
         self, growth: Growth, grown: Mapping[str, Mapping[int, int]], total: Sequence[int]
     ) -> Growth:
-        """Return a leak by the lines in ``grown`` if total memory rises too, or an unknown growth.
+        """Return a leak if total memory rises with the lines in ``grown``, else unknown growth.
 
         Args:
             growth: the result to complete with the fields of a leak.
@@ -150,7 +152,7 @@ class KeptByLine:
         )
 
     def _replaced(self, count: int) -> dict[str, dict[int, int]]:
-        """Return the bytes added when a line replaces a block by a larger one, by line and step."""
+        """Return the bytes added by lines that replace a block with a larger one, by step."""
         found = {}
         for place, line in self._lines.items():
             rises = line.at_ends.rises(count)
@@ -174,7 +176,7 @@ class KeptByLine:
         return max(others[half:]) > max(others[first:half])
 
     def _older_bytes(self, ends_bytes: Sequence[int]) -> list[int]:
-        """Return the live bytes at the end of each step, in blocks older than ``_KEPT_STEPS``."""
+        """Return the live bytes at each step's end in blocks at least ``_KEPT_STEPS`` steps old."""
         younger = _Changes()
         for line in self._lines.values():
             for step, size in line.at_ends.by_step.items():
@@ -209,7 +211,7 @@ class _Changes:
         return accumulate(self.by_step.get(step, 0) for step in range(count))
 
     def rises(self, count: int) -> list[int]:
-        """Return the steps in which bytes rise; empty if the steps are few or bytes ever fall."""
+        """Return the steps in which bytes rise; empty if rises are few or if bytes ever fall."""
         steps = sorted(step for step in self.by_step if step < count)
         return steps if len(steps) >= _LEAST_RISES and not self.falls(count) else []
 
@@ -318,14 +320,14 @@ def find_growth(
 
 
 def _added(sizes: Mapping[int, int], after: int) -> int:
-    """Return the bytes added after a step, without an addition larger than all others together."""
+    """Return the bytes added after a step; skip the largest addition if it is most of the sum."""
     added = [size for step, size in sizes.items() if step > after]
     largest = max(added, default=0)
     return sum(added) - largest * (2 * largest > sum(added) and len(added) > 1)
 
 
 def _has_ended(rises: Sequence[int], count: int) -> bool:
-    """Return whether the last rise is longer ago than any gap between successive rises."""
+    """Return whether the pause after the last rise is longer than any pause between two rises."""
     between = [after - before for before, after in pairwise(rises)]
     return bool(between) and count - 1 - rises[-1] > max(between)
 

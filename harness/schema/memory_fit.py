@@ -21,7 +21,7 @@ def fit_of(*, in_every_case: bool, in_some_case: bool) -> Fit:
 
 
 class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Result of a check of a step against a memory budget.
+    """Result of checking a step against a memory budget.
 
     Attributes:
         budget_bytes: memory budget that the step must fit.
@@ -48,14 +48,14 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Result of a check of a step against a GPU; a pair has the lowest and the highest value.
+    """Result of checking a step against a GPU; a pair contains the lowest and the highest value.
 
     Attributes:
         gpu: name of the GPU.
         capability: compute capability of the GPU, such as "8.9".
         total_bytes: total memory of the GPU.
         outside_bytes: memory assumed for the CUDA context and libraries.
-        allocator_settings: text in the format of PYTORCH_ALLOC_CONF.
+        allocator_settings: settings of the allocator, as text in the format of PYTORCH_ALLOC_CONF.
         allocated_peak_bytes: peak of the bytes in allocated blocks.
         reserved_peak_bytes: peak of the bytes that the caching allocator reserves.
         verdict: verdict for the requested batch.
@@ -92,7 +92,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def headroom_bytes(self) -> int:
-        """Total memory minus the highest reserved peak and ``outside_bytes``; may be negative."""
+        """Total memory minus the upper values of reserved peak and ``outside_bytes``."""
         return self.total_bytes - self.outside_bytes[1] - self.reserved_peak_bytes[1]
 
     @property

@@ -95,7 +95,7 @@ class Layer:
         parameter_bytes: bytes of the module's own parameters and buffers.
         output_bytes: bytes of the module's output.
         saved_bytes: bytes that autograd saves for backward, with each storage counted once.
-        peak_bytes: live bytes at the peak that the module's forward or backward pass allocated.
+        peak_bytes: bytes alive at the peak and allocated by the module's forward or backward pass.
     """
 
     name: str

@@ -47,7 +47,7 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     number: int
     fork_server: str | None = None
-    """Name of the fork server of the pass; repeats of the same server are one replicate."""
+    """Name of the fork server that ran the pass; passes of the same server are one replicate."""
     wall_seconds: float | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     rss_peak_bytes: Bytes | None = None
@@ -103,7 +103,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def growth(self) -> Growth:
-        """Growth of the peak over the repeats of a process, in allocated bytes (GPU) or RSS."""
+        """Growth of the peak over the repeats in a process: allocated bytes (GPU) or RSS (CPU)."""
         on_gpu = self.workload.device == "cuda"
         peaks = [
             one.rss_peak_bytes if one.cuda is None else one.cuda.allocated_peak_bytes

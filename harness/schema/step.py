@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., object])
 EVERYWHERE = "*"
-"""Key in ``answers`` for every place in the code that has no answer of its own."""
+"""Key in ``answers`` whose value is used for all lines of code that are not keys themselves."""
 _AUTOCAST = ("float16", "bfloat16")
 
 
@@ -33,9 +33,9 @@ class Step:
             ``torchvision:NAME``.
         batch: number of examples in the step.
         inputs: shape of one example without the batch dimension, such as ``(3, 224, 224)``,
-            ``"3x224x224"`` or ``{"tokens": "int64:256"}``. Alternatively, a function of the batch
-            size that returns inputs and labels, or the function's name. A network from a hub needs
-            no ``inputs``.
+            ``"3x224x224"`` or ``{"tokens": "int64:256"}``. You can also give a function of the
+            batch size that returns inputs and labels, or the function's name. A network from a hub
+            needs no ``inputs``.
         arguments: keyword arguments of a ``target`` that is given by name.
         optimizer: a name such as ``adamw``, or a function of the parameters, or a function's name.
         loss: a name such as ``sum``, or a function of output and labels, or a function's name.

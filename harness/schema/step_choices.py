@@ -15,4 +15,5 @@ COMPILE_MODES = (
 LEARNING_RATE = 0.01
 """Learning rate of a named optimizer that has no default."""
 MOST_STEPS = 8
-"""Largest number of steps on a GPU before the measured step, even if reserved memory rises."""
+"""Largest number of steps before the measured step on a GPU, even if reserved memory still
+rises."""

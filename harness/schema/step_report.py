@@ -92,7 +92,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def fits(self) -> bool | None:
-        """True if the step always fits every requested budget and GPU; None if there is none."""
+        """True if the step always fits each requested budget and GPU; None without a request."""
         answers = []
         if self.budget is not None:
             answers.append(self.budget.fits)
@@ -133,7 +133,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Return the live bytes at the peak by module, operator or category.
 
         Args:
-            attribute: attribute by which the bytes are grouped.
+            attribute: attribute of the blocks, ``module``, ``operator`` or ``category``.
 
         Returns:
             Bytes by name, largest first; empty without a trace.

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Axis = Literal["batch", "depth", "width"]
-"""Name of the value that a search makes as large as possible."""
+"""Name of the value that a search maximizes."""
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
 """Mechanism that enforces a budget: RLIMIT_DATA, a cgroup, the CUDA allocator or the GPU's size."""
 BudgetOf = Literal["workload", "process"]
-"""Memory that a budget includes. ``process`` means the workload's bytes and the heap and library
-buffers of its process."""
+"""Memory that must fit in a budget: the workload's bytes, or with ``process`` also the heap and the
+library buffers of its process."""
 EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
 """Mechanisms that a caller can choose to enforce a budget."""
 
@@ -59,14 +59,15 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Name of the exception or signal that ended the probe."""
     needed_bytes: Bytes | None = None
     """Memory that a successful probe needed, if known. With RLIMIT_DATA, the value is the largest
-    growth of the address space. In a cgroup, the value is the highest charge without pages charged
-    in advance, exact to a few pages. On a GPU, the value is the peak of reserved bytes.
+    growth of the address space. In a cgroup, the value is the peak of charged memory without pages
+    that the kernel charges in advance, exact to a few pages. On a GPU, the value is the peak of
+    reserved bytes.
     """
     seconds: float
 
 
 class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value that fitted only in some trials, or that lies between two values of this kind."""
+    """A probed value between ``largest_fit`` and ``smallest_fail``, and how often it fitted."""
 
     value: int
     fits: int
@@ -81,19 +82,19 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rounding_bytes: int
     """Bytes for headers, alignment and unused page ends, for blocks of at least a page."""
     small_bytes: int
-    """Size of blocks smaller than a page, as a negative number; they use existing memory."""
+    """Minus the size of blocks smaller than a page, because these blocks use existing memory."""
     library_bytes: int
     """Bytes for library code, library buffers and growth of the heap; in a cgroup, also for page
     tables."""
     unused_bytes: int
-    """Remaining bytes; they are too few for another example or layer."""
+    """Remaining bytes, which are too few for the next larger value."""
 
 
 class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Result of a search for the largest step that fits a budget.
 
     Attributes:
-        solve: name of the value that the search made as large as possible.
+        solve: name of the value that the search maximized.
         budget_bytes: memory budget that the step must fit.
         kind: mechanism that enforced the budget.
         outcome: ``ok`` if the search succeeded; otherwise the outcome of its last probe.
@@ -101,7 +102,7 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         largest_fit: the largest value that fits; None if the smallest value does not fit.
         smallest_fail: the smallest value that does not fit; None if every value fits.
         confirmed: True if both sides of the threshold were probed the required number of times.
-        band: values between ``largest_fit`` and ``smallest_fail`` that fitted only sometimes.
+        band: probed values between ``largest_fit`` and ``smallest_fail``, with the results.
         predicted: the largest value that fits in a simulation of the data segment or the allocator.
         live_bytes_predict: the largest value whose predicted live bytes (GPU: requested bytes) fit.
         probes: every probe, in the order of the search.

@@ -63,7 +63,7 @@ class StepColumns(Struct, frozen=True, kw_only=True, omit_defaults=True):
     resident_bytes: tuple[int, ...] = ()
     """RSS after the step; on a GPU, reserved bytes."""
     rise_bytes: tuple[int, ...] = ()
-    """Highest RSS during the step minus the value before the step."""
+    """Highest RSS during the step minus the RSS before the step."""
     seconds: tuple[float, ...] = ()
     start_bytes: tuple[int, ...] = ()
     """Live bytes before the step."""
@@ -83,7 +83,8 @@ class TrainingResult(Struct, frozen=True, kw_only=True):
     epochs: tuple[Epoch, ...]
     steps: StepColumns
     categories: dict[str, dict[str, int]] = {}
-    """Live bytes by category at the peak, for four kinds of step; only for traced runs."""
+    """Live bytes by category at the peak of the first step, a later step, the last partial batch
+    and an evaluated batch; only for traced runs."""
 
 
 class TrainingRun(Struct, frozen=True, kw_only=True):

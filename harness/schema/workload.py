@@ -79,8 +79,9 @@ class Workload:
         accumulate: number of micro-batches per step.
         device: ``cpu`` or ``cuda``.
         threads: number of CPU threads per operation.
-        data: source of the batch, ``synthetic`` or ``fashion-mnist``; it does not change memory.
-        malloc: ``pinned`` for fixed settings of glibc's malloc, or ``system`` for the system's.
+        data: source of the batch, ``synthetic`` or ``fashion-mnist``; both need the same memory.
+        malloc: ``pinned`` for fixed settings of glibc's malloc, ``system`` for the system's
+            settings.
         seed: seed of weights and synthetic data.
 
     Raises:
