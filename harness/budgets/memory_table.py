@@ -9,7 +9,7 @@ _ORDER = ("failed", "refused", "passed", "skipped")
 
 
 def memory_table(tests: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Return a Markdown table of the tests that used GPU memory or failed.
+    """Return a Markdown table of the tests that used GPU memory, failed or were refused.
 
     Args:
         tests: list ``tests`` in the output of ``harness dry-run --json``.

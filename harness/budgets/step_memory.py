@@ -42,7 +42,7 @@ class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def growth(use: MemoryUse, baseline: MemoryUse) -> list[str]:
-    """Return a sentence for each layer that uses more bytes than before, largest growth first."""
+    """Return sentences about the layers that grew most since the baseline, largest growth first."""
     rows: dict[tuple[str, int, int | None], list[str]] = {}
     grown = {name: size - baseline.layers.get(name, 0) for name, size in use.layers.items()}
     for name in sorted(grown, key=lambda name: (-grown[name], name)):

@@ -58,7 +58,7 @@ def _dtype(hint: Any) -> str:
 
 
 def _columns() -> dict[str, str]:
-    """Return the columns of all frames in order, each with its dtype."""
+    """Return the columns of frames of records and predictions in order, each with its dtype."""
     columns = {"workload_id": "string", **dtypes(Workload)}
     columns |= {"outcome": "string", "reason": "string", "attempt": "Int64", "repeats": "Int64"}
     columns |= dtypes(Metrics)
@@ -68,7 +68,7 @@ def _columns() -> dict[str, str]:
 
 
 COLUMNS = _columns()
-"""Columns of all frames, each with its dtype; columns ``environment.<key>`` come after them."""
+"""Columns of frames of records and predictions, before columns ``environment.<key>``."""
 
 
 def record_row(record: Record) -> dict[str, Any]:

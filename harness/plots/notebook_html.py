@@ -11,7 +11,7 @@ from harness.schema.threshold import FoundThreshold
 
 
 def report_html(report: StepReport) -> str:
-    """Return HTML with the verdicts and the layers, and with all other parts collapsed."""
+    """Return HTML with the verdicts, the metrics and the layers of a report."""
     return sheet_html(prediction_sheet(report))
 
 

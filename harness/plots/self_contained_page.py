@@ -20,7 +20,7 @@ _FOLDER = files("harness.plots") / "page"
 def self_contained_page(title: str, body: str, *, data: str | None = None) -> str:
     """Return an HTML page; ``body`` is HTML, and ``data`` is the JSON that the page's script draws.
 
-    The page has a Content Security Policy, which blocks any other script in its text.
+    The page has a Content Security Policy, which blocks every other script in the page.
     """
     scripts, sources = "", "'none'"
     if data is not None:

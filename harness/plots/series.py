@@ -70,11 +70,11 @@ def series(
     ``data`` may also have columns ``fit``, ``limit``, ``low`` and ``high``. A column ``fit`` is
     drawn as a line, and the points are then not connected. Rows without ``y`` belong only to the
     fit. A column ``limit`` is drawn as a dashed line, with the text of the argument ``limit``.
-    Columns ``low`` and ``high`` are drawn as a range at each point. The y axis starts at
-    ``y_from``, or at the smallest value if ``y_from`` is None. ``marked`` is a pair: a y value to
-    mark with a line, and the label of the line. ``hollow`` draws points as rings of decreasing
-    size, so that rings at the same place are visible. ``own_styles`` assigns the colours in each
-    panel separately. ``band`` draws limits at ``-band`` and ``band`` around 0.
+    Columns ``low`` and ``high`` are drawn as a range at each point. With the scale ``ratio``, the y
+    axis starts at ``y_from``, or at matplotlib's default if ``y_from`` is None. ``marked`` is a
+    pair: a y value to mark with a line, and the label of the line. ``hollow`` draws points as rings
+    of decreasing size, so that rings at the same place are visible. ``own_styles`` assigns the
+    colours in each panel separately. ``band`` draws limits at ``-band`` and ``band`` around 0.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)

@@ -11,11 +11,11 @@ FOLDED_FROM = 24
 """Smallest number of layers for which equal layers are combined in one row."""
 MOST_LAYERS = 40
 TOP = 10
-"""Number of rows in each table of the live bytes at the peak."""
+"""Largest number of rows in a table of the live bytes at the peak."""
 
 
 def layers_table(report: StepReport) -> ShownTable:
-    """Return a table with a row for each layer that uses memory, in forward order."""
+    """Return a table of the layers that use memory, in forward order; the last row is the sum."""
     layers = [r for r in report.layers if r.parameter_bytes or r.saved_bytes or r.peak_bytes]
     shown = folded(layers) if len(layers) >= FOLDED_FROM else layers
     peak = report.peak_live_bytes

@@ -33,7 +33,7 @@ class Timeline:
 
     Attributes:
         blocks: each shown block, with the number of equal blocks that it represents.
-        events: number of the event before each state; state 0 is before all events.
+        events: number of the last event before each state; 0 if there is no event before the state.
         colours: colour of each category, in stacking order.
         phases: name of each phase, with the number of its first state.
         joint: separator between the parts of a layer's name.

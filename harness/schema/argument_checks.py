@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class ArgumentError(HarnessError, TypeError):
-    """An argument has the wrong type; the message names the argument and the allowed types.
+    """An argument is invalid; the message names the argument and the allowed types or values.
 
     >>> import harness
     >>> harness.predict(harness.Workload(), budget_bytes="24GiB")  # doctest: +ELLIPSIS

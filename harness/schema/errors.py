@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class HarnessError(Exception):
-    """Base class of all errors that the command line prints in one line, with exit code 2.
+    """Base class of the errors that the command line prints in one line, without a traceback.
 
     >>> import harness
     >>> try:

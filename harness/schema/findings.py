@@ -107,7 +107,7 @@ class Claim(Judged):
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table that the report shows, and that it also writes to a CSV file without rounding."""
+    """A table that the report shows and writes to a CSV file without rounding."""
 
     name: str
     caption: str

@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"(?<![^._])\d+(?![^.])")
 
 
 def pattern(name: str) -> str:
-    """Return the name with ``#`` in place of each number; equal layers get the same result."""
+    """Return the name with ``#`` in place of each number, as a key that groups equal layers."""
     return _NUMBER.sub("#", name)
 
 

@@ -14,7 +14,7 @@ _finders: list[Callable[[str], Callable[..., Any]]] = []
 
 
 def use(find: Callable[[str], Callable[..., Any]]) -> None:
-    """Register a function that takes the name of a view and returns the function that makes it."""
+    """Register a function that maps the name of a view to the function that makes the view."""
     _finders[:] = [find]
 
 

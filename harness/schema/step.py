@@ -39,7 +39,7 @@ class Step:
         arguments: keyword arguments of a ``target`` that is given by name.
         optimizer: a name such as ``adamw``, or a function of the parameters, or a function's name.
         loss: a name such as ``sum``, or a function of output and labels, or a function's name.
-        classes: number of label classes; None if all labels are 0 or have no values.
+        classes: number of classes of the labels; None for labels that are 0 or have no values.
         mode: ``train``, or ``inference`` for a forward pass without gradients.
         autocast: ``float16`` or ``bfloat16``; None for no autocast.
         accumulate: number of micro-batches; must divide the batch. Only one micro-batch is on the

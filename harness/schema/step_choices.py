@@ -13,7 +13,7 @@ COMPILE_MODES = (
 )
 """Modes of ``torch.compile``; the last two are backends that generate no code."""
 LEARNING_RATE = 0.01
-"""Learning rate of a named optimizer that has no default."""
+"""Learning rate of the optimizers ``sgd`` and ``momentum``."""
 MOST_STEPS = 8
 """Largest number of steps before the measured step on a GPU, even if reserved memory still
 rises."""

@@ -26,7 +26,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         inputs_from: ``MODULE:CALLABLE`` that returns inputs and labels; replaces ``inputs``.
         optimizer: a known name, or a ``MODULE:CALLABLE`` that takes the parameters.
         loss: a known name, or a ``MODULE:CALLABLE`` that takes output and labels.
-        classes: number of label classes; None if all labels are 0 or have no values.
+        classes: number of classes of the labels; None for labels that are 0 or have no values.
         compile: one of ``step_choices.COMPILE_MODES``; None without compilation.
         answers: values to use where the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
         sent: pickled arguments of ``OwnStep`` by name; they replace the other fields.

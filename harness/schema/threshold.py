@@ -100,7 +100,7 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         outcome: ``ok`` if the search succeeded; otherwise the outcome of its last probe.
         evidence: facts about the failure, if the search failed.
         largest_fit: the largest value that fits; None if the smallest value does not fit.
-        smallest_fail: the smallest value that does not fit; None if every value fits.
+        smallest_fail: the smallest value that does not fit; None if the search found no such value.
         confirmed: True if both sides of the threshold were probed the required number of times.
         band: probed values between ``largest_fit`` and ``smallest_fail``, with the results.
         predicted: the largest value that fits in a simulation of the data segment or the allocator.

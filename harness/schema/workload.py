@@ -57,7 +57,8 @@ class Workload:
     """One training or inference step of one network on one batch.
 
     Every field has a default. ``depth`` and ``width`` describe hidden layers of equal width.
-    ``hidden`` overrides both fields and gives each width; ``width`` is None if the widths differ.
+    ``hidden`` gives the width of each layer and overrides ``depth`` and ``width``. ``width`` is
+    None if the widths differ.
 
     Attributes:
         model: ``mlp`` with ``nn.Linear`` layers, or ``mlp-scratch`` with plain weight matrices.
