@@ -3,10 +3,10 @@
 ``predict`` returns the memory of a training step, and ``plan`` lists changes that make the step
 fit. ``measure`` runs a step in separate processes, ``trace`` records your own step, and ``dry_run``
 runs any script on a pretended GPU. ``threshold`` finds the largest batch that fits. ``sweep``
-measures a grid, ``load`` reads its records, ``compare`` compares two runs, and ``explain`` says why
-a run went out of memory. All sizes are whole bytes.
+measures a grid of workloads, and ``load`` reads the records. ``compare`` compares two runs, and
+``explain`` states why a run ran out of memory. All sizes are whole bytes.
 
-Importing this package does not import torch; each name loads its modules at its first use.
+Importing this package does not import torch; each name imports its modules at its first use.
 
 >>> import harness
 >>> step = harness.Workload(depth=8, width=256, batch=512)
@@ -18,7 +18,7 @@ from harness.schema.shown import use as _use
 from harness.version import __version__ as __version__
 
 TYPE_CHECKING = False
-"""False, as in ``typing``, which is not imported because its import is slow."""
+"""Replacement for ``typing.TYPE_CHECKING``, because the import of ``typing`` is slow."""
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -67,7 +67,7 @@ _PLACES = {
     "threshold": "harness.planning.ask_threshold",
     "trace": "harness.measurement.module_trace",
 }
-"""The module of each name that is loaded when it is first used."""
+"""Module of each public name; the module is imported when the name is first used."""
 
 __all__ = sorted([*_PLACES, "__version__"])
 
@@ -92,7 +92,7 @@ _VIEWS = {
     "plan_html": "planning.plan_sheet",
     "dry_run_html": "dry_runs.dry_run_sheet",
 }
-"""The module of each view of a public object; the others are pictures."""
+"""Module of each function that makes HTML or a frame; the default is ``plots.public_objects``."""
 
 
 def _view(name: str) -> "Callable[..., object]":

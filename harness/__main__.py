@@ -1,4 +1,4 @@
-"""``python -m harness`` runs the command line, also if the script is not on the path."""
+"""``python -m harness`` runs the command line, even if ``harness`` is not on the PATH."""
 
 import sys
 

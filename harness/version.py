@@ -1,8 +1,8 @@
-"""The version of the harness, which records and cached files contain, and its folder."""
+"""The version and the folder of the harness; records and cached files contain the version."""
 
 from pathlib import Path
 
 __version__ = "0.2.0"
 
 PACKAGE = Path(__file__).parent
-"""The folder of this package."""
+"""Folder of the package ``harness``."""

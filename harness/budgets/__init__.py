@@ -1,1 +1,1 @@
-"""Memory budgets in tests, by a pytest plugin with a baseline file."""
+"""A pytest plugin that checks memory budgets of tests against a baseline file."""

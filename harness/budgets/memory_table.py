@@ -1,4 +1,4 @@
-"""A Markdown table of a dry run's tests, compared with another commit."""
+"""Makes a Markdown table of the tests in a dry run, compared with another commit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +9,11 @@ _ORDER = ("failed", "refused", "passed", "skipped")
 
 
 def memory_table(tests: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Return a table of the tests that took memory of the GPU, or did not pass.
+    """Return a Markdown table of the tests that used GPU memory, failed or were refused.
 
     Args:
-        tests: ``tests`` of ``harness dry-run --json``.
-        base: the same list of the commit to compare with.
+        tests: list ``tests`` in the output of ``harness dry-run --json``.
+        base: list ``tests`` of the commit to compare with.
 
     >>> test = {"name": "test_step", "outcome": "passed", "requested_peak_bytes": 3 << 20}
     >>> print(memory_table([test], [{**test, "requested_peak_bytes": 1 << 20}]))

@@ -8,13 +8,14 @@
     def test_training_keeps_nothing(memory):
         memory("train.py", "--epochs", "1", steps=20)
 
-The fixture predicts a training step; bytes do not vary from run to run. ``measure=True``, or
-``--memory-measure`` for all tests, runs the step instead. The test fails if the peak is above the
-marker's ``peak`` or above the baseline file, which ``--memory-update`` writes; the failure names
-the layers that grew. With ``growth`` the fixture dry-runs a script or a function. The test then
-fails if an optimizer step leaves more bytes than ``growth``; the failure names the lines. A test
-with the marker also fails if it checks no step. Every pytest run loads the plugin if the harness is
-installed, so PyTorch and other large modules are imported only when the fixture is called.
+The fixture predicts the memory of a training step, and the prediction is the same in every run.
+With ``measure=True``, or with ``--memory-measure`` for all tests, the fixture runs the step
+instead. The test fails if the peak exceeds the marker's ``peak`` or the peak in the baseline file.
+``--memory-update`` writes the baseline file. The error message names the layers that grew. With
+``growth``, the fixture dry-runs a script or a function. The test then fails if live memory grows by
+more than ``growth`` bytes per optimizer step. The error message names the lines of code that add
+memory. A test with the marker also fails if it never calls the fixture. The plugin imports PyTorch
+only when a test calls the fixture, because every pytest run loads the plugin.
 """
 
 from collections.abc import Callable, Generator
@@ -33,13 +34,13 @@ MARKER = (
     " the test may need, or most bytes by which it may grow from step to step"
 )
 _CALLS = pytest.StashKey[int]()
-"""Key of the number of steps that a test has checked."""
+"""Key of the number of steps that a test has checked so far."""
 _PROBLEM = pytest.StashKey[str]()
-"""Key of the reasons of failed checks, which a test may catch or raise in a thread."""
+"""Key of the message of a failed check; the test may have caught the failure."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options and the name of the baseline file."""
+    """Add the command-line options and the settings of the plugin."""
     group = parser.getgroup("memory budgets (mlp-memory-harness)")
     group.addoption(
         "--memory-update", action="store_true", help="Write what the tests need as the baseline."
@@ -56,18 +57,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker ``memory``."""
     config.addinivalue_line("markers", MARKER)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Reset the count, because a test may be run again."""
+    """Clear the stored results of a test, because pytest may run the test again."""
     item.stash[_CALLS], item.stash[_PROBLEM] = 0, ""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test that passed without checking its step, or despite a check that failed."""
+    """Fail a test that passed although it checked no step, or although a check failed."""
     result = yield
     if problem := item.stash.get(_PROBLEM, ""):
         pytest.fail(problem, pytrace=False)
@@ -78,7 +79,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 class MemoryBudget:
-    """The ``memory`` fixture of one test; called with a model, it checks the test's budget."""
+    """The ``memory`` fixture of one test; a call with a model checks the test's budget."""
 
     def __init__(self, item: pytest.Item, baseline: "Baseline") -> None:
         self._item = item
@@ -106,9 +107,9 @@ class MemoryBudget:
         gpu: str | None = None,
         **options: Any,
     ) -> "MemoryUse | DryRunReport":
-        """Predict or measure a step of ``build()``, with the options of harness.predict.
+        """Predict or measure a step of the network ``build()``; options as in harness.predict.
 
-        If the marker has ``growth``, dry-run a script or a function, as harness.dry_run does.
+        If the marker has ``growth``, dry-run a script or a function, like harness.dry_run.
         """
         from harness.budgets.step_memory import measured, predicted
         from harness.schema.errors import HarnessError
@@ -136,7 +137,7 @@ class MemoryBudget:
         return use
 
     def _problem(self, name: str, use: "MemoryUse", limit: int | None, tolerance: Fraction) -> str:
-        """Return the reason if the test fails, else ""."""
+        """Return the reason why the test fails, or "" if the test passes."""
         from harness.budgets.step_memory import growth, largest
 
         baseline = self._baseline.get(name)
@@ -172,7 +173,7 @@ def _growth_problem(
     limit: int | None,
     options: dict[str, Any],
 ) -> "tuple[DryRunReport, str]":
-    """Dry-run a target; return the report and the reason if the test fails, else ""."""
+    """Dry-run a target; return the report, and the reason why the test fails ("" if it passes)."""
     from harness.dry_runs.dry_run_sheet import growth_lines
     from harness.dry_runs.run import dry_run
     from harness.schema.units import format_bytes
@@ -201,7 +202,7 @@ def _growth_problem(
 
 
 def _limit(peak: object) -> int | None:
-    """Return the marker's peak or growth in bytes."""
+    """Return the value of the marker's ``peak`` or ``growth`` in bytes."""
     from harness.schema.errors import HarnessError
     from harness.schema.units import parse_bytes
 
@@ -223,7 +224,7 @@ def _above(use: "MemoryUse", limit: int, what: str) -> str:
 
 
 def _other_torch(use: "MemoryUse", baseline: "MemoryUse | None") -> list[str]:
-    """Return a remark if the baseline is of another version of PyTorch."""
+    """Return a remark if the baseline was made with another version of PyTorch."""
     if baseline is None or baseline.torch in (None, use.torch):
         return []
     return [f"PyTorch has changed too: {baseline.torch} in the baseline, {use.torch} here"]

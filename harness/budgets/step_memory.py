@@ -1,4 +1,4 @@
-"""The memory of a step of a test's model, predicted or measured, and the baseline file."""
+"""Predicts or measures the memory of a step in a test, and reads and writes the baseline file."""
 
 import contextlib
 import hashlib
@@ -22,16 +22,16 @@ from harness.schema.units import format_bytes
 
 _LAYERS_NAMED = 3
 SCHEMA = 1
-"""Version of the baseline file."""
+"""Version of the format of the baseline file."""
 
 
 class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The peak of a training step and the layers that hold it; an entry of the baseline file.
+    """An entry of the baseline file, with the peak of a training step and its layers.
 
     Attributes:
-        peak_bytes: most bytes alive on the CPU; most bytes allocated by PyTorch on a GPU.
-        layers: bytes alive at the peak of the step's requests, by the layer that allocated them.
-        torch: version of PyTorch.
+        peak_bytes: peak of live bytes on the CPU, or of allocated bytes on a GPU.
+        layers: requested bytes that are alive at the peak, by the layer that requested them.
+        torch: version of PyTorch that gave the numbers.
     """
 
     peak_bytes: Bytes
@@ -42,7 +42,7 @@ class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def growth(use: MemoryUse, baseline: MemoryUse) -> list[str]:
-    """Return a sentence for each layer that holds more than before, most growth first."""
+    """Return sentences about the layers that grew most since the baseline, largest growth first."""
     rows: dict[tuple[str, int, int | None], list[str]] = {}
     grown = {name: size - baseline.layers.get(name, 0) for name, size in use.layers.items()}
     for name in sorted(grown, key=lambda name: (-grown[name], name)):
@@ -59,14 +59,14 @@ def growth(use: MemoryUse, baseline: MemoryUse) -> list[str]:
 
 
 def _named(names: Sequence[str]) -> str:
-    """Return the name of a layer, or of the layers of equal blocks with the same change."""
+    """Return the name of a layer, or a common name for equal layers with the same change."""
     if len(names) == 1:
         return f"layer {names[0]}"
     return f"each of the {len(names)} layers {common_name(names)}"
 
 
 def largest(use: MemoryUse) -> list[str]:
-    """Return a sentence for each layer that holds most at the peak."""
+    """Return a sentence for each of the layers with the most bytes alive at the peak."""
     order = sorted(use.layers, key=lambda name: (-use.layers[name], name))
     return [
         f"layer {name} holds {format_bytes(use.layers[name])}" for name in order[:_LAYERS_NAMED]
@@ -74,17 +74,17 @@ def largest(use: MemoryUse) -> list[str]:
 
 
 class BaselineError(HarnessError, ValueError):
-    """The baseline file cannot be read or written, or is not a baseline file."""
+    """The baseline file cannot be read or written, or has the wrong format."""
 
 
 class MeasureError(HarnessError):
-    """The step cannot be measured here; the message is the reason, in one line."""
+    """The step cannot be measured on this machine; the message gives the reason in one line."""
 
 
 def predicted(
     build: Callable[[], Any], batch: int = 1, *, gpu: str | None, **step: Any
 ) -> MemoryUse:
-    """Return the prediction of ``harness.predict`` with the given options for the step."""
+    """Return the memory of a step as ``harness.predict`` predicts it."""
     from harness.planning.predict import predict
 
     return _use(predict(build, batch, gpu=gpu, **step), gpu)
@@ -93,7 +93,7 @@ def predicted(
 def measured(
     build: Callable[[], Any], batch: int = 1, *, gpu: str | None, **step: Any
 ) -> MemoryUse:
-    """Return the memory of the traced step on this CPU or GPU."""
+    """Return the memory of a step that runs on this machine's CPU or GPU."""
     from harness.planning.measure_step import measure
     from harness.processes.environment import has_gpu
 
@@ -123,17 +123,17 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Baseline:
-    """A sorted JSON file, in which a change of one test changes few lines."""
+    """A baseline file in sorted JSON; a change in one test changes few lines of the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def get(self, name: str) -> MemoryUse | None:
-        """Return a test's entry, None if it has none."""
+        """Return the entry of a test, or None if the test has no entry."""
         return self._read().get(name)
 
     def put(self, name: str, use: MemoryUse) -> None:
-        """Write a test's entry; the others stay as they are."""
+        """Write the entry of a test, without changes to other entries."""
         with FileLock(_lock_file(self.path)):
             tests = {**self._read(), name: use}
             encoded = msgspec.json.encode(_File(schema=SCHEMA, tests=tests), order="sorted")
@@ -164,7 +164,7 @@ class Baseline:
 
 
 def _lock_file(path: Path) -> Path:
-    """Return the lock file for processes of this user, which is outside the user's repository."""
+    """Return a lock file for processes of this user, in the folder for temporary files."""
     user = os.getuid() if hasattr(os, "getuid") else ""
     place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"memory-baseline-{user}-{place}.lock"

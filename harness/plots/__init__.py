@@ -1,1 +1,1 @@
-"""Figures: each function paints a data frame on an empty canvas, wide or narrow."""
+"""Functions that draw data frames as matplotlib figures, for wide and narrow pages."""

@@ -1,4 +1,4 @@
-"""The colour of each category of live bytes, the same in every picture and on every page."""
+"""The colour of each memory category, which is the same in all figures and on all pages."""
 
 # Okabe & Ito (2008), "Color Universal Design".
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
@@ -14,7 +14,7 @@ CATEGORY_COLOURS = {
     "activation": GREEN,
     "temporary": VERMILION,
 }
-"""Colours by the category of live bytes, in the order in which pictures stack them."""
+"""Colour of each category of live bytes, in the order in which figures stack the categories."""
 
 BLOCK_COLOURS = {
     "before": GREY,
@@ -30,7 +30,7 @@ BLOCK_COLOURS = {
     "workspace": VIOLET,
     "unknown": GREY,
 }
-"""Colours by the category of a block in a recording."""
+"""Colour of each category of blocks in a recording of PyTorch's allocator."""
 
 PART_COLOURS = CATEGORY_COLOURS | {
     "interpreter": "#4d5560",
@@ -38,7 +38,7 @@ PART_COLOURS = CATEGORY_COLOURS | {
     "heap": ORANGE,
     "tensors": BLUE,
 }
-"""Colours by the category of live bytes or by the part of a process."""
+"""Colour of each category of live bytes and of each part of a process's memory."""
 
 LEVELS = ("#4d5560", "#868e96", "#a89bc9", "#b8bfc6", "#7a6a3a", "#c9b977")
-"""Colours by part of a GPU's memory, e.g. allocated, reserved or outside."""
+"""Colours for the parts of a GPU's memory, e.g. allocated bytes or reserved bytes."""

@@ -1,4 +1,4 @@
-"""Rows as a data frame with typed columns; pandas is loaded when a frame is made."""
+"""Converts rows to a data frame with typed columns; pandas is imported only for the conversion."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def typed_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> "pd.DataFrame":
-    """Return ``rows`` as a frame of ``columns`` with their dtypes; further columns are text."""
+    """Return ``rows`` as a frame with the dtypes in ``columns``; all other columns are strings."""
     import pandas as pd
 
     extra = sorted({name for row in rows for name in row if name not in columns})

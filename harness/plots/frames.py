@@ -1,7 +1,7 @@
-"""Converts records and predictions to rows of a data frame with typed, ordered columns.
+"""Converts records and predictions to data frames with typed columns in a fixed order.
 
-``harness.load`` makes a frame of many records; ``Record.to_frame`` and ``StepReport.to_frame`` make
-a frame of one row.
+``harness.load`` returns a frame with many rows. ``Record.to_frame`` and ``StepReport.to_frame``
+return a frame with one row.
 """
 
 import json
@@ -37,12 +37,12 @@ _NESTED: dict[str, type[msgspec.Struct]] = {
     "cuda.first_step": CudaPeaks,
     **{f"cuda.phases.{phase}": CudaPeaks for phase in PHASES},
 }
-"""Nested metrics, by their path."""
+"""Type of each nested group of metrics, by the dotted path of the group."""
 _LEFT_OUT = {"modules", "phases", "categories_at_peak", "process", "cuda", "first_step"}
 
 
 def dtypes(described: type) -> dict[str, str]:
-    """Return the pandas dtype of each field that holds a whole number, a real number or text.
+    """Return the pandas dtype of each field of a class, without the nested metrics.
 
     >>> from harness.schema.metrics import PhaseMetrics
     >>> dtypes(PhaseMetrics)
@@ -58,7 +58,7 @@ def _dtype(hint: Any) -> str:
 
 
 def _columns() -> dict[str, str]:
-    """Return the columns of every frame in order, with their dtypes."""
+    """Return the columns of frames of records and predictions in order, each with its dtype."""
     columns = {"workload_id": "string", **dtypes(Workload)}
     columns |= {"outcome": "string", "reason": "string", "attempt": "Int64", "repeats": "Int64"}
     columns |= dtypes(Metrics)
@@ -68,11 +68,11 @@ def _columns() -> dict[str, str]:
 
 
 COLUMNS = _columns()
-"""Columns of every frame, with their dtypes; ``environment.<key>`` columns follow them."""
+"""Columns of frames of records and predictions, before columns ``environment.<key>``."""
 
 
 def record_row(record: Record) -> dict[str, Any]:
-    """Return the columns of a record with their values."""
+    """Return the values of a record by column name."""
     rises = [item.rss_rise_bytes for item in record.repeats if item.rss_rise_bytes is not None]
     return {
         **_shared(record),
@@ -110,7 +110,7 @@ _FIELDS = {struct: tuple(dtypes(struct)) for struct in _STRUCTS}
 
 
 def _text(value: Any) -> str | None:
-    """Return ``value`` of an open-ended mapping as text; equal texts are the same object."""
+    """Return a value as text; equal texts are the same string object, which saves memory."""
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
@@ -118,12 +118,12 @@ def _text(value: Any) -> str | None:
 
 
 def record_frame(record: Record) -> "pd.DataFrame":
-    """Return a record as a frame of one row."""
+    """Return a data frame of one row for a record."""
     return typed_frame([record_row(record)], COLUMNS)
 
 
 def report_frame(report: StepReport) -> "pd.DataFrame":
-    """Return a report as a frame of one row; for a network, known columns come first."""
+    """Return a data frame of one row; for your own network, columns with values come first."""
     frame = typed_frame([{**_shared(report), "reason": report.reason}], COLUMNS)
     if report.workload is not None:
         return frame
@@ -131,5 +131,5 @@ def report_frame(report: StepReport) -> "pd.DataFrame":
 
 
 def threshold_frame(threshold: FoundThreshold) -> "pd.DataFrame":
-    """Return a row for each probe, in the order of the search."""
+    """Return a data frame with one row per probe, in the order of the search."""
     return typed_frame([msgspec.to_builtins(one) for one in threshold.probes], dtypes(Probed))

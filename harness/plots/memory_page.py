@@ -1,7 +1,7 @@
-"""Converts a sheet to a page, or to HTML for a notebook.
+"""Converts a ``Sheet`` to an HTML page, or to HTML for a notebook.
 
-``page/memory.js`` draws a page's pictures from plain data. The page contains everything and loads
-nothing.
+The script ``page/memory.js`` draws the figures of a page from JSON data. The page contains the
+script and the data, and loads no other file.
 """
 
 import json
@@ -18,7 +18,7 @@ from harness.schema.units import format_bytes
 
 
 def sheet_page(sheet: Sheet) -> str:
-    """Return the page: the answer, the pictures, the next commands, then the other parts."""
+    """Return an HTML page with the result, the figures, the next commands and the other parts."""
     parts, data = [_answer(sheet)], dict[str, Any]()
     timeline = None if sheet.timeline is None else sheet.timeline()
     if timeline is not None and timeline.blocks:
@@ -39,7 +39,7 @@ def sheet_page(sheet: Sheet) -> str:
 
 
 def sheet_html(sheet: Sheet) -> str:
-    """Return the sheet for a notebook, without pictures and with folded notes."""
+    """Return HTML of the sheet for a notebook, without figures and with collapsed notes."""
     notes = "".join(_notes(sheet))
     folded = [f"<details><summary>Notes</summary>{notes}</details>"] * bool(notes)
     return printable("\n".join([_answer(sheet), *_parts(sheet.parts), *folded]))
@@ -55,7 +55,7 @@ def _notes(sheet: Sheet) -> Iterator[str]:
 
 
 def _parts(parts: Sequence[Part]) -> Iterator[str]:
-    """Yield the parts as HTML; consecutive lines become one paragraph."""
+    """Yield the parts of a sheet as HTML; consecutive lines of text become one paragraph."""
     lines: list[str] = []
     for part in (*parts, None):
         if isinstance(part, str) and part.strip() and not part.startswith("# "):
@@ -79,9 +79,10 @@ def _parts(parts: Sequence[Part]) -> Iterator[str]:
 
 
 def _table(table: ShownTable) -> str:
-    """Return the table, in which sizes and name stay visible on a phone.
+    """Return an HTML table in which the sizes and the name stay visible on a phone.
 
-    Columns of sizes come first; if there are three or more, only the last column of sizes does.
+    The columns with sizes come first. If there are three or more columns with sizes, only the last
+    of these columns comes first.
     """
     numbers = [at for at, head in enumerate(table.heads) if head.startswith(">")]
     front = numbers if len(numbers) < 3 else numbers[-1:]

@@ -1,4 +1,4 @@
-"""HTML of public objects for a notebook."""
+"""Functions that return the HTML of public objects for a notebook."""
 
 from harness.plots.memory_page import sheet_html
 from harness.plots.sheet import Sheet, sizes_table
@@ -11,22 +11,22 @@ from harness.schema.threshold import FoundThreshold
 
 
 def report_html(report: StepReport) -> str:
-    """Return the answers and the layers, with the other parts folded."""
+    """Return HTML with the verdicts, the metrics and the layers of a report."""
     return sheet_html(prediction_sheet(report))
 
 
 def record_html(record: Record) -> str:
-    """Return the outcome and the known metrics of a record."""
+    """Return HTML with the outcome and the known metrics of a record."""
     return sheet_html(record_sheet(record))
 
 
 def threshold_html(threshold: FoundThreshold) -> str:
-    """Return the answer and the probes."""
+    """Return HTML with the result and the probes of a threshold."""
     return sheet_html(threshold_sheet(threshold))
 
 
 def trace_html(trace: Trace) -> str:
-    """Return the peaks of a trace."""
+    """Return HTML with the peaks of a trace."""
     rows = [("peak of live bytes", trace.peak_live_bytes)]
     rows += [(f"  {n.replace('_', ' ')}", s) for n, s in trace.categories_at_peak().items() if s]
     rows += [(f"peak in {phase}", peak) for phase, peak in trace.phase_peaks().items()]

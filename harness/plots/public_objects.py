@@ -1,7 +1,8 @@
-"""Pictures that ``plot()`` of the public objects returns.
+"""Figures that the ``plot()`` methods of public objects return.
 
-The pictures have the style of the report. They are made without pyplot, so they do not change
-global state. A notebook shows them, and ``savefig`` writes them.
+The figures have the style of the report. The figures are made without pyplot, so the global state
+of matplotlib does not change. A notebook displays a figure, and ``savefig`` writes a figure to a
+file.
 """
 
 import functools
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int | None) -> None:
-    """Paint column ``value`` of each probe as a dot if it fitted, else as a cross."""
+    """Draw the value of each probe, as a dot if the probe fitted and otherwise as a cross."""
     axes = canvas.add_subplot()
     number = np.arange(1, len(data) + 1)
     values = data["value"].to_numpy(dtype=np.float64)
@@ -53,10 +54,10 @@ def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int |
 
 
 class Picture(Canvas):
-    """A matplotlib figure that a notebook shows once, also behind a semicolon or in a loop.
+    """A matplotlib figure that a notebook cell displays once.
 
-    The figure is shown when it is made. As the value of the same cell it is not shown again; as the
-    value of a later cell it is shown again.
+    The figure is displayed when it is created, also in a loop or before a semicolon. The same cell
+    does not display the figure a second time, but a later cell does.
     """
 
     _shown_in: int | None = None
@@ -75,7 +76,7 @@ class Picture(Canvas):
 
 
 def _notebook() -> Any:
-    """Return the shell of the notebook whose kernel is this process; None elsewhere."""
+    """Return IPython's shell if this process is the kernel of a notebook; otherwise None."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell if hasattr(shell, "kernel") else None
@@ -94,14 +95,14 @@ def _picture(
 
 
 def plot_trace(trace: "Trace") -> Picture:
-    """Return the live bytes of the measured step by category, event by event."""
+    """Return a figure of the live bytes by category after each event of the measured step."""
     if not trace.events:
         raise ArgumentError("nothing to plot: the trace has no events")
     return _picture(timeline, thin(of_trace(trace)), WIDE)
 
 
 def plot_metrics(value: "Record | StepReport") -> Picture:
-    """Return the live bytes at the peak as one stacked bar."""
+    """Return a figure of the live bytes at the peak, as one stacked bar."""
     parts = value.categories_at_peak
     if parts is None:
         raise ArgumentError(
@@ -117,7 +118,7 @@ def plot_metrics(value: "Record | StepReport") -> Picture:
 
 
 def plot_threshold(threshold: "FoundThreshold") -> Picture:
-    """Return a picture of each probed value, and whether it fitted."""
+    """Return a figure that shows which of the probed values fitted."""
     if not threshold.probes:
         raise ArgumentError("nothing to plot: the threshold has no probes")
     draw = functools.partial(probes, solve=threshold.solve, largest_fit=threshold.largest_fit)
@@ -132,7 +133,7 @@ def plot_ranges(
     mark: str,
     in_bytes: bool = False,
 ) -> Picture:
-    """Return a picture with a line for each row: its name, lowest, middle and highest value."""
+    """Return a figure with one line per row; a row is a name and a low, middle and high value."""
     if not rows:
         raise ArgumentError("nothing to plot: there is no value to compare")
     data = pd.DataFrame(rows, columns=["name", "low", "estimate", "high"])

@@ -1,4 +1,4 @@
-"""A self-contained HTML page, which is readable in dark mode, on a phone and on paper."""
+"""Makes an HTML page without external files, readable in dark mode, on a phone and on paper."""
 
 import base64
 import hashlib
@@ -13,14 +13,14 @@ from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
 _BAR = ";background:linear-gradient(to right,var(--edge,#8885) {0},transparent {0})"
-"""CSS of the bar behind a share in a table."""
+"""CSS of the bar behind a percentage in a table."""
 _FOLDER = files("harness.plots") / "page"
 
 
 def self_contained_page(title: str, body: str, *, data: str | None = None) -> str:
-    """Return the page; ``body`` is HTML, ``data`` the JSON that its script draws.
+    """Return an HTML page; ``body`` is HTML, and ``data`` is the JSON that the page's script draws.
 
-    The page's policy blocks other scripts, even if a text of the page contains a script.
+    The page has a Content Security Policy, which blocks every other script in the page.
     """
     scripts, sources = "", "'none'"
     if data is not None:
@@ -36,12 +36,12 @@ def self_contained_page(title: str, body: str, *, data: str | None = None) -> st
 
 
 def page_part(name: str, **values: str) -> str:
-    """Return a part of the page; the values are HTML."""
+    """Return a part of the page from a template; ``values`` contains the HTML to insert."""
     return Template((_FOLDER / f"{name}.html").read_text(encoding="utf-8")).substitute(values)
 
 
 def scrolling(label: str, content: str) -> str:
-    """Return a region that scrolls sideways, with a shadow at an edge with hidden content."""
+    """Return HTML that scrolls sideways; a shadow at an edge shows that content is hidden."""
     return (
         f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">'
         f"{content}</div>"
@@ -51,7 +51,7 @@ def scrolling(label: str, content: str) -> str:
 def html_table(
     caption: str, heads: Sequence[str], rows: Iterable[Sequence[str | int | float]]
 ) -> str:
-    """Return a table; a head that begins with ">" marks a column of numbers.
+    """Return an HTML table; a header that begins with ">" marks a column of numbers.
 
     >>> page = html_table("two", ["name", ">bytes"], [["a & b", 1024]])
     >>> "a &amp; b" in page, "1,024" in page
@@ -82,7 +82,7 @@ def html_table(
 
 
 def bars(caption: str, rows: Iterable[tuple[str, int]], room: int) -> str:
-    """Return sizes as bars next to their names; the line marks ``room``, which bars may exceed."""
+    """Return an HTML table with a bar for each size, and with a line that marks ``room`` bytes."""
     sizes = list(rows)
     most = max(room, *(size for _, size in sizes))
     shown = "".join(

@@ -1,7 +1,7 @@
-"""Paints named series of lines and dots along one variable, with models, ranges and limits.
+"""Draws series of measured values against one variable, with fits, ranges and limits.
 
-Data have one row per point, and a column with the name of the series. Names that are whole numbers
-get colours from dark to light; other names get their own colours and markers.
+The data have one row per point, and a column with the name of the series. If the names are
+integers, the colours go from dark to light; otherwise each series has a distinct colour and marker.
 """
 
 import math
@@ -36,7 +36,7 @@ DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
 _AXES = {"batch": "batch (examples)", "depth": "depth (hidden layers)", "width": "width (units)"}
 
 MANY = 20
-"""From this many points of a series on, its points are drawn small."""
+"""Largest number of points in a series that is drawn with large markers."""
 
 Scale = Literal["bytes", "doubling bytes", "ratio"]
 
@@ -65,15 +65,16 @@ def series(
     limit: str = "limit",
     shared: bool = True,
 ) -> None:
-    """Paint ``y`` against ``x`` with a line for each ``line``, named at its end.
+    """Draw ``y`` against ``x``, with one labelled curve for each value in column ``line``.
 
-    ``data`` may have further columns. ``fit`` becomes a line, and the points are then not
-    connected; rows without a ``y`` continue the line between the points. ``limit`` names a column
-    that becomes a dashed line; ``low`` and ``high`` become a range at each point. The axis of
-    values begins at ``y_from``; if that is None, at the least value. ``marked`` is a value with its
-    name. ``hollow`` points are rings, largest for the first line, so that rings at the same place
-    are visible. With ``own_styles`` each panel orders the colours of its own lines. ``band`` gives
-    limits around 0, which is in the middle.
+    ``data`` may also have columns ``fit``, ``limit``, ``low`` and ``high``. A column ``fit`` is
+    drawn as a line, and the points are then not connected. Rows without ``y`` belong only to the
+    fit. A column ``limit`` is drawn as a dashed line, with the text of the argument ``limit``.
+    Columns ``low`` and ``high`` are drawn as a range at each point. With the scale ``ratio``, the y
+    axis starts at ``y_from``, or at matplotlib's default if ``y_from`` is None. ``marked`` is a
+    pair: a y value to mark with a line, and the label of the line. ``hollow`` draws points as rings
+    of decreasing size, so that rings at the same place are visible. ``own_styles`` assigns the
+    colours in each panel separately. ``band`` draws limits at ``-band`` and ``band`` around 0.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
@@ -128,7 +129,7 @@ def series(
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:
-    """Return up to ``most`` values, including the last, as ticks of a logarithmic axis.
+    """Return at most ``most`` values as ticks of a logarithmic axis, including the last value.
 
     >>> _few([1, 2, 4, 8, 16, 32, 64], 6), _few([1, 16, 128, 512, 1024], 6)
     ([1, 4, 16, 64], [1, 16, 128, 1024])
@@ -164,7 +165,7 @@ def _line(
     joined: bool,
     ring: float | None = None,
 ) -> End | None:
-    """Paint one series and return its end."""
+    """Draw one series, and return the position of its last point for the label."""
     part = part.sort_values(x)
     at, value = (part[key].to_numpy(dtype=np.float64, na_value=np.nan) for key in (x, y))
     if "fit" in part:
@@ -237,7 +238,7 @@ def _band(axes: Axes, values: "pd.Series[float]", band: float) -> None:
 
 
 def _free_corner(axes: Axes, marked: float, name: str) -> tuple[bool, bool]:
-    """Return the corner with the fewest data for a name, as two flags for right and below."""
+    """Return the corner in which a label covers the fewest points, as flags (right, below)."""
     canvas = axes.figure
     assert canvas is not None
     place = axes.get_position()
@@ -263,16 +264,16 @@ def _free_corner(axes: Axes, marked: float, name: str) -> tuple[bool, bool]:
 def _along(
     line: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]",
 ) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    """Return closely spaced points on a line."""
+    """Return closely spaced points along a line."""
     steps = np.linspace(0, len(line) - 1, 20 * len(line))
     return np.column_stack([np.interp(steps, range(len(line)), line[:, axis]) for axis in (0, 1)])
 
 
 def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
-    """Paint the largest ``batch`` against ``depth``, with panels by series and colours by budget.
+    """Draw the largest batch against the depth, with a panel per series and a colour per budget.
 
-    Rows whose column ``what`` is ``predicted`` are a line, and rows with ``reproduced`` are points.
-    Rows with ``predicted here`` are crosses, because values between them are unknown.
+    The column ``what`` selects a line (``predicted``), a dot (``reproduced``) or a cross
+    (``predicted here``). Crosses are not connected, because the values between them are unknown.
     """
     names = [str(name) for name in data["series"].unique()]
     places = panels(canvas, len(names), sharey=True)
@@ -303,7 +304,7 @@ def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
 
 
 def _round_numbers(low: float, high: float) -> list[int]:
-    """Return 1, 2 and 5 times the powers of ten from just below ``low`` to just above ``high``."""
+    """Return the numbers of the series 1, 2, 5, 10, 20, 50, ... from about ``low`` to ``high``."""
     powers = range(int(np.log10(low)), int(np.log10(high)) + 1)
     numbers = [first * 10**power for power in powers for first in (1, 2, 5)]
     return [number for number in numbers if low / 2 <= number <= 2 * high]

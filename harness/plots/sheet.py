@@ -1,6 +1,7 @@
-"""A sheet, the readable form of an answer for a terminal, a page and a notebook.
+"""A ``Sheet`` contains a result for people to read, on a terminal, a page or in a notebook.
 
-``sheet_text`` prints it on a terminal; ``memory_page`` makes the page and the notebook's HTML.
+``sheet_text`` converts a sheet to text for a terminal. ``memory_page`` converts a sheet to an HTML
+page or to HTML for a notebook.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,14 +17,14 @@ _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 @dataclass(frozen=True, kw_only=True)
 class ShownTable:
-    """Rows of text below their heads; a head that begins with ">" marks a column of numbers.
+    """A table of text; a header that begins with ">" marks a column of numbers.
 
     Attributes:
-        title: the line above the table; the caption on a page.
-        heads: the head of each column; the heads are left out if all are empty.
-        rows: the cells.
-        indent: spaces before a row on a terminal.
-        spare: head of the column that is left out on a narrow terminal.
+        title: line above the table; on a page, the caption of the table.
+        heads: header of each column; if all headers are empty, the header row is left out.
+        rows: cells of each row.
+        indent: number of spaces before each row on a terminal.
+        spare: header of the column that is left out on a narrow terminal.
     """
 
     heads: Sequence[str]
@@ -35,7 +36,7 @@ class ShownTable:
 
 @dataclass(frozen=True)
 class Bars:
-    """Sizes with their names, and the available memory; a page draws them, a terminal does not."""
+    """Sizes to draw as bars next to the available memory; a terminal does not show the bars."""
 
     title: str
     sizes: Sequence[tuple[str, int]]
@@ -44,23 +45,23 @@ class Bars:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to copy."""
+    """Lines of code or commands for the user to copy."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Parts that a page shows after a click on the title; a terminal does not show them."""
+    """Collapsed parts, which a page shows after a click on the title; left out on a terminal."""
 
     title: str
     parts: "Sequence[Part]"
 
 
 class Curve(NamedTuple):
-    """Reserved bytes over the batches that were tried on a GPU, and the GPU's available memory.
+    """Reserved bytes of each tried batch on a GPU, with the available memory of the GPU.
 
-    ``batch`` is the requested batch; ``largest`` is the largest that fits, as ``words`` state.
+    ``batch`` is the requested batch; ``largest`` is the largest batch that fits.
     """
 
     name: str
@@ -72,21 +73,21 @@ class Curve(NamedTuple):
 
 
 Part = str | ShownTable | Bars | Code | Fold
-"""Part of a sheet; a string is a line, and a string that begins with "# " is a heading."""
+"""Part of a sheet; a string is a line of text, and a string that begins with "# " is a heading."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """An answer, followed by its parts and notes.
+    """A result for people to read, with lines, tables and notes.
 
     Attributes:
         title: title of the page.
-        verdict: the answer, as lines.
-        parts: lines and tables below it.
-        notes: facts that limit the use of the numbers.
-        timeline: returns the blocks of a step or a recording, which a page draws.
-        curve: reserved bytes over the batch, which a page draws.
-        commands: the next commands to type; on a page only.
+        verdict: lines with the main result.
+        parts: lines and tables below the main result.
+        notes: limitations of the numbers, in sentences.
+        timeline: function that returns the blocks for the timeline on a page.
+        curve: reserved bytes by batch size, which a page draws.
+        commands: suggested next commands, which only a page shows.
     """
 
     title: str
@@ -99,15 +100,15 @@ class Sheet:
 
 
 def sizes_table(title: str, sizes: Iterable[tuple[str, int]], head: str = "metric") -> ShownTable:
-    """Return a table of sizes, each in bytes and in a readable unit."""
+    """Return a table with each size in bytes and in a readable unit."""
     rows = [(name, f"{size:,}", format_bytes(size)) for name, size in sizes]
     return ShownTable(title=title, heads=(head, ">bytes", ">size"), rows=rows)
 
 
 def sheet_text(sheet: Sheet, *, bold: bool = False, width: int | None = None) -> str:
-    """Return the sheet as lines for a terminal, with the answer in bold if requested.
+    """Return the sheet as lines for a terminal; ``bold`` prints the main result in bold.
 
-    Lines are not broken, so that ``grep`` finds a name. Text cannot send commands to the terminal.
+    Lines are not wrapped, so that ``grep`` finds names. Control characters are escaped.
 
     >>> table = ShownTable(heads=("layer", ">saved"), rows=[("0", "4 KiB"), ("10", "512 B")])
     >>> print(sheet_text(Sheet(title="", verdict=["fits"], parts=[table], notes=["why"])))
@@ -140,7 +141,7 @@ def _lines(part: Part, width: int | None) -> Iterator[str]:
 
 
 def _aligned(table: ShownTable, width: int | None) -> Iterator[str]:
-    """Yield the rows in columns, with numbers to the right."""
+    """Yield the rows of a table as aligned lines, with numbers aligned to the right."""
     if not table.rows:
         return
     heads = [head.removeprefix(">") for head in table.heads]

@@ -1,6 +1,6 @@
-"""Paints bars of live bytes with a part for each category, e.g. the parts of a peak.
+"""Draws stacked bars of live bytes, with a part for each category.
 
-Bars and panels keep the order of their first rows in the data.
+Bars and panels have the order in which they first appear in the data.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from harness.plots.theme import (
 )
 
 _ROOM = 1.3
-"""Length of an axis relative to the longest bar, with space for the number at the bar's end."""
+"""Length of an axis relative to the longest bar, which leaves space for a number after the bar."""
 
 
 def stacked(
@@ -36,10 +36,10 @@ def stacked(
     shared: bool = False,
     shares: bool = False,
 ) -> None:
-    """Paint a bar for each row, with a part for each category and the total next to the bar.
+    """Draw a stacked bar for each row, with a part for each category and with the total.
 
-    Rows with the same value of column ``panel`` share a panel. With ``shared`` all panels have one
-    scale. With ``shares`` the bars are in per cent, with the bytes next to the bar.
+    Rows with the same value in column ``panel`` are in the same panel. With ``shared``, all panels
+    have the same scale. With ``shares``, the bars show percentages, and the totals stay in bytes.
     """
     names = [name for name in PART_COLOURS if name in data and bool((data[name] > 0).any())]
     titles = [str(name) for name in data[panel].unique()]
@@ -84,7 +84,7 @@ def stacked(
 
 
 def owners(canvas: Canvas, data: pd.DataFrame) -> None:
-    """Paint the largest category at the peak, over depth (rows) and batch (columns)."""
+    """Draw a grid of depth and batch, in which colours show the largest category at the peak."""
     narrow = is_narrow(canvas)
     shares = [f"{100 * float(share):.0f}" for share in data["share"]]
     sizes = [bytes_text(float(peak)) for peak in data["peak_live_bytes"]]
@@ -99,7 +99,7 @@ def owners(canvas: Canvas, data: pd.DataFrame) -> None:
 def _cells(
     canvas: Canvas, data: pd.DataFrame, colours: Sequence[str], words: Sequence[str]
 ) -> None:
-    """Paint a coloured cell with its words for each row of ``data``."""
+    """Draw a coloured cell with text for each row of ``data``."""
     axes = canvas.add_subplot()
     depths, batches = (sorted(int(at) for at in data[key].unique()) for key in ("depth", "batch"))
     narrow = is_narrow(canvas)

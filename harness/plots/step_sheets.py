@@ -1,4 +1,4 @@
-"""The sheets of a predicted or traced step, of a record, and of the verdicts on GPUs."""
+"""Makes the ``Sheet`` of a predicted step, a traced step, a record or the verdicts on GPUs."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,7 +19,7 @@ from harness.schema.units import format_bytes
 
 
 def record_sheet(record: Record) -> Sheet:
-    """Return the sheet of a measurement, with its outcome and its metrics, exact and readable."""
+    """Return the sheet of a measurement, with the outcome and the metrics."""
     parts: list[Part] = []
     if record.outcome is not Outcome.OK:
         parts += _facts(record.evidence)
@@ -35,7 +35,7 @@ def record_sheet(record: Record) -> Sheet:
 
 
 def prediction_sheet(report: StepReport, commands: Sequence[str] = ()) -> Sheet:
-    """Return the sheet of a prediction, with its answers, metrics or layers, and notes."""
+    """Return the sheet of a prediction, with the verdicts, the metrics and the layers."""
     lines = [*report.answers]
     tables: list[Part] = [layers_table(report)]
     metrics = sizes_table("", metrics_rows(report))
@@ -61,7 +61,7 @@ def prediction_sheet(report: StepReport, commands: Sequence[str] = ()) -> Sheet:
 
 
 def profile_sheet(profile: StepReport, request: StepRequest, commands: Sequence[str] = ()) -> Sheet:
-    """Return the sheet of a traced step, with its answer, metrics and the parts of the peak."""
+    """Return the sheet of a traced step, with the metrics and with tables of the peak."""
     trace = profile.trace
     title = f"{profile.subject}, {request.mode}, {request.optimizer}"
     head = f"{title}: {profile.outcome}"
@@ -86,14 +86,14 @@ def profile_sheet(profile: StepReport, request: StepRequest, commands: Sequence[
 
 
 def temporary_share(report: StepReport) -> float | None:
-    """Return the share of the peak's bytes in the category "temporary"."""
+    """Return the share of temporary blocks in the peak of live bytes; None if unknown."""
     if report.categories_at_peak is None or not report.peak_live_bytes:
         return None
     return report.categories_at_peak.temporary / report.peak_live_bytes
 
 
 def gpus_sheet(report: StepReport) -> Sheet:
-    """Return the sheet of the GPUs that the step fits on, with the largest batch on each."""
+    """Return a sheet with a row per GPU: the verdict, the reserved bytes and the largest batch."""
     fits = report.gpus
     fitting = [fit.gpu for fit in fits if fit.verdict == "fits"]
     where = f"{len(fitting)} of {len(fits)} GPUs; the smallest is {fitting[0]}" if fitting else ""
@@ -157,7 +157,7 @@ def _curve(report: StepReport) -> Curve | None:
 
 
 def _timeline(report: StepReport) -> Timeline:
-    """Return the blocks of the step, or the sums of its layers if its events are unknown."""
+    """Return the blocks of the step; without a trace, return one block per layer and category."""
     fit, limits = report.fit, []
     if fit is not None:
         room = fit.total_bytes - fit.outside_bytes[1]

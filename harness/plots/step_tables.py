@@ -1,4 +1,4 @@
-"""Tables of a step's layers, and of the live bytes at its peak."""
+"""Tables of the layers of a step, and of the live bytes at the peak."""
 
 from dataclasses import replace
 
@@ -8,14 +8,14 @@ from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
 
 FOLDED_FROM = 24
-"""Number of layers from which repeated blocks are folded into one row."""
+"""Smallest number of layers for which equal layers are combined in one row."""
 MOST_LAYERS = 40
 TOP = 10
-"""Number of rows of each table of the peak."""
+"""Largest number of rows in a table of the live bytes at the peak."""
 
 
 def layers_table(report: StepReport) -> ShownTable:
-    """Return a row for each layer that holds memory, in the order of the forward pass."""
+    """Return a table of the layers that use memory, in forward order; the last row is the sum."""
     layers = [r for r in report.layers if r.parameter_bytes or r.saved_bytes or r.peak_bytes]
     shown = folded(layers) if len(layers) >= FOLDED_FROM else layers
     peak = report.peak_live_bytes
@@ -34,13 +34,13 @@ def layers_table(report: StepReport) -> ShownTable:
 
 
 def operators_table(report: StepReport) -> ShownTable:
-    """Return the operators that allocated most of the live bytes at the peak."""
+    """Return a table of the operators that allocated the most bytes alive at the peak."""
     sizes = [(_short(name), size) for name, size in report.bytes_at_peak("operator").items()]
     return sizes_table("Alive at the peak, by operator", sizes[:TOP], "operator, at the peak")
 
 
 def blocks_table(report: StepReport) -> ShownTable:
-    """Return the largest blocks that are alive at the peak."""
+    """Return a table of the largest blocks that are alive at the peak."""
     alive = [] if report.trace is None else report.trace.alive_at_peak()[:TOP]
     sizes = [
         (f"{e.category}, {e.module or '(network)'}, {_short(e.operator)}", e.size_bytes)
@@ -50,5 +50,5 @@ def blocks_table(report: StepReport) -> ShownTable:
 
 
 def _short(operator: str) -> str:
-    """Return the operators around a block, with spaces at which a line may be broken."""
+    """Return the operator names of a block, with spaces at which a line may be wrapped."""
     return operator.replace("autograd::engine::evaluate_function: ", "").replace("/", " / ")

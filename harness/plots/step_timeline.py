@@ -1,4 +1,4 @@
-"""The picture of one step, with live bytes by category after each event, and marked phases."""
+"""Draws the live bytes of one step by category, after each event and with the phases marked."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ _LETTER_INCHES = 0.09
 
 
 def timeline_figure(data: pd.DataFrame, *, name: str, caption: str) -> Figure:
-    """Return the timeline of the result of ``live_by_category``, with text on hovering."""
+    """Return a figure that draws the result of ``live_by_category``, with hover texts."""
     data = thin(data)
     return Figure(
         name=name,
@@ -33,7 +33,7 @@ def timeline_figure(data: pd.DataFrame, *, name: str, caption: str) -> Figure:
 
 
 def _in_words(data: pd.DataFrame) -> str:
-    """Return a sentence with the phase of the peak and its categories."""
+    """Return sentences that describe the timeline, its peak and the categories at the peak."""
     peak = data.iloc[int(data["live_bytes"].to_numpy().argmax())]
     sizes = sorted(
         ((int(peak[name]), name) for name in CATEGORY_COLOURS if peak[name]), reverse=True
@@ -48,7 +48,7 @@ def _in_words(data: pd.DataFrame) -> str:
 
 
 def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
-    """Paint a stacked area of live bytes; ``data`` is a result of ``live_by_category``."""
+    """Draw the live bytes as stacked areas; ``data`` is a result of ``live_by_category``."""
     axes = canvas.add_subplot()
     names = [name for name in CATEGORY_COLOURS if data[name].any()]
     x = data["event"].to_numpy(dtype=np.float64)
@@ -68,7 +68,7 @@ def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
 
 
 def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, str]]:
-    """Yield the text on hovering, with the highest bytes of each stretch of events."""
+    """Yield hover texts, each for a group of consecutive events, with the peak of the group."""
     size = -(-len(data) // most)
     rows = data.to_dict("records")
     for start in range(0, len(rows) - 1, size):
@@ -82,7 +82,7 @@ def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, st
 
 
 def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
-    """Yield each run of events of one phase with its first and last event."""
+    """Yield the phase, the first event and the last event of consecutive events in one phase."""
     number = (data["phase"] != data["phase"].shift()).cumsum()
     for _, part in data.groupby(number, sort=True):
         first, last = (float(part["event"].iloc[at]) for at in (0, -1))
@@ -90,7 +90,7 @@ def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
 
 
 def _phases(axes: Axes, data: pd.DataFrame, *, inches: float) -> None:
-    """Mark the beginning of each phase; name the phase if there is room (``inches``)."""
+    """Mark the start of each phase, and write its name if the axes (``inches`` wide) have room."""
     first, last = float(data["event"].iloc[0]), float(data["event"].iloc[-1])
     for name, start, stop in _runs(data):
         if start > first:
@@ -133,10 +133,10 @@ def _peak(axes: Axes, data: pd.DataFrame) -> None:
 
 
 def live_by_category(events: pd.DataFrame) -> pd.DataFrame:
-    """Return the live bytes after each event of the last step, one row per event.
+    """Return a data frame of the live bytes after each event of the last step.
 
-    Columns: ``event`` (0 is the state just before the step), ``phase``, one per category, and
-    ``live_bytes``, their sum.
+    The columns are ``event`` (0 is the state just before the step), ``phase``, one column per
+    category, and ``live_bytes``, the sum of all categories.
     """
     sizes = events["size_bytes"].to_numpy(dtype=np.int64)
     names = events["category"].to_numpy(dtype=object)
@@ -154,7 +154,7 @@ def live_by_category(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_trace(trace: Trace) -> pd.DataFrame:
-    """Return ``live_by_category`` of a trace; bytes from before the trace are temporary."""
+    """Return ``live_by_category`` of a trace; ``initial_bytes`` are counted as temporary."""
     data = live_by_category(trace.to_frame())
     return data.assign(
         temporary=data["temporary"] + trace.initial_bytes,
@@ -163,7 +163,7 @@ def of_trace(trace: Trace) -> pd.DataFrame:
 
 
 def thin(table: pd.DataFrame, most: int = 1500) -> pd.DataFrame:
-    """Return at most about ``most`` rows of a timeline, the highest of each run of events."""
+    """Return about ``most`` rows of a timeline: the peak of each group of consecutive events."""
     if len(table) <= most:
         return table
     group = np.arange(len(table)) * most // len(table)

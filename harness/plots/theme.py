@@ -1,4 +1,4 @@
-"""The style of every picture, with its axes, fonts, and colours for colour-blind readers."""
+"""The style of all figures: axes, fonts, and colours that colour-blind readers can distinguish."""
 
 import math
 import tomllib
@@ -20,34 +20,34 @@ from harness.schema.units import format_bytes
 
 INK, QUIET, RULE = "#1f2328", "#57606a", "#d8dee4"
 PAPER = "#fefefe"
-"""Background of a figure, not quite white, because white stays white on a dark page."""
+"""Background colour of a figure; dark mode replaces this colour, but keeps pure white."""
 
 DARK = {INK: "#e6e9ed", QUIET: "#a5aeb8", RULE: "#343b44", PAPER: "#14181d"}
-"""Replacements of colours on a dark page; all other colours work on both backgrounds."""
+"""Replacement colours for a dark page; ``dark_colours`` adds the shades of ordered scales."""
 
 WIDE = (8.6, 4.4)
 """Size in inches of a figure that is as wide as a page."""
 
 NARROW_INCHES = 4.0
-"""Width in inches of a figure on a phone, whose text is as large as on a wide page."""
+"""Width in inches of a figure for phones."""
 
 _COLOURS = {"INK": INK, "QUIET": QUIET, "RULE": RULE}
 _SETTINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 RC: Any = {name: _COLOURS.get(value, value) for name, value in _SETTINGS.items()}
-"""Settings of matplotlib; text stays text, and names from records are not parsed as formulas."""
+"""Settings of matplotlib; SVG text stays text, and names are not parsed as formulas."""
 
 
 _STEPS = 64
-"""Number of shades of an ordered scale; a page has a dark form of each shade."""
+"""Number of shades in an ordered colour scale; each shade has a replacement for dark pages."""
 
 
 def ordered_colours(count: int) -> list[str]:
-    """Return ``count`` colours from dark to light, for values that have an order."""
+    """Return ``count`` colours from dark to light, for values with an order."""
     return [_shade(round((_STEPS - 1) * at / max(count - 1, 1))) for at in range(count)]
 
 
 def depth_colours(depths: Sequence[int]) -> list[str]:
-    """Return the colour of each depth, from dark for 1 to light for 64 and more, in all figures."""
+    """Return the colour of each depth, from dark for depth 1 to light for depth 64 and more."""
     return [_shade(round((_STEPS - 1) * min(math.log2(max(at, 1)) / 6, 1.0))) for at in depths]
 
 
@@ -57,18 +57,18 @@ def _shade(step: int, *, low: float = 0.0, high: float = 0.82) -> str:
 
 
 def dark_colours() -> dict[str, str]:
-    """Return the colours that change in dark mode, with their replacements."""
+    """Return the colours that change in dark mode, each with its replacement."""
     shades = {_shade(step): _shade(step, low=0.35, high=1.0) for step in range(_STEPS)}
     return DARK | shades
 
 
 def is_narrow(canvas: Canvas) -> bool:
-    """Return whether the figure is drawn for a phone."""
+    """Return whether the figure has the width for a phone."""
     return bool(canvas.get_figwidth() <= NARROW_INCHES)
 
 
 def panels(canvas: Canvas, count: int, *, height: float = 2.7, sharey: bool = False) -> list[Axes]:
-    """Return ``count`` panels, side by side, or on a phone below each other."""
+    """Return ``count`` axes, placed side by side, or below each other on a phone."""
     if not is_narrow(canvas):
         return list(canvas.subplots(1, count, sharey=sharey, squeeze=False)[0])
     canvas.set_figheight(height * count + 0.5)
@@ -90,7 +90,7 @@ def _luminance(colour: Any) -> float:
 
 
 def ink_on(colour: Any) -> str:
-    """Return the text colour, black or white, that reads better on ``colour``."""
+    """Return black or white, whichever has more contrast as text on ``colour``."""
     return max("black", "white", key=lambda ink: contrast(ink, colour))
 
 
@@ -106,7 +106,7 @@ def remark(
     offset: tuple[float, float] = (0, 0),
     **options: Any,
 ) -> None:
-    """Write a small grey text at a place, moved by ``offset`` points."""
+    """Draw a small grey text at position ``at``, moved by ``offset`` points."""
     options |= {"fontsize": 8.5, "color": QUIET}
     axes.annotate(text, at, xytext=offset, textcoords="offset points", **options)
 
@@ -114,7 +114,7 @@ def remark(
 def byte_ticks(
     axes: Axes, top: float, *, which: str = "x", reach: float = 1.12, count: float = 2.5
 ) -> None:
-    """Mark about ``count`` multiples of a power of two, from 0 to ``reach`` times ``top``."""
+    """Set about ``count`` ticks at multiples of a power of two, from 0 to ``reach * top``."""
     step = 2.0 ** round(math.log2(max(top, 4) / count))
     ticks = [step * at for at in range(int(reach * top // step) + 1)]
     set_ticks = axes.set_xticks if which == "x" else axes.set_yticks
@@ -122,7 +122,7 @@ def byte_ticks(
 
 
 def rows_axis(axes: Axes, names: Sequence[str]) -> None:
-    """Label a row with each of ``names``, with the first name on top."""
+    """Label the rows of the y axis with ``names``, the first name at the top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -132,7 +132,7 @@ def rows_axis(axes: Axes, names: Sequence[str]) -> None:
 def category_legend(
     canvas: Canvas, names: Sequence[str], words: str = "", narrow_columns: int = 3
 ) -> None:
-    """Name the categories' colours below the figure, each followed by ``words``."""
+    """Draw a legend of category colours below the figure; ``words`` follow each category name."""
     handles = [Patch(color=PART_COLOURS[name]) for name in names]
     texts = [f"{name.replace('_', ' ')}{words}" for name in names]
     columns = narrow_columns if is_narrow(canvas) else len(names)
@@ -140,13 +140,13 @@ def category_legend(
 
 
 def bytes_axis(axes: Axes) -> None:
-    """Make the vertical axis logarithmic, with bytes at powers of two."""
+    """Make the y axis logarithmic, with ticks in bytes at powers of two."""
     axes.set_yscale("log", base=2)
     _doublings(axes.yaxis, _power_ticks(*axes.get_ylim()), bytes_text)
 
 
 def _power_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Return at most ``most`` evenly spaced powers of two between two positive bounds."""
+    """Return at most ``most`` evenly spaced powers of two between ``low`` and ``high``."""
     first, last = math.ceil(math.log2(low)), math.floor(math.log2(high))
     apart = max(1, math.ceil((last - first + 1) / most))
     first += -first % apart
@@ -156,7 +156,7 @@ def _power_ticks(low: float, high: float, most: int = 7) -> list[float]:
 def counts_axis(
     axes: Axes, values: Iterable[int], *, which: str = "x", words: str = "{:g}"
 ) -> None:
-    """Make a logarithmic axis show exactly ``values``, as plain numbers."""
+    """Make an axis logarithmic, with ticks exactly at ``values``."""
     (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=2)
     axis = axes.xaxis if which == "x" else axes.yaxis
     _doublings(axis, sorted(set(values)), lambda value, _: words.format(value))
@@ -169,15 +169,16 @@ def _doublings(axis: Axis, ticks: Sequence[float], text: Callable[[float, int], 
 
 
 LABEL_INCHES = 0.15
-"""Height of a line of label text."""
+"""Height in inches of a line of label text."""
 
 _NEAR_THE_NAMES, _LEADER_STOP, _TEXT_START = 0.85, 1.055, 1.07
-"""Places in widths of the axes: least end of a line with a leader, leader's end, name's begin."""
+"""Horizontal positions as fractions of the axes' width: the smallest line end that gets a leader
+line, the end of the leader line, and the start of the label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """The end of a line, in data coordinates, and its label there."""
+    """The end of a line in data coordinates, with the label and colour of the line."""
 
     x: float
     y: float
@@ -186,9 +187,10 @@ class End:
 
 
 def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
-    """Name each line next to the axes, with leaders if names would collide, below ``title``.
+    """Label each line to the right of the axes, and write ``title`` above the labels.
 
-    A line that ends far from the axes is named at its end, because a long leader looks like data.
+    A leader line connects the end of a line to its label. A line that ends far from the right edge
+    is labelled at its end, because a long leader line looks like data.
     """
     canvas = axes.figure
     assert canvas is not None
@@ -223,9 +225,9 @@ def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
 
 
 def apart(heights: Sequence[float], step: float) -> list[float]:
-    """Move ascending ``heights`` as little as possible until they are ``step`` apart.
+    """Return ascending ``heights``, moved as little as possible until they are ``step`` apart.
 
-    Pool-adjacent-violators: neighbours that collide share the mean of their places.
+    In this pool-adjacent-violators algorithm, neighbours that collide share their mean position.
     """
     pools: list[list[float]] = []
     for number, height in enumerate(heights):

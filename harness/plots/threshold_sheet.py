@@ -1,4 +1,4 @@
-"""The sheet of a threshold, with its answer, prediction, parts of the budget and probes."""
+"""Makes the sheet of a threshold, with the prediction, the parts of the budget and the probes."""
 
 from harness.plots.sheet import Part, Sheet, ShownTable, sizes_table
 from harness.schema.step_threshold import StepThreshold
@@ -15,7 +15,7 @@ _HEADROOM = {
 
 
 def threshold_sheet(threshold: FoundThreshold) -> Sheet:
-    """Return the sheet of a threshold."""
+    """Return the sheet of a threshold, with one table row per probe."""
     solve, parts = threshold.solve, list[Part]([threshold.question])
     for text, value in (
         ("predicted", threshold.predicted),

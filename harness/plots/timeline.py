@@ -1,4 +1,4 @@
-"""The blocks over some events, for the pictures of a page."""
+"""The blocks that are alive over a series of events, for the figures of a page."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from harness.schema.plain_text import printable
 
 MOST_BLOCKS = 10_000
-"""Largest number of blocks of a page; with more, moments are left out and equal blocks merged."""
+"""Largest number of blocks on a page; larger timelines leave out events and merge equal blocks."""
 
 
 class ShownBlock(NamedTuple):
-    """A block, alive from moment ``begin`` until just before ``end``.
+    """A block that is alive from state ``begin`` until just before state ``end``.
 
-    Moment 0 is the state before the first event; moment n follows event n.
+    State 0 is before the first event, and state n is after event n.
     """
 
     begin: int
@@ -29,18 +29,18 @@ class ShownBlock(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """Every block over some events.
+    """All blocks that are alive during a series of events.
 
     Attributes:
-        blocks: each block with its number of equal blocks.
-        events: number of the event before each moment; the first moment is before all events.
-        colours: colour of each category, in the order in which they are stacked.
-        phases: name and first moment of each phase.
-        joint: separator in a layer's name.
-        reserved: reserved bytes at each moment, or only their peak.
-        times_us: time of each moment, if times are meaningful.
-        limits: name and bytes of each line to draw, such as the GPU's memory.
-        marks: name and moment of each mark, such as the failure.
+        blocks: each shown block, with the number of equal blocks that it represents.
+        events: number of the last event before each state; 0 if there is no event before the state.
+        colours: colour of each category, in stacking order.
+        phases: name of each phase, with the number of its first state.
+        joint: separator between the parts of a layer's name.
+        reserved: reserved bytes in each state, or a single peak.
+        times_us: time of each state in microseconds; None if times are not meaningful.
+        limits: name and bytes of each limit to draw as a line, e.g. the GPU's memory.
+        marks: name and number of each state to mark, e.g. a failure.
         heading: heading of the treemap.
     """
 
@@ -56,7 +56,7 @@ class Timeline:
     heading: str = "Layers at the peak"
 
     def total_bytes(self) -> list[int]:
-        """Return the bytes alive at each moment."""
+        """Return the bytes alive in each state."""
         changes = [0] * (len(self.events) + 1)
         for block, _ in self.blocks:
             changes[block.begin] += block.size_bytes
@@ -64,9 +64,9 @@ class Timeline:
         return list(accumulate(changes))[:-1]
 
     def thinned(self, most: int = MOST_BLOCKS) -> "Timeline":
-        """Return at most ``most`` blocks, from the highest moment of each run of events.
+        """Return a timeline of at most ``most`` blocks that keeps the peak of each group of events.
 
-        The live bytes at a remaining moment are unchanged.
+        The live bytes of each remaining state are unchanged.
         """
         if len(self.blocks) <= most and len(self.events) <= 2 * most:
             return self
@@ -81,7 +81,7 @@ class Timeline:
         return shown
 
     def _with_few_names(self, most: int) -> list[tuple[ShownBlock, int]]:
-        """Return the blocks; blocks without one of the ``most`` largest names become "others"."""
+        """Return all blocks; layers that are not among the ``most`` largest become "others"."""
         sums = Counter[tuple[str, str]]()
         for block, _ in self.blocks:
             sums[block[4:]] += block.size_bytes
@@ -118,7 +118,7 @@ class Timeline:
         )
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for the script of the page."""
+        """Return data that can be written as JSON, for the script of the page."""
         used = {block.category for block, _ in self.blocks}
         names = [name for name in self.colours if name in used]
         layers = {block.layer: 0 for block, _ in self.blocks}

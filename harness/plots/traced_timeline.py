@@ -1,4 +1,4 @@
-"""The timeline of a traced step, for its page."""
+"""Makes the timeline of a traced step for an HTML page."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from harness.schema.events import BEFORE_TRACE, Event, Trace
 def traced_timeline(
     trace: Trace, *, reserved: Sequence[int] = (), limits: Sequence[tuple[str, int]] = ()
 ) -> Timeline:
-    """Return the timeline of the measured step."""
+    """Return the timeline of the measured step, with at most ``MOST_BLOCKS`` blocks."""
     start = bisect_left(trace.events, trace.measured_step, key=lambda event: event.step)
     events = trace.events[start:]
     stop = len(events) + 1
@@ -46,7 +46,7 @@ def _shown(begin: int, end: int, event: Event) -> ShownBlock:
 
 
 def _phases(events: Sequence[Event]) -> Iterator[tuple[str, int]]:
-    """Yield each phase with its first moment; a step begins when old gradients are dropped."""
+    """Yield each phase with its first state; an optimizer phase at the start is ``zero_grad``."""
     last = None
     for moment, event in enumerate(events):
         if event.phase != last:

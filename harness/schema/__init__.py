@@ -1,1 +1,1 @@
-"""Plain data that all packages share, e.g. workloads, records and events; no torch."""
+"""Data types that all packages share, e.g. workloads, records and events; imports no torch."""

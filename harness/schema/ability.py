@@ -1,16 +1,16 @@
-"""An ability of this machine, as ``harness doctor`` reports it."""
+"""A kind of measurement that ``harness doctor`` reports as available or not."""
 
 from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
 class Ability:
-    """One kind of measurement; ``detail`` explains why it is available or not."""
+    """A kind of measurement, with the reason why this machine can or cannot make it."""
 
     what: str
     available: bool
     detail: str
 
     def as_dict(self) -> dict[str, object]:
-        """Return the ability as plain data."""
+        """Return the fields as a dict."""
         return asdict(self)

@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class ArgumentError(HarnessError, TypeError):
-    """An argument has the wrong type; the message names the argument and the allowed types.
+    """An argument is invalid; the message names the argument and the allowed types or values.
 
     >>> import harness
     >>> harness.predict(harness.Workload(), budget_bytes="24GiB")  # doctest: +ELLIPSIS
@@ -21,7 +21,7 @@ class ArgumentError(HarnessError, TypeError):
 
 
 def check_bytes(name: str, value: object) -> int | None:
-    """Return ``value`` if it is None or a positive whole number."""
+    """Return ``value`` if it is None or a positive integer; otherwise raise ``ArgumentError``."""
     if value is None or (type(value) is int and value > 0):
         return value
     hint = ""
@@ -34,14 +34,14 @@ def check_bytes(name: str, value: object) -> int | None:
 
 
 def check_choice(name: str, value: Value, choices: tuple[str, ...]) -> Value:
-    """Return ``value`` if it is one of ``choices``."""
+    """Return ``value`` if it is in ``choices``; otherwise raise ``ArgumentError``."""
     if value in choices:
         return value
     raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_names(subject: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Refuse an unknown name of an argument."""
+    """Raise ``ArgumentError`` if the name of an argument is unknown."""
     for name in given:
         if name not in known:
             hint = did_you_mean(name, known)

@@ -1,7 +1,7 @@
-"""Categories of the GPU's blocks in recordings of PyTorch's allocator.
+"""Memory categories of GPU blocks, e.g. parameters or activations.
 
-The recording of a dry run also has the blocks that parameters, optimizers and modules own. Other
-recordings have only the code that requested and freed a block.
+A dry run records which blocks belong to parameters, optimizers and modules. Any other recording of
+PyTorch's allocator shows only the code that requested and freed a block.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ BlockCategory = Literal[
     "before", "parameter", "gradient", "backward", "optimizer_state", "optimizer", "buffer",
     "other", "activation", "forward", "workspace", "unknown",
 ]  # fmt: skip
-"""The backward pass frees an ``activation``. If memory runs out before the backward pass, the block
-is ``forward``. ``before``, ``backward``, ``optimizer`` and ``unknown`` have no known owner."""
+"""An ``activation`` is a block that the backward pass frees. A ``forward`` block was requested in
+the forward pass, and the recording does not show if the backward pass frees the block. ``backward``
+and ``optimizer`` name the part of the step that requested a block of unknown owner."""
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "before": "before the recording",
@@ -28,17 +29,17 @@ CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "workspace": "cuBLAS workspace",
     "unknown": "unknown: recorded without Python stacks",
 }
-"""Words for the categories, in the order in which pictures stack them."""
+"""Text for each category, in the order in which figures stack the categories."""
 OWNERS = "harness"
-"""Key of the known owners of blocks in a dry run's recording, for each device."""
+"""Key under which the recording of a dry run stores the owners of its blocks."""
 
 
 class Caller(NamedTuple):
     """The code that requests or frees a block.
 
     Attributes:
-        is_thread: True for a thread of autograd without Python.
-        in_backward: True for Python that a thread of autograd called, e.g. a function's backward.
+        is_thread: True if the code is C++ code of an autograd thread, without a Python frame.
+        in_backward: True if an autograd thread called the code, e.g. a custom ``backward``.
     """
 
     is_thread: bool
@@ -53,9 +54,9 @@ def category_of(
 
     Args:
         requested: code that requested the block.
-        freed: code that freed the block; None if it is alive.
-        is_workspace: True if the block has the size and the lifetime of cuBLAS's workspace.
-        in_forward: True if a forward pass requested the block, and memory ran out later.
+        freed: code that freed the block; None if the block was never freed.
+        is_workspace: True if the block has the size and the lifetime of a cuBLAS workspace.
+        in_forward: True if a forward pass requested the block and the GPU later ran out of memory.
     """
     if is_workspace:
         return "workspace"

@@ -1,4 +1,4 @@
-"""Work of ``torch.compile``, as data and in words."""
+"""Statistics of ``torch.compile``, e.g. the number of graphs and graph breaks."""
 
 from collections.abc import Iterator
 
@@ -6,16 +6,16 @@ from msgspec import Struct
 
 
 class Compiled(Struct, frozen=True, kw_only=True):
-    """Work of ``torch.compile`` in one process.
+    """Statistics of ``torch.compile`` in one process.
 
     Attributes:
         graphs: number of compiled graphs.
-        breaks: number of times that a graph ended before its function did.
-        break_places: places of the breaks, with TorchDynamo's reason.
-        recompilations: number of compilations of a function that had been compiled before.
+        breaks: number of graph breaks.
+        break_places: code location of each graph break, with TorchDynamo's reason.
+        recompilations: number of times that a compiled function was compiled again.
         seconds: time spent compiling.
         fallbacks: functions that run uncompiled, with TorchDynamo's warnings.
-        unmeasured: choices of kernels that a real GPU makes by measuring, with their number.
+        unmeasured: number of kernel choices that need a timing on a real GPU, by kind of choice.
     """
 
     graphs: int
@@ -34,7 +34,7 @@ class Compiled(Struct, frozen=True, kw_only=True):
         )
 
     def notes(self) -> Iterator[str]:
-        """Yield the work in lines."""
+        """Yield the statistics as lines of text."""
         yield f"compiled: {self}"
         yield from (f"break at {place}" for place in self.break_places)
         yield from (f"not compiled after all: {text}" for text in self.fallbacks)

@@ -1,4 +1,4 @@
-"""Errors of the user, each with a line that states the error and the remedy."""
+"""Exceptions for user errors; each message states the error and the remedy."""
 
 import difflib
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class HarnessError(Exception):
-    """Base of all errors that the command line shows as one line with exit code 2.
+    """Base class of the errors that the command line prints in one line, without a traceback.
 
     >>> import harness
     >>> try:
@@ -19,7 +19,7 @@ class HarnessError(Exception):
 
 
 class UnsupportedError(HarnessError):
-    """The harness cannot answer, for the reason in the message (``unsupported``).
+    """The harness does not support the request; the message gives the reason.
 
     >>> import harness
     >>> issubclass(harness.UnsupportedError, harness.HarnessError)
@@ -28,7 +28,7 @@ class UnsupportedError(HarnessError):
 
 
 class UnavailableError(HarnessError):
-    """Something that the question needs is missing on this machine, e.g. a compiler or memory.
+    """Something that the request needs is missing on this machine, e.g. a compiler or memory.
 
     >>> import harness
     >>> issubclass(harness.UnavailableError, harness.HarnessError)
@@ -41,7 +41,7 @@ class UnavailableError(HarnessError):
 
 
 class StepError(HarnessError, ValueError):
-    """The step is invalid, or the user's code fails in it; the message has the place.
+    """The description of a step is invalid, or the user's code fails during the step.
 
     >>> import harness
     >>> from torch import nn
@@ -60,7 +60,7 @@ _COMPILERS |= dict.fromkeys(("fedora", "rhel"), _DNF)
 
 
 def install_compiler(release: str | None = None) -> str:
-    """Return the command that installs a compiler, for the system in ``/etc/os-release``."""
+    """Return the shell command that installs a C++ compiler on this Linux distribution."""
     place = Path("/etc/os-release")
     if release is None:
         release = place.read_text(encoding="utf-8") if place.is_file() else ""
@@ -69,6 +69,6 @@ def install_compiler(release: str | None = None) -> str:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return the known name that is nearest to a wrong name, as a hint; empty if none is near."""
+    """Return a hint with the known name most similar to ``given``; empty if no name is similar."""
     near = difflib.get_close_matches(given, list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""

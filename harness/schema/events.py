@@ -1,8 +1,9 @@
-"""The allocation trace, i.e. every block allocated and freed, in order, and its metrics.
+"""Allocation traces: all allocations and frees of a program in order, and their metrics.
 
-A trace starts before the workload exists, so a running sum over it is absolute. Measured traces
-(``harness.instruments.allocation_trace``) and predicted traces
-(``harness.prediction.mlp.cpu_trace``) have the same class, which computes the metrics of both.
+A workload's trace starts before the model is built, so a running sum of its events is the total of
+live bytes. Measured traces (``harness.instruments.allocation_trace``) and predicted traces
+(``harness.prediction.mlp.cpu_trace``) are objects of the same class, ``Trace``, which computes the
+metrics.
 """
 
 import bisect
@@ -27,21 +28,22 @@ if TYPE_CHECKING:
 
 PHASES = ("build", "forward", "backward", "optimizer")
 BEFORE_TRACE = "before the trace"
-"""Operator of events for blocks older than the trace; these events come first."""
+"""Operator name in the events of blocks that existed before the trace; these events come first."""
 CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation", "temporary")
 
 
 class Event(NamedTuple):
-    """One block allocated (``size_bytes`` > 0) or freed (< 0).
+    """The allocation (``size_bytes`` > 0) or the free (``size_bytes`` < 0) of one block.
 
-    ``step`` is 0 for the build, then 1, 2, ... The event that frees a block has its category, its
-    operator and its module; ``address`` distinguishes blocks while they are alive.
+    ``step`` is 0 while the model is built, and 1 in the first training step. A free event repeats
+    the category, the operator and the module of the allocation event. Two blocks that are alive at
+    the same time have different values of ``address``.
     """
 
     step: int
     phase: str
     operator: str
-    """Operators around the event, outermost first, joined by ``/``."""
+    """Names of the nested operators that were running, outermost first, joined by ``/``."""
     module: str
     """Dotted name of the module whose forward or backward pass allocated the block."""
     category: str
@@ -50,7 +52,7 @@ class Event(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block that was alive at some moment, with the number and the event of its allocation."""
+    """The allocation event of a block, with the event's number in the trace (``order``)."""
 
     order: int
     event: Event
@@ -58,12 +60,12 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Trace:
-    """An ordered sequence of allocation events; its last step is the measured step.
+    """An ordered sequence of allocation and free events, with the metrics of one measured step.
 
     Attributes:
-        events: every block allocated or freed, in order.
-        initial_bytes: bytes alive before the first event, e.g. of an existing model.
-        steps: number of the measured step; None for the step of the last event.
+        events: all allocation and free events, in order.
+        initial_bytes: bytes alive before the first event, e.g. bytes of an existing model.
+        steps: number of the measured step; None for the last step in ``events``.
 
     >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
     >>> trace.peak_live_bytes, trace.peak_phase
@@ -87,7 +89,7 @@ class Trace:
         return max((e.step for e in self.events), default=0) if self.steps is None else self.steps
 
     def live_before(self, order: int) -> int:
-        """Return the bytes alive just before the event with this number, counted from 0."""
+        """Return the bytes alive just before event number ``order``, counted from 0."""
         return self.live_bytes[order - 1] if order else self.initial_bytes
 
     def _first(self, step: int) -> int:
@@ -101,25 +103,25 @@ class Trace:
 
     @cached_property
     def live_before_forward_bytes(self) -> int:
-        """Bytes alive when the measured step's forward pass begins, without old gradients."""
+        """Bytes alive at the start of the measured forward pass, after old gradients are freed."""
         start, stop = (self._first(self.measured_step + more) for more in (0, 1))
         phases = (event.phase for event in self.events[start:stop])
         dropped = sum(1 for _ in itertools.takewhile("optimizer".__eq__, phases))
         return self.live_before(start + dropped)
 
     def step_peak_bytes(self, step: int) -> int:
-        """Return the most bytes alive at any moment of a step, including its beginning.
+        """Return the peak of live bytes in a step, including the bytes alive at its start.
 
-        Step 0 is the build; step 1 is the first training step.
+        Step 0 builds the model; step 1 is the first training step.
         """
         start, stop = self._first(step), self._first(step + 1)
         return max([self.live_before(start), *self.live_bytes[start:stop]])
 
     @cached_property
     def peak_order(self) -> int:
-        """Number of the event that first reaches the measured step's peak.
+        """Number of the first event after which live bytes are at the peak of the measured step.
 
-        If the peak is at the beginning of the step, this is the event before the step.
+        If the step starts at its peak, the number is that of the last event before the step.
         """
         start = self._first(self.measured_step)
         peak = self.step_peak_bytes(self.measured_step)
@@ -129,7 +131,7 @@ class Trace:
 
     @property
     def peak_live_bytes(self) -> int:
-        """Most bytes alive during the measured step."""
+        """Peak of live bytes in the measured step."""
         return self.step_peak_bytes(self.measured_step)
 
     @property
@@ -140,10 +142,10 @@ class Trace:
         return self.events[order].phase if order < len(self.events) else "forward"
 
     def phase_peaks(self) -> dict[str, int]:
-        """Return the peak of each phase in which a block was allocated or freed.
+        """Return the peak of live bytes in each phase that allocates or frees a block.
 
-        The build's peak is over all events; the other peaks are of the measured step. A phase's
-        peak includes bytes alive at its beginning.
+        The ``build`` phase is the construction of the model; all other phases belong to the
+        measured step. The peak of a phase includes the bytes alive at its start.
         """
         peaks: dict[str, int] = {}
         start = 0
@@ -156,12 +158,12 @@ class Trace:
         return {phase: peaks[phase] for phase in PHASES if phase in peaks}
 
     def alive_after(self, order: int) -> list[Block]:
-        """Return the blocks alive after the event with this number, largest first."""
+        """Return the blocks alive after event number ``order``, largest first."""
         blocks = [Block(number, self.events[number]) for number in sorted(self._alive_after(order))]
         return sorted(blocks, key=lambda block: -block.event.size_bytes)
 
     def _alive_after(self, order: int) -> list[int]:
-        """Return the numbers of the events that allocated the blocks alive after ``order``."""
+        """Return the numbers of the allocation events whose blocks are alive after ``order``."""
         addresses = map(operator.itemgetter(6), self.events[: order + 1])
         latest = dict(zip(addresses, itertools.count(), strict=False))
         return [number for number in latest.values() if self.events[number].size_bytes > 0]
@@ -169,12 +171,12 @@ class Trace:
     def alive_at_peak(self) -> list[Block]:
         """Return the blocks alive at the peak, largest first.
 
-        Their sum and ``initial_bytes`` add up to ``peak_live_bytes`` exactly.
+        The sizes of the blocks plus ``initial_bytes`` add up to exactly ``peak_live_bytes``.
         """
         return self.alive_after(self.peak_order)
 
     def as_csv(self) -> str:
-        """Return one row per event, with the bytes alive after it."""
+        """Return CSV text with one row per event; ``live_bytes`` is the total after the event."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         cell = functools.cache(csv_cell)  # a trace has thousands of rows and few names
@@ -184,7 +186,7 @@ class Trace:
         return buffer.getvalue()
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row per event with ``order``, its fields, and ``live_bytes`` after it.
+        """Return a data frame with one row per event; ``live_bytes`` is the total after the event.
 
         >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
         >>> trace.to_frame()[["phase", "size_bytes", "live_bytes"]].to_dict("records")
@@ -197,11 +199,11 @@ class Trace:
         return frame.assign(live_bytes=self.live_bytes)
 
     def plot(self) -> "Figure":
-        """Return a picture of the live bytes of the measured step by category."""
+        """Return a figure of the live bytes by category during the measured step."""
         return picture("plot_trace", self)
 
     def summary(self) -> str:
-        """Return the peak and its live bytes by category, in one line.
+        """Return one line with the peak of live bytes, its phase and its parts by category.
 
         >>> Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)]).summary()
         'peak 4 KiB in forward: activation 4 KiB'
@@ -217,7 +219,7 @@ class Trace:
         return html_of("trace_html", self)
 
     def categories_at_peak(self) -> dict[str, int]:
-        """Return the bytes alive at the peak for every category."""
+        """Return the bytes alive at the peak, by category."""
         sums: Counter[str] = Counter()
         for number in self._alive_after(self.peak_order):
             event = self.events[number]
@@ -226,7 +228,7 @@ class Trace:
 
 
 def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
-    """Return the bytes of ``blocks`` by an attribute of their events, largest sum first."""
+    """Return total bytes of the blocks by an event attribute such as ``module``, largest first."""
     sums: Counter[str] = Counter()
     for block in blocks:
         sums[getattr(block.event, attribute)] += block.event.size_bytes
@@ -234,7 +236,7 @@ def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
 
 
 def trace_metrics(trace: Trace) -> dict[str, Any]:
-    """Return the metrics of a record that follow from a measured or predicted trace."""
+    """Return the metrics of a record that are computed from a trace."""
     return {
         "peak_live_bytes": trace.peak_live_bytes,
         "first_step_peak_live_bytes": trace.step_peak_bytes(1),

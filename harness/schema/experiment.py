@@ -1,7 +1,7 @@
-"""An experiment, i.e. a question, the cells that answer it, and their analysis.
+"""An experiment is a research question with the workloads to run and the analysis of the results.
 
-A module, i.e. a file or a folder, defines an ``EXPERIMENT``; ``harness.sweeps.experiment_files``
-finds it.
+Each experiment is a Python file or package that defines ``EXPERIMENT``.
+``harness.sweeps.experiment_files`` finds these files.
 """
 
 import enum
@@ -23,78 +23,80 @@ if TYPE_CHECKING:
 
 
 class Size(enum.StrEnum):
-    """Size of a run of an experiment."""
+    """Size of an experiment's run; a larger size runs more workloads."""
 
     QUICK = "quick"
-    """Smallest size that runs every line of code, for CI."""
+    """Size for CI; it has few workloads, but still runs every line of code."""
     DEFAULT = "default"
-    """Size that is large enough to decide the verdict."""
+    """Size that is large enough to decide the claims."""
     FULL = "full"
     """Size of the reference run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Lines and events of a run, for one experiment's analysis; each cell has one line.
+    """Results of a run, for the analysis of an experiment; a cell is one workload of the run.
 
-    A cell has no numbers if its line is missing or contradicts itself.
+    A cell has no numbers if its record is missing or contradictory.
     """
 
     frame: "pd.DataFrame"
-    """One row per cell, with the columns of ``harness.load`` and ``fastest_seconds`` of its
-    repeats. The outcome of a cell without a record is ``missing``."""
+    """One row per cell, with the columns of ``harness.load`` and ``fastest_seconds`` (fastest
+    repeat). The outcome of a cell without a record is ``missing``."""
     folder: Path
-    """The experiment's folder, which has events/<workload id>.csv of the traced cells."""
+    """Results folder of the experiment; events/<workload id>.csv has the events of a traced
+    cell."""
     thresholds: tuple[Threshold, ...] = ()
     training_runs: tuple[TrainingRun, ...] = ()
     step_runs: tuple[StepRun, ...] = ()
     size: Size = Size.DEFAULT
-    """Smallest size of an experiment. The size must have every cell of the run."""
+    """Smallest size of the experiment that includes every cell of the run."""
     doubts: tuple[str, ...] = ()
-    """Contradictions in the lines; any contradiction leaves every claim open."""
+    """Contradictions in the records; if there is a contradiction, every claim is open."""
     origins: "pd.DataFrame | None" = None
-    """Time and commit of each line."""
+    """Time and git commit of each record."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One question with its cells and its analysis."""
+    """One research question, the cells to run, and the function that analyses the results."""
 
     title: str
     question: str
     cells: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     analyse: "Callable[[Evidence], Section]"
     repeats: int = 3
-    """Number of passes per cell without instruments."""
+    """Number of passes of each cell without instruments, which measure time, RSS and GPU memory."""
     servers_by_seed: bool = False
-    """True if the cells of each seed have their own fork server; each seed is then a replicate."""
+    """True to start one fork server per seed; each seed is then an independent replicate."""
     fresh_servers: bool = False
-    """True if each pass of a cell has its own fork server."""
+    """True to start a new fork server for each pass of a cell."""
     traced: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
-    """Cells whose allocation events are kept for a timeline."""
+    """Function that returns the cells whose allocation events are stored for a timeline."""
     thresholds: Callable[[Size, str], Iterable[ThresholdQuestion]] = field(default=lambda *_: ())
-    """Thresholds to find, by size and device."""
+    """Function that returns the thresholds to search for, given the size and the device."""
     training_runs: Callable[[Size], Iterable[TrainingJob]] = field(default=lambda _: ())
-    """Whole training runs."""
+    """Function that returns the training runs to make, given the size."""
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
-    """Steps of any network, or your own functions, on the CPU or in a dry run."""
+    """Function that returns jobs; a job runs a step of any network, or calls your own function."""
     steps_from: str | Path = "."
-    """Package for a leading dot in a step's names. The name is relative to the experiment's package
-    until ``find`` completes it. A user's experiment has a folder of Python files here."""
+    """Package that replaces a leading dot in the names of functions in a ``StepJob``. The package
+    is relative to the experiment's package. In a user's experiment, a folder of Python files
+    replaces the dot."""
     source: Source | None = None
-    """Claim of the literature that the experiment tests."""
+    """Published claim that the experiment tests."""
     cpu_alone: str | None = None
-    """Reason why the question does not apply to a GPU; None if it applies."""
+    """Reason why the question does not apply to a GPU, or None."""
     gpu_alone: str | None = None
-    """Reason why the question does not apply to the CPU; None if it applies."""
+    """Reason why the question does not apply to the CPU, or None."""
 
     order: int = 1000
-    """Place in the report; smaller numbers come first, equal numbers are sorted by name."""
+    """Position in the report; experiments with equal positions are sorted by name."""
     name: str = ""
-    """Name of the module, which ``find`` sets; also the name of the results folder."""
+    """Name of the module and of the results folder; set by ``find``."""
     file: Path | None = None
-    """User's file or package of the experiment, set by ``find``; None for the harness's own."""
+    """Path of a user's experiment, set by ``find``; None for an experiment of the harness."""
 
     def unfit_for(self, device: str) -> str | None:
-        """Return why the question does not apply to ``device``; None if it applies."""
+        """Return the reason why the question does not apply to ``device``, or None."""
         return self.gpu_alone if device == "cpu" else self.cpu_alone

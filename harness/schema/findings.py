@@ -1,7 +1,7 @@
-"""Findings of an experiment's analysis for the report, i.e. claims, tables, figures and text.
+"""Results of an experiment's analysis for the report: claims, tables, figures and text.
 
-A claim of the literature has its source, and a judgement with checks and published numbers. An
-analysis makes these objects, and renderers read them; this file neither computes nor formats.
+A published claim also has a source and a judgement. The analysis creates these objects; the report
+formats them.
 """
 
 import enum
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 class Verdict(enum.StrEnum):
-    """Judgement on a sentence by the evidence."""
+    """Result of testing a claim against the data."""
 
     SUPPORTED = "holds"
     LIMITED = "holds in part"
@@ -27,7 +27,7 @@ class Verdict(enum.StrEnum):
 
 
 def verdict_words(verdict: Verdict, holds_for: str = "", fails_for: str = "") -> str:
-    """Return the words for a verdict and the parts that it names; every page uses these words.
+    """Return a verdict as text, with the parts of the data for which the claim holds or fails.
 
     >>> verdict_words(Verdict.LIMITED, "Adam", "momentum")
     'holds for Adam, fails for momentum'
@@ -43,7 +43,7 @@ def verdict_words(verdict: Verdict, holds_for: str = "", fails_for: str = "") ->
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """The rule that decides a claim; its history shows that the rule is older than the data."""
+    """Conditions that decide a claim; they are written before the data are measured."""
 
     holds: str
     """Condition under which the claim holds."""
@@ -59,13 +59,13 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A verdict, and the parts of the data on which the sentence holds and fails."""
+    """A verdict on a claim, and the parts of the data for which the claim holds or fails."""
 
     verdict: Verdict
     holds_for: str = ""
-    """Part on which the claim holds, if it does not hold on all parts."""
+    """Part of the data for which the claim holds, if the claim fails for other data."""
     fails_for: str = ""
-    """Part on which the claim fails."""
+    """Part of the data for which the claim fails."""
 
     def __post_init__(self) -> None:
         if self.verdict is Verdict.LIMITED and not (self.holds_for and self.fails_for):
@@ -75,39 +75,39 @@ class Judged:
 
     @property
     def words(self) -> str:
-        """The verdict with the parts that it names."""
+        """The verdict as text, such as ``holds for Adam, fails for momentum``."""
         return verdict_words(self.verdict, self.holds_for, self.fails_for)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim(Judged):
-    """A sentence with its verdict, its measurement and the deciding number."""
+    """A claim with its verdict, its measurement and the number that decides the claim."""
 
     sentence: str
-    """Sentence of the claim; it has the note's words or states its own quantity."""
+    """Sentence of the claim, quoted from the text under test or written for the experiment."""
     rule: Rule
-    """The rule that decides, stated before the data are known."""
+    """Conditions that decide the claim, written before the data are measured."""
     second: str
-    """Second derivation of the deciding number, or the reason why there is none."""
+    """Independent derivation of the deciding number, or the reason why none exists."""
     measured: str
-    """Measurement in plain words with numbers."""
+    """Result of the measurement, in plain words with numbers."""
     number: str
-    """Deciding number, with its unit and interval, such as ``R2 = 0.9991``."""
+    """Number that decides the claim, as text with unit and interval, such as ``R2 = 0.9991``."""
     headline: str = ""
-    """Claim in at most about ten words, for lists; the sentence by default."""
+    """Short form of the claim, about ten words, for lists; the sentence by default."""
     open_reason: str = ""
-    """Reason why a claim is open, in a few words, such as ``about 40 blocks would decide``."""
+    """Short reason why the claim is open, such as ``about 40 blocks would decide``."""
     matters: str = ""
-    """Smallest difference that matters, and why."""
+    """Smallest difference that matters in practice, and the reason."""
     control: str = ""
-    """Network for which the claim must fail, and the verdict there."""
+    """Negative control: a case for which the claim must fail, and the verdict on this case."""
     history: str = ""
-    """Source of the limit, and the commits in which the rule was written and changed."""
+    """Source of the rule's limit, and the git commits that wrote and changed the rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table that is written as CSV with full digits, and shown in the report."""
+    """A table that the report shows and writes to a CSV file without rounding."""
 
     name: str
     caption: str
@@ -116,61 +116,61 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure with its data; ``draw`` paints ``data`` on an empty canvas."""
+    """A figure and its data; the function ``draw`` draws ``data`` on an empty canvas."""
 
     name: str
     caption: str
-    """Caption of one or two sentences; also the picture's text alternative."""
+    """Caption of one or two sentences."""
     data: "pd.DataFrame"
     draw: "Callable[[Canvas, pd.DataFrame], None]"
     size: tuple[float, float] = (7.0, 4.2)
     """Width and height in inches."""
     tips: "Callable[[pd.DataFrame], Iterable[tuple[float, float, str]]] | None" = None
-    """Function that returns ranges of x on the first axes, from ``data``, with their hover text."""
+    """Function that takes ``data`` and returns hover texts with x ranges on the first axes."""
     alt: str = ""
-    """Text for a reader who cannot see the picture; the caption by default."""
+    """Alternative text for readers who cannot see the figure; the caption by default."""
     story: bool = False
-    """True if the figure belongs on the report's first page."""
+    """True to show the figure on the first page of the report."""
     heading: str = ""
-    """Title drawn above the figure, so that slides can use the figure."""
+    """Title above the figure, for use on slides."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A sentence of the literature, and the sentence that the harness tests in its place."""
+    """A quoted sentence of a publication, and the exact sentence that the harness tests instead."""
 
     citation: str
-    """Authors, year, and arXiv number or address without a scheme."""
+    """Authors, year, and an arXiv number or a web address without ``https://``."""
     quote: str
-    """Sentence in the words of the source, or of ``secondary``."""
+    """Quoted sentence, copied from the source or from ``secondary``."""
     secondary: str = ""
-    """Place where the quote was read, if it is not the source."""
+    """Publication from which the quote was copied, if it is not the source."""
     sentence: str
     """Exact sentence that the harness tests."""
     headline: str
-    """Claim in at most about eight words, for the table."""
+    """Short form of the claim, about eight words, for tables."""
     rule: Rule
-    """The rule that decides, stated before the data are known."""
+    """Conditions that decide the claim, written before the data are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A deciding number with a second derivation."""
+    """A number that decides a claim, and a second value that was derived independently."""
 
     name: str
     value: int | float
     second: int | float
     second_from: str
-    """Source of ``second``: closed form, another instrument, or a published measurement."""
+    """Source of ``second``, e.g. a formula, another instrument or a published measurement."""
     allowed: int | float = 0
-    """Largest difference at which the two numbers count as equal."""
+    """Largest difference between ``value`` and ``second`` that passes the check."""
     gates: bool = False
-    """True if both numbers measure one quantity; if they then disagree, the claim is open. False
-    for a law; a difference is then shown as a failed check and does not change the verdict."""
+    """If True, a failed check leaves the claim open, because the two numbers measure the same
+    quantity. If False, the report shows a failed check, but the verdict does not change."""
 
     @property
     def difference(self) -> int | float:
-        """The number minus the second number."""
+        """Difference ``value - second``."""
         return self.value - self.second
 
     @property
@@ -180,13 +180,13 @@ class Check:
 
     @property
     def words(self) -> str:
-        """Difference of the two numbers, in words."""
+        """Sentence that states the difference between the two numbers."""
         return f"{self.name} differs from the {self.second_from} by {self.difference:,}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Witness:
-    """A published measurement of a real GPU next to the harness's number for the same step."""
+    """A published measurement on a real GPU, and the harness's number for the same step."""
 
     name: str
     published_bytes: int
@@ -194,35 +194,35 @@ class Witness:
     why: str
     """Reason for the difference, or "equal"."""
     source: str
-    """Repository and file, and the GPU."""
+    """Repository and file of the published number, and the name of the GPU."""
 
     @property
     def difference_bytes(self) -> int:
-        """The harness's number minus the published number."""
+        """Difference ``ours_bytes - published_bytes``."""
         return self.ours_bytes - self.published_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement(Judged):
-    """Judgement of the steps on a source's sentence."""
+    """Verdict on a published claim, with the numbers behind the verdict."""
 
     number: str
-    """Deciding number, in a few words, for the table."""
+    """Number that decides the claim, in a few words, for tables."""
     measured: str
-    """Measurement in one or two sentences with numbers."""
+    """Result of the measurement, in one or two sentences with numbers."""
     closed_form: str = ""
-    """Formula behind the numbers, in words or symbols."""
+    """Formula for the numbers, in words or symbols."""
     limits: str = ""
-    """Limits of the verdict's validity."""
+    """Conditions under which the verdict is valid."""
     checks: tuple[Check, ...]
-    """At least one check, because each deciding number needs a second derivation."""
+    """Checks of the deciding number against a second derivation; at least one."""
     witnesses: tuple[Witness, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
 
 
 def present(*items: Item | None) -> tuple[Item, ...]:
-    """Return the parts of a section that the records gave."""
+    """Return the items that are not None; an item is None if its records are missing."""
     return tuple(item for item in items if item is not None)
 
 
@@ -238,4 +238,4 @@ class Section:
     tables: tuple[Table, ...] = field(default=())
     figures: tuple[Figure, ...] = field(default=())
     judgement: Judgement | None = None
-    """Judgement to show next to a claim of the literature, in the claim's section."""
+    """Judgement of the published claim that the experiment tests."""

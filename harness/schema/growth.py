@@ -1,6 +1,6 @@
-"""Growth of the memory that stays alive over training steps, also in a series with noise.
+"""Detects growth of live memory over training steps, also in a noisy series.
 
-The process of a dry run also loads this module, so it imports few modules.
+The process of a dry run also imports this module, so the module has few imports.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,21 +13,21 @@ from harness.schema.units import format_bytes
 Kind = Literal["leak", "plateau", "unknown"]
 LEAST_STEPS = 4
 _SLOWER = 0.9
-"""Growth may end if each quarter of the steps adds less than this share of the quarter before."""
+"""Growth may end if every quarter of the steps adds less than this share of the quarter before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """Growth of the memory that stays alive over training steps.
+    """Growth of live memory over training steps.
 
     Attributes:
         ends_bytes: bytes alive at the end of each optimizer step.
-        per_step_bytes: average bytes that a step adds, from ``since_step`` to the last.
-        is_least: True if ``per_step_bytes`` is a lower bound, as other lines may also grow.
-        first_step_bytes: bytes that the first step left.
+        per_step_bytes: average bytes that a step adds, from ``since_step`` to the last step.
+        is_least: True if ``per_step_bytes`` is a lower bound; other code may also add memory.
+        first_step_bytes: bytes that are still allocated after the first step.
         since_step: the first step after step 1 that added memory.
-        places: lines, with the bytes that each added from ``since_step`` to the last step.
-        causes: known owners that keep the memory.
+        places: lines of code, each with the bytes that it added since ``since_step``.
+        causes: known causes of the growth, each as a sentence.
     """
 
     kind: Kind
@@ -41,11 +41,11 @@ class Growth:
     causes: tuple[str, ...] = ()
 
     def lines(self, of: str = "", left_bytes: int | None = None) -> Iterator[str]:
-        """Yield the growth in words.
+        """Yield the growth as lines of text.
 
         Args:
-            of: words for the owner of the growth, if it is unclear.
-            left_bytes: bytes that are left at the end of the steps.
+            of: text after the word "Growth", such as ``" of GPU 1"``.
+            left_bytes: free bytes after the last step; None if unknown.
 
         >>> list(Growth(kind="plateau", reason="nothing more is kept").lines(" of GPU 1"))
         ['No growth of GPU 1: nothing more is kept.']
@@ -65,15 +65,16 @@ class Growth:
 
 
 def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
-    """Return the growth of a noisy series of bytes alive at the end of each step.
+    """Return the growth of a noisy series of live bytes, with one value per step.
 
-    With a leak, the minimum and the maximum rise from each quarter of the steps to the next, and
-    the rises do not shrink. The rises of a cache that fills do shrink. Memory is level if minimum
-    and maximum rise from the first to the second half by less than half of the noise.
+    In a leak, the minimum and the maximum of live bytes rise from each quarter of the steps to the
+    next, and the rises do not keep shrinking. While a cache fills, live bytes rise less in each
+    quarter. Growth has ended if the minimum and the maximum rise by less than half of
+    ``least_bytes`` per step in the second half of the steps.
 
     Args:
         ends_bytes: bytes alive at the end of each step.
-        least_bytes: growth per step that is larger than the noise.
+        least_bytes: smallest growth per step that is larger than the noise.
 
     >>> series_growth([10, 30, 20, 40, 50, 60, 80, 80, 100], 5).per_step_bytes
     12
@@ -108,7 +109,7 @@ def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
 
 
 def too_few(count: int, least: int) -> Growth:
-    """Return the answer that the growth is unknown, because the steps are too few."""
+    """Return growth of kind ``unknown``, with the reason that the steps are too few."""
     return Growth(kind="unknown", reason=f"too few steps ({count} of at least {least})")
 
 
@@ -117,12 +118,12 @@ def _rises(sizes: Sequence[float]) -> list[float]:
 
 
 def _most_of_two(sizes: Sequence[int]) -> int:
-    """Return the maximum of each two consecutive ends, because a step may end before a free."""
+    """Return the largest size that two successive steps reach; a single step may be an outlier."""
     return max(map(min, pairwise(sizes)))
 
 
 def _slope(sizes: Sequence[int]) -> int:
-    """Return the bytes that a step adds, by least squares."""
+    """Return the bytes that a step adds, from a least-squares fit."""
     middle = (len(sizes) - 1) / 2
     turned = sum((step - middle) * size for step, size in enumerate(sizes))
     return round(turned / sum((step - middle) ** 2 for step in range(len(sizes))))

@@ -1,4 +1,4 @@
-"""Memory of the host that processes take, and its text."""
+"""Host memory that the processes of a run use, as data and as text."""
 
 from collections.abc import Iterator
 
@@ -10,18 +10,18 @@ from harness.schema.memory_fit import Fit
 from harness.schema.units import format_bytes, format_range
 
 ONE_POOL = "one pool with the GPU"
-"""Source of the limit if the GPU shares the host's memory."""
+"""Value of ``limit_source`` if the GPU shares the host's memory."""
 _MOST_SHOWN = 8
 _COPIED = 8 << 20
 
 
 class HostProcess(Struct, frozen=True, kw_only=True):
-    """A process with its peak.
+    """Peak host memory of one process.
 
     Attributes:
-        peak_bytes: peak without pages of files; each process counts a part of a shared page.
-        own_bytes: most bytes of pages that are not shared with other processes.
-        first_own_bytes: the same bytes at the first observation.
+        peak_bytes: peak of the proportional set size (PSS) without file pages.
+        own_bytes: peak of private dirty pages, i.e. written pages that no other process shares.
+        first_own_bytes: bytes of private dirty pages in the first sample.
     """
 
     name: str
@@ -31,27 +31,28 @@ class HostProcess(Struct, frozen=True, kw_only=True):
 
 
 class Host(Struct, frozen=True, kw_only=True):
-    """Memory of the host that the processes of a script, or of a step, took.
+    """Host memory that the processes of a script or of a step used.
 
     Attributes:
-        peak_bytes: peak of all processes together, as two numbers. The lower number was resident.
-            The higher number adds parameters and pinned memory that were not written, and a part
-            of the pages that a worker of ``measure`` shares with its parent.
+        peak_bytes: peak of all processes together, as a lower and a higher number. The lower number
+            is resident memory. The higher number also contains parameters and pinned memory that
+            were never written to. In ``measure``, the higher number also contains a part of the
+            pages that a worker shares with its parent.
         processes: the processes with the largest peaks.
-        file_bytes: most bytes of mapped files, which the kernel can drop; not in the peak.
-        shared_bytes: most bytes of shared memory, which are in the peak.
+        file_bytes: peak of mapped files, which the kernel can drop; not part of ``peak_bytes``.
+        shared_bytes: peak of shared memory, which is part of ``peak_bytes``.
         shared_limit_bytes: the size of ``/dev/shm``.
-        pinned_bytes: most pinned bytes in use, and most bytes of PyTorch's host allocator.
-        unwritten_pinned_bytes: most pinned bytes that were not written; the peak's lower number
-            leaves them out; None with a real driver.
-        left_out_bytes: most bytes of parameters on the host that were not written here.
-        harness_bytes: bytes of the harness for the allocator's history; neither number of the peak
-            includes them; None if unknown.
-        limit_bytes: memory limit of the verdict; None without a limit.
-        limit_source: source of the limit.
-        fit: verdict on the peak, together with the GPU's memory if both share one pool.
+        pinned_bytes: peak of the pinned bytes in use, and peak of the host allocator's bytes.
+        unwritten_pinned_bytes: peak of pinned bytes that were never written to, as part of the
+            higher number; None if a real CUDA driver ran.
+        left_out_bytes: peak bytes of parameters on the host that were never written to.
+        harness_bytes: bytes of the harness's record of allocator events; not part of
+            ``peak_bytes``; None if unknown.
+        limit_bytes: memory limit for the verdict ``fit``; None without a limit.
+        limit_source: origin of the limit, such as ``limit of this container``.
+        fit: verdict on ``peak_bytes``, plus the GPU's bytes if the GPU shares host memory.
         growth: growth of the script's process over the optimizer steps.
-        ranks: number of the node's ranks that ran, and of all the node's ranks; None for a process.
+        ranks: number of ranks that ran, and number of all ranks of the node; None without ranks.
     """
 
     peak_bytes: tuple[int, int]
@@ -70,15 +71,15 @@ class Host(Struct, frozen=True, kw_only=True):
     unwritten_pinned_bytes: int | None = None
 
     def with_left_out(self, size: int) -> "Host":
-        """Return the host of a step, with ``size`` bytes of parameters that were not written."""
+        """Return a copy whose higher number includes ``size`` bytes of unwritten parameters."""
         low, high = self.peak_bytes
         return replace(self, left_out_bytes=size, peak_bytes=(low, high + size))
 
     def lines(self, *, pretended: bool) -> Iterator[str]:
-        """Yield lines with the peak and the verdict, with each process, and with each part.
+        """Yield lines of text with the peak, the verdict, the processes and the kinds of memory.
 
         Args:
-            pretended: True if the GPU was pretended.
+            pretended: True if the run used a pretended GPU.
         """
         limit = ""
         if self.limit_bytes is not None:

@@ -1,4 +1,4 @@
-"""One input of a network in the command line's form, e.g. ``int64:1024`` or ``mask=bool:128``."""
+"""Parses descriptions of a network's inputs, such as ``int64:1024`` or ``mask=bool:128``."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,16 @@ from harness.schema.errors import HarnessError, StepError, did_you_mean
 TYPES = ("float32", "float64", "bfloat16", "float16", "int64", "int32", "bool")
 
 InputShapes = Sequence[int] | str | Sequence[str] | Mapping[str, str | Sequence[int]]
-"""A shape, one or several texts ``[TYPE:]SHAPE``, or a dict of these by names of arguments."""
+"""A shape, one or more strings ``[TYPE:]SHAPE``, or a dict from argument names to shapes."""
 
 
 class InputSpecError(HarnessError, ValueError):
-    """The text is not an input; the message names the expected form."""
+    """The text does not describe an input; the message shows the expected form."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """Shape of one example, without the batch; empty if an example is one number."""
+    """Shape and type of one input, without the batch dimension; a number has an empty shape."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
@@ -31,7 +31,7 @@ class InputSpec:
 
 
 def parse_input(text: str) -> InputSpec:
-    """Return the input that a text ``[NAME=][TYPE:]SHAPE`` describes."""
+    """Return the input that a string ``[NAME=][TYPE:]SHAPE`` describes."""
     name, equals, rest = text.rpartition("=")
     dtype, colon, size = rest.rpartition(":")
     dtype = dtype if colon else "float32"
@@ -54,13 +54,13 @@ def parse_input(text: str) -> InputSpec:
 
 
 def names_function(text: str) -> bool:
-    """Return whether a text is MODULE:CALLABLE and not ``[NAME=][TYPE:]SHAPE``."""
+    """Return whether a string is MODULE:CALLABLE instead of ``[NAME=][TYPE:]SHAPE``."""
     place, colon, name = text.rpartition(":")
     return bool(colon) and place.rpartition("=")[2] not in TYPES and name.isidentifier()
 
 
 def input_specs(inputs: object) -> tuple[InputSpec, ...]:
-    """Return the description of each input in ``inputs`` of a step."""
+    """Return an ``InputSpec`` for each input of a step."""
     if inputs is None:
         raise StepError("give inputs: the shape of one example, e.g. (3, 224, 224)")
     if isinstance(inputs, Mapping):

@@ -1,11 +1,11 @@
-"""Finds lines that keep more and more memory over training steps.
+"""Finds lines of code that leak, i.e. that keep more and more memory over training steps.
 
-Activations are allocated and freed within a step. A block is kept if it is never freed and is older
-than all blocks that its line frees. A program allocates the optimizer's state once, and fills a
-bounded cache until it is full. So a line grows only in two cases. It repeatedly keeps more until
-the end, or it replaces its block by larger blocks while the steps' other allocations do not grow.
+A kept block is never freed, and it lives longer than any freed block of the same line. A line leaks
+if it keeps new blocks again and again until the last step. Optimizer state and bounded caches stop
+growing earlier. A line also leaks if it replaces its block with larger and larger blocks while the
+other allocations of the steps do not grow.
 
-The process of a dry run also loads this module, so it imports few modules.
+The process of a dry run also imports this module, so the module has few imports.
 """
 
 from bisect import bisect_left
@@ -19,17 +19,19 @@ from harness.schema.lifetimes import Lifetimes, bytes_alive
 
 _LEAST_RISES = 3
 _LEAST_BIRTHS = 4
-"""A leak adds blocks in at least this many steps; three objects made once each are not a leak."""
+"""Smallest number of steps in which a leak adds blocks; three single objects are not a leak."""
 _STEPS_TO_REPLACE = 8
-"""A rise needs at least this many steps; in fewer steps, input lengths may rise by chance."""
+"""Smallest number of steps in which growing blocks show a leak; fewer steps may be chance."""
 _KEPT_STEPS = 2
-"""Number of steps for which a loop's variables and prefetched batches may live."""
+"""Number of steps that a loop variable or a prefetched batch may stay alive."""
 _LEAST_SINCE = 2
 _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
-"""A leak raises memory by this share of the bytes that its lines add; the second share is for lines
-that also free. If memory rises less, other lines free as much, or blocks are old by chance."""
+"""Smallest rise of total memory in a leak, as a share of the bytes that the leaking lines add. The
+second share is for lines that also free memory. If total memory rises less than this share, other
+lines free the added bytes."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Memory may rise if it rises this often per fall, and reaches this multiple of its first half."""
+"""Limits for a line that also frees blocks: the smallest number of rises per fall, and the smallest
+ratio of the peak in the second half of the steps to the peak in the first half."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -39,19 +41,20 @@ _REPLACED = "the line replaces its block by a larger one: torch.cat, or a KV cac
 
 
 class KeptByLine:
-    """Bytes that each line keeps at the ends of steps; you may add blocks in any order.
+    """Bytes that each line of code keeps at the end of each step.
 
-    The object stores only changes between steps, so blocks that recur in every step take no memory.
-    Blocks of the first step, such as the optimizer's state, are left out.
+    You may add blocks in any order. The object stores only changes between steps, so a block that
+    recurs in every step needs no memory. Blocks of the first step, such as optimizer state, are
+    left out.
     """
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
 
     def add(self, place: str, begin: int, size: int, first: int, last: int | None) -> None:
-        """Count a block in the steps from ``first`` on; if it was freed, only up to ``last``.
+        """Add a block allocated in step ``first`` and freed in step ``last``; None means never.
 
-        ``begin`` is the position of its allocation, which orders the lines.
+        ``begin`` is the position of the allocation event.
         """
         if first and first != last:
             line = self._lines.setdefault(place, _Line(begin))
@@ -70,8 +73,8 @@ class KeptByLine:
         Args:
             ends_bytes: bytes alive at the end of each step.
             allocated_bytes: bytes that each step allocated.
-            floor_bytes: least bytes alive in the second step.
-            begins: first steps of optimizers that the program creates again.
+            floor_bytes: bytes that are still allocated after the first step.
+            begins: first step of each optimizer that the program creates later.
         """
         count = len(ends_bytes)
         if count < LEAST_STEPS:
@@ -116,12 +119,12 @@ class KeptByLine:
     def _proved(
         self, growth: Growth, grown: Mapping[str, Mapping[int, int]], total: Sequence[int]
     ) -> Growth:
-        """Return the growth of lines, if memory rises with them.
+        """Return a leak if total memory rises with the lines in ``grown``, else unknown growth.
 
         Args:
-            growth: the growth without these lines.
-            grown: bytes that each line added, by step.
-            total: bytes at the end of each step, whose rise proves the growth.
+            growth: the result to complete with the fields of a leak.
+            grown: bytes that each leaking line added, by step.
+            total: bytes alive at the end of each step.
         """
         count = len(growth.ends_bytes)
         steps = sorted(set().union(*grown.values()))
@@ -149,7 +152,7 @@ class KeptByLine:
         )
 
     def _replaced(self, count: int) -> dict[str, dict[int, int]]:
-        """Return the bytes that lines added by replacing a block with a larger block, by step."""
+        """Return the bytes added by lines that replace a block with a larger one, by step."""
         found = {}
         for place, line in self._lines.items():
             rises = line.at_ends.rises(count)
@@ -163,7 +166,7 @@ class KeptByLine:
     def _allocates_more(
         self, replaced: Mapping[str, Mapping[int, int]], allocated_bytes: Sequence[int]
     ) -> bool:
-        """Return whether steps allocate more and more, apart from the blocks of these lines."""
+        """Return whether later steps allocate more bytes outside the lines in ``replaced``."""
         first = min(min(steps) for steps in replaced.values())
         others = list(allocated_bytes)
         for place in replaced:
@@ -173,7 +176,7 @@ class KeptByLine:
         return max(others[half:]) > max(others[first:half])
 
     def _older_bytes(self, ends_bytes: Sequence[int]) -> list[int]:
-        """Return the bytes alive at the end of each step that are older than ``_KEPT_STEPS``."""
+        """Return the live bytes at each step's end in blocks at least ``_KEPT_STEPS`` steps old."""
         younger = _Changes()
         for line in self._lines.values():
             for step, size in line.at_ends.by_step.items():
@@ -191,33 +194,33 @@ class _Changes:
     by_step: dict[int, int] = field(default_factory=dict)
 
     def count(self, size: int, first: int, last: int | None) -> None:
-        """Count a block in the steps from the first on, up to the last."""
+        """Add a block that lives from step ``first`` until step ``last``; None means forever."""
         if last is None or first < last:
             self.change(first, size)
             if last is not None:
                 self.change(last, -size)
 
     def change(self, step: int, size: int) -> None:
-        """Count bytes that are added in a step, or removed if they are negative."""
+        """Add ``size`` bytes to the change in a step; a negative size removes bytes."""
         self.by_step[step] = self.by_step.get(step, 0) + size
         if not self.by_step[step]:
             del self.by_step[step]
 
     def sizes(self, count: int) -> Iterator[int]:
-        """Return the bytes in each step."""
+        """Yield the total bytes in each step."""
         return accumulate(self.by_step.get(step, 0) for step in range(count))
 
     def rises(self, count: int) -> list[int]:
-        """Return the steps whose bytes rise; empty if they are few, or if bytes fall in a step."""
+        """Return the steps in which bytes rise; empty if rises are few or if bytes ever fall."""
         steps = sorted(step for step in self.by_step if step < count)
         return steps if len(steps) >= _LEAST_RISES and not self.falls(count) else []
 
     def falls(self, count: int) -> int:
-        """Return the number of steps whose bytes fall."""
+        """Return the number of steps in which bytes fall."""
         return sum(step < count and size < 0 for step, size in self.by_step.items())
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether bytes of the second half rose far above the first half, and some fell."""
+        """Return whether bytes rise and fall, with a far higher peak in the second half."""
         alive = rises = falls = 0
         most = [0, 0]
         for step in sorted(step for step in self.by_step if step < count):
@@ -232,14 +235,14 @@ class _Changes:
 
 @dataclass
 class _Line:
-    """A line that keeps memory: the position of its first block, and its bytes over the steps.
+    """Bytes of one line of code over the steps; ``begin`` is the position of its first allocation.
 
     Attributes:
-        at_ends: bytes of its blocks alive at the ends of steps.
-        older: bytes of its blocks that are older than ``_KEPT_STEPS``.
-        born: bytes of the blocks that each step allocated.
-        never_freed: bytes of the blocks that are left, by the step that allocated them.
-        longest: the longest life of a freed block, in ends of steps.
+        at_ends: bytes of the line's blocks that are alive at the end of each step.
+        older: bytes of the line's live blocks that are at least ``_KEPT_STEPS`` steps old.
+        born: bytes that the line allocates in each step.
+        never_freed: bytes of blocks that are never freed, by the step of the allocation.
+        longest: longest lifetime of a freed block, in steps.
     """
 
     begin: int
@@ -250,7 +253,7 @@ class _Line:
     longest: int = _KEPT_STEPS
 
     def add(self, size: int, first: int, last: int | None) -> None:
-        """Count a block."""
+        """Add a block allocated in step ``first`` and freed in step ``last``; None means never."""
         self.at_ends.count(size, first, last)
         self.older.count(size, first + _KEPT_STEPS, last)
         self.born.count(size, first, first + 1)
@@ -260,9 +263,10 @@ class _Line:
             self.longest = max(self.longest, last - first)
 
     def kept(self, count: int) -> dict[int, int]:
-        """Return the bytes of blocks older than all freed blocks, by the step that allocated them.
+        """Return the bytes of kept blocks, by the step of the allocation.
 
-        The result is empty if freed blocks lived for half of the steps, as in a sliding window.
+        The result is empty if a freed block lived for over half of the steps, as in a sliding
+        window.
         """
         if self.longest > max(_KEPT_STEPS, count // 2):
             return {}
@@ -270,7 +274,7 @@ class _Line:
                 if step < count - self.longest}  # fmt: skip
 
     def leaks(self, steps: Mapping[int, int], count: int) -> bool:
-        """Return whether the line repeatedly keeps more, until the end."""
+        """Return whether the line keeps new blocks again and again until the last step."""
         kept, born = list(steps), sorted(self.never_freed)
         return (
             len(kept) >= _LEAST_RISES
@@ -280,7 +284,7 @@ class _Line:
         )
 
     def may_go_on(self, steps: Mapping[int, int], count: int) -> bool:
-        """Return whether the line kept more so late that it may keep more again."""
+        """Return whether the line kept a block so late that it may keep more blocks later."""
         kept = list(steps)
         if self.older.falls(count):
             return len(kept) > 1 and not self._has_ended(kept, count)
@@ -292,14 +296,14 @@ class _Line:
         return _has_ended(kept, count - self.longest) or _has_ended(born, count)
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether the kept bytes rose above the earlier level, and were freed."""
+        """Return whether the line's bytes rose above the earlier level and fell again."""
         return self.older.rose_and_fell(count) or self.at_ends.rose_and_fell(count)
 
 
 def find_growth(
     lifetimes: Lifetimes, sizes: Sequence[int], ends: Sequence[int], place_of: Callable[[int], str]
 ) -> Growth:
-    """Return the growth over the steps; ``ends`` has the number of events up to each step's end."""
+    """Return the growth over steps; ``ends`` is the number of events until the end of each step."""
     count = len(ends)
     if count < LEAST_STEPS:
         return too_few(count, LEAST_STEPS)
@@ -316,28 +320,28 @@ def find_growth(
 
 
 def _added(sizes: Mapping[int, int], after: int) -> int:
-    """Return the bytes added after a step, without an addition that outweighs all others."""
+    """Return the bytes added after a step; skip the largest addition if it is most of the sum."""
     added = [size for step, size in sizes.items() if step > after]
     largest = max(added, default=0)
     return sum(added) - largest * (2 * largest > sum(added) and len(added) > 1)
 
 
 def _has_ended(rises: Sequence[int], count: int) -> bool:
-    """Return whether more steps follow the last rise than lie between any successive rises."""
+    """Return whether the pause after the last rise is longer than any pause between two rises."""
     between = [after - before for before, after in pairwise(rises)]
     return bool(between) and count - 1 - rises[-1] > max(between)
 
 
 def _goes_on(rises: Sequence[int], count: int) -> bool:
-    """Return whether rises stay as frequent; the rises of a cache that fills become rarer."""
+    """Return whether rises stay frequent; while a cache fills, rises become rarer."""
     later = sum(step >= (rises[0] + count) // 2 for step in rises)
     return later * 3 >= len(rises)
 
 
 def _ends_higher(ends_bytes: Sequence[int]) -> bool:
-    """Return whether the last two steps end with more than any of the first three quarters.
+    """Return whether the last two steps end with more bytes than any of the first 75% of steps.
 
-    This finds growth without a line that rises, e.g. new lines each time.
+    The check finds growth that comes from a different line of code in each step.
     """
     earlier = 3 * len(ends_bytes) // 4
     return min(ends_bytes[-2:]) > max(ends_bytes[1:earlier])

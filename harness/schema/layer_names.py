@@ -1,4 +1,4 @@
-"""Folds layers of equal blocks, whose names differ in a number, into a row."""
+"""Combines the table rows of equal layers whose names differ only in a number."""
 
 import re
 from collections.abc import Sequence
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from harness.schema.metrics import Layer
 
 _NUMBER = re.compile(r"(?<![^._])\d+(?![^.])")
-"""Number that is a part of a name (``blocks.3``) or the end of a part (``encoder_layer_3``)."""
+"""Pattern of a layer number in a module name such as ``blocks.3`` or ``encoder_layer_3``."""
 
 
 def pattern(name: str) -> str:
-    """Return the name with each number replaced; the result is the same for equal blocks."""
+    """Return the name with ``#`` in place of each number, as a key that groups equal layers."""
     return _NUMBER.sub("#", name)
 
 
 def common_name(names: Sequence[str]) -> str:
-    """Return a name for all names of a pattern, with varying numbers as a range or ``*``.
+    """Return a common name for several layers, with a range or ``*`` where their numbers differ.
 
     >>> common_name(["layers.block_0.norm", "layers.block_1.norm", "layers.block_2.norm"])
     'layers.block_0–2.norm'
@@ -34,7 +34,7 @@ def _ranged(values: Sequence[str]) -> str:
 
 
 def folded(rows: Sequence[Layer]) -> list[Layer]:
-    """Return the rows, with the rows of equal blocks folded into one (``blocks.0–7.norm``, x8).
+    """Return the rows, with one row for all equal layers, such as ``blocks.0–7.norm`` (x8).
 
     >>> def row(name, size=4):
     ...     return Layer(name=name, kind="Linear", parameter_bytes=size, output_bytes=1,
@@ -56,7 +56,7 @@ def folded(rows: Sequence[Layer]) -> list[Layer]:
 
 
 def summed(rows: Sequence[Layer], name: str, kind: str) -> Layer:
-    """Return the layers as a single layer under another name."""
+    """Return one layer with the summed bytes of several layers."""
     return Layer(
         name=name,
         kind=kind,

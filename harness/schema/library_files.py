@@ -1,6 +1,6 @@
-"""Recognises files of installed packages, of Python and of PyTorch by their paths.
+"""Recognises files of Python, PyTorch and installed packages by their paths.
 
-The path may come from another machine and another system.
+The path may come from another machine with another operating system.
 """
 
 import re
@@ -15,7 +15,7 @@ _LIBRARY = re.compile(
 
 
 def is_library(file: str) -> bool:
-    """Return whether a file is not the user's own.
+    """Return whether a file belongs to Python or to an installed package, not to the user.
 
     >>> [is_library(name) for name in ("/opt/pytorch/torch/nn/functional.py", "/me/torch/train.py")]
     [True, False]

@@ -1,17 +1,17 @@
 """Lifetimes of blocks in an event log of PyTorch's CUDA allocator.
 
-The process of a dry run also loads this module, so it imports only the standard library.
+The process of a dry run also imports this module, so the module uses only the standard library.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 Lifetimes = Mapping[int, int | None]
-"""For each allocation's position, the position of the event that frees the block, or None."""
+"""Map from the position of each allocation event to the position of its free event, or to None."""
 
 
 def find_lifetimes(events: Iterable[tuple[str, int]]) -> Lifetimes:
-    """Return the lifetime of every block, in the order of the allocations.
+    """Return the lifetime of every block, in order of allocation.
 
     >>> find_lifetimes([("alloc", 7), ("alloc", 9), ("free_requested", 7)])
     {0: 2, 1: None}
@@ -28,7 +28,7 @@ def find_lifetimes(events: Iterable[tuple[str, int]]) -> Lifetimes:
 
 
 def alive_after(lifetimes: Lifetimes, position: int) -> list[int]:
-    """Return the positions of the allocations of the blocks alive after an event."""
+    """Return the positions of the allocation events whose blocks are alive after ``position``."""
     return [
         begin
         for begin, end in lifetimes.items()
@@ -37,7 +37,7 @@ def alive_after(lifetimes: Lifetimes, position: int) -> list[int]:
 
 
 def bytes_alive(lifetimes: Lifetimes, sizes: Sequence[int]) -> list[int]:
-    """Return the bytes alive before the first event, then after each event with its ``sizes``."""
+    """Return the live bytes before the first event and after each event."""
     changes = [0] * (len(sizes) + 1)
     for begin, end in lifetimes.items():
         changes[begin + 1] += sizes[begin]

@@ -1,4 +1,4 @@
-"""The verdict on a memory budget or a GPU, and the largest batch that fits."""
+"""Verdicts on a memory budget or a GPU, with the largest batch that fits."""
 
 from typing import Literal
 
@@ -8,28 +8,28 @@ from harness.schema.sizes import Bytes
 from harness.schema.units import format_bytes
 
 Fit = Literal["fits", "does not fit", "close call"]
-"""Verdict. A close call fits in some cases, because the places of segments and the memory of the
-CUDA context vary."""
+"""A close call fits only in some runs, because the addresses of segments and the size of the CUDA
+context vary."""
 LowHigh = tuple[Bytes, Bytes]
 
 
 def fit_of(*, in_every_case: bool, in_some_case: bool) -> Fit:
-    """Return the verdict on a step that completes in every case, in some cases, or in no case."""
+    """Return the verdict on a step that fits in every case, in some cases or in no case."""
     if in_every_case:
         return "fits"
     return "close call" if in_some_case else "does not fit"
 
 
 class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The verdict on a memory budget.
+    """Result of checking a step against a memory budget.
 
     Attributes:
-        budget_bytes: the budget.
-        needed_bytes: the most that the build and the steps need.
-        fits: whether ``needed_bytes`` is within the budget.
+        budget_bytes: memory budget that the step must fit.
+        needed_bytes: peak bytes over the model's construction and all steps.
+        fits: True if ``needed_bytes`` is at most ``budget_bytes``.
         largest_batch: the largest batch of the same step that fits; None if the smallest batch does
             not fit.
-        is_searched: whether the search for ``largest_batch`` ended.
+        is_searched: False if even the largest tried batch fits.
     """
 
     budget_bytes: Bytes
@@ -48,20 +48,20 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The verdict on a GPU; pairs are the lowest and the highest value.
+    """Result of checking a step against a GPU; a pair contains the lowest and the highest value.
 
     Attributes:
         gpu: name of the GPU.
-        capability: its compute capability, such as "8.9".
-        total_bytes: its total memory.
+        capability: compute capability of the GPU, such as "8.9".
+        total_bytes: total memory of the GPU.
         outside_bytes: memory assumed for the CUDA context and libraries.
-        allocator_settings: as in PYTORCH_ALLOC_CONF.
-        allocated_peak_bytes: peak of the allocated bytes.
-        reserved_peak_bytes: peak of the bytes that the allocator reserves.
-        verdict: whether the step fits.
-        is_searched: whether the largest batch was searched and the search ended.
-        largest_batch: the largest batch that fits in every case; None if none does.
-        tried: batches with known peaks, each with its reserved bytes.
+        allocator_settings: settings of the allocator, as text in the format of PYTORCH_ALLOC_CONF.
+        allocated_peak_bytes: peak of the bytes in allocated blocks.
+        reserved_peak_bytes: peak of the bytes that the caching allocator reserves.
+        verdict: verdict for the requested batch.
+        is_searched: True if a search found the largest batch, or that no batch fits.
+        largest_batch: the largest batch that fits in every case; None if no batch fits.
+        tried: tried batches, each with its peak of reserved bytes.
     """
 
     gpu: str
@@ -87,12 +87,12 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def reserved_text(self) -> str:
-        """The reserved peak in words, as one size or as the lowest and the highest size."""
+        """The peak of reserved bytes as text, either one size or a range."""
         return "–".join(dict.fromkeys(format_bytes(size) for size in self.reserved_peak_bytes))
 
     @property
     def headroom_bytes(self) -> int:
-        """Bytes left after the reserved peak and the bytes outside the allocator; may be < 0."""
+        """Total memory minus the upper values of reserved peak and ``outside_bytes``."""
         return self.total_bytes - self.outside_bytes[1] - self.reserved_peak_bytes[1]
 
     @property
@@ -102,7 +102,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def largest_batch_text(self) -> str:
-        """The largest batch in a few words; empty without a search."""
+        """Text that states the largest batch; empty without a search."""
         if not self.is_searched:
             return ""
         safe = self.largest_batch

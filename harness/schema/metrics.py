@@ -1,4 +1,4 @@
-"""Byte metrics with the same meaning, measured or predicted; an unknown metric is null."""
+"""Memory metrics of a step, measured or predicted; an unknown metric is null."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,19 +9,19 @@ from harness.schema.sizes import Bytes
 
 
 class PhaseMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One phase of the measured step."""
+    """Metrics of one phase of the measured step."""
 
     peak_live_bytes: Bytes
 
 
 class ModuleMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One module of the network."""
+    """Metrics of one module of the network."""
 
     saved_bytes: Bytes
 
 
 class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Live bytes by category; their sum is the total of live bytes."""
+    """Live bytes by category; the categories add up to all live bytes."""
 
     parameter: Bytes = 0
     gradient: Bytes = 0
@@ -32,20 +32,20 @@ class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ProcessBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Resident bytes of the process at its peak, by kind; their sum is the peak."""
+    """Parts of the process's peak RSS; the parts add up to the peak."""
 
     interpreter_bytes: Bytes
-    """Resident bytes before PyTorch was loaded, i.e. of Python and the harness."""
+    """RSS before PyTorch was loaded, i.e. the memory of Python and the harness."""
     libraries_bytes: Bytes
-    """Bytes of file pages loaded afterwards, i.e. code and data of PyTorch and its libraries."""
+    """Bytes of file pages loaded with PyTorch, i.e. code and data of PyTorch and its libraries."""
     heap_bytes: Bytes
-    """Other bytes, e.g. objects of Python and C++, buffers of libraries, unused ends of pages."""
+    """All other bytes, such as Python objects, library buffers and unused ends of pages."""
     tensors_bytes: Bytes
-    """Live bytes at the peak, from the trace."""
+    """Live bytes of tensors at the peak, from the trace."""
 
 
 class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Peaks of the CUDA caching allocator's counters, with the allocator's names."""
+    """Peaks of the CUDA caching allocator, named as in ``torch.cuda.memory_stats``."""
 
     requested_peak_bytes: Bytes | None = None
     allocated_peak_bytes: Bytes | None = None
@@ -54,7 +54,7 @@ class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CudaMetrics(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Peaks over the measured step, and other memory of the GPU."""
+    """Allocator peaks of the measured step, and other metrics of GPU memory."""
 
     outside_bytes: Bytes | None = None
     workspace_bytes: Bytes | None = None
@@ -62,11 +62,11 @@ class CudaMetrics(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first_step: CudaPeaks | None = None
     phases: dict[str, CudaPeaks] | None = None
     steady_after: int | None = None
-    """Number of the step before the measured step, the last step that could raise a peak."""
+    """Number of the last step before the measured step."""
 
 
 class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every byte metric of a step; docs/metrics.md defines each."""
+    """All memory metrics of a step; docs/metrics.md defines each metric."""
 
     saved_bytes: Bytes | None = None
     saved_input_bytes: Bytes | None = None
@@ -90,12 +90,12 @@ class Layer:
     """The memory of one module without its submodules.
 
     Attributes:
-        name: dotted name; empty for the network.
+        name: dotted name of the module; empty for the whole network.
         kind: name of the module's class.
-        parameter_bytes: bytes of its own parameters and buffers.
-        output_bytes: bytes of the output of its forward pass.
-        saved_bytes: bytes that autograd keeps for its backward pass, each storage counted once.
-        peak_bytes: bytes alive at the peak that the module's forward or backward pass allocated.
+        parameter_bytes: bytes of the module's own parameters and buffers.
+        output_bytes: bytes of the module's output.
+        saved_bytes: bytes that autograd saves for backward, with each storage counted once.
+        peak_bytes: bytes alive at the peak and allocated by the module's forward or backward pass.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The metrics of a step as text, in one line or with a readable name for each."""
+"""Formats the metrics of a step as one line of text, or as rows with readable names."""
 
 from msgspec.structs import asdict
 
@@ -7,7 +7,7 @@ from harness.schema.units import format_bytes
 
 
 def metrics_line(subject: str, outcome: str, value: Metrics) -> str:
-    """Return the subject, the outcome and the two main metrics in one line."""
+    """Return one line with the subject, the outcome, the saved bytes and the peak."""
     parts = [f"{subject}: {outcome}"]
     if value.saved_bytes is not None:
         parts.append(f"saved for backward {format_bytes(value.saved_bytes)}")
@@ -18,7 +18,7 @@ def metrics_line(subject: str, outcome: str, value: Metrics) -> str:
 
 
 def metrics_rows(value: Metrics) -> list[tuple[str, int]]:
-    """Return every known byte metric with a readable name, in the order of a step."""
+    """Return each known byte metric with a readable name."""
     categories = {} if value.categories_at_peak is None else asdict(value.categories_at_peak)
     process = {} if value.process is None else asdict(value.process)
     cuda = {} if value.cuda is None else asdict(value.cuda)
@@ -47,6 +47,6 @@ def metrics_rows(value: Metrics) -> list[tuple[str, int]]:
 
 
 def _category(name: str, value: Metrics) -> str:
-    """Return a category's name; on CUDA temporary blocks include the libraries' workspaces."""
+    """Return a readable category name; on a GPU, ``temporary`` includes library workspaces."""
     words = name.replace("_", " ")
     return f"{words}, with workspaces" if name == "temporary" and value.cuda else words

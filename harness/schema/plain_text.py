@@ -1,7 +1,7 @@
-"""Escapes outside text, so that a terminal, a page or a spreadsheet does not interpret it.
+"""Escapes untrusted text, so that a terminal, browser or spreadsheet does not interpret it.
 
-Names of modules, messages of exceptions and records of other people may contain escape sequences,
-characters that change the direction of a line, or a formula.
+Module names, exception messages and downloaded records may contain escape sequences, characters
+that change the text direction, or spreadsheet formulas.
 """
 
 import re
@@ -12,11 +12,11 @@ _ACTIVE = re.compile(
     "\u2028\u2029\ufeff\ud800-\udfff]"  # separators of lines, a byte-order mark, surrogates
 )
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+ ?%?$)")
-"""First characters of a cell that a spreadsheet interprets as a formula (OWASP, CSV injection)."""
+"""Pattern for the start of a cell that a spreadsheet runs as a formula (OWASP, CSV injection)."""
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with escaped control characters; tab and line feed stay."""
+    """Return ``text`` with control characters escaped, except tab and line feed."""
     return _ACTIVE.sub(lambda match: _written_out(match.group()), text)
 
 
@@ -26,7 +26,7 @@ def _written_out(character: str) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """Return a value that a spreadsheet shows as text and never computes; numbers stay numbers."""
+    """Return ``value``; a string is escaped so that a spreadsheet does not run it as a formula."""
     if not isinstance(value, str):
         return value
     text = printable(value)
@@ -34,16 +34,16 @@ def csv_cell(value: object) -> object:
 
 
 def json_text(line: bytes) -> str:
-    r"""Return equivalent JSON text in which control characters are escaped."""
+    r"""Return the JSON in ``line`` as text with escaped control characters."""
     return _ACTIVE.sub(lambda match: f"\\u{ord(match.group()):04x}", line.decode())
 
 
 _ESCAPED = re.compile(r"\\\\|\\u[dD][89aAbB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F]..")
-"""A backslash, a pair of surrogates, or a lone surrogate, as JSON writes them."""
+"""Pattern for an escaped backslash, surrogate pair or lone surrogate in JSON."""
 
 
 def without_lone_surrogates(line: str) -> str:
-    r"""Return a line of JSON with U+FFFD in place of each lone surrogate.
+    r"""Return a line of JSON with U+FFFD instead of each lone surrogate.
 
     >>> without_lone_surrogates(r'"a\ud800b \ud83d\ude00 \\ud800"')
     '"a\\ufffdb \\ud83d\\ude00 \\\\ud800"'

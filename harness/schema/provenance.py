@@ -1,7 +1,7 @@
-"""Environment of a record and evidence of a failure, with typed keys and any other keys.
+"""Typed dictionaries for the environment of a record and for the evidence of a failure.
 
-Type checkers know the keys that this version writes. A line of another version or program may have
-further keys, which are kept unchanged.
+Type checkers know the keys that this version writes. A record of another version may have more
+keys, and the harness preserves them.
 """
 
 from typing import TYPE_CHECKING, TypedDict
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
     class Environment(TypedDict, total=False):
-        """Versions, machine and settings of a run; the keys from ``device`` on need a GPU."""
+        """Versions, machine and settings of a run; keys from ``device`` on exist only for a GPU."""
 
         harness: str
         time: str
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         cublas_workspace_config: str
 
     class FailureEvidence(TypedDict, total=False):
-        """Evidence of a failure; an unknown fact has no key."""
+        """Facts about a failure; keys of unknown facts are left out."""
 
         message: str
         type: str

@@ -1,7 +1,7 @@
-"""One measurement as strict JSON with a schema version.
+"""A measurement as strict JSON with a schema version.
 
-``Metrics`` are byte metrics with the same meaning, measured or predicted. A ``Record`` is a
-measurement with metrics, outcome, evidence and environment. An unknown value is null.
+A ``Record`` contains the metrics of a measured workload, the outcome, the evidence of a failure and
+the environment. An unknown value is null.
 """
 
 import functools
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
 SCHEMA = 1
 RECORDS = "records.jsonl"
 EVENTS = "events"
-"""Folder of the allocation events of traced cells, next to the records."""
+"""Name of the folder with the allocation events of traced cells, next to the records."""
 BLOCK_BYTES, RESIDENT_NOISE_BYTES = 512, 64 << 10
-"""Smallest growth that is not noise: a block of the CUDA allocator, or a rise of RSS."""
+"""Smallest growth that is not noise, on a GPU (one allocator block) and in RSS."""
 
 
 class RecordError(HarnessError, ValueError):
-    """Text that is not a valid record of this schema; the message has the place and the reason."""
+    """A line is not a valid record of this schema; the message gives the field and the reason."""
 
 
 class SchemaError(RecordError):
-    """A record of another schema, e.g. of a newer harness."""
+    """A record has another schema version, e.g. because a newer harness wrote it."""
 
 
 class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measured pass without instruments, among several in one worker or in several."""
+    """One of several passes without instruments, which measure time, RSS and allocator peaks."""
 
     number: int
     fork_server: str | None = None
-    """Name of the fork server of the pass; all repeats of one server form one replicate."""
+    """Name of the fork server that ran the pass; passes of the same server are one replicate."""
     wall_seconds: float | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     rss_peak_bytes: Bytes | None = None
@@ -55,16 +55,16 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measurement of one workload, with any outcome.
+    """One successful or failed measurement of a workload.
 
     Attributes:
-        outcome: ok, or the kind of failure.
-        evidence: facts on a failure, e.g. the message, the signal or the phase.
-        attempt: 1, or more if a sweep ran the cell again.
-        repeats: every pass without instruments; ``rss_rise_bytes`` and ``wall_seconds`` are
-            their medians.
-        passes: the pass that gave each metric.
-        host: memory of the host that the process needs in a step.
+        outcome: ``ok``, or the kind of failure.
+        evidence: facts about a failure, e.g. the message, the signal or the phase.
+        attempt: number of the attempt; larger than 1 if a sweep ran the cell again.
+        repeats: all passes without instruments; ``rss_rise_bytes`` and ``wall_seconds`` are medians
+            of the repeats.
+        passes: name of the pass that measured each metric.
+        host: host memory that the process uses in a step.
         environment: versions, machine and settings of the run.
 
     All sizes are bytes; a metric that was not measured is None.
@@ -98,12 +98,12 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def line(self) -> str:
-        """The workload, the outcome and the two main metrics in one line."""
+        """One line with the workload, the outcome, the saved bytes and the peak."""
         return metrics_line(str(self.workload), self.outcome, self)
 
     @property
     def growth(self) -> Growth:
-        """Growth of the peak over a process's repeats; on a GPU allocated bytes, else RSS."""
+        """Growth of the peak over the repeats in a process: allocated bytes (GPU) or RSS (CPU)."""
         on_gpu = self.workload.device == "cuda"
         peaks = [
             one.rss_peak_bytes if one.cuda is None else one.cuda.allocated_peak_bytes
@@ -120,15 +120,15 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return html_of("record_html", self)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return one row with the columns of ``harness.load``, without ``experiment``."""
+        """Return a data frame of one row; columns as in ``harness.load`` except ``experiment``."""
         return frame("record_frame", self)
 
     def plot(self) -> "Figure":
-        """Return a picture of the live bytes at the peak by category."""
+        """Return a figure of the live bytes at the peak, by category."""
         return picture("plot_metrics", self)
 
     def summary(self) -> str:
-        """Return the main metrics, or the failure, in a few lines."""
+        """Return a few lines with the main metrics, or with the facts about the failure."""
         facts = [f"{key}: {value}" for key, value in self.evidence.items()]
         if self.wall_seconds is not None:
             facts.append(f"a step takes {self.wall_seconds:.4g} s")
@@ -138,10 +138,10 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class KeptLine(Protocol):
-    """One attempt at one cell of a run, kept as a line of JSON."""
+    """One attempt to run a cell, stored as a line of JSON."""
 
     FILE: ClassVar[str]
-    """Name of the file in the folder of the run."""
+    """Name of the file that stores the attempts, in the folder of the run."""
 
     @property
     def cell_id(self) -> str:
@@ -149,7 +149,7 @@ class KeptLine(Protocol):
 
     @property
     def outcome(self) -> Outcome:
-        """End of the attempt."""
+        """Outcome of the attempt, such as ``ok`` or ``oom``."""
 
 
 Line = TypeVar("Line", bound=KeptLine)
@@ -164,12 +164,12 @@ _decoder = functools.cache(msgspec.json.Decoder)
 
 
 def to_json(value: object) -> bytes:
-    """Return ``value`` as one line of JSON, keys in the order of the schema."""
+    """Return ``value`` as one line of JSON, with the keys in the order of the schema."""
     return _ENCODER.encode(value)
 
 
 def decode(kind: type[Line], line: bytes | str) -> Line:
-    """Return the object of a line; its schema and its workload's id are checked."""
+    """Return the object in a line of JSON, after a check of the schema and the workload id."""
     try:
         schema = _decoder(_Header).decode(line).schema
         if schema is None:
@@ -194,4 +194,4 @@ def decode(kind: type[Line], line: bytes | str) -> Line:
 
 
 from_json = functools.partial(decode, Record)
-"""Return the record in a line."""
+"""Function that returns the ``Record`` in a line of JSON."""

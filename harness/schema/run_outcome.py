@@ -1,10 +1,10 @@
-"""The end of a run, in a word."""
+"""The outcome of a run, such as ``ok`` or ``oom``."""
 
 import enum
 
 
 class Outcome(enum.StrEnum):
-    """The end of a measurement or a prediction.
+    """Outcome of a measurement or a prediction.
 
     >>> import harness
     >>> harness.predict(harness.Workload()).outcome is harness.schema.record.Outcome.PREDICTED
@@ -14,20 +14,20 @@ class Outcome(enum.StrEnum):
     OK = "ok"
     """The measurement completed."""
     PREDICTED = "predicted"
-    """Metrics were derived without a run."""
+    """The metrics were computed without running the step."""
     UNSUPPORTED = "unsupported"
-    """The harness cannot answer; the message has the reason."""
+    """The harness does not support the request; the message gives the reason."""
     OOM = "oom"
-    """Memory ran out; an allocation was refused, or the kernel ended the process."""
+    """The run was out of memory: an allocation failed, or the kernel killed the process."""
     KILLED = "killed"
-    """A signal such as SIGKILL ended the process, perhaps for a reason outside the process."""
+    """A signal such as SIGKILL ended the process; the reason may lie outside the process."""
     TIMEOUT = "timeout"
     """The run did not end before its deadline."""
     CRASHED = "crashed"
-    """The process ended by its own error, such as a segmentation fault, or without a result."""
+    """The process crashed, e.g. with a segmentation fault, or ended without a result."""
     ERROR = "error"
-    """The step raised an exception that is not about memory."""
+    """The step raised an exception other than an out-of-memory error."""
     LOST = "lost"
-    """The executor lost the cell's worker, e.g. of Dask, for a reason outside the cell."""
+    """The executor lost the cell's worker, such as a Dask worker, for a reason outside the cell."""
     REFUSED = "refused"
-    """The cell was not run, because it is predicted not to fit anywhere; ``attempt`` is 0."""
+    """The cell was not run, because it is predicted to need too much memory; ``attempt`` is 0."""

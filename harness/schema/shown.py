@@ -1,6 +1,6 @@
-"""Views of public objects (pictures, frames, HTML), which other packages make.
+"""Functions that show a public object as a figure, a data frame or HTML.
 
-``harness`` registers the function that finds a view, so this file does not import the views.
+``harness`` registers a function that finds a view by name, so this module imports no other package.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,22 @@ _finders: list[Callable[[str], Callable[..., Any]]] = []
 
 
 def use(find: Callable[[str], Callable[..., Any]]) -> None:
-    """Register the function that finds the maker of a view by the view's name."""
+    """Register a function that maps the name of a view to the function that makes the view."""
     _finders[:] = [find]
 
 
 def picture(name: str, *arguments: object, **named: object) -> "Figure":
-    """Return the picture that a maker draws."""
+    """Return the figure with this name, drawn from the arguments."""
     drawn: Figure = _finders[0](name)(*arguments, **named)
     return drawn
 
 
 def frame(name: str, value: object) -> "pd.DataFrame":
-    """Return a public object as a data frame."""
+    """Return ``value``, a public object, as a data frame."""
     made: pd.DataFrame = _finders[0](name)(value)
     return made
 
 
 def html_of(name: str, value: object) -> str:
-    """Return the HTML of a public object for a notebook."""
+    """Return the HTML of ``value``, a public object, for a notebook."""
     return str(_finders[0](name)(value))

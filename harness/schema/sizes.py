@@ -1,4 +1,4 @@
-"""The type of a size in a record: whole bytes."""
+"""The type of a size in a record, in whole bytes."""
 
 from typing import Annotated
 

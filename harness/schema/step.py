@@ -1,4 +1,4 @@
-"""``harness.Step`` describes one step of your own network, without torch."""
+"""``harness.Step`` describes one step of your own network; this module does not import torch."""
 
 import ast
 import inspect
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., object])
 EVERYWHERE = "*"
-"""Key for an answer that holds for every unknown value."""
+"""Key in ``answers`` whose value is used for all lines of code that are not keys themselves."""
 _AUTOCAST = ("float16", "bfloat16")
 
 
@@ -28,27 +28,30 @@ class Step:
     """One step of your own network, validated at construction.
 
     Attributes:
-        target: a network, a function that returns a network, or its name as ``package.module:Net``
-            or ``my_model.py:Net``; or ``hf:NAME_OR_FOLDER``, ``timm:NAME``, ``torchvision:NAME``.
-        batch: examples in the step.
-        inputs: shape of one example without the batch, e.g. ``(3, 224, 224)``, ``"3x224x224"`` or
-            ``{"tokens": "int64:256"}``; or a function of the batch, or its name, that returns
-            inputs and labels. A network of a hub needs none.
-        arguments: arguments of a ``target`` that is given by its name.
-        optimizer: a name, or a function of the parameters, or its name.
-        loss: a name, or a function of output and labels, or its name.
-        classes: number of label classes; None for labels without values.
+        target: a network, a function that returns a network, or a name such as
+            ``package.module:Net``, ``my_model.py:Net``, ``hf:NAME_OR_FOLDER``, ``timm:NAME`` or
+            ``torchvision:NAME``.
+        batch: number of examples in the step.
+        inputs: shape of one example without the batch dimension, such as ``(3, 224, 224)``,
+            ``"3x224x224"`` or ``{"tokens": "int64:256"}``. You can also give a function of the
+            batch size that returns inputs and labels, or the function's name. A network from a hub
+            needs no ``inputs``.
+        arguments: keyword arguments of a ``target`` that is given by name.
+        optimizer: a name such as ``adamw``, or a function of the parameters, or a function's name.
+        loss: a name such as ``sum``, or a function of output and labels, or a function's name.
+        classes: number of classes of the labels; None for labels that are 0 or have no values.
         mode: ``train``, or ``inference`` for a forward pass without gradients.
-        autocast: a type, ``float16`` or ``bfloat16``.
-        accumulate: number of micro-batches, a divisor of the batch. Only one micro-batch is on the
-            GPU at a time. If your loop holds the whole batch there, add the other micro-batches.
-        compile: True, or a mode of ``torch.compile``.
-        prepare: function of the network, called before it is compiled and before the steps.
-        threads: CPU threads of an operation.
-        answers: values that the step reads from the GPU, by ``FILE:LINE``.
+        autocast: ``float16`` or ``bfloat16``; None for no autocast.
+        accumulate: number of micro-batches; must divide the batch. Only one micro-batch is on the
+            GPU at a time. If your loop copies the whole batch to the GPU, add the bytes of the
+            other micro-batches.
+        compile: True, or a mode of ``torch.compile``; None for no compilation.
+        prepare: function that is called with the network, before compilation and before the steps.
+        threads: number of CPU threads per operation.
+        answers: values to use where the step reads a value from the GPU, by ``FILE:LINE``.
 
     Raises:
-        StepError: a value breaks its rule; the message names the field, the value and the rule.
+        StepError: a value is invalid; the message names the field, the value and the rule.
 
     >>> import harness
     >>> step = harness.Step("my_model.py:Net", batch=32, inputs="3x224x224", optimizer="adamw")
@@ -96,13 +99,13 @@ class Step:
             The new step.
 
         Raises:
-            StepError: a value breaks its field's rule.
+            StepError: a new value is invalid.
         """
         return replace(self, **changes)  # type: ignore[arg-type]  # checked when it is made
 
     @property
     def specs(self) -> tuple[InputSpec, ...]:
-        """The shape and type of each input; empty if a function makes them."""
+        """The shape and type of each input; empty if a function makes the inputs."""
         if self.inputs_from is not None or (self.inputs is None and hub_of(self.target)):
             return ()
         specs = input_specs(self.inputs)
@@ -112,13 +115,13 @@ class Step:
 
     @property
     def inputs_from(self) -> object:
-        """The function that makes inputs and labels, or its name; None if shapes describe them."""
+        """The function that makes inputs and labels, or its name; None if ``inputs`` has shapes."""
         named = isinstance(self.inputs, str) and names_function(self.inputs)
         return self.inputs if callable(self.inputs) or named else None
 
     @property
     def autocast_name(self) -> str | None:
-        """The type of autocast by its name."""
+        """Name of the autocast type; None for no autocast."""
         return None if self.autocast is None else str(self.autocast).removeprefix("torch.")
 
     @property
@@ -132,7 +135,7 @@ class Step:
 def check_values(
     batch: int, accumulate: int, mode: str, autocast: str | None, compile_mode: str | None
 ) -> None:
-    """Refuse a value of a step that breaks its rule."""
+    """Raise ``StepError`` if a value of a step is invalid."""
     _check_whole("batch", batch)
     _check_whole("accumulate", accumulate)
     if batch % accumulate:
@@ -152,7 +155,7 @@ def _check_whole(name: str, value: object) -> None:
 
 
 class StepOptions(TypedDict, total=False):
-    """The fields of a ``Step`` without target and batch, as arguments of ``harness.predict``."""
+    """All fields of ``Step`` except target and batch, as keyword arguments."""
 
     inputs: "InputShapes | Callable[[int], tuple[object, object]]"
     arguments: Mapping[str, object]
@@ -169,7 +172,7 @@ class StepOptions(TypedDict, total=False):
 
 
 def takes_a_step(function: Function) -> Function:
-    """Show the fields of a ``Step`` instead of ``**step`` in ``help`` and in completion."""
+    """Make ``help`` and completion show the fields of ``Step`` instead of ``**step``."""
     shown = inspect.signature(function)
     plain = [one for one in shown.parameters.values() if one.kind is not one.VAR_KEYWORD]
     _, _, *options = inspect.signature(Step).parameters.values()

@@ -1,4 +1,4 @@
-"""Names of the choices that describe a step of a network; imports nothing."""
+"""Names of optimizers, losses, modes and compile modes; this module imports nothing."""
 
 OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
 LOSSES = ("cross-entropy", "mean-square", "sum", "model")
@@ -13,6 +13,7 @@ COMPILE_MODES = (
 )
 """Modes of ``torch.compile``; the last two are backends that generate no code."""
 LEARNING_RATE = 0.01
-"""Learning rate of a named optimizer without its own default."""
+"""Learning rate of the optimizers ``sgd`` and ``momentum``."""
 MOST_STEPS = 8
-"""Most steps on a GPU before the measured step, even if reserved memory still rises."""
+"""Largest number of steps before the measured step on a GPU, even if reserved memory still
+rises."""

@@ -1,4 +1,4 @@
-"""The report of a step that was measured, dry-run, estimated or computed by a formula."""
+"""The report on one step, with measured or predicted metrics."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,39 +22,39 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Method = Literal["measured", "dry run", "formula", "estimate"]
-"""Source of a report's numbers, i.e. a real run, PyTorch on a pretended GPU, an MLP's closed forms
-and events, or an estimate on meta tensors."""
+"""Method that gives the numbers of a report. ``dry run`` is PyTorch on a pretended GPU, ``formula``
+is the closed form of an MLP, and ``estimate`` uses meta tensors."""
 
 _OF_OWN_STEPS = (
     "target", "gpus", "batch", "layers", "evidence", "steps", "trace", "compiled", "growth",
 )  # fmt: skip
-"""Fields that do not apply to a workload's prediction, and are left out of its JSON."""
+"""Fields that are left out of the JSON of a workload's prediction, because they do not apply."""
 
 
 class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The memory of one step; all numbers come from one source, which ``method`` names.
+    """The memory of one step; ``method`` states how all numbers were obtained.
 
     Attributes:
-        method: measured, dry run, formula or estimate.
-        outcome: predicted, ok, unsupported, or the failure of the step.
+        method: ``measured``, ``dry run``, ``formula`` or ``estimate``.
+        outcome: ``predicted``, ``ok``, ``unsupported``, or the kind of failure.
         reason: reason why some or all metrics are None.
-        notes: facts that limit the use of the numbers.
-        workload: workload of the step, if it has one.
+        notes: limitations of the numbers, in sentences.
+        workload: workload of the step; None for your own network.
         target: name of your own network or loop.
-        batch: examples in the step.
-        host: memory of the host that the process needs in a measured step.
-        trace: every block allocated and freed; None if only sums are known.
-        layers: a row for each module, in the order of the forward pass.
-        fit: verdict on the named GPU.
-        budget: verdict on the given budget.
-        gpus: verdicts on all GPUs of the list, if requested; the smallest GPU first.
-        unanswered: questions without an answer, each with the reason.
-        steps: number of optimizer steps of a whole run.
-        compiled: work of ``torch.compile``; None without compilation.
+        batch: number of examples in the step.
+        host: host memory that the process uses in a measured step.
+        trace: all allocation and free events; None if only totals are known.
+        layers: one row per module, in the order of the forward pass.
+        fit: verdict on the requested GPU.
+        budget: verdict on the requested memory budget.
+        gpus: verdicts on all GPUs in the built-in list, smallest GPU first; empty if not requested.
+        unanswered: requested results that are missing, each with the reason.
+        steps: number of optimizer steps, if the report covers a whole run.
+        compiled: statistics of ``torch.compile``; None without compilation.
         evidence: facts about a failure.
-        torch: version of PyTorch of the numbers.
-        environment: versions and machine.
-        growth: growth over the steps inside a ``harness.trace`` block.
+        torch: version of PyTorch to which the numbers apply.
+        environment: versions and machine of the run.
+        growth: growth of live memory over the steps in a ``harness.trace`` block.
 
     All sizes are bytes; a metric that is not known is None.
 
@@ -92,7 +92,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def fits(self) -> bool | None:
-        """True if the step always fits every budget and GPU of the question; None without any."""
+        """True if the step always fits each requested budget and GPU; None without a request."""
         answers = []
         if self.budget is not None:
             answers.append(self.budget.fits)
@@ -102,7 +102,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Lines with the answers to the question, or with reasons why there is none."""
+        """Lines with the requested verdicts, or with the reasons why they are missing."""
         answers = []
         if self.reason is not None:
             has_peak = self.outcome in (Outcome.PREDICTED, Outcome.OK)
@@ -118,7 +118,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def subject(self) -> str:
-        """The workload, or the network and its batch, in words."""
+        """Text that names the workload, or the network and its batch size."""
         if self.workload is not None:
             return str(self.workload)
         batch = "" if self.batch is None else f", batch {self.batch:,}"
@@ -126,22 +126,22 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def line(self) -> str:
-        """The subject, the outcome and the two main metrics in one line."""
+        """One line with the subject, the outcome, the saved bytes and the peak."""
         return metrics_line(self.subject, self.outcome, self)
 
     def bytes_at_peak(self, attribute: Literal["module", "operator", "category"]) -> dict[str, int]:
         """Return the live bytes at the peak by module, operator or category.
 
         Args:
-            attribute: module, operator or category.
+            attribute: attribute of the blocks, ``module``, ``operator`` or ``category``.
 
         Returns:
-            Bytes by name, largest first; empty if the events are not known.
+            Bytes by name, largest first; empty without a trace.
         """
         return {} if self.trace is None else totals(self.trace.alive_at_peak(), attribute)
 
     def as_dict(self) -> dict[str, object]:
-        """Return the report as plain data under the keys of the JSON, without the events."""
+        """Return the report as a dict with the keys of the JSON output, without the trace."""
         plain: dict[str, object] = msgspec.to_builtins(msgspec.structs.replace(self, trace=None))
         if self.workload is not None:
             return {key: value for key, value in plain.items() if key not in _OF_OWN_STEPS}
@@ -149,7 +149,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return plain
 
     def summary(self) -> str:
-        """Return the answers, the main metrics and the notes in a few lines."""
+        """Return a few lines with the verdicts, the main metrics and the notes."""
         notes = (f"note: {note}" for note in self.notes)
         growth = () if self.growth is None else self.growth.lines()
         return "\n".join([*self.answers, self.line, *growth, *notes])
@@ -158,9 +158,9 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Return the report as a data frame of one row.
 
         Returns:
-            The columns of ``harness.load``, without ``experiment``; sizes are bytes in nullable
-            ``Int64`` columns, unknown values are missing. ``pandas.concat`` joins several. The
-            events are ``report.trace.to_frame()``.
+            A data frame with the columns of ``harness.load`` except ``experiment``. Sizes are bytes
+            in nullable ``Int64`` columns, and unknown values are missing. ``pandas.concat`` joins
+            the frames of several reports. ``report.trace.to_frame()`` returns the events.
 
         >>> import harness
         >>> grid = harness.Grid(base=harness.Workload(width=8), axes={"batch": [4, 8]})
@@ -170,11 +170,11 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return frame("report_frame", self)
 
     def plot(self) -> "Figure":
-        """Return a picture of the live bytes of the step, or of its peak.
+        """Return a figure of the live bytes during the step, or only at its peak.
 
         Returns:
-            A matplotlib figure of live bytes by category over the events; without events, a bar of
-            the categories at the peak.
+            A matplotlib figure of live bytes by category over the events. Without a trace, the
+            figure has one bar with the categories at the peak.
 
         Raises:
             ArgumentError: the live bytes are unknown, e.g. because the prediction failed.

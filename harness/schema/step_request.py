@@ -1,4 +1,4 @@
-"""The request for a step of the user's network that is sent to a worker; no torch."""
+"""A request to run a step, which is sent to a worker process; this module imports no torch."""
 
 import ast
 import sys
@@ -12,28 +12,28 @@ from harness.schema.workload import Workload
 
 
 class RequestError(HarnessError, ValueError):
-    """A value of a request breaks its rule; the message names the field, the value and the rule."""
+    """A value of a request is invalid; the message names the field, the value and the rule."""
 
 
 class StepRequest(Struct, frozen=True, kw_only=True):
-    """One step, described by names that another process can look up, or by objects sent to it.
+    """One step, described by names that a worker process can import, or by pickled objects.
 
     Attributes:
-        workload: workload of the step, if it has one; most other fields are then ignored.
-        target: ``MODULE:CALLABLE`` or ``FILE.py:CALLABLE``, which returns the network.
+        workload: workload of the step; if it is given, most other fields are ignored.
+        target: ``MODULE:CALLABLE`` or ``FILE.py:CALLABLE`` that returns the network.
         arguments: arguments of ``target``, each as NAME=VALUE.
-        inputs: each input as ``[NAME=][TYPE:]SHAPE``, without the batch.
-        inputs_from: ``MODULE:CALLABLE`` that returns inputs and labels of a batch, instead.
-        optimizer: a known name, or ``MODULE:CALLABLE`` of the parameters.
-        loss: a known name, or ``MODULE:CALLABLE`` of output and labels.
-        classes: number of label classes; None for labels without values.
+        inputs: each input as ``[NAME=][TYPE:]SHAPE``, without the batch dimension.
+        inputs_from: ``MODULE:CALLABLE`` that returns inputs and labels; replaces ``inputs``.
+        optimizer: a known name, or a ``MODULE:CALLABLE`` that takes the parameters.
+        loss: a known name, or a ``MODULE:CALLABLE`` that takes output and labels.
+        classes: number of classes of the labels; None for labels that are 0 or have no values.
         compile: one of ``step_choices.COMPILE_MODES``; None without compilation.
-        answers: values that the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
-        sent: pickled objects by the name of an argument of ``OwnStep``; they replace other fields.
-        shown: name of ``target`` in a report, if it differs.
-        notes: notes on choices for the step, which a report repeats.
-        path: folders in which the requester finds its modules.
-        folder: the folder that the requester works in.
+        answers: values to use where the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
+        sent: pickled arguments of ``OwnStep`` by name; they replace the other fields.
+        shown: name of the network in a report, if it is not ``target``.
+        notes: choices that the harness made for the step, in sentences, for the report.
+        path: module search path (``sys.path``) of the requesting process.
+        folder: working directory of the requesting process.
     """
 
     workload: Workload | None = None
@@ -68,7 +68,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
 
 
 def parse_argument(text: str) -> tuple[str, object]:
-    """Return NAME=VALUE; a value that is not a Python literal is text."""
+    """Return the name and the value in NAME=VALUE; a value that is not a literal is text."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise RequestError(f"--arg must be NAME=VALUE, got {text!r}")
@@ -79,5 +79,5 @@ def parse_argument(text: str) -> tuple[str, object]:
 
 
 def own_places() -> dict[str, Any]:
-    """Return ``path`` and ``folder`` of this process, the requester."""
+    """Return ``path`` and ``folder`` for a request of this process."""
     return {"path": tuple(sys.path), "folder": str(Path.cwd())}

@@ -1,16 +1,16 @@
-"""The threshold of a network's step, as strict JSON."""
+"""The largest batch of a network's step that fits a budget, as strict JSON."""
 
 from harness.schema.threshold import FoundThreshold
 
 
 class StepThreshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The largest batch of a network's step that fits into a budget, predicted and reproduced.
+    """The largest batch of a network's step that fits a budget, both predicted and tested.
 
     Attributes:
         target: name of the network; None if it is unnamed.
-        step: options of the step, e.g. optimizer and mode.
-        unit: number of micro-batches; a batch is a multiple of it.
-        notes: notes on choices for the step.
+        step: options of the step as text, e.g. optimizer and mode.
+        unit: number of micro-batches; each tried batch is a multiple of ``unit``.
+        notes: choices that the harness made for the step, in sentences.
     """
 
     target: str | None
@@ -20,10 +20,10 @@ class StepThreshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def least_step(self) -> int:
-        """Number of micro-batches, the least difference between two batches."""
+        """Smallest difference between two tried batches, i.e. the number of micro-batches."""
         return self.unit
 
     @property
     def question(self) -> str:
-        """The step, with "?" for the batch that was searched."""
+        """The step as text, with "?" instead of the batch."""
         return f"{self.target or 'a network'}, batch ?, {self.step}"

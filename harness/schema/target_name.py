@@ -1,4 +1,4 @@
-"""Finds errors in the name of a network without PyTorch."""
+"""Finds errors in the name of a network without importing PyTorch."""
 
 import importlib.util
 import re
@@ -12,7 +12,7 @@ from harness.schema.errors import StepError, did_you_mean
 _MAKES_NAMES = re.compile(
     r"import\s*\(?\s*\*|\b(?:__getattr__|__dict__|globals|locals|vars|exec|setattr)\b"
 )
-"""Words in a module's source that may define names at run time."""
+"""Pattern for source code that may define names at run time."""
 
 
 HUBS = {
@@ -20,7 +20,7 @@ HUBS = {
     "timm": ("timm:create_model", "model_name"),
     "torchvision": ("torchvision.models:get_model", "name"),
 }
-"""Hubs of named networks, each with its function and the function's argument for the name."""
+"""Hubs of networks; each has a function that builds a network, and its argument for the name."""
 
 
 WEIGHTS = (".bin", ".ckpt", ".gguf", ".pt", ".pth", ".safetensors")
@@ -60,9 +60,9 @@ def hub_of(target: object) -> str | None:
 
 
 def check_target_name(target: str) -> None:
-    """Refuse a name, such as ``my_model.py:Net`` or ``package.module:Net``, that does not exist.
+    """Raise ``StepError`` if a name such as ``my_model.py:Net`` does not exist.
 
-    The user's code is not run, so a name that its module may define at run time is accepted.
+    The check does not run the user's code, and accepts a name that may be defined at run time.
     """
     place, path = parts_of_name(target)
     kind = Path(place).suffix
@@ -79,7 +79,7 @@ def check_target_name(target: str) -> None:
 
 
 def parts_of_name(target: str) -> tuple[str, str]:
-    """Return module or file, and the path of names in it."""
+    """Return the module or file in a name, and the dotted name after the colon."""
     place, _, path = target.rpartition(":")
     if "::" in target:
         raise StepError(f"target {target!r} has two colons; write {target.replace('::', ':')}")
@@ -89,7 +89,7 @@ def parts_of_name(target: str) -> tuple[str, str]:
 
 
 def _way_out(target: str) -> str:
-    """Return the advice for a name without a callable."""
+    """Return advice on how to write a name that lacks a callable."""
     hub = target.removesuffix(":")
     if hub in HUBS:
         return f"write {hub}:NAME" + "_OR_FOLDER" * (hub == "hf")

@@ -1,4 +1,4 @@
-"""The threshold of a workload as strict JSON, with its answer, probes and prediction."""
+"""The largest workload that fits a budget, as strict JSON with probes and prediction."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,55 +18,56 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Axis = Literal["batch", "depth", "width"]
-"""The value that a search makes as large as possible."""
+"""Name of the value that a search maximizes."""
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
-"""Enforcement of a budget by RLIMIT_DATA, a cgroup, the CUDA allocator, or the GPU's memory."""
+"""Mechanism that enforces a budget: RLIMIT_DATA, a cgroup, the CUDA allocator or the GPU's size."""
 BudgetOf = Literal["workload", "process"]
-"""Contents of a budget: the workload's bytes, or these bytes together with the heap and the library
-buffers of the process."""
+"""Memory that must fit in a budget: the workload's bytes, or with ``process`` also the heap and the
+library buffers of its process."""
 EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
-"""Enforcements that a caller can choose."""
+"""Mechanisms that a caller can choose to enforce a budget."""
 
 THRESHOLDS = "thresholds.jsonl"
-"""Name of the file with a folder's thresholds."""
+"""Name of the file that contains the thresholds of a results folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdQuestion:
-    """The question for the largest batch of ``workload`` that fits into a budget."""
+    """A request for the largest batch of a workload that fits a budget."""
 
     workload: Workload
     budget_bytes: int
     confirmations: int = 3
-    """Number of times that each side of the threshold must be observed."""
+    """Number of probes required on each side of the threshold."""
     kind: Enforcement | None = None
-    """Enforcement of the budget, which depends on the machine."""
+    """Mechanism that enforces the budget; depends on the machine."""
 
     @property
     def cell_id(self) -> str:
-        """Name of the question; equal questions have the same name."""
+        """Name of the request; equal requests have the same name."""
         return f"{self.workload.id}-batch-{self.budget_bytes}-{self.kind}"
 
 
 class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A probe, i.e. a new process that tried to build the workload and to run its steps."""
+    """Result of a probe, i.e. of a new process that tries to build and run the workload."""
 
     value: int
     outcome: Outcome
     phase: str | None = None
     """Phase in which the probe failed."""
     type: str | None = None
-    """Type of the exception, or the signal, that ended the probe."""
+    """Name of the exception or signal that ended the probe."""
     needed_bytes: Bytes | None = None
-    """Largest growth of the address space, if the probe fitted and the kernel reports it. In a
-    cgroup: highest charge without pages that are charged ahead, exact to a few pages. On a GPU:
-    peak of the bytes that the caching allocator reserved.
+    """Memory that a successful probe needed, if known. With RLIMIT_DATA, the value is the largest
+    growth of the address space. In a cgroup, the value is the peak of charged memory without pages
+    that the kernel charges in advance, exact to a few pages. On a GPU, the value is the peak of
+    reserved bytes.
     """
     seconds: float
 
 
 class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value that fitted only sometimes, or is between such values."""
+    """A probed value between ``largest_fit`` and ``smallest_fail``, and how often it fitted."""
 
     value: int
     fits: int
@@ -79,31 +80,31 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     live_bytes: int
     """Bytes of the blocks alive at the peak, from the predicted trace."""
     rounding_bytes: int
-    """Bytes of headers, alignment and unused page ends, for blocks of a page or more."""
+    """Bytes for headers, alignment and unused page ends, for blocks of at least a page."""
     small_bytes: int
-    """Minus the bytes of blocks smaller than a page, because they use memory for small objects."""
+    """Minus the size of blocks smaller than a page, because these blocks use existing memory."""
     library_bytes: int
-    """Additional bytes for code and buffers of libraries and for the heap's growth; in a cgroup
-    also for page tables."""
+    """Bytes for library code, library buffers and growth of the heap; in a cgroup, also for page
+    tables."""
     unused_bytes: int
-    """Remaining bytes, which are fewer than another example or layer needs."""
+    """Remaining bytes, which are too few for the next larger value."""
 
 
 class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The largest size of a step that fits into a budget, found by a search.
+    """Result of a search for the largest step that fits a budget.
 
     Attributes:
-        solve: the value that was searched.
-        budget_bytes: the budget in bytes.
-        kind: enforcement of the budget.
-        outcome: ok if the search found an answer; else the outcome of its last probe.
-        evidence: evidence of the failure, if there is no answer.
+        solve: name of the value that the search maximized.
+        budget_bytes: memory budget that the step must fit.
+        kind: mechanism that enforced the budget.
+        outcome: ``ok`` if the search succeeded; otherwise the outcome of its last probe.
+        evidence: facts about the failure, if the search failed.
         largest_fit: the largest value that fits; None if the smallest value does not fit.
-        smallest_fail: the smallest value that does not fit; None if every value fits.
-        confirmed: whether each side was observed the required number of times.
-        band: values between these two that fitted only sometimes.
-        predicted: the largest value that fits by the model of the data segment or the allocator.
-        live_bytes_predict: the largest value that fits by live bytes, or requested bytes (GPU).
+        smallest_fail: the smallest value that does not fit; None if the search found no such value.
+        confirmed: True if both sides of the threshold were probed the required number of times.
+        band: probed values between ``largest_fit`` and ``smallest_fail``, with the results.
+        predicted: the largest value that fits in a simulation of the data segment or the allocator.
+        live_bytes_predict: the largest value whose predicted live bytes (GPU: requested bytes) fit.
         probes: every probe, in the order of the search.
         environment: versions, machine and settings of the run.
     """
@@ -125,7 +126,7 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def answer(self) -> str:
-        """The answer in one sentence."""
+        """The result of the search in one sentence."""
         size = format_bytes(self.budget_bytes)
         if self.kind == "card":
             size = f"the free memory of the GPU, {size}"
@@ -148,12 +149,12 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def least_step(self) -> int:
-        """Least difference between two values of the search."""
+        """Smallest difference between two probed values."""
         return 1
 
     @property
     def question(self) -> str:
-        """The text "?" for the value that was searched."""
+        """The name of the searched value, with "?" instead of a number."""
         return f"{self.solve} ?"
 
     def __repr__(self) -> str:
@@ -163,30 +164,30 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return html_of("threshold_html", self)
 
     def summary(self) -> str:
-        """Return lines with the answer, the step and the prediction."""
+        """Return lines with the result, the step and the predicted value."""
         predicted = "none" if self.predicted is None else f"{self.solve} {self.predicted:,}"
         return "\n".join([self.answer, self.question, f"predicted: {predicted}"])
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return one row per probe in the order of the search, with the fields of ``Probed``."""
+        """Return a data frame with one row per probe, in search order; columns as in ``Probed``."""
         return frame("threshold_frame", self)
 
     def plot(self) -> "Figure":
-        """Return a picture of the search: each probed value, and whether it fitted."""
+        """Return a figure that shows which of the probed values fitted."""
         return picture("plot_threshold", self)
 
 
 class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The largest size of a workload that fits into a budget, predicted and reproduced.
+    """The largest batch, depth or width of a workload that fits a budget, predicted and tested.
 
     Attributes:
-        workload: the workload; its value of ``solve`` is ignored.
-        attempt: 1, or more if a sweep searched again.
-        budget_of: contents of the budget, either only the workload, or also the process's heap and
+        workload: the workload; the field that ``solve`` names is ignored.
+        attempt: number of the attempt; larger than 1 if a sweep searched again.
+        budget_of: ``workload``, or ``process`` if the budget also includes the process's heap and
             library buffers.
-        outside_bytes: measured bytes of heap and library buffers. A process without the harness
-            needs them beyond the budget at ``largest_fit``.
-        process_limit_bytes: total bytes that ``ulimit -d`` must allow such a process.
+        outside_bytes: measured bytes of heap and library buffers. At ``largest_fit``, a process
+            without the harness needs these bytes in addition to the budget.
+        process_limit_bytes: bytes that ``ulimit -d`` must allow a process without the harness.
         headroom: parts of the budget at ``largest_fit``, which add up to the budget.
 
     >>> import harness
@@ -209,7 +210,7 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def outside(self) -> str:
-        """Sentence on the need outside the budget; empty if it is unknown."""
+        """Sentence about memory needed outside the budget; empty if that memory is unknown."""
         if self.outside_bytes is None or self.process_limit_bytes is None:
             return ""
         size, whole = format_bytes(self.outside_bytes), format_bytes(self.process_limit_bytes)
@@ -220,7 +221,7 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def question(self) -> str:
-        """The workload, with "?" for the value that was searched."""
+        """The workload as text, with "?" instead of the searched value."""
         given = {
             "batch": (f"batch {self.workload.batch}", "batch ?"),
             "depth": (f"{self.workload.depth} x", "? x"),
@@ -230,7 +231,7 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def cell_id(self) -> str:
-        """Name of the question; equal questions have the same name."""
+        """Name of the request; equal requests have the same name."""
         return f"{self.workload.id}-{self.solve}-{self.budget_bytes}-{self.kind}"
 
 

@@ -1,4 +1,4 @@
-"""A traced step of any network, or the counts of a function, as an experiment's line of JSON."""
+"""A traced step of any network, or the numbers that a function returns, as a line of JSON."""
 
 import hashlib
 from functools import partial
@@ -13,21 +13,21 @@ from harness.schema.record import Outcome, decode
 from harness.schema.sizes import Bytes
 
 STEP_RUNS = "step_runs.jsonl"
-"""Name of the file with a folder's traced steps."""
+"""Name of the file that contains the traced steps of a results folder."""
 
 
 class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A step of a network, or a call of a counting function.
+    """A job that runs a step of a network, or calls a function that returns numbers.
 
     Attributes:
-        network: ``MODULE:CALLABLE`` that returns the network, or a dict of whole numbers if
-            ``counts``. A leading dot stands for ``Experiment.steps_from``.
-        arguments: arguments of ``network``.
+        network: ``MODULE:CALLABLE`` that returns the network; with ``counts``, it returns a dict of
+            whole numbers. The package ``Experiment.steps_from`` replaces a leading dot.
+        arguments: keyword arguments of the callable ``network``.
         device: ``cpu`` for a trace, or ``cuda`` for a dry run.
-        gpu: the pretended GPU.
+        gpu: name of the pretended GPU in a dry run.
         counts: True if ``network`` returns numbers instead of a network.
 
-    ``optimizer``, ``loss`` and ``inputs_from`` may name callables, as ``network`` does.
+    ``optimizer``, ``loss`` and ``inputs_from`` can also be names ``MODULE:CALLABLE``.
     ``StepRequest`` describes the other fields.
     """
 
@@ -60,7 +60,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepRun(Struct, frozen=True, kw_only=True):
-    """An attempt at a job, with ``metrics`` or ``counted``, or evidence of the failure."""
+    """An attempt to run a job, with metrics, counted numbers, or the evidence of a failure."""
 
     FILE: ClassVar = STEP_RUNS
     schema: Literal[1] = 1
@@ -79,7 +79,7 @@ class StepRun(Struct, frozen=True, kw_only=True):
 
     @property
     def problem(self) -> str:
-        """Reason why the numbers are missing; empty if they exist."""
+        """Reason why the run has no numbers; empty if the run succeeded."""
         if self.outcome is Outcome.OK:
             return ""
         return str(self.evidence.get("message", self.outcome))

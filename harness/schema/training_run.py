@@ -1,4 +1,4 @@
-"""A whole training run as strict JSON, with its plan, outcome, and the memory of every step."""
+"""A whole training run as strict JSON, with the plan, the outcome and the memory of every step."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -11,30 +11,30 @@ from harness.schema.record import Outcome, decode
 from harness.schema.workload import Workload
 
 TRAINING_RUNS = "training_runs.jsonl"
-"""Name of the file with a folder's training runs."""
+"""Name of the file that contains the training runs of a results folder."""
 
 Instrument = Literal["resident", "trace"]
 ZeroGrad = Literal["before_forward", "after_forward"]
 
 
 class TrainingPlan(Struct, frozen=True, kw_only=True):
-    """Length of a training run, its number of examples, and its instrument."""
+    """Options of a training run, e.g. the number of epochs and of examples."""
 
     epochs: int = 10
     examples: int = 60_000
     validation: int = 10_000
     instrument: Instrument = "resident"
     zero_grad: ZeroGrad = "before_forward"
-    """Moment at which a step frees the previous step's gradients. After the forward pass, they are
-    alive next to this step's activations."""
+    """Point at which a step frees the gradients of the previous step. With ``after_forward``, old
+    gradients and new activations are alive at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """A network to train, with its plan."""
+    """A workload to train, with the plan of the training run."""
 
     workload: Workload
-    """Workload; for ``data="fashion-mnist"``, synthetic images replace missing real images."""
+    """Workload to train; if the images of Fashion-MNIST are missing, synthetic images are used."""
     plan: TrainingPlan
 
     @property
@@ -45,7 +45,7 @@ class TrainingJob:
 
 
 class Epoch(Struct, frozen=True, kw_only=True):
-    """The end of one epoch."""
+    """Results at the end of one epoch."""
 
     epoch: int
     accuracy: float
@@ -54,7 +54,7 @@ class Epoch(Struct, frozen=True, kw_only=True):
 
 
 class StepColumns(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One list per column, one entry per training step or evaluated batch, in order."""
+    """Columns of numbers, with one entry per training step or evaluated batch, in order."""
 
     kind: tuple[Literal["train", "evaluate"], ...]
     epoch: tuple[int, ...]
@@ -63,36 +63,37 @@ class StepColumns(Struct, frozen=True, kw_only=True, omit_defaults=True):
     resident_bytes: tuple[int, ...] = ()
     """RSS after the step; on a GPU, reserved bytes."""
     rise_bytes: tuple[int, ...] = ()
-    """Highest RSS during the step minus the value before the step."""
+    """Highest RSS during the step minus the RSS before the step."""
     seconds: tuple[float, ...] = ()
     start_bytes: tuple[int, ...] = ()
     """Live bytes before the step."""
     peak_bytes: tuple[int, ...] = ()
     end_bytes: tuple[int, ...] = ()
     peak_phase: tuple[str, ...] = ()
-    """Phase of the peak."""
+    """Phase in which the step reaches its peak."""
 
     def columns(self) -> dict[str, tuple[Any, ...]]:
-        """Return the columns of the run's instrument."""
+        """Return the columns that have entries, by name."""
         return {name: values for name in self.__struct_fields__ if (values := getattr(self, name))}
 
 
 class TrainingResult(Struct, frozen=True, kw_only=True):
-    """Measurements of a run that ended well."""
+    """Measurements of a successful training run."""
 
     epochs: tuple[Epoch, ...]
     steps: StepColumns
     categories: dict[str, dict[str, int]] = {}
-    """Live bytes by category at the peaks of four kinds of step, for traced runs."""
+    """Live bytes by category at the peak of the first step, a later step, the last partial batch
+    and an evaluated batch; only for traced runs."""
 
 
 class TrainingRun(Struct, frozen=True, kw_only=True):
-    """An attempt at a training run."""
+    """An attempt to run a training job, with its outcome."""
 
     FILE: ClassVar = TRAINING_RUNS
     schema: Literal[1] = 1
     workload: Workload
-    """Workload, whose ``data`` names the images that were used."""
+    """Workload that was trained; its field ``data`` names the images that were used."""
     plan: TrainingPlan
     outcome: Outcome
     evidence: FailureEvidence = {}

@@ -1,10 +1,10 @@
-"""Reads JSON and refuses objects with duplicate keys, whose meaning is unclear."""
+"""Reads JSON and rejects objects with duplicate keys."""
 
 import json
 
 
 def read_json(text: bytes | str) -> object:
-    """Return the value of a JSON text."""
+    """Return the value of a JSON text; raise ``ValueError`` for duplicate keys, NaN or infinity."""
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except RecursionError as error:

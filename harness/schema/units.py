@@ -1,6 +1,6 @@
-"""Converts between bytes and text, e.g. ``268435456`` and ``"256 MiB"``.
+"""Converts between numbers of bytes and text, such as ``268435456`` and ``"256 MiB"``.
 
-The harness computes in whole bytes; only text for people has units.
+The harness computes in whole bytes; only text for users has units.
 """
 
 import re
@@ -19,10 +19,10 @@ _SIZE = re.compile(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_bytes(text: str) -> int:
-    """Return the bytes of a size with a unit.
+    """Return the number of bytes in a text such as ``"256MiB"``.
 
-    ``24G`` is 24 GiB, as in most tools for memory; ``24GB`` is 24 * 10**9 bytes. A fraction of a
-    byte is dropped, so that a printed size such as ``21.96 GiB`` can be typed.
+    ``24G`` is 24 GiB, as in most tools for memory; ``24GB`` is 24 * 10**9 bytes. The result is
+    rounded down to whole bytes, so that you can enter a printed size such as ``21.96 GiB``.
 
     >>> parse_bytes("256MiB")
     268435456
@@ -43,7 +43,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_share(given: object) -> Fraction:
-    """Return the share of a text from ``0%`` to ``100%``.
+    """Return a percentage such as ``2.5%`` as a fraction between 0 and 1.
 
     >>> float(parse_share("2.5%"))
     0.025
@@ -62,7 +62,7 @@ def is_decimal(text: str) -> bool:
 
 
 def format_bytes(size: int) -> str:
-    """Return ``size`` in the largest binary unit that gives at least 1, with four digits.
+    """Return ``size`` as text with at most four digits and a binary unit, such as MiB.
 
     >>> format_bytes(268_435_456)
     '256 MiB'

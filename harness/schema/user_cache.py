@@ -1,4 +1,4 @@
-"""Cache folders of the user for files that take long to make; they may be deleted at any time."""
+"""Cache folders of the user; their files can be deleted at any time."""
 
 import os
 import tempfile
@@ -10,10 +10,10 @@ NAME = "mlp-memory-harness"
 
 
 def cache_folders() -> Iterator[Path]:
-    """Yield the folders to try, the usual folder first; a container may lack a usable home.
+    """Yield possible cache folders in order of preference; a container may lack a home folder.
 
-    The folders are below $XDG_CACHE_HOME (if it is absolute, XDG Base Directory Specification),
-    ~/.cache and the folder for temporary files, in this order.
+    The first folder is in $XDG_CACHE_HOME if that path is absolute, and otherwise in ~/.cache. The
+    second folder is in the folder for temporary files.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     if Path(given).is_absolute():
@@ -26,11 +26,11 @@ def cache_folders() -> Iterator[Path]:
 
 
 def temporary_cache_folder(below: str) -> Path:
-    """Return this user's own folder below the shared folder for temporary files."""
+    """Return this user's own folder inside the shared folder for temporary files."""
     return Path(below) / f"{NAME}-{os.geteuid()}"
 
 
 def is_own(file: Path) -> bool:
-    """Return whether only this user and the administrator can have written a file."""
+    """Return whether only this user or root can have written a file."""
     facts = file.stat()
     return facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022

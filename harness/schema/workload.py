@@ -1,8 +1,7 @@
-"""One completely described training step, and grids of such steps.
+"""``Workload`` describes one step of an MLP completely, and ``Grid`` combines many workloads.
 
-A ``Workload`` has all facts that decide the bytes of a step, and no others. Equal workloads have
-equal ids on every machine. The command line is generated from the help and the rule of each field,
-so a flag and its check always agree.
+A ``Workload`` has all facts that determine the bytes of a step. Equal workloads have equal ids on
+every machine. The flags of the command line are generated from the help and the rule of each field.
 """
 
 import dataclasses
@@ -32,7 +31,7 @@ MAX_ELEMENTS = 2**56
 
 
 class WorkloadError(HarnessError, ValueError):
-    """The value of a field breaks its rule; the message names the field, the rule and the value.
+    """The value of a field is invalid; the message names the field, the rule and the value.
 
     >>> import harness
     >>> harness.Workload(batch=0)
@@ -57,35 +56,37 @@ def _count(default: Any, low: int, high: int, help_text: str) -> Any:
 class Workload:
     """One training or inference step of one network on one batch.
 
-    Every field has a default. ``depth`` and ``width`` describe equal hidden layers. ``hidden``
-    gives each layer its own width and overrides both (``width`` is None if the widths differ).
+    Every field has a default. ``depth`` and ``width`` describe hidden layers of equal width.
+    ``hidden`` gives the width of each layer and overrides ``depth`` and ``width``. ``width`` is
+    None if the widths differ.
 
     Attributes:
-        model: ``mlp`` of ``nn.Linear`` layers, or ``mlp-scratch`` of matrices.
+        model: ``mlp`` with ``nn.Linear`` layers, or ``mlp-scratch`` with plain weight matrices.
         depth: number of hidden layers; the output layer is not counted.
-        width: units of each hidden layer.
-        hidden: units of each hidden layer in order, if they differ.
-        in_features: features of one example; the batch has the shape (batch, in_features).
+        width: number of units of each hidden layer.
+        hidden: number of units of each hidden layer in order, if the layers differ.
+        in_features: number of features; the batch has the shape (batch, in_features).
         classes: number of classes; the output has the shape (batch, classes).
         activation: activation function after each hidden layer.
-        norm: normalization before each activation function: ``none``, ``batch`` or ``layer``.
-        dropout: probability after each activation function.
-        batch: examples in a step.
-        dtype: type of parameters and activations.
-        autocast: type of autocast in the forward pass; None for no autocast.
+        norm: normalization before each activation function, ``none``, ``batch`` or ``layer``.
+        dropout: dropout probability after each activation function.
+        batch: number of examples in a step.
+        dtype: data type of parameters and activations.
+        autocast: autocast data type of the forward pass; None for no autocast.
         optimizer: ``none``, ``sgd``, ``momentum``, ``adam`` or ``adamw``.
-        foreach: whether the optimizer updates all parameters at once: ``auto``, ``on``, ``off``.
+        foreach: PyTorch's optimizer option ``foreach``, as ``auto``, ``on`` or ``off``.
         mode: ``train``, or ``inference`` for a forward pass without gradients.
         checkpoint: number of checkpointed segments; 0 for none.
         accumulate: number of micro-batches per step.
         device: ``cpu`` or ``cuda``.
-        threads: CPU threads per operation.
-        data: ``synthetic`` or ``fashion-mnist``; memory does not depend on it.
-        malloc: policy of the C allocator: ``pinned`` (see the concepts) or ``system``.
+        threads: number of CPU threads per operation.
+        data: source of the batch, ``synthetic`` or ``fashion-mnist``; both need the same memory.
+        malloc: ``pinned`` for fixed settings of glibc's malloc, ``system`` for the system's
+            settings.
         seed: seed of weights and synthetic data.
 
     Raises:
-        WorkloadError: a value breaks its field's rule.
+        WorkloadError: the value of a field is invalid.
 
     >>> Workload(depth=2, width=64).widths
     (64, 64)
@@ -172,7 +173,7 @@ class Workload:
             raise WorkloadError("data", self.data, rule)
 
     def _check_layers(self) -> None:
-        """Refuse features that the from-scratch model lacks, and a batch without variance."""
+        """Raise ``WorkloadError`` if ``mlp-scratch`` lacks an option or the batch is too small."""
         for name, without in (("norm", "none"), ("dropout", 0), ("autocast", "left out")):
             if self.model == "mlp-scratch" and name in self.changed():
                 rule = f"{without} with model mlp-scratch"
@@ -184,7 +185,7 @@ class Workload:
             raise WorkloadError("batch", self.batch, rule)
 
     def _check_sizes(self) -> None:
-        """Refuse sizes that overflow 64 bits, before they are multiplied."""
+        """Raise ``WorkloadError`` if a product of sizes would overflow 64 bits."""
         layers = (self.in_features, *self.widths, self.classes)
         weights = sum(itertools.starmap(operator.mul, itertools.pairwise(layers)))
         if weights > MAX_ELEMENTS:
@@ -201,10 +202,10 @@ class Workload:
 
     @property
     def least_batch(self) -> int:
-        """Smallest batch that this workload could have with its other fields.
+        """Smallest batch that is valid with the other fields of this workload.
 
-        Each micro-batch has at least one example, or two for training with batch normalization,
-        because one example has no variance.
+        Each micro-batch has at least one example. Training with batch normalization needs two
+        examples, because one example has no variance.
         """
         two = self.norm == "batch" and self.mode == "train"
         return self.accumulate * (2 if two else 1)
@@ -213,7 +214,7 @@ class Workload:
     def id(self) -> str:
         """Stable 16-digit hash of the workload.
 
-        The hash leaves out fields at their default, so a new field of a later version does not
+        The hash leaves out fields with default values, so a new field in a later version does not
         change existing ids.
         """
         text = json.dumps(self.changed(), sort_keys=True, separators=(",", ":"))
@@ -228,7 +229,7 @@ class Workload:
         }
 
     def replace(self, **changes: object) -> Self:
-        """Return a copy with changed fields; a new depth or width makes all layers equal.
+        """Return a copy with changed fields; a new depth or width gives all layers the same width.
 
         Args:
             changes: fields and their new values.
@@ -237,7 +238,7 @@ class Workload:
             The new workload.
 
         Raises:
-            WorkloadError: a value breaks its field's rule.
+            WorkloadError: the value of a field is invalid.
 
         >>> Workload(hidden=(512, 128)).replace(depth=3, width=64).widths
         (64, 64, 64)
@@ -281,14 +282,14 @@ def _check_field(item: "dataclasses.Field[Any]", value: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Every combination of ``axes`` over a base workload, in a fixed order.
+    """All workloads that combine the values of ``axes``, in a fixed order.
 
     Attributes:
-        base: the workload that every cell changes.
-        axes: values by the name of a field; the last axis varies fastest.
+        base: workload with the values of all fields that do not vary.
+        axes: list of values for each field that varies; the last field varies fastest.
 
     Raises:
-        WorkloadError: an axis is not a field of a workload, or is empty.
+        WorkloadError: an axis is not a field of a workload, or has no values.
 
     >>> grid = Grid(base=Workload(width=8), axes={"depth": [1, 2], "batch": [32, 64]})
     >>> [(cell.depth, cell.batch) for cell in grid]
@@ -318,7 +319,7 @@ class Grid:
 
 
 def check_workload(value: object) -> Workload:
-    """Return ``value`` if it is a workload."""
+    """Return ``value`` if it is a workload; otherwise raise ``ArgumentError``."""
     if isinstance(value, Workload):
         return value
     hint = "; write Workload(**...)" if isinstance(value, dict) else ""
