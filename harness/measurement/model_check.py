@@ -115,10 +115,9 @@ def _leave_as_they_are(x: torch.Tensor, y: torch.Tensor | None) -> None:
 def _comparable(events: Sequence[Event], workload: Workload) -> list[Event]:
     """Return events without their addresses, in an order that does not depend on addresses.
 
-    The result does not contain the temporary blocks of 16-bit matmuls, because they depend on the
-    processor. A temporary block is freed by the next event. Autocast empties its cache at the end
-    of a forward pass in an order that depends on addresses, so consecutive frees of the forward
-    pass are sorted.
+    Temporary blocks of 16-bit matmuls are left out, because they depend on the processor. Autocast
+    empties its cache in an order that depends on addresses, so consecutive frees of a forward pass
+    are sorted.
     """
     scratch: set[int] = set()
     if {workload.dtype, workload.autocast} & {"bfloat16", "float16"}:

@@ -57,7 +57,7 @@ class ModuleTrace:
     """The trace of one ``with harness.trace(...)`` block.
 
     After the block, ``report`` is a ``StepReport`` and ``trace`` contains the events. The other
-    properties and methods are shortcuts to them. ``notes`` is a list of limitations of the numbers.
+    properties and methods are shortcuts. ``notes`` lists limitations of the metrics.
 
     >>> import torch, harness
     >>> model = torch.nn.Linear(8, 2)

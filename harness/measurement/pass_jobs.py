@@ -35,7 +35,7 @@ class RunPasses(OfWorkload[Passes], frozen=True, kw_only=True):
     first_repeat: int = 0
     """Number of the first repeat; above 0 if other processes run the earlier repeats."""
     deadline_seconds: float = 600.0
-    """Time limit of the job, in seconds; disturbed steps are not repeated close to it."""
+    """Time limit of the job, in seconds; near the limit, disturbed steps are not repeated."""
 
 
 class TraceWorkload(OfWorkload[Traced], frozen=True, kw_only=True):

@@ -31,13 +31,13 @@ from harness.training.module_step import BuiltStep, Phase, announced_to, free_gr
 from harness.training.training_step import build
 
 LONG_SECONDS = 0.1
-"""In longer steps (seconds), page faults in the heap use less than 1% of the time."""
+"""Duration in seconds above which page faults in the heap take less than 1% of a step."""
 
 UNDISTURBED_TRIES = 5
-"""Maximum number of steps for one RSS reading; the RSS is unknown if all of them are disturbed."""
+"""Maximum number of steps for one RSS reading; if all are disturbed, the RSS is unknown."""
 
 STEPS_BESIDE = 4
-"""Longest time of a repeated step plus the pass for saved tensors, in plain steps."""
+"""Time reserved for a repeated step and the saved-tensor pass, as a number of plain steps."""
 
 
 @doing(RunPasses)
@@ -89,8 +89,7 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
     """Trace the build and two steps; the last step is measured.
 
     Inference on the CPU needs only one step. On a GPU, the first step also allocates cuBLAS's
-    workspace. If ``operators`` is true, events contain the names of operators, which makes the
-    trace slower.
+    workspace. Names of ``operators`` make the trace slower.
     """
     steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
     recording = StepRecording(workload.device, announce, operators=operators)
@@ -107,8 +106,7 @@ def plain_pass(
 ) -> dict[str, Any]:
     """Run a step without instruments; return its seconds, and its RSS or CUDA peaks.
 
-    On the CPU, one step measures the time and another step the RSS. If ``is_long`` is true, one
-    step measures both.
+    On the CPU, time and RSS are measured in two steps, or in one step if ``is_long`` is true.
     """
     if step.device_type != "cuda":
         seconds = None if is_long else _seconds(step, announce)
@@ -130,10 +128,10 @@ def _resident(
 ) -> dict[str, Any]:
     """Run a step that starts without gradients; return its RSS and its seconds.
 
-    Small freed gradients can leave a hole in the heap, which a large block would fill and keep
-    resident. To prevent this, the malloc policy is applied again, which makes the step slower. If
-    the kernel reclaims pages during a step, the reading is dropped. The step then runs again, but
-    not after the time ``again_until`` (monotonic clock).
+    Small freed gradients can leave a hole in the heap, and a large block in this hole would stay
+    resident. The malloc policy is applied again to prevent this, so the step is slower. If the
+    kernel reclaims pages during a step, the reading is dropped. The step then runs again, unless
+    the time ``again_until`` (monotonic clock) has passed.
     """
     for _ in range(UNDISTURBED_TRIES):
         if step.mode != "inference":

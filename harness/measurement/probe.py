@@ -112,8 +112,7 @@ def _after_tables(announce: Phase) -> Phase:
 def _tables_awaited(mode: str) -> Iterator[None]:
     """In inference, wait after each layer until the kernel has freed unused page tables.
 
-    Each layer of an inference frees its input. Training frees hardly anything before the peak,
-    except between phases.
+    Each layer of an inference frees its input. Training frees little before the peak.
     """
 
     def after(module: torch.nn.Module, *_: object) -> None:

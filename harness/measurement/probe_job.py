@@ -15,7 +15,7 @@ class Needed(TypedDict):
 
 
 class Probe(OfWorkload[Needed], frozen=True, kw_only=True):
-    """Request to build a workload and run its steps, within a budget unless it is None."""
+    """Request to build a workload and run its steps, within ``budget_bytes`` if it is given."""
 
     done_by = "harness.measurement.probe:run"
 

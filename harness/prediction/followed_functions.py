@@ -1,8 +1,7 @@
 """Follows unknown numbers: numbers read from tensors whose values are not computed.
 
-``install`` replaces functions of PyTorch, Python and YAML. A number that is read from a tensor
-becomes an object (``unknown_numbers.py``). A replaced function returns a new object for its result,
-or reports the number as used.
+``install`` replaces functions of PyTorch, Python and YAML. A number read from a tensor becomes an
+object (``unknown_numbers.py``). A replaced function returns such an object or reports a use.
 """
 
 import json

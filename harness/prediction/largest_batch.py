@@ -44,9 +44,8 @@ def largest_batch(
 ) -> Largest:
     """Return the largest multiple of ``unit`` up to ``highest`` that fits.
 
-    ``batch`` must be able to run. ``least`` is the smallest batch that runs; if it is None, the
-    search determines it. The search starts at ``guess``, by default at an estimate from the peaks
-    of two batches.
+    ``batch`` must be able to run. ``least`` is the smallest batch that runs, if it is known. The
+    search starts at ``guess``, by default at an estimate from the peaks of two batches.
     """
 
     @cache

@@ -11,9 +11,8 @@ class Uses(Protocol):
     ) -> bool:
         """Return the result of a comparison; ``otherwise`` is its result for the assumed number.
 
-        If all comparisons are set to be true, a comparison with ``opposite`` is false. With
-        ``chooses``, the larger value may become a size, as in ``max(8, length)``, so the assumed
-        number decides.
+        If a run sets the results of comparisons, ``opposite`` inverts the result. With ``chooses``,
+        the larger value may become a size (``max(8, length)``), so the assumed number decides.
         """
 
     def used(self, place: str) -> None:

@@ -23,13 +23,12 @@ _COMPARISONS = "lt le gt ge eq ne"
 _CONVERSIONS = "__int__ __float__ as_integer_ratio is_integer hex"
 _ROUNDINGS = "trunc ceil floor divmod rdivmod"
 _OPPOSITE = "eq"
-"""Comparison that is false if all comparisons are set to be true, because a number cannot be both
-less than another number and equal to it. Code that sorts numbers, or finds the largest, compares
-the assumed values."""
+"""Comparison that is false in a run that makes all other comparisons true, because a number cannot
+be both less than another number and equal to it. Code that sorts numbers, or finds the largest,
+compares the assumed values."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
-"""Largest integer for which one run reads a larger first integer and another run a smaller first
-integer (``trial_values.py``)."""
+"""Largest integer that lies between the first integers of two trial runs (``trial_values.py``)."""
 _PRIORITY = -1.0
 """Priority above NumPy's numbers, which leave operations to this class, and below arrays."""
 
@@ -119,8 +118,7 @@ def unknown(value: Any, place: str) -> Any:
 def with_ones(place: str, *numbers: Any) -> list[Any]:
     """Replace unknown numbers by 1 after an operation with them failed.
 
-    As for a comparison, the listener decides whether the operation fails. If so, the error is
-    raised.
+    The listener decides whether the operation fails in this run; if so, the error is raised.
     """
     if LISTENERS[0].compared(place, True):
         raise

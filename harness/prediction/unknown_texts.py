@@ -1,9 +1,9 @@
-"""Texts of unknown numbers; parsing, comparing or measuring such a text is a use.
+"""Texts of unknown numbers; parsing or comparing such a text is a use, and so is its length.
 
 If C code joins the text to other text, the result is a plain string. The number is still reported
-as used if ``float`` reads a text that an unknown number had. If the process reads a file that it
-has written, the file may contain any number that was converted to text before. All these numbers
-are then reported as used.
+as used if ``float`` parses the number's text. If the process reads a file that it has written, the
+file may contain any number that was converted to text before. All these numbers are then reported
+as used.
 """
 
 import contextlib
@@ -24,8 +24,7 @@ _OF_CODE = "/torch/_inductor/", "/triton/"
 """Parts of the paths of compiler code, which reads files that it has written."""
 _MOST_TEXTS, _MOST_CODE = 1000, 64
 TEXTS: Final[dict[str, str]] = {}
-"""Place where the number with this text was read, because code may cut a number out of longer
-text."""
+"""Places of numbers by their texts, for code that cuts a number out of a longer text."""
 _made: Final[set[str]] = set()
 """Places of numbers that became texts since the process last read its own file."""
 

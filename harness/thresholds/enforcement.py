@@ -15,7 +15,7 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 _MOST_UNCOUNTED = 10
-"""At most one in this many bytes of a layer may be in blocks that no limit counts."""
+"""Inverse of the largest allowed fraction of a layer's bytes in blocks that no limit counts."""
 _TWO_DEPTHS = (16, 32)
 """Two depths; the difference of their predicted peaks gives the memory of the added layers."""
 

@@ -1,7 +1,4 @@
-"""Finds the largest value that fits into a budget, by a prediction and then by probes.
-
-Each probe runs the workload in a new process.
-"""
+"""Finds the largest value that fits into a budget, by a prediction and then by probes."""
 
 import time
 from collections.abc import Callable, Sequence

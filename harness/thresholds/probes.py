@@ -63,8 +63,7 @@ class Probes:
     def _only_within(self, value: int) -> bool:
         """Return whether a probe that crashed succeeds with twice the budget.
 
-        If it succeeds, the crash is treated as a lack of memory, because a library that ignores a
-        failed allocation crashes with a signal and without a message.
+        A library that ignores a failed allocation crashes with a signal and without a message.
         """
         return classify(self.launch(value, 2 * self.budget_bytes))[0] is Outcome.OK
 

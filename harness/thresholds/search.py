@@ -1,8 +1,7 @@
 """Finds the largest value that fits, in the presence of noise.
 
-The search brackets the value around a guess, bisects, and confirms both sides. The caller supplies
-the probe, so tests can use artificial probes that need no memory. The guess may be wrong by any
-factor, and possibly no value fits.
+The search brackets the value around a guess, bisects, and confirms both sides. Tests can supply
+artificial probes. The guess may be wrong by any factor, and possibly no value fits.
 """
 
 import itertools
@@ -44,8 +43,7 @@ class Answer:
     largest_fit: int | None
     """Largest value that fitted every time; None if the smallest allowed value did not fit."""
     smallest_fail: int | None
-    """Smallest value above ``largest_fit`` that failed every time; None if all allowed values
-    fitted."""
+    """Smallest value that always failed; None if every allowed value fitted."""
     band: tuple[BandValue, ...] = ()
     """Probed values between ``largest_fit`` and ``smallest_fail``, in ascending order."""
     confirmed: bool = True
@@ -63,9 +61,8 @@ def search(
 ) -> Answer:
     """Search for the largest value from ``least`` to ``most`` that fits, starting at ``guess``.
 
-    Apart from noise, every value up to the threshold must fit and every larger value must fail. If
-    the guess is wrong, the first step away from it is ``close`` (default: 1), and the second step
-    is 0.5% of the guess.
+    Apart from noise, every value up to the threshold must fit and every larger value must fail. The
+    first step away from a wrong guess is ``close`` (default: 1), the second is 0.5% of the guess.
     """
     tally = _Tally(probe, confirmations)
     start = min(max(guess, least), most)

@@ -1,7 +1,7 @@
 """Fills batches in the shape of Fashion-MNIST with random values or with the real images.
 
-Random values and images are written into the same two preallocated tensors, so the kind of data
-does not change the memory of a step. The real images are loaded before the measurement.
+Random values and images are written into the same preallocated tensors, so both need the same
+memory. The real images are loaded before the measurement.
 """
 
 import contextlib
@@ -23,9 +23,7 @@ from harness.training.image_files import (
 )
 
 Fill = Callable[[Tensor, Tensor | None], None]
-"""Function that fills a batch in place: examples (batch, in_features), and labels, int64 (batch,),
-or None.
-"""
+"""Function that writes examples (batch, in_features) and labels (batch,) into two tensors."""
 
 
 def source(workload: Workload) -> Fill:
@@ -57,9 +55,8 @@ def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scal
 def load_fashion_mnist(*, train: bool) -> tuple[Tensor, Tensor]:
     """Return the images as uint8 (n, 784) and the labels as int64 (n,).
 
-    The files are read from the folder $HARNESS_DATA. If the variable is not set, they are read from
-    Debian's package ``dataset-fashion-mnist`` or from torchvision's download in the user's cache.
-    If no files are found there, torchvision downloads them.
+    The files are read from the folder $HARNESS_DATA if it is set, else from Debian's package
+    ``dataset-fashion-mnist`` or from the user's cache. torchvision downloads missing files.
     """
     found = images_here(train)
     if found is None and FOLDER_VARIABLE not in os.environ:

@@ -46,11 +46,10 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MLP(nn.Sequential):
-    """An MLP: each hidden layer has a Linear and an activation; a last Linear gives the logits.
+    """An MLP in which each hidden layer has a Linear and an activation.
 
-    ``norm`` ("none", "batch" or "layer") selects a normalization before each activation. If
-    ``dropout`` is above 0, a Dropout follows each activation. The model maps an input (batch,
-    in_features) to logits (batch, classes).
+    A normalization ``norm`` ("none", "batch" or "layer") precedes each activation, and ``dropout``
+    follows it. The model maps (batch, in_features) to logits (batch, classes).
     """
 
     def __init__(
@@ -89,11 +88,10 @@ class MLP(nn.Sequential):
 
 
 class MLPScratch(nn.Module):
-    """The from-scratch model of the course note: an MLP that uses ``torch.matmul`` directly.
+    """The from-scratch MLP of the course note, which calls ``torch.matmul`` directly.
 
-    Weights are drawn from a normal distribution with standard deviation ``SIGMA``. Biases are zero.
-    The activation ``relu`` is the function ``relu`` of this file. The model maps an input (batch,
-    ...) to logits (batch, classes).
+    Weights are drawn with standard deviation ``SIGMA``; biases are zero. The activation ``relu`` is
+    the function ``relu`` of this file. The model maps (batch, ...) to logits (batch, classes).
     """
 
     def __init__(

@@ -57,8 +57,8 @@ class BuiltStep:
     accumulate: int = 1
     """Number of micro-batches in the step; their gradients are added up."""
     is_split: bool = False
-    """True if ``x`` and ``y`` are split into micro-batches; the loss is then divided in "backward".
-    If False, each micro-batch is the whole ``x`` and ``y``, and the loss is divided in "forward".
+    """True if micro-batches are parts of ``x`` and ``y``; the loss is divided in phase "backward".
+    If False, each micro-batch is all of ``x`` and ``y``; the loss is divided in phase "forward".
     """
 
     def micro_batches(self) -> Iterable[tuple[Any, Any]]:
@@ -102,8 +102,7 @@ def run_step(
     """Run a training step (forward, backward, optimizer) or, in inference, only the forward pass.
 
     ``zero_grad`` chooses when the previous step's gradients are freed. Most training loops free
-    them before the forward pass; the loop of the course note frees them after the first forward
-    pass.
+    them before the forward pass; the course note frees them after it.
     """
     if step.mode == "inference":
         with phase("forward"), torch.no_grad(), _autocast(step):
@@ -155,8 +154,8 @@ def loss_of(named: str | Loss, output: Any, y: Tensor | None, x: object = None) 
     """Return the loss of a model's output as a scalar tensor.
 
     The loss ``sum`` adds up all floating-point tensors in the output. If ``x`` contains tokens
-    (batch, ...) and the output has shape (batch, ..., classes), ``cross-entropy`` is computed for
-    each token. A label of a whole example is repeated for each of its tokens.
+    (batch, ...), ``cross-entropy`` is computed for each token of an output (batch, ..., classes). A
+    label of a whole example is repeated for each of its tokens.
     """
     if callable(named):
         return named(output, y)

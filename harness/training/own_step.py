@@ -23,18 +23,15 @@ Inputs = Callable[[int], tuple[Any, Any]]
 class ExampleInputs:
     """Creates a batch of example inputs and int64 labels; the object can be pickled.
 
-    One unnamed input is passed as a tensor, several unnamed inputs as a tuple, and named inputs as
-    a dict.
+    One unnamed input becomes a tensor, several become a tuple, and named inputs become a dict.
     """
 
     specs: tuple[InputSpec, ...]
     with_labels: bool
     with_values: bool = False
-    """If True, tensors are filled with zeros; if False, they are uninitialized (``torch.empty``).
-    """
+    """If True, tensors are filled with zeros; if False, they are uninitialized."""
     classes: int | None = None
-    """Number of classes; the labels cycle through 0 to ``classes`` - 1. If it is None, the labels
-    are zeros or uninitialized, like the inputs."""
+    """Labels cycle through this number of classes; if None, labels are made like the inputs."""
 
     def __post_init__(self) -> None:
         if len({spec.name is None for spec in self.specs}) > 1:
@@ -85,7 +82,7 @@ class OwnStep:
             self.inputs = ExampleInputs(specs=specs, with_labels=self.mode == "train")
 
     def network(self, device: str) -> nn.Module:
-        """Build the network on ``device`` and prepare it; compilation happens at its first call."""
+        """Build and prepare the network on ``device``; the first call compiles it if requested."""
         built: Any = self.build()
         if not isinstance(built, nn.Module):
             kind = type(built).__name__
@@ -141,7 +138,7 @@ class OwnStep:
 
 
 def builder_of(build: Any, *, may_be_compiled: bool) -> Callable[[], nn.Module]:
-    """Return ``build`` if it is a function; if it is a network, a function that returns it."""
+    """Return ``build`` if it is a function, or a function that returns the network ``build``."""
     if isinstance(build, nn.Module):
         compiled = any(vars(m).get("_compiled_call_impl") is not None for m in build.modules())
         if compiled and not may_be_compiled:

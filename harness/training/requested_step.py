@@ -56,7 +56,7 @@ def find_modules(request: StepRequest) -> None:
 
 
 def _named(name: str, known: tuple[str, ...]) -> Any:
-    """Return a known ``name`` unchanged; import the object that MODULE:CALLABLE names."""
+    """Return a known ``name`` unchanged; for MODULE:CALLABLE, import and return the object."""
     return name if name in known or ":" not in name else load_target(name)
 
 

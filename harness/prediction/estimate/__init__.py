@@ -2,6 +2,5 @@
 
 PyTorch's dispatcher, autograd engine and optimizers run on meta tensors, which have no memory, and
 a dispatch mode records each result. A table adds the blocks that CUDA kernels allocate internally,
-if they can change the peak. A step on the CPU runs on fake tensors, and its estimate is a lower
-bound.
+if they can change the peak. The estimate of a CPU step uses fake tensors and is a lower bound.
 """

@@ -21,8 +21,7 @@ _MULTIPLE = 8
 _LITTLE_SHARED_MEMORY = {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
 """Compute capabilities with 100 KiB of shared memory per multiprocessor."""
 _FUSES_MORE = TorchVersion(2, 14)
-"""First PyTorch version with fused kernels for 3-D tensors, and for grouped queries without
-flash."""
+"""First PyTorch version with fused kernels for 3-D tensors and for GQA without flash attention."""
 
 _aten = torch.ops.aten
 

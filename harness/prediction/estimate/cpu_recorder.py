@@ -78,8 +78,7 @@ def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:
 def _convert_in_place(tensor: Tensor, converted: Tensor) -> None:
     """Give a parameter its converted data, as ``Module.to`` does with real tensors.
 
-    For fake tensors, ``Module.to`` calls ``swap_tensors``, which fails if a weak reference to the
-    tensor exists.
+    For fake tensors, ``Module.to`` calls ``swap_tensors``, which fails if weak references exist.
     """
     if converted.device.type != "cpu":
         raise StepError(f"build: {ON_CUDA}")

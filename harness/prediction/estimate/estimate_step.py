@@ -49,8 +49,7 @@ def estimate_step(
 ) -> StepReport:
     """Estimate a step on the CPU, or on a GPU that this machine does not need to have.
 
-    If ``gpu`` is None, the kernels of the default GPU are assumed, and the report does not say
-    whether the step fits.
+    Without ``gpu``, the kernels of the default GPU are assumed, and ``fit`` is None in the report.
     """
     with collection_paused():
         if device != "cpu":

@@ -72,8 +72,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
-        """Threads that have a cuBLAS workspace: False is the main thread, True is autograd's
-        thread."""
+        """Threads with a cuBLAS workspace: False is the main thread, True is autograd's thread."""
         followed_functions.install(torch, self)
 
     def compared(

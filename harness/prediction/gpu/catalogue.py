@@ -1,7 +1,6 @@
 """Lists GPUs with the properties that determine the memory of a step.
 
-``gpus.toml`` contains the GPUs, the source of each GPU's numbers, and the cloud machines with these
-GPUs.
+``gpus.toml`` contains the GPUs, the sources of their numbers, and the cloud machines with them.
 """
 
 import difflib
@@ -208,9 +207,9 @@ def described(
 ) -> Gpu:
     """Return a GPU by name or capability; given properties replace those of the table.
 
-    If only a capability is given, the result is like the first GPU of the table with this
-    capability. If there is none, it is like a GPU with the next lower capability. Its total memory
-    is then unknown, unless it is given.
+    If only a capability is given, the first GPU of the table with this capability is used. If there
+    is none, the next lower capability is used. The total memory is then unknown, unless it is
+    given.
     """
     gpu = find(name) if name is not None else DEFAULT
     if capability is not None:

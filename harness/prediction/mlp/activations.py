@@ -75,8 +75,7 @@ def maximum_backward(
 
     The kernel computes ``at::where(self == other, grad / 2, grad)`` and then writes zeros in place
     if ``self < other``. The 2 is an int64 of 8 bytes that is cast to the gradient's dtype. A
-    comparison allocates one byte per element. The order of the comparisons depends on the PyTorch
-    version.
+    comparison allocates one byte per element. The order of the comparisons depends on the version.
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
 

@@ -25,9 +25,8 @@ class UnsupportedWorkloadError(ValueError):
 def why_refused(workload: Workload) -> str | None:
     """Return the reason why ``workload`` cannot be predicted; None if it can be predicted.
 
-    Not every combination of autocast, checkpointing, normalization and dropout is predicted,
-    because a combination has additional events. For example, a recomputed segment keeps casts. The
-    dry run predicts every combination.
+    A combination of autocast, checkpointing, normalization and dropout can have additional events,
+    and is then refused. The dry run predicts every combination.
     """
     is_stacked = workload.norm != "none" or workload.dropout > 0
     if workload.autocast is not None and (
@@ -49,8 +48,7 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
     """Return the predicted trace of the build and two steps (one in inference).
 
     The address of a block is its number. ``without_scratch`` leaves out the temporary blocks of
-    16-bit matmuls, because they depend on the processor. If it is False, a workload with 16-bit
-    matmuls is refused.
+    16-bit matmuls, because they depend on the processor. Without it, 16-bit matmuls are refused.
     """
     if workload.device != "cpu":
         raise UnsupportedWorkloadError(

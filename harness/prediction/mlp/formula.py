@@ -1,8 +1,7 @@
 """Closed formulas for the memory of a workload.
 
-Each function returns whole bytes; docs/memory-model/closed-forms.md derives the formulas. In them,
-``B`` is the number of rows in the largest micro-batch, ``e`` is the number of bytes per element,
-and ``h`` is the list of hidden widths.
+Each function returns whole bytes (derivations: docs/memory-model/closed-forms.md). ``B`` is the
+number of rows in the largest micro-batch, ``e`` the bytes per element, ``h`` the hidden widths.
 """
 
 from collections.abc import Iterator
@@ -75,9 +74,8 @@ def saved_bytes(workload: Workload) -> int:
 def saved_input_bytes(workload: Workload) -> int:
     """Return the saved bytes that belong to the batch.
 
-    Autograd saves the examples for the first linear layer and the labels for the loss.
-    Micro-batches are views, so the storage of the whole batch is saved. Under autocast, a cast is
-    saved instead of the examples.
+    Autograd saves examples for the first linear layer and labels for the loss. Micro-batches are
+    views, so the whole batch is saved. Under autocast, a cast is saved instead of the examples.
     """
     if workload.mode != "train":
         return 0
@@ -98,10 +96,10 @@ def saved_activation_bytes(workload: Workload) -> int:
 def saved_by_module(workload: Workload) -> dict[str, int]:
     """Return the saved bytes by module; a tensor is counted for the first module that saves it.
 
-    ``MLP`` is a ``Sequential``: linear layer i is module ``2 i``, and its activation is module ``2
-    i + 1``. Normalizations and dropouts are additional modules. Bytes that ``MLPScratch``,
-    checkpointing or the loss saves are counted for the whole network. Under autocast, the linear
-    layers save casts of the examples and of every weight except the first. The loss is computed in
+    ``MLP`` is a ``Sequential``: linear layer i is module ``2*i``, and its activation is module
+    ``2*i+1``. Normalizations and dropouts are additional modules. Bytes saved by ``MLPScratch``,
+    checkpointing or the loss are counted for the whole network. Under autocast, the linear layers
+    save casts of the examples and of every weight except the first. The loss is computed in
     float32.
     """
     if workload.mode != "train":

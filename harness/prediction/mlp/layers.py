@@ -145,9 +145,9 @@ class MlpLayers:
     ) -> tuple[Event, tuple[Event, ...]]:
         """Write the forward events of an activation with the input ``given``.
 
-        Return the output, and the other live blocks in the order in which they are freed. An
-        in-place activation returns ``given``. The output has category ``category``; an additional
-        block has category ``others`` (default: ``category``).
+        Return the output and the other live blocks, in the order in which they are freed. The
+        output has ``category``; an additional block has category ``others`` (default:
+        ``category``).
         """
         if not self.activation.allocates:
             return given, ()
@@ -235,8 +235,7 @@ class MlpLayers:
         """Write the backward pass of the NLL loss; return its input's gradient and the kept blocks.
 
         The loss and its gradient (ones) are alive until the backward pass ends. With several
-        ``parts``, the loss is first divided by their number, a Python number that is kept for the
-        backward pass.
+        ``parts``, the loss is divided by their number, which is kept for the backward pass.
         """
         allocate, writer = self.writer.allocate, self.writer
         loss = of_batch.loss

@@ -62,10 +62,9 @@ Held = Mapping[str, Blocks]
 class Plain:
     """Hidden layers without checkpointing; autograd keeps their saved tensors.
 
-    Each module of ``nn.Sequential`` has its own backward node. The input of a module is freed after
-    the module, unless autograd saves it. A normalization saves its input and statistics, an
-    activation saves what its derivative needs, dropout saves its mask, and the next linear layer
-    saves its input.
+    Each module of ``nn.Sequential`` has its own backward node. A module's input is freed after the
+    module, unless autograd saves it. Normalizations save input and statistics, activations save
+    what their derivative needs, dropout saves its mask, and linear layers save their input.
     """
 
     def __init__(self, layers: MlpLayers) -> None:

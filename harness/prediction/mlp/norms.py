@@ -43,8 +43,7 @@ class _Norm:
 class BatchNorm(_Norm):
     """``nn.BatchNorm1d``, which has a mean and a deviation for each unit.
 
-    bfloat16 and float16 are summed in float32. With float16, the temporary statistics are in
-    float32.
+    bfloat16 and float16 are summed in float32. float16's temporary statistics are float32, too.
     """
 
     _BACKWARD = (
