@@ -1,7 +1,8 @@
 """Follows unknown numbers: numbers read from tensors whose values are not computed.
 
 ``install`` replaces functions of PyTorch, Python and YAML. A number read from a tensor becomes an
-object (``unknown_numbers.py``). A replaced function returns such an object or reports a use.
+object (``unknown_numbers.py``). Functions that get this object return another object or report a
+use.
 """
 
 import json
@@ -20,7 +21,7 @@ from harness.prediction.unknown_texts import Text, follow_files, text_of
 
 _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt cbrt pow fabs fmod remainder hypot copysign erf"
 _MATH += " sin cos tan sinh cosh tanh asin acos atan atan2 degrees radians erfc gamma lgamma ldexp"
-"""Functions of ``math`` that compute a number from numbers."""
+"""Functions of ``math`` that return a number."""
 
 
 class _Reading(threading.local):

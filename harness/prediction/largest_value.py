@@ -47,9 +47,9 @@ def largest_value(
 def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: int) -> int | None:
     """Return the largest value from ``low`` to ``high`` whose ``need`` is at most ``budget``.
 
-    ``need`` must not decrease when the value increases. It is piecewise linear in batch and depth,
-    and quadratic in width. Lines through the last two points therefore reach the answer in a few
-    steps.
+    ``need`` must not decrease when the value increases. ``need`` is piecewise linear in batch and
+    depth, and quadratic in width. Lines through the last two points therefore reach the answer in a
+    few steps.
     """
     known = cache(need)
     if known(low) > budget:

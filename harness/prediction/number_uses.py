@@ -1,4 +1,4 @@
-"""Interface of a listener to uses of unknown numbers, read from tensors without values."""
+"""Interface for listeners to uses of unknown numbers (read from tensors without values)."""
 
 from typing import Final, Protocol
 
@@ -9,7 +9,7 @@ class Uses(Protocol):
     def compared(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
     ) -> bool:
-        """Return the result of a comparison; ``otherwise`` is its result for the assumed number.
+        """Return the result of a comparison; ``otherwise`` is the result for the assumed number.
 
         If a run sets the results of comparisons, ``opposite`` inverts the result. With ``chooses``,
         the larger value may become a size (``max(8, length)``), so the assumed number decides.
@@ -26,7 +26,7 @@ class Uses(Protocol):
 
 
 LISTENERS: Final[list[Uses]] = []
-"""List with one listener, which is the last that was installed."""
+"""List that contains only the listener that was installed last."""
 
 
 def used(place: str) -> None:

@@ -1,9 +1,9 @@
 """Represents unknown numbers, which are read from tensors whose values are not computed.
 
-The object remembers where the number was read, and reports uses that may influence the script.
+Each object remembers where its number was read, and reports uses that may influence the script.
 Comparisons and conversions to an integer, a truth value or an array are such uses, and so is the
-length of its text. Sums, means and printing are not. The object cannot detect C code that reads it
-without a call. In an estimate, it cannot detect ``'%.2f' % x`` and ``Decimal(x)``.
+length of the number's text. Sums, means and printing are not. The object cannot detect C code that
+reads it without a call. In an estimate, it cannot detect ``'%.2f' % x`` and ``Decimal(x)``.
 """
 
 import dis
@@ -78,7 +78,7 @@ class Unknown(float):
 
 
 class UnknownWhole(int):
-    """An unknown integer; it may become a size, so reading it already is a use."""
+    """An unknown integer; it may become a size, so even reading it is a use."""
 
     place: str
     __array_priority__ = _PRIORITY

@@ -1,4 +1,4 @@
-"""Texts of unknown numbers; parsing or comparing such a text is a use, and so is its length.
+"""Texts of unknown numbers; parsing, comparing or taking the length of a text is a use.
 
 If C code joins the text to other text, the result is a plain string. The number is still reported
 as used if ``float`` parses the number's text. If the process reads a file that it has written, the
@@ -26,7 +26,7 @@ _MOST_TEXTS, _MOST_CODE = 1000, 64
 TEXTS: Final[dict[str, str]] = {}
 """Places of numbers by their texts, for code that cuts a number out of a longer text."""
 _made: Final[set[str]] = set()
-"""Places of numbers that became texts since the process last read its own file."""
+"""Places of numbers that were converted to text since the process last read its own file."""
 
 
 class Text(str):

@@ -29,12 +29,12 @@ class TorchVersion(NamedTuple):
     minor: int
 
     def __str__(self) -> str:
-        """Return the version as text, e.g. ``2.13``."""
+        """Return the version as text, such as ``2.13``."""
         return f"{self.major}.{self.minor}"
 
     @classmethod
     def parse(cls, text: str) -> "TorchVersion":
-        """Return the minor version of ``text``, e.g. ``2.13.0+cpu``."""
+        """Return the major and minor version of ``text``, such as ``2.13.0+cpu``."""
         match = re.match(r"(\d+)\.(\d+)(?![0-9])", text)
         if match is None:
             raise TorchVersionError(f"torch must be a version such as {NEWEST}, got {text!r}")
@@ -76,7 +76,7 @@ def nearest_known(version: str | None) -> TorchVersion:
 
 
 def known_version(text: str) -> TorchVersion:
-    """Return the known version with the number ``text``."""
+    """Return ``text`` as a known version; raise an error if the version is not known."""
     version = TorchVersion.parse(text)
     if version not in KNOWN:
         raise TorchVersionError(f"torch must be a version from {OLDEST} to {NEWEST}, got {text}")

@@ -1,7 +1,7 @@
 """Computes the CUDA allocator's peaks for an estimated step, with a range for reserved bytes.
 
 Allocated bytes are requested bytes after the size of each block is rounded up. Reserved bytes also
-depend on fragmentation, which the estimate does not model. Their range therefore comes from
+depend on fragmentation, which the estimate does not model. Their range is therefore derived from
 networks with known reserved bytes (``accuracy.toml``).
 """
 
@@ -20,17 +20,17 @@ from harness.schema.units import format_bytes
 
 
 class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Errors of estimates in one range of sizes, compared with dry runs of the same steps.
+    """Errors of the estimates in one range of peaks, relative to dry runs of the same steps.
 
     Attributes:
         below_bytes: largest allocated peak in this range; 0 means no limit.
         reserved_least: smallest ratio of reserved bytes to estimated allocated bytes.
         reserved_most: largest ratio of reserved bytes to estimated allocated bytes.
         steps: number of held-out steps; the two ratios were not fitted to them.
-        within_requested: share of held-out steps with an error of the requested peak up to 1%.
-        within_allocated: share of held-out steps with an error of the allocated peak up to 1%.
-        requested: lowest and highest error of the requested peak.
-        allocated: lowest and highest error of the allocated peak.
+        within_requested: share of held-out steps whose requested peak has an error up to 1%.
+        within_allocated: share of held-out steps whose allocated peak has an error up to 1%.
+        requested: lowest and highest relative error of the requested peak.
+        allocated: lowest and highest relative error of the allocated peak.
         in_range: share of held-out steps whose reserved peak is between the two ratios.
     """
 

@@ -17,7 +17,7 @@ from harness.prediction.versions import TorchVersion, described_version
 
 _HALVES = (torch.float16, torch.bfloat16)
 _MULTIPLE = 8
-"""Multiple to which flash pads head sizes; the memory-efficient kernel pads mask rows to it."""
+"""Multiple to which head sizes (flash) and mask rows (memory-efficient kernel) are padded."""
 _LITTLE_SHARED_MEMORY = {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
 """Compute capabilities with 100 KiB of shared memory per multiprocessor."""
 _FUSES_MORE = TorchVersion(2, 14)
@@ -60,7 +60,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Return the attention output on a GPU with ``capability``; other arguments are PyTorch's."""
+    """Return the output on a GPU with ``capability``; the other arguments are as in PyTorch."""
     given, mask = [query, key, value], attn_mask
     is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
     if is_flat:
@@ -137,7 +137,7 @@ def _efficient_runs(call: _Call) -> bool:
 
 
 def _added_mask(mask: Tensor, kind: torch.dtype) -> Tensor:
-    """Return an additive mask; in a boolean mask, True becomes 0 and False minus infinity."""
+    """Return an additive mask: True becomes 0, and False becomes minus infinity."""
     if mask.dtype != torch.bool:
         return mask
     least = torch.scalar_tensor(-math.inf, dtype=kind, device=mask.device)

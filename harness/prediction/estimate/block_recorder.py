@@ -1,7 +1,7 @@
 """Records when each block of a step is allocated and freed, and in which module.
 
-A new storage is recorded as an allocated block. It is recorded as freed when a weak reference
-reports that the storage no longer exists.
+A new storage is recorded as an allocated block. The block is recorded as freed when a weak
+reference reports that the storage no longer exists.
 """
 
 import weakref
@@ -67,7 +67,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.notes: dict[str, None] = {}
         self._outputs = LayerOutputs()
         self._kept: set[int] = set()
-        """Storages of parameters and buffers, by their addresses."""
+        """Addresses of the storages of parameters and buffers."""
         self._inputs: set[int] = set()
         self._savers: dict[int, Saved] = {}
         self._saved: list[Saved] = []
@@ -93,7 +93,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return torch._C._current_graph_task_id() != -1
 
     def _begin(self, storage: torch.UntypedStorage, operator: str) -> None:
-        """Record the allocation of a storage, and its free when it no longer exists."""
+        """Record the allocation of a storage, and later the free of the same storage."""
         key, block = storage._cdata, self.write(storage.nbytes(), operator)
 
         def gone(_: object) -> None:
@@ -166,7 +166,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return tensor.detach(), module
 
     def unpack(self, packed: tuple[Tensor, str]) -> Tensor:
-        """Return the saved tensor; in a backward pass, make its module the current module."""
+        """Return the saved tensor; in a backward pass, set the current module to the saved name."""
         tensor, module = packed
         if len(self.modules) == 1 and self.is_backward():
             self.modules[0] = module
@@ -189,6 +189,6 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return saved_metrics(self._saved, self._kept, self._inputs)
 
     def layers(self, model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
-        """Return a row for each module of ``model``; modules that ran come first, in that order."""
+        """Return a row per module of ``model``; modules that ran come first, in execution order."""
         rows = self._outputs.rows(model, trace, self.saved()["modules"])
         return tuple(Layer(**row) for row in rows)

@@ -20,7 +20,7 @@ _FEW_POINTS = 25
 
 
 def cell_functions() -> dict[Any, Callable[..., Any]]:
-    """Return the functions that replace composite operators, by operator."""
+    """Return a dict from composite operators to the functions that replace them."""
     return {
         _aten.lstm_cell.default: _lstm_cell,
         _aten.gru_cell.default: _gru_cell,

@@ -7,10 +7,10 @@ share the computation of a weight gradient, each share has its own copy of the g
 thresholds below approximate cuDNN's unpublished heuristics.
 
 Source: workspace sizes that cuDNN 9.26 reported in dry runs of 10,972 convolutions on capability
-    8.0. They are random, or from networks that are not in ``results/cuda-dry-run/models.md``. For
-    923 other convolutions, the error is at most 10% for 69% (float32) and 76% (float16) of the
-    workspaces. The rule for 3-D convolutions was added because of errors in that table (R3D-18 and
-    MC3-18), but it was fitted to other 3-D convolutions.
+    8.0. These convolutions are random, or from networks that are not in
+    ``results/cuda-dry-run/models.md``. For 923 other convolutions, the error is at most 10% for 69%
+    (float32) and 76% (float16) of the workspaces. The rule for 3-D convolutions was added because
+    of errors in that table (R3D-18 and MC3-18), but it was fitted to other 3-D convolutions.
 """
 
 import math
@@ -34,7 +34,7 @@ _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
 """Compute capabilities whose tensor cores are more than twice as fast as their other cores."""
 _LIGHT_BYTES = 96 << 10
-"""Bytes of a float32 weight below which other GPUs compute gradients without tensor cores."""
+"""Bytes of a float32 weight below which gradients on other GPUs use no tensor cores."""
 _TILE = 128
 """Number of rows, and of columns, of a weight gradient that one multiprocessor computes."""
 _BUSY = 0.9

@@ -1,7 +1,7 @@
 """Records a step on the CPU with fake tensors, which have no memory.
 
-A dispatch mode records the results of each operator. It does not see the blocks that a CPU kernel
-allocates and frees before it returns, so the peak is a lower bound.
+A dispatch mode records the results of each operator. It misses blocks that a CPU kernel allocates
+and frees before the kernel returns, so the peak is a lower bound.
 
 Source: torch/_subclasses/fake_tensor.py; torch/utils/_python_dispatch.py.
 """
@@ -30,7 +30,7 @@ _LSTM = 2
 
 
 class CopiedFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """A fake mode that a deep copy does not copy, so that copied fake tensors share the mode."""
+    """A fake mode that ``copy.deepcopy`` keeps, so that copied fake tensors share the mode."""
 
     def __deepcopy__(self, memo: object) -> "CopiedFakeMode":
         return self

@@ -1,9 +1,9 @@
 """Replaces operators that allocate other blocks on CUDA than on the meta device.
 
 ``torch.dropout``, ``torch.rms_norm`` and other functions use a fused kernel only for CUDA tensors,
-so meta tensors would use another kernel. A recurrent network is one call of cuDNN. Its reserve
+so meta tensors would use another kernel. A recurrent network is one call of cuDNN. cuDNN's reserve
 space is estimated as the values that every algorithm must keep: gates, cell states and the outputs
-between layers. Its dropout also keeps a random state for each thread of the GPU. ``KERNELS``
+between layers. cuDNN's dropout also keeps a random state for each thread of the GPU. ``KERNELS``
 contains operators that allocate too much on the meta device or do not exist there. Each function
 returns tensors with the shapes, dtypes and storages of the CUDA kernel's results.
 
@@ -30,7 +30,7 @@ _EFFICIENT = _aten._scaled_dot_product_efficient_attention.default
 
 
 def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
-    """Return the functions that replace composite operators, by operator."""
+    """Return a dict from composite operators to the functions that replace them."""
     recurrent = partial(_recurrent, _random_states(gpu))
     return {
         _aten.dropout.default: _dropout,
@@ -47,7 +47,7 @@ def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
 
 
 def _dropout(given: Tensor, p: float, train: bool) -> Tensor:
-    """Run dropout in one fused kernel if CUDA would (``is_fused_kernel_acceptable``)."""
+    """Run dropout in one fused kernel if PyTorch would on CUDA (``is_fused_kernel_acceptable``)."""
     if train and 0 < p < 1 and given.numel():
         return torch.native_dropout(given, p, train)[0]
     return torch.dropout(given, p, train)
@@ -143,7 +143,7 @@ def _recurrent(
     weights: Sequence[Tensor],
     *rest: Any,
 ) -> Any:
-    """Replace ``torch.lstm`` or another recurrent function with this number of gates."""
+    """Replace ``torch.lstm`` or another recurrent function, which has ``gates`` gates."""
     has_cell = gates == 4  # an LSTM's
     _, layers, dropout, train, bidirectional, _ = rest
     states = list(hx) if has_cell else [hx]
@@ -188,7 +188,7 @@ def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _efficient_attention(*args: Any, **kwargs: Any) -> Any:
-    """Run the meta kernel; with dropout, return its random state in CPU memory."""
+    """Run the meta kernel; with dropout, return the random state in CPU memory."""
     output, sums, *state = _EFFICIENT(*args, **kwargs)
     has_dropout = any(args[5:6])
     return output, sums, *(torch.zeros_like(s, device="cpu") if has_dropout else s for s in state)
@@ -207,4 +207,4 @@ KERNELS: dict[Any, Function] = {
         for overload in getattr(_aten, name).overloads()
     },
 }
-"""Functions that replace operators on the simulated GPU, by operator."""
+"""Functions for the simulated GPU, by the operator that they replace."""

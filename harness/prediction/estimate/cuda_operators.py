@@ -82,7 +82,7 @@ def _cast(tensor: Tensor, to: torch.dtype) -> Tensor:
 
 
 def _cast_to(kind: Callable[[Any], torch.dtype]) -> Cast:
-    """Return a policy that casts all arguments to the dtype that ``kind`` returns for them."""
+    """Return a function that casts all arguments to the dtype that ``kind`` returns for them."""
 
     def cast(_: Any, *given: Any) -> Any:
         to = kind(given)

@@ -47,7 +47,7 @@ STEPS = 3
 def estimate_step(
     step: OwnStep, *, device: str, gpu: Gpu | None = None, allocator_settings: str = ""
 ) -> StepReport:
-    """Estimate a step on the CPU, or on a GPU that this machine does not need to have.
+    """Estimate a step on the CPU or on a GPU; this machine needs no GPU.
 
     Without ``gpu``, the kernels of the default GPU are assumed, and ``fit`` is None in the report.
     """

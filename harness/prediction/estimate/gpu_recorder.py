@@ -39,7 +39,7 @@ _OWN = str(Path(__file__).parents[1])
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
-"""Operator that the gradient of an index calls on a GPU, by its operator on the meta device."""
+"""Operators that replace, on a GPU, operators of an index's gradient on the meta device."""
 
 
 def _keeps(frame: FrameType | None) -> bool:
@@ -89,7 +89,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self.takes_values = True
 
     def picked(self, place: str) -> None:
-        """Do nothing, because an estimate tries only one kind of number."""
+        """Do nothing, because an estimate does not use this event."""
 
     def made(self, number: float) -> None:
         """Do nothing, because the tensors of an estimate contain no unknown numbers."""
@@ -176,7 +176,8 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         """Return whether autograd would add the second gradient to the first in place.
 
         Autograd does this if nothing else refers to the first gradient, but never under a dispatch
-        mode. The recorder therefore does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
+        mode. The recorder adds in place instead (torch/csrc/autograd/input_buffer.cpp,
+        ``accumulate``).
         """
         if others or not isinstance(second, Tensor) or torch.is_grad_enabled():
             return False

@@ -57,7 +57,7 @@ def register_operator(name: str, scratch: object) -> None:
     """Declare the blocks that your own CUDA kernel allocates in addition to its results.
 
     Args:
-        name: the operator, e.g. ``mylib::attention`` or ``mylib::attention.out``.
+        name: the operator, such as ``mylib::attention`` or ``mylib::attention.out``.
         scratch: function that is called with the operator's arguments and result, whose tensors are
             meta tensors. It returns the size in bytes of each block that is freed when the operator
             returns.
@@ -121,7 +121,7 @@ class KernelRules:
 
 
 def _matrix_copies(matrices: Sequence[Tensor]) -> list[int]:
-    """Return the bytes of each matrix that cuBLAS cannot read in place and that is copied."""
+    """Return the bytes of each matrix that is copied because cuBLAS cannot read it in place."""
     return [tensor_bytes(m) for m in matrices if m.dim() >= 2 and m.numel() and not _is_readable(m)]
 
 

@@ -149,7 +149,7 @@ hooks, and the forward passes that checkpointing repeats.
 
 
 def _answers(gpu: Gpu, live_bytes: Callable[[], int]) -> Iterator[Answer]:
-    """Yield the replacements for ``gpu``; ``live_bytes`` returns its number of allocated bytes."""
+    """Yield the replacements for ``gpu``; ``live_bytes`` returns the bytes allocated on it."""
     major, minor = gpu.capability
     properties = SimpleNamespace(
         name=gpu.name,
@@ -211,7 +211,7 @@ _new_parameter = nn.Parameter.__new__
 def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
     """Create a parameter on the meta device from any tensor.
 
-    A parameter stays the same object when it moves to the GPU only if it is a meta tensor before.
+    ``Module.to`` keeps a parameter object only if it is a meta tensor before and after the move.
     """
     if type(data) is Tensor:
         with torch._C.DisableTorchFunction():

@@ -48,8 +48,8 @@ class Gpu:
 
     Attributes:
         name: name of the GPU for ``--gpu``.
-        capability: compute capability (major, minor); it sets the size of cuBLAS workspaces.
-        multiprocessors: number of multiprocessors; it sets the temporary blocks of reductions.
+        capability: compute capability (major, minor), on which cuBLAS workspaces depend.
+        multiprocessors: number of multiprocessors, on which temporary blocks of reductions depend.
         threads_per_multiprocessor: maximum number of threads on one multiprocessor.
         total_bytes: ``torch.cuda.get_device_properties(0).total_memory``; None if unknown.
         workspace_config: value of CUBLAS_WORKSPACE_CONFIG in the process that runs the steps; None
@@ -73,7 +73,7 @@ class Gpu:
     one_pool: bool = False
 
     def in_environment(self) -> "Gpu":
-        """Set ``workspace_config`` from this process's environment if it is None."""
+        """Return the GPU; if ``workspace_config`` is None, read it from the environment."""
         if self.workspace_config is not None:
             return self
         return replace(self, workspace_config=os.environ.get(VARIABLE, ""))

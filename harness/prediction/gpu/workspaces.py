@@ -1,8 +1,8 @@
 """Computes the sizes of cuBLAS workspaces, which are blocks of PyTorch's allocator.
 
 Up to PyTorch 2.14, each thread that runs a matmul keeps one workspace. The main thread allocates
-its workspace in the first forward pass, and autograd's thread in the first backward pass. cuBLASLt,
-which runs ``addmm`` with a bias, uses the same workspaces.
+its workspace in the first forward pass, and autograd's thread allocates its workspace in the first
+backward pass. cuBLASLt, which runs ``addmm`` with a bias, uses the same workspaces.
 
 PyTorch 2.15 allocates a workspace for each matmul and frees it afterwards. In 2.15, cuBLASLt has
 its own workspace of 1 MiB for every capability. ``WORKSPACES_FREED`` tells which rule applies.

@@ -60,7 +60,7 @@ MAXIMUM = Activation(
 
 ZEROS = "aten::zeros_like/aten::empty_like/aten::empty_strided"
 CAST = "/aten::to/aten::_to_copy/aten::empty_strided"
-"""Operators that cast a tensor, e.g. a Python number as a tensor of 8 bytes, to another dtype."""
+"""Operators that cast a tensor or a wrapped Python number to another dtype."""
 
 
 def activation_of(model: str, name: str) -> Activation:
@@ -126,5 +126,5 @@ class Dropout:
 
 
 def wrapped_number(operator: str, cast: str, element_bytes: int) -> list[tuple[int, str]]:
-    """Return bytes and operators of a Python number's blocks: the number, and its cast."""
+    """Return (bytes, operator) of each block for a Python number: the number, and its cast."""
     return [(8, operator), *[(element_bytes, cast + CAST)] * (element_bytes != 8)]

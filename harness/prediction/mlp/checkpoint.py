@@ -43,7 +43,7 @@ class Checkpointed:
         """Blocks that are freed after the backward pass of each activation."""
 
     def forward(self, rows: int) -> None:
-        """Write the forward events of all segments; only their outputs are kept."""
+        """Write the forward events of all segments; only the outputs of segments are kept."""
         layers, self._held = self._layers, []
         given: Event | None = None
         for first, stop in pairwise(self._bounds):

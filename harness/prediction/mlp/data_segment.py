@@ -56,7 +56,7 @@ class Peak(NamedTuple):
     data_bytes: int
     """Size of the data segment, which RLIMIT_DATA limits."""
     live_bytes: int
-    """Live bytes at this time."""
+    """Live bytes when the data segment is largest."""
     small_bytes: int
     """Live bytes in small blocks, which the limit does not count."""
     library_bytes: int
@@ -116,7 +116,7 @@ def solve_data_segment(
     extra_bytes: int = 0,
     counted: Callable[[Peak], int] = data_bytes,
 ) -> int | None:
-    """Return the largest value of ``axis`` whose ``counted`` bytes, with extra, fit the budget."""
+    """Return the largest value of ``axis`` that fits with ``extra_bytes`` more than predicted."""
     return solve(
         workload, budget_bytes, axis, lambda tried: counted(data_peak(tried)) + extra_bytes
     )

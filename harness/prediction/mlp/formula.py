@@ -58,7 +58,7 @@ def batch_bytes(workload: Workload) -> int:
 
 
 def micro_batches(batch: int, parts: int) -> list[int]:
-    """Return the number of rows in each micro-batch, as ``Tensor.tensor_split`` divides them."""
+    """Return the rows of each micro-batch, as ``Tensor.tensor_split`` divides the batch."""
     small, larger = divmod(batch, parts)
     return [small + (number < larger) for number in range(parts)]
 
@@ -158,7 +158,7 @@ def modules_per_layer(workload: Workload) -> int:
 
 
 def _places(workload: Workload) -> tuple[int, ...]:
-    """Return the offsets of modules in a hidden layer, once for each saved tensor of its size."""
+    """Return a module offset for each saved tensor of a layer's size; 0 is the linear layer."""
     keeps = activation_of(workload.model, workload.activation).keeps
     normed, after = workload.norm != "none", modules_per_layer(workload)
     activation = 1 + normed

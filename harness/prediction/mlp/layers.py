@@ -31,7 +31,7 @@ SOFTMAX_BACKWARD = f"{NODE}LogSoftmaxBackward0/LogSoftmaxBackward0/aten::_log_so
 Blocks = Sequence[Event | None]
 Unpack = Callable[[str], Blocks]
 """Function that is called with a backward node's operator path when the node unpacks saved tensors.
-It returns the blocks to free after the node has run."""
+The function returns the blocks to free after the node has run."""
 
 
 class Loss(NamedTuple):
@@ -209,7 +209,7 @@ class MlpLayers:
         return result
 
     def loss(self, rows: int, logits: Event) -> Loss:
-        """Write the loss of ``logits`` and the free of ``logits``."""
+        """Write the loss, and then the free of ``logits``."""
         of_batch = self.cross_entropy(rows, self.element_bytes)
         self.writer.free(logits)
         return of_batch
@@ -265,7 +265,7 @@ class MlpLayers:
         return self.writer.allocate(size, operator, "temporary", layer.module)
 
     def _weight_gradient(self, layer: MlpLayer, place: int, operator: str) -> Event | None:
-        """Write a weight's gradient; return its block if it is added to a previous gradient."""
+        """Write a weight's gradient; return the block if it is added to a previous gradient."""
         size = layer.fan_in * layer.fan_out * self.element_bytes
         return self.gradient(size, place, operator, layer.module)
 
@@ -273,7 +273,7 @@ class MlpLayers:
         return self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
 
     def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
-        """Write a gradient; return its block if it is added to a previous gradient, else None."""
+        """Write a gradient; return the block if it is added to a previous gradient, else None."""
         if self.gradients[place] is None:
             self.gradients[place] = self.writer.allocate(size, operator, "gradient", module)
             return None

@@ -14,9 +14,9 @@ DROPOUT, ACTIVATION, NORM, NEXT = "dropout", "activation", "norm", "next"
 
 
 def predict(layers: MlpLayers, rows: int) -> None:
-    """Write a forward pass without autograd, in which the input of each layer is freed.
+    """Write a forward pass without autograd, which frees the input of each layer.
 
-    ``nn.Sequential`` frees an input after each module, the from-scratch model after each layer.
+    ``nn.Sequential`` frees an input after a module; ``MLPScratch`` frees an input after a layer.
     """
     free = layers.writer.free
     hidden: Event | None = None
@@ -128,7 +128,7 @@ class Plain:
             gradient = layers.linear_backward(rows, index, gradient, after)
 
     def _norm_backward(self, rows: int, layer: MlpLayer) -> tuple[Event, Blocks]:
-        """Write a normalization's gradients; return its input's gradient and blocks to free."""
+        """Write a normalization's gradients; return the input's gradient and the blocks to free."""
         norm, module, added = self._layers.norm, layer.norm_module, []
         assert norm is not None, "its node is there"
 

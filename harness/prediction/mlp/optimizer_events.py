@@ -81,7 +81,7 @@ class Optimizer:
         writer.free(before)
 
     def _adam_foreach(self) -> None:
-        """Write each operation for all parameters, so all denominators are alive together."""
+        """Write each operation for all parameters, so all denominators exist at once."""
         writer, prefix = self._writer, self._prefix
         writer.scratch((STEP_BYTES, f"{prefix}/aten::empty"))
         if self._kind == "adamw":
