@@ -94,7 +94,7 @@ def _worker() -> Iterator[Ability]:
 
 
 def _gpu(launcher: Launcher) -> tuple[bool, str]:
-    """Initialize CUDA in a worker; return if it works, with a description of the GPU."""
+    """Initialize CUDA in a worker; return whether it works, and a description of the GPU."""
     ended = launcher.launch(Describe(workload=Workload(device="cuda")), 120.0)
     if ended.failure is not None:
         return False, f"{ended.failure.message}; everything on the CPU can be measured"

@@ -89,7 +89,7 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
     """Trace the build and two steps; the last step is measured.
 
     Inference on the CPU needs only one step. On a GPU, the first step also allocates cuBLAS's
-    workspace. Names of ``operators`` make the trace slower.
+    workspace. With ``operators``, events contain operator names and the trace is slower.
     """
     steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
     recording = StepRecording(workload.device, announce, operators=operators)

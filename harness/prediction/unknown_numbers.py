@@ -34,7 +34,7 @@ _PRIORITY = -1.0
 
 
 class Unknown(float):
-    """An unknown number."""
+    """An unknown floating-point number."""
 
     __slots__ = ("place",)
     place: str

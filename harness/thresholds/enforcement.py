@@ -15,9 +15,9 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 _MOST_UNCOUNTED = 10
-"""Inverse of the largest allowed fraction of a layer's bytes in blocks that no limit counts."""
+"""Blocks that no limit counts may contain at most 1/``_MOST_UNCOUNTED`` of a layer's bytes."""
 _TWO_DEPTHS = (16, 32)
-"""Two depths; the difference of their predicted peaks gives the memory of the added layers."""
+"""Two depths; the difference of their predicted peaks is the memory of the added layers."""
 
 
 class BudgetError(HarnessError):
@@ -78,7 +78,7 @@ def size_of_budget(budget_bytes: int | None, environment: Environment) -> int:
 def choose_kind(
     workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
 ) -> Enforcement:
-    """Return the kind of memory limit to use for ``workload``, after testing it on this machine."""
+    """Return the kind of memory limit for ``workload``, after a test on this machine."""
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
             raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")

@@ -1,4 +1,4 @@
-"""Finds the largest value that fits into a budget, by a prediction and then by probes."""
+"""Finds the largest batch, depth or width that fits into a budget, by prediction and probes."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -84,7 +84,7 @@ def threshold(
 
 
 def _with_outside(found: Threshold, value: int, deadline_seconds: float) -> Threshold:
-    """Measure an ordinary process; add the bytes that it needs outside the budget to ``found``."""
+    """Return ``found`` with the bytes that an ordinary process needs outside the budget."""
     needed = [p.needed_bytes for p in found.probes if p.value == value and p.needed_bytes]
     workload = found.workload.replace(**{found.solve: value})
     with closing(ForkLauncher(workload.malloc, primes=False)) as launcher:

@@ -1,4 +1,4 @@
-"""Runs the probes of one search for a threshold, each in a new process."""
+"""Runs the probes of one search for a threshold; a probe tries a value in a new process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from harness.schema.threshold import Probed
 from harness.thresholds.search import Answer, Reading
 
 NeededEnd = Ended[Any]
-"""Outcome of a probe's process; its result contains ``needed_bytes``."""
+"""Outcome of a probe's process; the result contains ``needed_bytes``."""
 
 
 class UndecidedError(Exception):
@@ -63,7 +63,7 @@ class Probes:
     def _only_within(self, value: int) -> bool:
         """Return whether a probe that crashed succeeds with twice the budget.
 
-        A library that ignores a failed allocation crashes with a signal and without a message.
+        Then the crash was a lack of memory; some libraries ignore a failed allocation.
         """
         return classify(self.launch(value, 2 * self.budget_bytes))[0] is Outcome.OK
 

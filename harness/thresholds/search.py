@@ -1,4 +1,4 @@
-"""Finds the largest value that fits, in the presence of noise.
+"""Finds the largest value that fits, even if the results of probes are noisy.
 
 The search brackets the value around a guess, bisects, and confirms both sides. Tests can supply
 artificial probes. The guess may be wrong by any factor, and possibly no value fits.
@@ -62,7 +62,8 @@ def search(
     """Search for the largest value from ``least`` to ``most`` that fits, starting at ``guess``.
 
     Apart from noise, every value up to the threshold must fit and every larger value must fail. The
-    first step away from a wrong guess is ``close`` (default: 1), the second is 0.5% of the guess.
+    first step away from a wrong guess is ``close`` (default: 1), and the second step is 0.5% of the
+    guess.
     """
     tally = _Tally(probe, confirmations)
     start = min(max(guess, least), most)
@@ -111,7 +112,7 @@ class _Tally:
         return sum(map(len, self.seen.values())) >= MOST_PROBES
 
     def fits(self, value: int) -> bool:
-        """Probe once."""
+        """Probe ``value`` once; return whether it fits."""
         reading = self._probe(value)
         self.seen[value].append(reading.fits)
         estimate = reading.estimate

@@ -93,7 +93,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return torch._C._current_graph_task_id() != -1
 
     def _begin(self, storage: torch.UntypedStorage, operator: str) -> None:
-        """Record the allocation of a storage, and later the free of the same storage."""
+        """Record that a storage is allocated, and later that it is freed."""
         key, block = storage._cdata, self.write(storage.nbytes(), operator)
 
         def gone(_: object) -> None:

@@ -6,7 +6,7 @@ In the backward pass, each gradient has 16-bit elements first and is then cast t
 
 When the context ends, the cached casts are freed in the order of a hash table of addresses, which
 differs between runs. The prediction frees them in the order of the parameters. The order affects no
-metric, because nothing is allocated between the frees.
+metric, because nothing is allocated in between.
 
 Source: aten/src/ATen/autocast_mode.cpp (``cached_cast``, ``clear_cache``).
 """
@@ -66,12 +66,12 @@ class AutocastLayers(MlpLayers):
         return output
 
     def leave(self) -> None:
-        """Write the frees of the cached casts that autograd has not saved."""
+        """Write that the cached casts are freed, except those that autograd has saved."""
         self.writer.free(*self._cached)
         self._cached = []
 
     def loss(self, rows: int, logits: Event) -> Loss:
-        """Write the cast of the logits to float32, the loss, and the frees of cast and logits."""
+        """Write the cast of the logits to float32 and the loss; then cast and logits are freed."""
         size_bytes = rows * self.all[-1].fan_out * _FULL_BYTES
         cast = self.writer.allocate(size_bytes, _LOSS + CAST)
         of_batch = self.cross_entropy(rows, _FULL_BYTES, f"{_LOSS}/")

@@ -118,7 +118,7 @@ class MlpLayers:
                 self.norm.build(layer.fan_out)
 
     def zero_grad(self) -> None:
-        """Write the frees of the gradients, in the order of the parameters."""
+        """Write that the gradients are freed, in the order of the parameters."""
         self.writer.free(*self.gradients)
         self.gradients = [None] * len(self.gradients)
 
@@ -209,7 +209,7 @@ class MlpLayers:
         return result
 
     def loss(self, rows: int, logits: Event) -> Loss:
-        """Write the loss, and then the free of ``logits``."""
+        """Write the loss; then write that ``logits`` is freed."""
         of_batch = self.cross_entropy(rows, self.element_bytes)
         self.writer.free(logits)
         return of_batch

@@ -37,7 +37,7 @@ class TraceWriter:
         return block
 
     def free(self, *blocks: Event | None) -> None:
-        """Write the frees of ``blocks`` in this order; None is ignored."""
+        """Write that ``blocks`` are freed in this order; None is ignored."""
         for block in blocks:
             if block is not None:
                 _, _, operator, module, category, size_bytes, number = block
