@@ -23,9 +23,9 @@ _COMPARISONS = "lt le gt ge eq ne"
 _CONVERSIONS = "__int__ __float__ as_integer_ratio is_integer hex"
 _ROUNDINGS = "trunc ceil floor divmod rdivmod"
 _OPPOSITE = "eq"
-"""Comparison that is false in a run that makes all other comparisons true, because a number cannot
-be both less than another number and equal to it. Code that sorts numbers, or finds the largest,
-compares the assumed values."""
+"""Comparison that is false in a run that makes all other comparisons true. A number cannot be both
+less than another number and equal to it. Code that sorts numbers, or finds the largest, compares
+the assumed values."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
 """Largest integer that lies between the first integers of two trial runs (``trial_values.py``)."""

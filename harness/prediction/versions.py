@@ -93,7 +93,7 @@ def describing(version: TorchVersion | None) -> Iterator[None]:
     """Let predictions in a ``with`` block describe ``version``; None means the installed version.
 
     This is a context manager and not an argument, because a prediction derives hundreds of traces
-    in functions that do not need the version otherwise.
+    in functions that would only pass the version on.
     """
     before = _chosen.set(version)
     try:

@@ -56,7 +56,7 @@ def load_fashion_mnist(*, train: bool) -> tuple[Tensor, Tensor]:
     """Return the images as uint8 (n, 784) and the labels as int64 (n,).
 
     The files are read from the folder $HARNESS_DATA if it is set, else from Debian's package
-    ``dataset-fashion-mnist`` or from the user's cache. torchvision downloads missing files.
+    ``dataset-fashion-mnist``, from the user's cache or from a download by torchvision.
     """
     found = images_here(train)
     if found is None and FOLDER_VARIABLE not in os.environ:

@@ -1,16 +1,16 @@
 """Predicts the workspaces of cuDNN's convolutions on a machine without cuDNN.
 
-Tensor cores need the channels-last layout, which PyTorch's tensors do not have by default. cuDNN
-therefore copies the inputs into a workspace, with channels padded to 16 bytes. If the kernel cannot
-write to the output tensor, the workspace also contains a copy of the output. If multiprocessors
-share the computation of a weight gradient, each share has its own copy of the gradient. The
-thresholds below approximate cuDNN's unpublished heuristics.
+Tensor cores need the channels-last layout, which PyTorch's tensors do not have by default.
+Therefore cuDNN copies the inputs into a workspace, with channels padded to 16 bytes. If the kernel
+cannot write to the output tensor, the workspace also contains a copy of the output. If
+multiprocessors share the computation of a weight gradient, each share has its own copy of the
+gradient. The thresholds below approximate cuDNN's unpublished heuristics.
 
 Source: workspace sizes that cuDNN 9.26 reported in dry runs of 10,972 convolutions on capability
     8.0. These convolutions are random, or from networks that are not in
     ``results/cuda-dry-run/models.md``. For 923 other convolutions, the error is at most 10% for 69%
-    (float32) and 76% (float16) of the workspaces. The rule for 3-D convolutions was added because
-    of errors in that table (R3D-18 and MC3-18), but it was fitted to other 3-D convolutions.
+    (float32) and 76% (float16) of the workspaces. The rule for 3-D convolutions was added after
+    errors in that table (R3D-18 and MC3-18). The rule was fitted to other 3-D convolutions.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Records a step on the CPU with fake tensors, which have no memory.
 
-A dispatch mode records the results of each operator. It misses blocks that a CPU kernel allocates
-and frees before the kernel returns, so the peak is a lower bound.
+A dispatch mode records the results of each operator. The mode misses blocks that a CPU kernel
+allocates and frees before the kernel returns, so the peak is a lower bound.
 
 Source: torch/_subclasses/fake_tensor.py; torch/utils/_python_dispatch.py.
 """

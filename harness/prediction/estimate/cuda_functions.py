@@ -1,11 +1,11 @@
 """Replaces operators that allocate other blocks on CUDA than on the meta device.
 
 ``torch.dropout``, ``torch.rms_norm`` and other functions use a fused kernel only for CUDA tensors,
-so meta tensors would use another kernel. A recurrent network is one call of cuDNN. cuDNN's reserve
-space is estimated as the values that every algorithm must keep: gates, cell states and the outputs
-between layers. cuDNN's dropout also keeps a random state for each thread of the GPU. ``KERNELS``
-contains operators that allocate too much on the meta device or do not exist there. Each function
-returns tensors with the shapes, dtypes and storages of the CUDA kernel's results.
+so meta tensors would use another kernel. A recurrent network is one call of cuDNN. The reserve
+space of cuDNN is estimated as the values that every algorithm must keep: gates, cell states and the
+outputs between layers. Dropout in cuDNN also keeps a random state for each thread of the GPU.
+``KERNELS`` contains operators that allocate too much on the meta device or do not exist there. Each
+function returns tensors with the shapes, dtypes and storages of the CUDA kernel's results.
 
 Source: aten/src/ATen/native/Dropout.cpp, layer_norm.cpp (``rms_norm``), SoftMax.cpp,
 cudnn/RNN.cpp; harness/dry_runs/stub/cuda/cudnn.c.

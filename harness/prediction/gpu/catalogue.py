@@ -23,11 +23,11 @@ _MIB = 1 << 20
 OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
 """Smallest and largest memory outside PyTorch's allocator, for the CUDA context and libraries.
 
-PyTorch does not count this memory. It depends on the driver, the GPU and the loaded kernels.
-Reports of single processes without NCCL are 274 MiB with lazy loading and 636 MiB without
-(pytorch/pytorch #86509), 426 MiB on torch 2.10 and CUDA 13 (unslothai/unsloth-zoo #1053), and 300
-to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The largest value is 1.2 times the
-highest report, because no reports exist for the GPUs of the table.
+PyTorch does not count this memory. It depends on the driver, the GPU and the loaded kernels. For
+single processes without NCCL, 274 MiB with lazy loading and 636 MiB without it were reported
+(pytorch/pytorch #86509). Other reports are 426 MiB on torch 2.10 and CUDA 13 (unslothai/unsloth-zoo
+#1053) and 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The largest value is
+1.2 times the highest report, because no reports exist for the GPUs of the table.
 """
 
 

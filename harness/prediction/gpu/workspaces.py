@@ -2,7 +2,7 @@
 
 Up to PyTorch 2.14, each thread that runs a matmul keeps one workspace. The main thread allocates
 its workspace in the first forward pass, and autograd's thread allocates its workspace in the first
-backward pass. cuBLASLt, which runs ``addmm`` with a bias, uses the same workspaces.
+backward pass. The library cuBLASLt, which runs ``addmm`` with a bias, uses the same workspaces.
 
 PyTorch 2.15 allocates a workspace for each matmul and frees it afterwards. In 2.15, cuBLASLt has
 its own workspace of 1 MiB for every capability. ``WORKSPACES_FREED`` tells which rule applies.

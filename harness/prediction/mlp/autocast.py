@@ -4,9 +4,9 @@ In the autocast context, each parameter of a matmul is cast once, and autocast's
 cast until the context ends. The examples are also cast, and the logits are cast back for the loss.
 In the backward pass, each gradient has 16-bit elements first and is then cast to float32.
 
-When the context ends, the cached casts are freed in the order of a hash table of addresses, which
-differs between runs. The prediction frees them in the order of the parameters. The order affects no
-metric, because nothing is allocated in between.
+When the context ends, the cached casts are freed in an order that differs between runs, because
+PyTorch keeps them in a hash table of addresses. The prediction frees them in the order of the
+parameters. The order affects no metric, because nothing is allocated in between.
 
 Source: aten/src/ATen/autocast_mode.cpp (``cached_cast``, ``clear_cache``).
 """

@@ -3,9 +3,9 @@
 In a process that probes a threshold, each block of at least one page has its own memory mapping
 (``harness.processes.limits.heap_headroom``). The mapping contains the block, PyTorch's alignment
 and glibc's header, and is rounded up to whole pages. Smaller blocks use free memory of the heap and
-add nothing. MKL's buffers exist before the probe. oneDNN compiles code for GELU and its derivative
-for each new shape; this code is counted and stays in memory. The result is exact to the page,
-except for lists that grow beyond a page in networks of about fifty layers.
+add nothing. MKL's buffers exist before the probe. The library oneDNN compiles code for GELU and its
+derivative for each new shape. This code is counted and stays in memory. The result is exact to the
+page, except for lists that grow beyond a page in networks of about fifty layers.
 
 Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmalloc_mmap``;
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).

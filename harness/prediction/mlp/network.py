@@ -1,7 +1,7 @@
 """Writes the forward and the backward pass of a whole network.
 
-Autograd frees the saved tensors of a node, and the gradient that the node used, after the node has
-run (torch/csrc/autograd/engine.cpp, ``evaluate_function``).
+After a node has run, autograd frees the saved tensors of the node and the gradient that the node
+used (torch/csrc/autograd/engine.cpp, ``evaluate_function``).
 """
 
 from collections.abc import Mapping

@@ -43,7 +43,7 @@ class _Norm:
 class BatchNorm(_Norm):
     """``nn.BatchNorm1d``, which has a mean and a deviation for each unit.
 
-    bfloat16 and float16 are summed in float32. float16's temporary statistics are float32, too.
+    bfloat16 and float16 are summed in float32. Temporary float16 statistics are float32, too.
     """
 
     _BACKWARD = (
