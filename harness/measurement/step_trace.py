@@ -88,7 +88,7 @@ class _Tracing(StepRecording):
             self.run(step)
 
     def run(self, step: BuiltStep) -> None:
-        """Run and record the step once; its peak RSS includes the memory of the recorder."""
+        """Run and record the step once; the measured peak RSS includes the recorder."""
         with resident_rise() as self._resident:
             super().run(step)
 

@@ -1,9 +1,9 @@
 """Trains a network in one worker, and measures the memory of every step.
 
-Its two instruments run in separate processes, because each would disturb the other. ``resident``
-reads the RSS (on a GPU, the reserved bytes) and its rise in each step. ``traced`` records every
-allocation and free since before the network was built. The trace gives the exact peak of each step
-and the live bytes after the step.
+The instruments ``resident`` and ``traced`` run in separate processes, because each would disturb
+the other. ``resident`` reads the RSS (on a GPU, the reserved bytes) and its rise in each step.
+``traced`` records every allocation and free since before the network was built. The trace gives the
+exact peak of each step and the live bytes after the step.
 
 numpy shuffles the examples, so the shuffle uses no memory of PyTorch's allocator.
 """

@@ -1,9 +1,10 @@
 """Represents unknown numbers, which are read from tensors whose values are not computed.
 
 Each object remembers where its number was read, and reports uses that may influence the script.
-Comparisons and conversions to an integer, a truth value or an array are such uses, and so is the
-length of the number's text. Sums, means and printing are not. The object cannot detect C code that
-reads it without a call. In an estimate, it cannot detect ``'%.2f' % x`` and ``Decimal(x)``.
+Such uses are comparisons, conversions to an integer, a truth value or an array, and taking the
+length of the number's text. Sums, means and printing are not reported. The object cannot detect C
+code that reads it without a call. In an estimate, it cannot detect ``'%.2f' % x`` and
+``Decimal(x)``.
 """
 
 import dis

@@ -102,7 +102,7 @@ def run_step(
     """Run a training step (forward, backward, optimizer) or, in inference, only the forward pass.
 
     ``zero_grad`` chooses when the previous step's gradients are freed. Most training loops free
-    them before the forward pass; the course note frees them after it.
+    gradients before the forward pass; the course note frees them afterwards.
     """
     if step.mode == "inference":
         with phase("forward"), torch.no_grad(), _autocast(step):

@@ -34,7 +34,7 @@ _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
 """Compute capabilities whose tensor cores are more than twice as fast as their other cores."""
 _LIGHT_BYTES = 96 << 10
-"""Bytes of a float32 weight below which gradients on other GPUs use no tensor cores."""
+"""Bytes of a float32 weight below which GPUs outside ``_MOSTLY_CORES`` copy nothing."""
 _TILE = 128
 """Number of rows, and of columns, of a weight gradient that one multiprocessor computes."""
 _BUSY = 0.9

@@ -7,8 +7,8 @@ A meta tensor has a shape, a dtype and a storage of the right size, but no memor
 Floating-point tensors that a program creates on the CPU are also meta tensors, so that a large
 network uses no memory before ``.cuda()``. Other CPU tensors are real and have values.
 
-PyTorch's fake tensors can also report a CUDA device. Their backward pass fails without a GPU,
-because autograd's engine needs CUDA streams. The meta device needs no streams.
+PyTorch's fake tensors can also report a CUDA device. Without a GPU, the backward pass of fake
+tensors fails, because autograd's engine needs CUDA streams. The meta device needs no streams.
 
 Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py.
 """
@@ -142,9 +142,9 @@ _MEMORY = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_m
 _OVERRIDES = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 """PyTorch's functions that check whether a function mode is active; here they return False.
 
-PyTorch switches a function mode off while the mode handles a call. These functions return False to
-keep the mode on in PyTorch's Python code and in the code that autograd calls: custom functions,
-hooks, and the forward passes that checkpointing repeats.
+PyTorch switches a function mode off while the mode handles a call. The result False keeps the mode
+on in PyTorch's Python code and in the code that autograd calls: custom functions, hooks, and the
+forward passes that checkpointing repeats.
 """
 
 

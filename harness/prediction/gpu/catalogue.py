@@ -249,5 +249,5 @@ def parse_capability(text: str) -> tuple[int, int]:
 
 
 def gpu_of(gpu: Gpu | str | None) -> Gpu:
-    """Return a GPU by its name, the given ``Gpu``, or the default GPU for None."""
+    """Return the GPU named ``gpu``; return a ``Gpu`` unchanged, and the default GPU for None."""
     return find(gpu) if isinstance(gpu, str) else gpu or DEFAULT

@@ -5,7 +5,7 @@ cast until the context ends. The examples are also cast, and the logits are cast
 In the backward pass, each gradient has 16-bit elements first and is then cast to float32.
 
 When the context ends, the cached casts are freed in an order that differs between runs, because
-PyTorch keeps them in a hash table of addresses. The prediction frees them in the order of the
+PyTorch keeps them in a hash table of addresses. The prediction frees the casts in the order of the
 parameters. The order affects no metric, because nothing is allocated in between.
 
 Source: aten/src/ATen/autocast_mode.cpp (``cached_cast``, ``clear_cache``).

@@ -1,7 +1,7 @@
 """Writes the blocks of a normalization between a linear layer and its activation.
 
 Both normalizations save their input, a mean and an inverse standard deviation. Batch normalization
-saves these two numbers for each unit, and layer normalization saves them for each row. The other
+saves mean and deviation for each unit, and layer normalization saves them for each row. The other
 blocks are temporary blocks of the kernels, with a part for each thread.
 
 Source: aten/src/ATen/native/Normalization.cpp (``_batch_norm_impl_index``),
