@@ -1,1 +1,1 @@
-"""Metrics from real runs."""
+"""Measures metrics in real runs."""

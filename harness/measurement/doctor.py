@@ -1,4 +1,4 @@
-"""Finds the measurements that this machine can make, and why it cannot make the others."""
+"""Checks which measurements work on this machine, and reports why others do not."""
 
 import platform
 from collections.abc import Callable, Iterator
@@ -18,13 +18,13 @@ from harness.training.image_files import images_here, missing_images
 
 
 def examine(tell: Callable[[str], object] = lambda _doing: None) -> Iterator[Ability]:
-    """Examine everything that a measurement may use, and make a tiny measurement.
+    """Check every feature that measurements use, and run a tiny measurement.
 
     Args:
-        tell: called with the next action before an action that takes seconds.
+        tell: function that is called with a short description before each slow check.
 
     Yields:
-        Each finding as soon as it is known.
+        The result of each check, as soon as it is known.
     """
     yield _machine()
     tell("starting a worker, which measures a tiny step")
@@ -50,7 +50,7 @@ def _memory_abilities() -> Iterator[Ability]:
 
 
 def examine_model() -> list[Ability]:
-    """Compare the memory model with the installed PyTorch: first the result, then differences."""
+    """Compare the memory model with the installed PyTorch; return a summary and each difference."""
     from harness.measurement.model_check import check_model
 
     check = check_model()
@@ -73,7 +73,7 @@ def _machine() -> Ability:
 
 
 def _worker() -> Iterator[Ability]:
-    """Start a real worker and ask the worker for its environment."""
+    """Check worker processes with a tiny measurement, then check CUDA."""
     launcher = default_launcher("pinned")
     what = f"isolated workers ({launcher.name})"
     try:
@@ -94,7 +94,7 @@ def _worker() -> Iterator[Ability]:
 
 
 def _gpu(launcher: Launcher) -> tuple[bool, str]:
-    """Let a worker initialise CUDA and report its GPU."""
+    """Initialize CUDA in a worker; return whether it works, and a description of the GPU."""
     ended = launcher.launch(Describe(workload=Workload(device="cuda")), 120.0)
     if ended.failure is not None:
         return False, f"{ended.failure.message}; everything on the CPU can be measured"

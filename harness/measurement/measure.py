@@ -1,4 +1,4 @@
-"""Makes one record from an isolated measurement in two worker processes."""
+"""Measures a workload in worker processes, and merges the results into one record."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ def measure(
     launcher: Launcher | None = None,
     fresh_servers: bool = False,
 ) -> Record:
-    """Measure a workload in processes of its own, as ``harness.measure`` does.
+    """Measure a workload in worker processes, as ``harness.measure`` does.
 
-    With ``fresh_servers`` each repeat has a fork server of its own.
+    If ``fresh_servers`` is true, each repeat runs in a worker of a new fork server.
     """
     check_workload(workload)
     if not force:
@@ -61,7 +61,7 @@ def measure_traced(
     keep_events: bool = True,
     attempt: int = 1,
 ) -> tuple[Record, Trace | None]:
-    """Measure as ``measure`` does; also return the allocation trace, or None without a trace."""
+    """Measure a workload; return its record, and its allocation trace or None."""
     used = launcher or default_launcher(workload.malloc)
     try:
         job = RunPasses(
@@ -83,7 +83,7 @@ def measure_traced(
 
 
 def _in_one_process(launcher: Launcher, job: RunPasses, deadline_seconds: float) -> Ended[Passes]:
-    """Run all repeats in one worker; each repeat names its fork server."""
+    """Run all repeats in one worker; add the fork server to the result of each repeat."""
     ended = launcher.launch(job, deadline_seconds)
     for repeat in () if ended.result is None else ended.result["repeats"]:
         repeat["fork_server"] = ended.fork_server
@@ -91,7 +91,7 @@ def _in_one_process(launcher: Launcher, job: RunPasses, deadline_seconds: float)
 
 
 def _in_fresh_servers(launcher: Launcher, job: RunPasses, deadline_seconds: float) -> Ended[Passes]:
-    """Run each repeat in a worker of a new fork server; end at the first failure."""
+    """Run each repeat in a worker of a new fork server; stop at the first failure."""
     repeats: list[dict[str, Any]] = []
     for number in range(job.repeats):
         launcher.close()  # it starts again when it is used
@@ -107,7 +107,7 @@ def _in_fresh_servers(launcher: Launcher, job: RunPasses, deadline_seconds: floa
 def _record(
     workload: Workload, launcher: str, attempt: int, ended: Mapping[str, Ended[Any]]
 ) -> Record:
-    """Merge the jobs' answers; the first job that failed gives the outcome."""
+    """Merge the results of the jobs into a record; the first failure determines the outcome."""
     fields: dict[str, Any] = {"outcome": Outcome.OK}
     metrics: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -155,7 +155,7 @@ def _record(
 
 
 def _parts(known: dict[str, int], peak_bytes: int, metrics: dict[str, Any]) -> dict[str, int]:
-    """Return the parts of the process at its peak; the heap is the remainder."""
+    """Return the parts of the process's peak RSS; the heap is the remainder."""
     parts = known | {"tensors_bytes": metrics["peak_live_bytes"]}
     return parts | {"heap_bytes": peak_bytes - sum(parts.values())}
 
@@ -163,7 +163,7 @@ def _parts(known: dict[str, int], peak_bytes: int, metrics: dict[str, Any]) -> d
 def _summary(
     repeats: Sequence[dict[str, Any]], environment: Environment, sources: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the repeats and their medians; each median is a value that was observed."""
+    """Return the repeats, the medians of their metrics, and the highest CUDA peaks."""
     numbered = []
     for number, repeat in enumerate(repeats, 1):
         environment["rss_source"] = repeat.pop("rss_source", None)

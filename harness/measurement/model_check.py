@@ -53,20 +53,20 @@ PROBES = tuple(_probes())
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCheck:
-    """The comparison: the number of workloads, and each differing workload's first difference."""
+    """Number of compared workloads, and the first difference of each workload that differs."""
 
     workloads: int
     differences: dict[Workload, str]
 
     def __str__(self) -> str:
-        """Name the versions and the number of equal workloads."""
+        """Return the versions and the number of workloads without a difference."""
         head = f"torch {torch_version() or torch.__version__}, rules of {described_version()}"
         equal = self.workloads - len(self.differences)
         return f"{head}: {equal} of {self.workloads} workloads equal"
 
 
 def check_model() -> ModelCheck:
-    """Compare the workloads' events and saved bytes with the model's; this takes seconds."""
+    """Compare measured and predicted events and saved bytes; this takes seconds."""
     prime()
     differences = {}
     threads = torch.get_num_threads()
@@ -81,7 +81,7 @@ def check_model() -> ModelCheck:
 
 
 def _difference(workload: Workload) -> str | None:
-    """Return the first event that differs from the prediction, or a difference in saved bytes."""
+    """Describe the first difference in events or saved bytes; None if there is no difference."""
     predicted = _comparable(predict_trace(workload, without_scratch=True).events, workload)
     trace = trace_pass(workload, _leave_as_they_are, no_phase)
     pairs = zip_longest(predicted, _comparable(trace.events, workload))
@@ -106,7 +106,7 @@ def _text(event: Event | None) -> str:
 
 
 def _leave_as_they_are(x: torch.Tensor, y: torch.Tensor | None) -> None:
-    """Make the labels valid; no event depends on the values."""
+    """Set the labels to zero, which is a valid class; leave ``x`` uninitialized."""
     del x
     if y is not None:
         y.zero_()
@@ -115,9 +115,9 @@ def _leave_as_they_are(x: torch.Tensor, y: torch.Tensor | None) -> None:
 def _comparable(events: Sequence[Event], workload: Workload) -> list[Event]:
     """Return events without their addresses, in an order that does not depend on addresses.
 
-    The result lacks the scratch of 16-bit matmuls, which depends on the processor: blocks that the
-    very next event frees. At the end of a forward pass autocast empties its cache in the order of a
-    hash table of addresses, so neighbouring frees are sorted there.
+    Temporary blocks of 16-bit matmuls are left out, because they depend on the processor. Autocast
+    empties its cache in an order that depends on addresses, so consecutive frees of a forward pass
+    are sorted.
     """
     scratch: set[int] = set()
     if {workload.dtype, workload.autocast} & {"bfloat16", "float16"}:

@@ -1,9 +1,8 @@
-"""``with harness.trace(model) as trace:`` traces a user's own forward, backward and step.
+"""Traces the memory of a user's own training step: ``with harness.trace(model) as trace:``.
 
-Tensors that exist when the block begins (parameters, buffers, gradients, optimizer state, inputs)
-are the first blocks of the trace, so that sums over the trace are absolute. Phases, steps and
-categories follow from operators of autograd and the optimizers, from the network's arguments, and
-from the tensors that autograd saves.
+The trace starts with the tensors that already exist: parameters, buffers, gradients, optimizer
+state and inputs. Phases, steps and categories are inferred from the operators of autograd and the
+optimizers, from the network's arguments, and from the tensors that autograd saves.
 """
 
 from bisect import bisect_right
@@ -47,18 +46,18 @@ STEPS = (
 
 
 class TracedDeviceError(HarnessError, ValueError):
-    """The device whose allocator is traced is not known; the caller has to name it."""
+    """The parameters are not all on one device that can be traced (cpu or cuda)."""
 
 
 class NestedTraceError(HarnessError):
-    """A trace was begun inside another trace, or inside a PyTorch profiler."""
+    """A trace was started inside another trace or inside a PyTorch profiler."""
 
 
 class ModuleTrace:
     """The trace of one ``with harness.trace(...)`` block.
 
-    Once the block has ended, ``report`` is its ``StepReport`` and ``trace`` its events; the other
-    properties and methods are shortcuts. ``notes`` has facts that you must know to use the numbers.
+    After the block, ``report`` is a ``StepReport`` and ``trace`` contains the events. The other
+    properties and methods are shortcuts. ``notes`` lists limitations of the metrics.
 
     >>> import torch, harness
     >>> model = torch.nn.Linear(8, 2)
@@ -92,7 +91,7 @@ class ModuleTrace:
 
     @property
     def report(self) -> StepReport:
-        """The report of the block: metrics, layers and trace."""
+        """The report of the block: metrics, notes and trace."""
         return StepReport(
             **msgspec.structs.asdict(self.metrics()),
             method="measured",
@@ -106,12 +105,12 @@ class ModuleTrace:
 
     @property
     def peak_live_bytes(self) -> int:
-        """The most live bytes at any moment of the measured step, which is the last step."""
+        """Peak of live bytes in the last step."""
         return self.trace.peak_live_bytes
 
     @property
     def peak_phase(self) -> str:
-        """The phase in which live bytes reach the peak."""
+        """Phase of the last step in which live bytes reach their peak."""
         return self.trace.peak_phase
 
     def categories_at_peak(self) -> dict[str, int]:
@@ -119,11 +118,11 @@ class ModuleTrace:
         return self.trace.categories_at_peak()
 
     def summary(self) -> str:
-        """Return the peak and its live bytes by category, in one line."""
+        """Return one line with the peak and its live bytes by category."""
         return self.trace.summary()
 
     def plot(self) -> "Figure":
-        """Return a picture of the live bytes of the step; see ``Trace.plot``."""
+        """Return a figure of the live bytes in the step; see ``Trace.plot``."""
         return self.trace.plot()
 
     def to_frame(self) -> "pd.DataFrame":
@@ -137,25 +136,25 @@ class ModuleTrace:
         return self.report._repr_html_()
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Set the phase of a part of the step explicitly; then phases are no longer inferred.
+        """Set the phase inside a ``with`` block; from then on, phases are no longer inferred.
 
         Args:
-            name: forward, backward or optimizer.
+            name: "forward", "backward" or "optimizer".
         """
         return self._recorder.phase(name)
 
     def next_step(self) -> None:
-        """Begin the next step, in a block whose phases ``phase`` sets."""
+        """Begin the next step; call this only if you set the phases with ``phase``."""
         self._recorder.next_step()
 
     def metrics(self) -> Metrics:
-        """Return the metrics that this trace can give a record."""
+        """Return the metrics of the trace."""
         saved = saved_metrics(self._saved.most, self._parameters, self._input_addresses)
         return msgspec.convert(trace_metrics(self.trace) | saved, Metrics)
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
-        """Watch forward passes, saved tensors and optimizers while the context lasts."""
+        """Observe forward passes, saved tensors and optimizers inside a ``with`` block."""
         self._adopt()
         if "_c" in vars(self._model):  # torch.jit: its methods are not Python's
             self.notes.append("the model is scripted: its forward passes were not seen")
@@ -172,7 +171,7 @@ class ModuleTrace:
                 self._recorder.mark(tensor_roles.state_addresses(optimizer))
 
     def _adopt(self) -> None:
-        """Begin the trace with the tensors that exist."""
+        """Add the tensors that already exist to the start of the trace."""
         adopt = self._recorder.adopt
         for name, module in self._model.named_modules():
             own = own_tensors(module)
@@ -186,7 +185,7 @@ class ModuleTrace:
         adopt(gradients(x for x in tensors(self._inputs) if x.is_leaf), "gradient")
 
     def _around_root(self, name: str, forward: Forward) -> Forward | None:
-        """Replace the network's forward, but not the forward of its modules."""
+        """Return a new ``forward`` for the network, and None for its submodules."""
         if name:
             return None
 
@@ -202,7 +201,7 @@ class ModuleTrace:
         return run
 
     def _enter(self, args: object, kwargs: object) -> None:
-        """Record the network's arguments as inputs, and gradients before they can be freed."""
+        """Record the arguments as inputs; record the gradients before anything can free them."""
         self._mark_gradients()
         if not self._in_backward:
             given = list(tensors([args, kwargs]))
@@ -210,7 +209,7 @@ class ModuleTrace:
             self._recorder.adopt(given, "input")
 
     def _on_unpack(self) -> None:
-        """At a backward pass's first saved tensor, note saved bytes; wait for the pass's end."""
+        """Record the saved bytes when a backward pass reads its first saved tensor."""
         if self._in_backward:
             return
         self._in_backward = True
@@ -239,21 +238,22 @@ def trace(
 ) -> Iterator[ModuleTrace]:
     """Trace every allocation of your own training step, in this process.
 
-    Put this context around the forward pass, the backward pass and the optimizer step. The trace is
-    complete when the block has ended, even if the block ended with an exception. Traces cannot be
-    nested and do not work together with another PyTorch profiler.
+    Put this context manager around the forward pass, the backward pass and the optimizer step. The
+    trace is complete when the block ends, even if it ends with an exception. Traces cannot be
+    nested or combined with another PyTorch profiler.
 
     Args:
-        model: the network. Its existing parameters, buffers and gradients count.
-        optimizer: the optimizer, or several, whose existing state counts. Other optimizers that
-            step inside the block count from then on.
-        inputs: tensors, in any containers, that exist before the block and count as input. The
-            arguments of the network count as input by themselves.
-        device: type of the device whose allocator is traced; by default the parameters' device.
-        operators: whether events name their operators; tracing without names costs a third.
+        model: the network; the trace includes its existing parameters, buffers and gradients.
+        optimizer: one or more optimizers whose existing state the trace includes. Any other
+            optimizer is included after its first step inside the block.
+        inputs: input tensors that exist before the block, in any containers. The arguments of the
+            network are always recorded as inputs.
+        device: type of the traced device, "cpu" or "cuda"; by default the parameters' device.
+        operators: if True, each event contains the name of its operator. Tracing without the names
+            takes about a third of the time.
 
     Yields:
-        The trace; all sizes are bytes.
+        The trace; all sizes are in bytes.
 
     >>> import torch, harness
     >>> model = torch.nn.Linear(8, 2)
@@ -273,7 +273,7 @@ def trace(
 
 
 def _device_of(model: nn.Module) -> str:
-    """Return the type of device that a network's parameters are on."""
+    """Return the device type of the network's parameters."""
     kinds = sorted({each.device.type for each in model.parameters()} - {"meta"})
     if len(kinds) > 1 or not {"cpu", "cuda"}.issuperset(kinds):
         found = " and ".join(kinds)
@@ -282,7 +282,7 @@ def _device_of(model: nn.Module) -> str:
 
 
 def _growth(trace: Trace) -> Growth | None:
-    """Return the growth of the memory that stays alive over the steps, by module and operator."""
+    """Return the memory that accumulates from step to step, by module and operator."""
     if trace.measured_step < LEAST_STEPS:
         return None
     events, last = trace.events, trace.measured_step

@@ -1,4 +1,4 @@
-"""The requests of a workload's measurement to workers, and the answers; needs no torch."""
+"""Types of the requests to the workers that measure a workload, and of the workers' results."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -8,38 +8,38 @@ from harness.schema.provenance import Environment
 
 
 class Passes(TypedDict):
-    """The repeats of the passes without an instrument, and the metrics of saved tensors."""
+    """Result of ``RunPasses``: repeats without instruments, and metrics of saved tensors."""
 
     repeats: list[dict[str, Any]]
     metrics: dict[str, Any]
     environment: Environment
     process: NotRequired[dict[str, int]]
-    """On the CPU: the parts of the process that are neither tensors nor heap."""
+    """Parts of the process that are neither tensors nor heap, in bytes (CPU only)."""
     cuda: NotRequired[dict[str, Any]]
     host: Host | None
 
 
 class Traced(TypedDict):
-    """The metrics of an allocation trace, and its events if requested."""
+    """Result of ``TraceWorkload``: metrics of an allocation trace, and its events if requested."""
 
     metrics: dict[str, Any]
     events: list[list[Any]] | None
 
 
 class RunPasses(OfWorkload[Passes], frozen=True, kw_only=True):
-    """Request for the passes without an instrument, then the pass for saved tensors."""
+    """Request to run a workload without instruments, then once with saved-tensor hooks."""
 
     done_by = "harness.measurement.passes:measured"
 
     repeats: int = 1
     first_repeat: int = 0
-    """Number of the first repeat, if other processes make other repeats."""
+    """Number of the first repeat; above 0 if other processes run the earlier repeats."""
     deadline_seconds: float = 600.0
-    """A disturbed step runs again only if the job can still end within these seconds."""
+    """Time limit of the job, in seconds; near the limit, disturbed steps are not repeated."""
 
 
 class TraceWorkload(OfWorkload[Traced], frozen=True, kw_only=True):
-    """Request for the allocation trace."""
+    """Request to record the allocation trace of a workload."""
 
     done_by = "harness.measurement.passes:traced"
 

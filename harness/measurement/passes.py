@@ -1,4 +1,4 @@
-"""The passes over one workload, each with one instrument, and their metrics."""
+"""Measures the steps of one workload, with one instrument at a time."""
 
 import time
 from typing import Any
@@ -31,18 +31,18 @@ from harness.training.module_step import BuiltStep, Phase, announced_to, free_gr
 from harness.training.training_step import build
 
 LONG_SECONDS = 0.1
-"""Seconds of a step in which the heap's returning pages take less than a hundredth."""
+"""Duration in seconds above which page faults in the heap take less than 1% of a step."""
 
 UNDISTURBED_TRIES = 5
-"""Number of steps to try; if the kernel took pages in all of them, the RSS is unknown."""
+"""Maximum number of steps for one RSS reading; if all are disturbed, the RSS is unknown."""
 
 STEPS_BESIDE = 4
-"""Number of plain steps that a repeated step and the pass for saved tensors take at most."""
+"""Time reserved for a repeated step and the saved-tensor pass, as a number of plain steps."""
 
 
 @doing(RunPasses)
 def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
-    """Build, run steps until memory is steady, and run the passes."""
+    """Build a workload, run steps until the memory is steady, and measure the repeats."""
     deadline = time.monotonic() + job.deadline_seconds
     workload, on_gpu = job.workload, job.workload.device == "cuda"
     fill, peaks = data.source(workload), StepPeaks()
@@ -78,7 +78,7 @@ def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
 
 @doing(TraceWorkload)
 def traced(job: TraceWorkload, announce: Phase) -> Traced:
-    """Return the metrics of the trace, and its events if requested."""
+    """Trace a workload; return its metrics, and its events if requested."""
     fill = data.source(job.workload)
     trace = trace_pass(job.workload, fill, announce, operators=job.keep_events)
     events = [list(event) for event in trace.events] if job.keep_events else None
@@ -86,10 +86,10 @@ def traced(job: TraceWorkload, announce: Phase) -> Traced:
 
 
 def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bool = True) -> Trace:
-    """Trace the build and two steps, of which the last is the measured step.
+    """Trace the build and two steps; the last step is measured.
 
-    Inference on the CPU needs only one step; on a GPU the first step makes cuBLAS's workspace.
-    Metrics need no ``operators``, whose names are most of a trace's cost; a timeline shows them.
+    Inference on the CPU needs only one step. On a GPU, the first step also allocates cuBLAS's
+    workspace. With ``operators``, events contain operator names and the trace is slower.
     """
     steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
     recording = StepRecording(workload.device, announce, operators=operators)
@@ -104,9 +104,9 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
 def plain_pass(
     step: BuiltStep, announce: Phase, number: int, malloc: str, *, again_until: float, is_long: bool
 ) -> dict[str, Any]:
-    """Run a step with no instrument inside it; return seconds, and RSS or CUDA peaks.
+    """Run a step without instruments; return its seconds, and its RSS or CUDA peaks.
 
-    On the CPU one step gives the seconds and another step the RSS; an ``is_long`` step gives both.
+    On the CPU, time and RSS are measured in two steps, or in one step if ``is_long`` is true.
     """
     if step.device_type != "cuda":
         seconds = None if is_long else _seconds(step, announce)
@@ -126,12 +126,12 @@ def plain_pass(
 def _resident(
     step: BuiltStep, announce: Phase, number: int, malloc: str, again_until: float
 ) -> dict[str, Any]:
-    """Run a step that starts without gradients; return its RSS, and its seconds.
+    """Run a step that starts without gradients; return its RSS and its seconds.
 
-    Small gradients that lay next to each other leave a hole, which a large block would take and
-    keep resident. So the policy is applied again. Released pages of the heap cost time when they
-    return. If the kernel took pages during a step, its reading is dropped and the step runs again.
-    After ``again_until`` (monotonic clock) it does not run again, because the deadline is near.
+    Small freed gradients can leave a hole in the heap, and a large block in this hole would stay
+    resident. The malloc policy is applied again to prevent this, so the step is slower. If the
+    kernel reclaims pages during a step, the reading is dropped. The step then runs again, unless
+    the time ``again_until`` (monotonic clock) has passed.
     """
     for _ in range(UNDISTURBED_TRIES):
         if step.mode != "inference":
@@ -164,7 +164,7 @@ def warm_up(step: BuiltStep, announce: Phase, peaks: StepPeaks) -> None:
 
 
 def saved_pass(step: BuiltStep, announce: Phase) -> dict[str, Any]:
-    """Run one step under saved-tensor hooks; return the most bytes that one forward pass held."""
+    """Run one step with saved-tensor hooks; return the metrics of its saved tensors."""
     saved = SavedTensors()
     with saved.watch(), wrapped_forwards(step.model, on_stack(saved.modules)):
         run_step(step, announced_to(announce, saved.phase))

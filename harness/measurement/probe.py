@@ -1,4 +1,4 @@
-"""Builds and steps a workload within a budget: the worker's side of a threshold."""
+"""Runs a probe in a worker process: builds a workload and runs its steps within a budget."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,16 +19,16 @@ from harness.training.training_step import build
 
 @doing(Probe)
 def run(job: Probe, announce: Phase) -> Needed:
-    """Build and run two whole steps (one in inference) within the job's budget.
+    """Build a workload and run two steps (one in inference) within the job's budget.
 
-    On a GPU this function runs the steps of ``harness measure`` up to the first measured step,
-    because each of them may reserve more. Return ``needed_bytes``, None if the kernel does not say:
+    On a GPU, steps run until the reserved memory stops rising, and then one more step runs. The
+    result ``needed_bytes`` is None if it cannot be read. Otherwise it is:
 
-    - under RLIMIT_DATA the most by which the address space grew;
-    - in a cgroup the same, without pages that were never written to;
-    - on a GPU the most that the allocator reserved.
+    - under RLIMIT_DATA: the growth of the address space up to its peak;
+    - in a cgroup: this growth without pages that nothing wrote to;
+    - on a GPU: the allocator's peak of reserved bytes.
 
-    For a whole process also return ``limit_bytes``: the data segment before plus the need.
+    For a whole process, ``limit_bytes`` is the data segment at the start plus ``needed_bytes``.
     """
     fill = data.source(job.workload)
     if job.workload.device == "cuda":
@@ -73,7 +73,7 @@ def _mappings() -> dict[str, int]:
 
 @contextmanager
 def _within(job: Probe, announce: Phase) -> Iterator[Phase]:
-    """Prepare the process and enforce the job's budget over the block, which names its phases."""
+    """Enforce the job's budget in a ``with`` block; yield the function that announces phases."""
     if job.budget_bytes is None:
         yield announce
         return
@@ -110,9 +110,9 @@ def _after_tables(announce: Phase) -> Phase:
 
 @contextmanager
 def _tables_awaited(mode: str) -> Iterator[None]:
-    """In inference, wait after each layer, because each layer frees its input.
+    """In inference, wait after each layer until the kernel has freed unused page tables.
 
-    In training hardly anything is freed before the peak, except between phases.
+    Each layer of an inference frees its input. Training frees little before the peak.
     """
 
     def after(module: torch.nn.Module, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""The request to a worker to try a workload within a budget, and the answer."""
+"""Types of the request to probe a workload within a budget, and of its result."""
 
 from typing import NotRequired, TypedDict
 
@@ -7,15 +7,15 @@ from harness.schema.threshold import Enforcement
 
 
 class Needed(TypedDict):
-    """The bytes that two steps needed; None if the kernel does not tell."""
+    """Result of a probe: the bytes that the workload needed, or None if they are unknown."""
 
     needed_bytes: int | None
     limit_bytes: NotRequired[int]
-    """Data segment that a whole process needs."""
+    """Size of the data segment that the whole process needs."""
 
 
 class Probe(OfWorkload[Needed], frozen=True, kw_only=True):
-    """Request for the build and two steps (one in inference), within a budget if one is given."""
+    """Request to build a workload and run its steps, within ``budget_bytes`` if it is given."""
 
     done_by = "harness.measurement.probe:run"
 
@@ -24,4 +24,4 @@ class Probe(OfWorkload[Needed], frozen=True, kw_only=True):
     cgroup: str | None = None
     """Folder of the cgroup that the process joins, if a cgroup enforces the budget."""
     whole_process: bool = False
-    """True if the budget includes the process's own memory; then nothing is prepared."""
+    """True if the budget is for the whole process, which is then not prepared in advance."""

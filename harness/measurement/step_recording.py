@@ -1,4 +1,4 @@
-"""Records a step: a workload's step for a record, any network's step for a report."""
+"""Records the allocations of a network and its steps."""
 
 from collections.abc import Callable, Iterable
 
@@ -13,7 +13,7 @@ from harness.training.nested_tensors import tensors
 
 
 class StepRecording:
-    """One recording of a step, which begins before the network is built."""
+    """The recording of a step; it begins before the network is built."""
 
     def __init__(self, device: str, announce: Phase, *, operators: bool = True) -> None:
         self._announce = announce
@@ -21,7 +21,7 @@ class StepRecording:
         self._saved = SavedTensors(self._recorder.mark_saved)
 
     def record(self, make: Callable[[], BuiltStep], steps: Callable[[BuiltStep], object]) -> Trace:
-        """Return the trace of the step that ``make`` builds and ``steps`` runs."""
+        """Call ``make`` to build a step and ``steps`` to run it; return the trace of both calls."""
         with self._recorder:
             with self._phases()("build"):
                 step = make()
@@ -46,9 +46,9 @@ class StepRecording:
         self._recorder.mark(tensor_roles.state_addresses(step.optimizer))
 
     def _phases(self) -> Phase:
-        """Return the phase manager that announces the build, or a step, to every instrument."""
+        """Return a phase function that informs every instrument."""
         return announced_to(self._announce, self._recorder.phase)
 
     def _parts(self, model: nn.Module) -> Iterable[tuple[str, list[Tensor]]]:
-        """Return parameters and buffers, with the name of the module that they count for."""
+        """Return lists of parameters and buffers, each with its module's name in the trace."""
         return [("", [*model.parameters(), *model.buffers()])]

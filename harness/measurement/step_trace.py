@@ -1,9 +1,9 @@
-"""Traces one step of any network, which is the source of every answer about the network.
+"""Traces one step of any network.
 
-The recorder starts before the network is built, so sums over the trace are absolute. On the CPU two
-steps run and the second step is measured; on a GPU, real or pretended, steps run until the reserved
-memory stops rising, and the next step is measured. On a GPU the user's own training loop is traced
-as one step (``trace_run``).
+The recorder starts before the network is built, so the trace also contains the parameters. On the
+CPU, training runs two steps and the second step is measured. On a real or pretended GPU, steps run
+until the reserved memory stops rising, and the next step is measured. ``trace_run`` traces the
+user's own training loop on a GPU as one step.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -37,12 +37,12 @@ from harness.training.own_step import OwnStep
 
 
 def trace_step(own: OwnStep, device: str, announce: Phase) -> StepReport:
-    """Build the step on ``device``, run it until it is steady, and return the last run's report."""
+    """Build a step on ``device``, run it until its memory is steady, and report the last run."""
     return _Tracing(own, device, announce).report()
 
 
 class _Tracing(StepRecording):
-    """The recording of any network's step, with the peaks, outputs and saved tensors of modules."""
+    """Records a step of any network with its peaks, module outputs and saved tensors."""
 
     def __init__(self, own: OwnStep, device: str, announce: Phase) -> None:
         super().__init__(device, announce)
@@ -53,7 +53,7 @@ class _Tracing(StepRecording):
         self._resident = Rise("")
 
     def report(self) -> StepReport:
-        """Run the step until it is steady; return the report of the last run."""
+        """Run the step until its memory is steady; return the report of the last run."""
         trace = self.record(self._step, self._steps)
         step, on_gpu = self._built, self._device == "cuda"
         host = host_at_peak(self._resident.peak_bytes, pinned_bytes() if on_gpu else None)
@@ -88,12 +88,12 @@ class _Tracing(StepRecording):
             self.run(step)
 
     def run(self, step: BuiltStep) -> None:
-        """Run and record the step once; the highest resident size includes the recorder."""
+        """Run and record the step once; the measured peak RSS includes the recorder."""
         with resident_rise() as self._resident:
             super().run(step)
 
     def _reserved(self, step: BuiltStep) -> int:
-        """Run the step; return the most bytes reserved, 0 on the CPU."""
+        """Run the step; return its peak of reserved bytes, or 0 on the CPU."""
         self.run(step)
         return self._peaks.last.get("reserved_peak_bytes", 0)
 
@@ -107,7 +107,7 @@ class _Tracing(StepRecording):
 
 
 def trace_run(call: Callable[[], object]) -> StepReport:
-    """Return the report of a call, with the whole call as one step."""
+    """Run ``call`` on the GPU, and report the whole call as one step."""
     recorder = AllocationRecorder("cuda", infer=True)
     saved = SavedTensors(recorder.mark_saved)
     with (
@@ -134,7 +134,7 @@ def _report(facts: dict[str, Any]) -> StepReport:
 
 @contextmanager
 def _seen_forwards(recorder: AllocationRecorder) -> Iterator[None]:
-    """Name in the trace the forward pass of each module that no other module calls."""
+    """Mark the forward passes of outermost modules in the trace."""
     running: list[AbstractContextManager[None]] = []
 
     def before(*_: object) -> None:

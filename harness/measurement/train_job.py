@@ -7,7 +7,7 @@ from harness.schema.training_run import TrainingPlan
 
 
 class Train(OfWorkload[dict[str, Any]], frozen=True, kw_only=True):
-    """A whole training run; the answer has the fields of ``TrainingResult`` and the environment."""
+    """Request for a training run; the result contains a ``TrainingResult`` and the environment."""
 
     done_by = "harness.measurement.whole_run:run"
 

@@ -1,11 +1,11 @@
-"""A whole training run in one worker: epochs, validation, and the memory of every step.
+"""Trains a network in one worker, and measures the memory of every step.
 
-There are two instruments, each in a process of its own, because they disturb each other.
-``resident`` reads the process's own size (on a GPU, the reserved bytes) and its rise over each
-step. ``trace`` records every block that the allocator allocated and freed since before the network
-was built, and gives the exact peak of each step and the live bytes at its end.
+The instruments ``resident`` and ``traced`` run in separate processes, because each would disturb
+the other. ``resident`` reads the RSS (on a GPU, the reserved bytes) and its rise in each step.
+``traced`` records every allocation and free since before the network was built. The trace gives the
+exact peak of each step and the live bytes after the step.
 
-numpy draws the order of the examples, so that PyTorch's allocator allocates no block for it.
+numpy shuffles the examples, so the shuffle uses no memory of PyTorch's allocator.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Images(NamedTuple):
 
 
 Watch = Callable[[], AbstractContextManager[Phase]]
-"""Watches one training step or evaluated batch, and gives its phase manager."""
+"""Function that returns a context manager around one training step or evaluated batch."""
 
 
 class Training(NamedTuple):
@@ -59,7 +59,7 @@ class Training(NamedTuple):
     zero_grad: ZeroGrad = "before_forward"
 
     def steps(self) -> dict[str, list[Any]]:
-        """Return the kind, epoch and number of examples of every step and evaluated batch."""
+        """Return columns with the kind, epoch and number of examples of every batch."""
         once = [
             (kind, len(part))
             for kind, images in ((TRAIN, self.training), (EVALUATE, self.validation))
@@ -74,7 +74,7 @@ class Training(NamedTuple):
 
 @doing(Train)
 def run(job: Train, announce: Phase) -> dict[str, Any]:
-    """Train as the job says; return accuracies and the memory of every step."""
+    """Run the training that the job describes; return accuracies and the memory of every step."""
     del announce
     workload, plan = job.workload, job.plan
     train = _images(workload, plan.examples, train=True)
@@ -85,7 +85,7 @@ def run(job: Train, announce: Phase) -> dict[str, Any]:
 
 
 def _images(workload: Workload, count: int, *, train: bool) -> Images:
-    """Return the first ``count`` examples of the training or the validation set."""
+    """Return ``count`` examples of the training or the validation set, or random examples."""
     if workload.data == "fashion-mnist":
         x, y = load_fashion_mnist(train=train)
     else:
@@ -97,7 +97,7 @@ def _images(workload: Workload, count: int, *, train: bool) -> Images:
 
 
 def resident(training: Training) -> dict[str, Any]:
-    """Read the process's own size, or its reserved bytes on a GPU, around each step."""
+    """Train; read the RSS (on a GPU, reserved bytes) after each step and its rise in the step."""
     size_of: Callable[[], int] = torch.cuda.memory_reserved
     rise_of: Callable[[], AbstractContextManager[Any]] = reserved_rise
     if training.workload.device != "cuda":
@@ -129,7 +129,7 @@ def resident(training: Training) -> dict[str, Any]:
 
 
 def traced(training: Training, after: Callable[[], object] = lambda: None) -> dict[str, Any]:
-    """Run under the allocation recorder; ``after`` is called within the trace after each step."""
+    """Train and record every allocation; call ``after`` after each step, while recording."""
     steps = training.steps()
     with AllocationRecorder(training.workload.device, operators=False) as recorder:
         with recorder.phase("build"):
@@ -156,7 +156,7 @@ def traced(training: Training, after: Callable[[], object] = lambda: None) -> di
 
 
 def _empty(workload: Workload) -> BuiltStep:
-    """Build the network and its optimizer, with no batch."""
+    """Build the network and its optimizer, without a batch."""
     least = workload.accumulate * (1 + (workload.norm == "batch"))
     built = build(workload.replace(batch=least), lambda *_: None)
     return dataclasses.replace(built, x=torch.empty(0), y=None)
@@ -200,26 +200,26 @@ def _train(
 
 
 def _parts(order: np.ndarray[Any, np.dtype[np.int64]], batch: int) -> Iterator[Any]:
-    """Yield ``order`` in batches; the last batch may be smaller, as in the note's data loader."""
+    """Yield the indices in ``order`` as batches; the last batch may be smaller."""
     for start in range(0, len(order), batch):
         yield order[start : start + batch]
 
 
 def _batch(images: Images, index: Tensor, workload: Workload) -> tuple[Tensor, Tensor]:
-    """Return fresh tensors as a data loader does: examples in [0, 1] and labels."""
+    """Return new tensors for a batch: examples scaled to [0, 1], and labels."""
     dtype: torch.dtype = getattr(torch, workload.dtype)
     x, y = images.x[index].to(dtype).div_(255), images.y[index]
     return x.to(workload.device), y.to(workload.device)
 
 
 def _correct(built: BuiltStep, phase: Phase) -> int:
-    """Return the number of correctly classified examples; only ``built`` holds the batch."""
+    """Return the number of correctly classified examples in the batch."""
     with phase("forward"), torch.no_grad():
         return int((built.model(built.x).argmax(1) == built.y).sum())
 
 
 def _per_step(trace: Trace, steps: int) -> dict[str, list[Any]]:
-    """Return each step's live bytes before, at most and after, and its peak's phase."""
+    """Return each step's live bytes at its start, peak and end, and the phase of the peak."""
     live, number = trace.initial_bytes, 0
     columns: dict[str, list[Any]] = {
         name: [] for name in ("start_bytes", "peak_bytes", "end_bytes", "peak_phase")
@@ -240,7 +240,7 @@ def _per_step(trace: Trace, steps: int) -> dict[str, list[Any]]:
 def _categories(
     trace: Trace, kinds: Sequence[str], rows: Sequence[int]
 ) -> dict[str, dict[str, int]]:
-    """Return the live bytes by category at the peaks of four steps."""
+    """Return the live bytes by category at the peaks of four kinds of steps."""
     numbered = list(zip(itertools.count(1), kinds, rows, strict=False))
     training = [(number, size) for number, kind, size in numbered if kind == TRAIN]
     full = max(size for _, size in training)

@@ -1,4 +1,4 @@
-"""The predicted memory of a workload, and the refusal if the machine has less."""
+"""Predicts the memory of a workload, and refuses a workload that this machine cannot run."""
 
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
@@ -7,7 +7,7 @@ from harness.schema.workload import Workload
 
 
 def refuse_workload(workload: Workload) -> None:
-    """Refuse a workload on the CPU that is predicted to need more than is available."""
+    """Raise an error if a CPU workload is predicted to need more memory than is available."""
     if workload.device != "cpu":
         return
     hint = "choose a smaller workload, or override with --force"
@@ -15,7 +15,7 @@ def refuse_workload(workload: Workload) -> None:
 
 
 def needed_bytes(workload: Workload) -> int:
-    """Return the predicted peak of live bytes; a lower bound if it cannot be predicted."""
+    """Return the predicted peak of live bytes, or a lower bound if it cannot be predicted."""
     least = formula.parameter_bytes(workload) + formula.batch_bytes(workload)
     try:
         return max(least, predict_trace(workload).peak_live_bytes)

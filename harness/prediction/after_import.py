@@ -1,4 +1,4 @@
-"""Calls a function after the import of a module, or in place of another function."""
+"""Calls functions after a module is imported, and replaces functions."""
 
 import functools
 import importlib.util
@@ -13,7 +13,7 @@ import harness.training  # noqa: F401  a script may have a package called harnes
 
 
 def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Replace a function by another, whose first argument is the replaced function."""
+    """Replace ``owner.name`` by the decorated function, whose first argument is the original."""
     real = getattr(owner, name)
 
     def put(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +28,7 @@ def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..
 
 
 def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
-    """Call a function after the import of a module, before the importer goes on."""
+    """Call ``function`` with a module as soon as the module is imported."""
     if getattr(sys.modules.get(name), "__spec__", None):  # a stand-in has none
         function(sys.modules[name])
     else:
@@ -37,14 +37,14 @@ def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
 
 @dataclass
 class _AfterImport:
-    """Finds one module, and makes its loader call a function at the end."""
+    """Import hook that calls a function after one module is loaded."""
 
     name: str
     function: Callable[[ModuleType], None]
     looks: bool = False
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        """Return the spec of the module, with a loader that calls the function."""
+        """Return the spec of the module, with a loader that also calls the function."""
         if name != self.name or self.looks:
             return None
         self.looks = True

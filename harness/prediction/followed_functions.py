@@ -1,7 +1,8 @@
-"""Functions of PyTorch, Python and YAML that read, take or write unknown numbers.
+"""Follows unknown numbers: numbers read from tensors whose values are not computed.
 
-``install`` changes these functions. A number that is read is an object (``unknown_numbers.py``). A
-function makes another such object from the number, or counts the number as used.
+``install`` replaces functions of PyTorch, Python and YAML. A number read from a tensor becomes an
+object (``unknown_numbers.py``). Functions that get this object return another object or report a
+use.
 """
 
 import json
@@ -20,11 +21,11 @@ from harness.prediction.unknown_texts import Text, follow_files, text_of
 
 _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt cbrt pow fabs fmod remainder hypot copysign erf"
 _MATH += " sin cos tan sinh cosh tanh asin acos atan atan2 degrees radians erfc gamma lgamma ldexp"
-"""Functions of ``math`` that make a number from a number."""
+"""Functions of ``math`` that return a number."""
 
 
 class _Reading(threading.local):
-    """The read that this thread makes in a wrapped method."""
+    """State of a read from a tensor in this thread."""
 
     active = False
     place: str | None = None
@@ -40,7 +41,7 @@ def _wrap(value: Any, place: str) -> Any:
 
 
 def install(torch: Any, uses: Uses) -> None:
-    """Turn unknown numbers that are read from tensors into such objects."""
+    """Replace functions, so that numbers read from GPU tensors become ``Unknown`` objects."""
     LISTENERS.append(uses)
     if len(LISTENERS) > 1:  # the methods are replaced already
         del LISTENERS[0]
@@ -66,10 +67,10 @@ def _read_at() -> str | None:
 
 
 class _Returned:
-    """Matches the warning of Python if ``__float__`` returns such an object."""
+    """Matches Python's warning that ``__float__`` returned an unknown number."""
 
     def match(self, text: str) -> bool:
-        """Return whether the text is that warning; if so, count the last number read as used."""
+        """Return whether ``text`` is this warning; if so, report the last number read as used."""
         is_one = f"(type {Unknown.__name__}" in text
         if is_one and READING.place is not None:
             used(READING.place)
@@ -100,7 +101,7 @@ def _follow_in_math() -> None:
 
 
 def _follow_in_functions(torch: Any) -> None:
-    """Follow numbers through functions in C."""
+    """Follow unknown numbers through functions that are written in C."""
     _follow_in_math()
     _follow_json()
     after_import("yaml", _let_write)
@@ -125,7 +126,7 @@ def _follow_in_functions(torch: Any) -> None:
 
 
 def count_given(owner: Any, name: str) -> None:
-    """Count numbers as used if they are arguments of a function."""
+    """Replace a function, so that it reports unknown numbers among its arguments as used."""
 
     @instead(owner, name)
     def call(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -134,7 +135,7 @@ def count_given(owner: Any, name: str) -> None:
 
 
 def _follow_json() -> None:
-    """Make a JSON text remember its unknown numbers."""
+    """Make ``json.dumps`` return a ``Text`` if its value contains an unknown number."""
     for name in ("dump", "dumps"):
 
         @instead(json, name)
@@ -145,7 +146,7 @@ def _follow_json() -> None:
 
 
 def _let_write(yaml: Any) -> None:
-    """Make YAML write such objects as plain objects."""
+    """Make YAML write unknown numbers and their texts as plain objects."""
 
     @instead(yaml.representer.BaseRepresenter, "represent_data")
     def represent(real: Callable[..., Any], dumper: Any, value: Any) -> Any:
@@ -156,13 +157,16 @@ def _let_write(yaml: Any) -> None:
 
 
 def use_inside(value: Any) -> None:
-    """Count the numbers in a value, and in lists in it, as used."""
+    """Report the unknown numbers in a value, also in nested containers, as used."""
     for place in _places_inside(value):
         used(place)
 
 
 def _places_inside(value: Any) -> list[str]:
-    """Return a list of the places of a value's unknown numbers (TorchDynamo bars generators)."""
+    """Return a list of the places where the unknown numbers in ``value`` were read.
+
+    TorchDynamo does not allow a generator here.
+    """
     if type(value) in (Unknown, Text):
         return [value.place]
     inside = value.values() if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""State of the interpreter that a prediction changes for a while."""
+"""Temporary changes of the Python interpreter during a prediction."""
 
 import gc
 import importlib
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Pause the garbage collector, which would walk the list of events and double the time."""
+    """Pause the garbage collector, which would double the time of a prediction."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -21,7 +21,7 @@ def collection_paused() -> Iterator[None]:
 
 
 def import_whole(name: str) -> None:
-    """Import a module in a thread of its own, and wait for its end.
+    """Import a module in another thread, and wait until the import ends.
 
     Ctrl-C does not interrupt the import, because a partial sympy would break later imports.
     """
@@ -33,9 +33,9 @@ def import_whole(name: str) -> None:
 
 @contextmanager
 def patched_here(place: object, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Replace a function of a module or a class by ``function``, for the calling thread only.
+    """Replace ``place.name`` by ``function`` in a ``with`` block, only for the calling thread.
 
-    Another thread would otherwise see a missing GPU, or build a network of meta tensors.
+    Other threads must not see a simulated GPU or build networks of meta tensors.
     """
     real, stored, own = getattr(place, name), vars(place).get(name), get_ident()
 

@@ -1,4 +1,4 @@
-"""Finds the largest batch of a step that fits in memory, for any source of the peaks."""
+"""Finds the largest batch of a step that fits in memory."""
 
 from functools import cache
 from typing import NamedTuple, Protocol
@@ -7,25 +7,25 @@ from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
 
 
 class Needs(Protocol):
-    """A step that can be tried at any batch."""
+    """Interface to the memory of a step at any batch size."""
 
     def peak(self, batch: int) -> int | None:
-        """Return the peak of the allocated bytes; None if the batch is too small to run."""
+        """Return the peak of allocated bytes; None if the batch is too small to run."""
 
     def completes(self, batch: int, room_bytes: int) -> bool:
-        """Return whether the step completes within the given memory."""
+        """Return whether the step can run within ``room_bytes``."""
 
 
 class Largest(NamedTuple):
-    """The result of a search."""
+    """The result of a search for the largest batch."""
 
     batch: int | None
-    """A batch that fits while the next does not; None if no batch fits, or none was too large."""
+    """Largest batch that fits; None if no batch fits or if every batch fits."""
     is_found: bool
-    """False if all batches that are tried fit."""
+    """False if the search found no batch that does not fit."""
 
     def note(self, gpu: str) -> str:
-        """Return why there is no largest batch."""
+        """Return the note for a search in which every batch fits."""
         return f"largest batch on {gpu}: each one up to {HIGHEST:,} fits; no larger one is tried"
 
 
@@ -42,10 +42,10 @@ def largest_batch(
     highest: int = HIGHEST,
     guess: int | None = None,
 ) -> Largest:
-    """Return the largest multiple of ``unit`` that fits, up to ``highest``; ``batch`` runs.
+    """Return the largest multiple of ``unit`` up to ``highest`` that fits.
 
-    If ``least``, the smallest batch that runs, is not known, the search tries it. The search begins
-    at ``guess``, by default the batch at which a line through two peaks meets the room.
+    ``batch`` must be able to run. ``least`` is the smallest batch that runs, if it is known. The
+    search starts at ``guess``, by default at an estimate from the peaks of two batches.
     """
 
     @cache
@@ -68,12 +68,12 @@ def largest_batch(
 
 
 def _smallest(needs: Needs, unit: int) -> int:
-    """Return one example in each micro-batch, or two if batch normalization refuses one example."""
+    """Return one example per micro-batch, or two if a single example cannot run."""
     return 2 * unit if needs.peak(unit) is None else unit
 
 
 def _guess(needs: Needs, room: int, batch: int, unit: int, highest: int) -> int:
-    """Return the batch at which a line through the peaks of two batches meets the memory."""
+    """Estimate the largest batch that fits from a line through the peaks of two batches."""
     tried: dict[int, int | None] = {}
 
     def peak(at: int) -> int:

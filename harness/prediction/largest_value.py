@@ -1,25 +1,24 @@
-"""Searches the largest value that fits, for needs that are computed and have no noise.
+"""Searches for the largest value that fits, using computed results without noise.
 
-``harness.thresholds.search`` answers the same question for real runs, which may be noisy and must
-be confirmed on both sides.
+``harness.thresholds.search`` does the same with real runs, whose results may be noisy.
 """
 
 from collections.abc import Callable
 from functools import cache
 
 HIGHEST = 1 << 24
-"""The largest batch of a user's own step that is tried."""
+"""Largest batch that is tried for a user's own step."""
 _MOST_GUESSES = 12
-"""Number of straight lines to try before the search only doubles and halves."""
+"""Maximum number of linear extrapolations before the bisection."""
 
 
 def largest_value(
     fits: Callable[[int], bool], *, low: int, high: int, guess: int | None = None
 ) -> int | None:
-    """Return a value from ``low`` to ``high`` that fits and whose successor does not.
+    """Return a value from ``low`` to ``high`` that fits, while the next value does not fit.
 
-    The search moves away from ``guess`` in steps that double until it brackets the answer; then it
-    halves the bracket. It returns None if ``low`` does not fit, and ``high`` if ``high`` fits.
+    The search moves away from ``guess`` in doubling steps until one value fits and another does
+    not, and then bisects. It returns None if ``low`` does not fit, and ``high`` if ``high`` fits.
     """
     if not fits(low):
         return None
@@ -46,11 +45,11 @@ def largest_value(
 
 
 def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: int) -> int | None:
-    """Return the largest value from ``low`` to ``high`` whose need is within ``budget``.
+    """Return the largest value from ``low`` to ``high`` whose ``need`` is at most ``budget``.
 
-    ``need`` must not fall as the value rises. It is piecewise linear in the batch and the depth,
-    and quadratic in the width, so straight lines through the last two values soon come close to the
-    answer.
+    ``need`` must not decrease when the value increases. ``need`` is piecewise linear in batch and
+    depth, and quadratic in width. Lines through the last two points therefore reach the answer in a
+    few steps.
     """
     known = cache(need)
     if known(low) > budget:
@@ -66,7 +65,7 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
 
 
 def line_meets(budget: int, before: tuple[int, int], point: tuple[int, int]) -> int:
-    """Return the value at which a line through two values with their needs meets ``budget``.
+    """Return the value at which a line through two points (value, need) reaches ``budget``.
 
     If the line does not rise, return twice the last value.
     """

@@ -1,6 +1,6 @@
-"""Makes environments with other versions of PyTorch below the user's cache, one each version.
+"""Creates a virtual environment in the user's cache for each other version of PyTorch.
 
-A path file adds all other packages from the environment of this interpreter. This module needs only
+A path file (.pth) adds all other packages of this interpreter's environment. This module needs only
 the standard library.
 """
 
@@ -17,11 +17,11 @@ from harness.schema.errors import UnavailableError
 from harness.schema.user_cache import cache_folders
 
 ON_DISK_BYTES = 7 << 30
-"""Bytes of PyTorch with NVIDIA's libraries."""
+"""Disk space of PyTorch with NVIDIA's libraries, in bytes."""
 COST = "pip downloads about 3 GB for it and unpacks 7 GB, which takes 3 to 10 minutes"
 INSTALL_SECONDS = 1800
 _TORCHVISION_PINNED = TorchVersion(2, 14)
-"""Last torch with a fixed torchvision: 0.22 for 2.7, 0.23 for 2.8 and so on."""
+"""Last torch version with a fixed torchvision version: 0.22 for 2.7, 0.23 for 2.8 and so on."""
 
 
 class InstallError(UnavailableError):
@@ -29,7 +29,7 @@ class InstallError(UnavailableError):
 
 
 def versions_between(first: str | None, last: str | None, named: Iterable[str]) -> list[str]:
-    """Return the named versions and the versions of a range, in order; all must be known."""
+    """Return ``named`` and all versions from ``first`` to ``last``, sorted; all must be known."""
     between: list[TorchVersion] = []
     if first is not None or last is not None:
         low, high = (
@@ -40,7 +40,7 @@ def versions_between(first: str | None, last: str | None, named: Iterable[str]) 
 
 
 def python_of(version: str, *, offline: bool) -> str:
-    """Return an interpreter with a version of PyTorch, which pip installs if needed."""
+    """Return the path of an interpreter with a PyTorch version; pip installs it if needed."""
     installed = torch_version()
     if installed is not None and str(TorchVersion.parse(installed)) == version:
         return sys.executable
@@ -67,7 +67,7 @@ def _install(folder: Path, version: str) -> None:
 
 
 def make_environment(folder: Path, version: str, more: Sequence[str], *, seconds: float) -> Path:
-    """Return the Python of an environment with that version of torch; make it if needed."""
+    """Return the path of an environment's Python; create the environment if needed."""
     python = folder / "bin" / "python"
     done = folder / ".installed"
     if not done.exists():
@@ -86,14 +86,14 @@ def make_environment(folder: Path, version: str, more: Sequence[str], *, seconds
 
 
 def torchvision_for(text: str) -> str:
-    """Return the requirement of the torchvision that belongs to a version of torch."""
+    """Return the pip requirement of the torchvision that matches a version of torch."""
     if text == "latest" or TorchVersion.parse(text) > _TORCHVISION_PINNED:
         return "torchvision"
     return f"torchvision==0.{TorchVersion.parse(text).minor + 15}.*"
 
 
 def without_local_configuration() -> dict[str, str]:
-    """Return the environment variables without local settings of pip, as on a fresh machine."""
+    """Return the environment variables without local settings of pip."""
     local = ("PIP_FIND_LINKS", "PIP_CONSTRAINT")
     kept = {name: value for name, value in os.environ.items() if name not in local}
     return kept | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}

@@ -1,8 +1,10 @@
-"""An unknown number as an object, which remembers the place of its read and sees its uses.
+"""Represents unknown numbers, which are read from tensors whose values are not computed.
 
-A comparison is a use that decides. Making an integer, a truth value, an array or the length of a
-text from the number is such a use, too. Sums, means and printing are not. The object does not see C
-code that reads it without a call. In an estimate it does not see ``'%.2f' % x`` and ``Decimal(x)``.
+Each object remembers where its number was read, and reports uses that may influence the script.
+Such uses are comparisons, conversions to an integer, a truth value or an array, and taking the
+length of the number's text. Sums, means and printing are not reported. The object cannot detect C
+code that reads it without a call. In an estimate, it cannot detect ``'%.2f' % x`` and
+``Decimal(x)``.
 """
 
 import dis
@@ -22,18 +24,18 @@ _COMPARISONS = "lt le gt ge eq ne"
 _CONVERSIONS = "__int__ __float__ as_integer_ratio is_integer hex"
 _ROUNDINGS = "trunc ceil floor divmod rdivmod"
 _OPPOSITE = "eq"
-"""Comparison that is false if all decisions are true, because a number is not less than another and
-equal to it. Code that sorts numbers, or finds the largest, compares the values."""
+"""Comparison that is false in a run that makes all other comparisons true. A number cannot be both
+less than another number and equal to it. Code that sorts numbers, or finds the largest, compares
+the assumed values."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
-"""Largest integer that is smaller than the first integer of one run and larger than the first
-integer of another run (``trial_values.py``)."""
+"""Largest integer that lies between the first integers of two trial runs (``trial_values.py``)."""
 _PRIORITY = -1.0
-"""Priority above NumPy's numbers, which leave an operation to this number, and below arrays."""
+"""Priority above NumPy's numbers, which leave operations to this class, and below arrays."""
 
 
 class Unknown(float):
-    """An unknown number."""
+    """An unknown floating-point number."""
 
     __slots__ = ("place",)
     place: str
@@ -41,7 +43,7 @@ class Unknown(float):
     __class__ = property(lambda _: float)
 
     def __new__(cls, *given: Any) -> Any:
-        """Return a known number to code that calls a number's type, as ``statistics`` does."""
+        """Return a plain number for code that calls a number's type, as ``statistics`` does."""
         return float(*given)
 
     def __bool__(self) -> bool:
@@ -77,14 +79,14 @@ class Unknown(float):
 
 
 class UnknownWhole(int):
-    """An unknown integer; it may be a size, so that even reading it is a use."""
+    """An unknown integer; it may become a size, so even reading it is a use."""
 
     place: str
     __array_priority__ = _PRIORITY
     __class__ = property(lambda _: int)
 
     def __new__(cls, *given: Any, **named: Any) -> Any:
-        """Return a known integer for code that calls the type of a number."""
+        """Return a plain integer for code that calls the type of a number."""
         return int(*given, **named)
 
     def __bool__(self) -> bool:
@@ -101,7 +103,7 @@ class UnknownWhole(int):
 
 
 def unknown(value: Any, place: str) -> Any:
-    """Return an unknown number with its value in this run."""
+    """Return an object for an unknown number; ``value`` is its assumed value in this run."""
     if type(value) is int:
         whole = int.__new__(UnknownWhole, value)
         whole.place = place
@@ -115,9 +117,9 @@ def unknown(value: Any, place: str) -> Any:
 
 
 def with_ones(place: str, *numbers: Any) -> list[Any]:
-    """Return numbers with 1 for each unknown number, after an operation with them failed.
+    """Replace unknown numbers by 1 after an operation with them failed.
 
-    The failure is decided like a comparison; in a run without the failure, 1 replaces the number.
+    The listener decides whether the operation fails in this run; if so, the error is raised.
     """
     if LISTENERS[0].compared(place, True):
         raise
@@ -203,7 +205,7 @@ for _name in _ROUNDINGS.split():
 
 
 def known(value: Any) -> Any:
-    """Return a plain object of the same value, without a use."""
+    """Return a plain object with the same value, without reporting a use."""
     if type(value) is Unknown:
         return float.__add__(value, 0.0)
     if type(value) is UnknownWhole:

@@ -1,8 +1,9 @@
-"""Texts of unknown numbers; taking their length, comparing or parsing them is a use.
+"""Texts of unknown numbers; parsing, comparing or taking the length of a text is a use.
 
-Text that C code joins to other text is not followed, but it is a use if ``float`` reads a text that
-an unknown number had. If the process reads a file that it has written, the file may contain any
-numbers whose texts were made before, so these numbers count as used.
+If C code joins the text to other text, the result is a plain string. The number is still reported
+as used if ``float`` parses the number's text. If the process reads a file that it has written, the
+file may contain any number that was converted to text before. All these numbers are then reported
+as used.
 """
 
 import contextlib
@@ -20,12 +21,12 @@ _METHODS += " find rfind count encode isdigit isdecimal isnumeric"
 _OTHER_TEXTS = "__getitem__ strip lstrip rstrip removeprefix removesuffix replace upper lower"
 _OTHER_TEXTS += " ljust rjust center zfill"
 _OF_CODE = "/torch/_inductor/", "/triton/"
-"""Parts of the paths of code that reads its own compiled files."""
+"""Parts of the paths of compiler code, which reads files that it has written."""
 _MOST_TEXTS, _MOST_CODE = 1000, 64
 TEXTS: Final[dict[str, str]] = {}
-"""Places of numbers by some of their texts, because code may cut a number out of other text."""
+"""Places of numbers by their texts, for code that cuts a number out of a longer text."""
 _made: Final[set[str]] = set()
-"""Places of numbers whose texts were made since the process last read its own file."""
+"""Places of numbers that were converted to text since the process last read its own file."""
 
 
 class Text(str):
@@ -52,7 +53,7 @@ class Text(str):
 
 
 def text_of(words: str, place: str) -> Text:
-    """Return the text of a number that was read at a place."""
+    """Return a ``Text`` of a number that was read at ``place``."""
     _made.add(place)
     number = str.strip(words, " %")
     if not number.isdigit():  # 0 is anybody's number
@@ -85,7 +86,7 @@ setattr(Text, "__int__", _use(lambda text: int(str.__str__(text))))  # noqa: B01
 
 
 def follow_files() -> None:
-    """Mark numbers as used once this process reads a file that it has written."""
+    """Report numbers as used when this process reads a file that it has written."""
     written: set[str] = set()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -1,9 +1,9 @@
-"""The version of PyTorch that a prediction describes.
+"""Selects the version of PyTorch that a prediction describes.
 
-It is the installed version if its rules are known, otherwise the nearest known version, or the
-caller's choice (``describing``). ``CHANGES`` are the only rules that differ between versions:
-``harness doctor --check-model`` compares the model with the installed version, and
-``results/torch-versions.md`` with all known versions.
+By default, this is the installed version, or the nearest known version if the installed version is
+not known. ``describing`` selects another version. ``CHANGES`` lists all rules that differ between
+versions. ``harness doctor --check-model`` compares the model with the installed version, and
+``results/torch-versions.md`` compares it with all known versions.
 """
 
 import functools
@@ -23,18 +23,18 @@ class TorchVersionError(HarnessError, ValueError):
 
 
 class TorchVersion(NamedTuple):
-    """A minor version of PyTorch; patch releases have never changed a rule."""
+    """A major and minor version of PyTorch; no patch release has changed a rule."""
 
     major: int
     minor: int
 
     def __str__(self) -> str:
-        """Return the version as users write it."""
+        """Return the version as text, such as ``2.13``."""
         return f"{self.major}.{self.minor}"
 
     @classmethod
     def parse(cls, text: str) -> "TorchVersion":
-        """Return the minor version of ``text``, e.g. ``2.13.0+cpu``."""
+        """Return the major and minor version of ``text``, such as ``2.13.0+cpu``."""
         match = re.match(r"(\d+)\.(\d+)(?![0-9])", text)
         if match is None:
             raise TorchVersionError(f"torch must be a version such as {NEWEST}, got {text!r}")
@@ -42,7 +42,7 @@ class TorchVersion(NamedTuple):
 
 
 KNOWN = tuple(TorchVersion(2, minor) for minor in range(7, 16))
-"""Versions whose events were compared with the model's to the byte; see
+"""Versions whose events were compared with predictions to the byte; see
 ``results/torch-versions.md``."""
 OLDEST, NEWEST = KNOWN[0], KNOWN[-1]
 
@@ -51,7 +51,7 @@ _chosen: ContextVar[TorchVersion | None] = ContextVar("chosen torch version", de
 
 @functools.cache
 def installed_version(package: str) -> str | None:
-    """Return the version of an installed package, without importing it; None if absent."""
+    """Return the version of an installed package without importing it; None if absent."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -64,19 +64,19 @@ def torch_version() -> str | None:
 
 
 def described_version() -> TorchVersion:
-    """Return the version whose rules predictions follow here."""
+    """Return the version of PyTorch that predictions describe in this context."""
     return _chosen.get() or nearest_known(torch_version())
 
 
 def nearest_known(version: str | None) -> TorchVersion:
-    """Return the known version nearest to ``version``; the newest if there is none."""
+    """Return the known version nearest to ``version``; the newest if ``version`` is None."""
     if version is None:
         return NEWEST
     return min(max(TorchVersion.parse(version), OLDEST), NEWEST)
 
 
 def known_version(text: str) -> TorchVersion:
-    """Return the known version that ``text`` names."""
+    """Return ``text`` as a known version; raise an error if the version is not known."""
     version = TorchVersion.parse(text)
     if version not in KNOWN:
         raise TorchVersionError(f"torch must be a version from {OLDEST} to {NEWEST}, got {text}")
@@ -84,16 +84,16 @@ def known_version(text: str) -> TorchVersion:
 
 
 def is_newer_than_known(version: str | None) -> bool:
-    """Return whether ``version`` is newer than all versions whose rules are known."""
+    """Return whether ``version`` is newer than every known version."""
     return version is not None and TorchVersion.parse(version) > NEWEST
 
 
 @contextmanager
 def describing(version: TorchVersion | None) -> Iterator[None]:
-    """Let predictions inside follow the rules of ``version``; None means the installed version.
+    """Let predictions in a ``with`` block describe ``version``; None means the installed version.
 
-    This is a context and not an argument, because a prediction asks for hundreds of traces through
-    searches that need no version otherwise.
+    This is a context manager and not an argument, because a prediction derives hundreds of traces
+    in functions that would only pass the version on.
     """
     before = _chosen.set(version)
     try:
@@ -103,7 +103,7 @@ def describing(version: TorchVersion | None) -> Iterator[None]:
 
 
 def version_notes() -> Iterator[str]:
-    """Return a note if predictions describe another version than the installed version."""
+    """Yield a note if predictions describe another version than the installed version."""
     installed, metrics = torch_version(), f"these are the metrics of torch {described_version()}"
     if installed is None:
         if _chosen.get() is None:
@@ -121,7 +121,7 @@ def version_notes() -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One rule in its two forms; the newer form holds since a version of PyTorch.
+    """A rule that changed in one version of PyTorch, with its old and its new form.
 
     >>> MAXIMUM_COMPARES_FIRST.holds(TorchVersion(2, 13))
     False
@@ -132,7 +132,7 @@ class Change:
     after: str
 
     def holds(self, version: TorchVersion | None = None) -> bool:
-        """Return whether the newer form holds in ``version``, by default the described version."""
+        """Return whether the new form applies to ``version`` (default: the described version)."""
         return (version or described_version()) >= self.since
 
 
@@ -150,4 +150,4 @@ WORKSPACES_FREED = Change(
     after="one for each product, freed when it is done; cuBLASLt has a smaller one of its own",
 )
 CHANGES = (MAXIMUM_COMPARES_FIRST, WORKSPACES_FREED)
-"""All changes, verified against the events of PyTorch's own allocator."""
+"""All changes; they are verified with the events of PyTorch's own allocator."""

@@ -1,1 +1,1 @@
-"""Search and probes for the largest batch that fits into a budget."""
+"""Finds the largest batch, depth or width that fits into a memory budget."""

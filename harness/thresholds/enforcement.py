@@ -1,4 +1,4 @@
-"""Enforces the budget of a workload on this machine, or refuses it."""
+"""Checks the memory budget of a workload, and chooses how to enforce it on this machine."""
 
 from collections.abc import Callable
 
@@ -15,9 +15,9 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 _MOST_UNCOUNTED = 10
-"""Blocks that no limit counts may hold at most one in this many bytes of a layer."""
+"""Blocks that no limit counts may contain at most 1/``_MOST_UNCOUNTED`` of a layer's bytes."""
 _TWO_DEPTHS = (16, 32)
-"""Two depths; the difference of their needs gives the need of a layer."""
+"""Two depths; the difference of their predicted peaks is the memory of the added layers."""
 
 
 class BudgetError(HarnessError):
@@ -25,7 +25,7 @@ class BudgetError(HarnessError):
 
 
 def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
-    """Refuse a budget that cannot be enforced, or that exceeds this machine's memory."""
+    """Raise an error if a budget is too small to enforce, or exceeds the available memory."""
     least = heap_headroom.room_bytes(workload.depth)
     if budget_bytes < least:
         rule = f"{format_bytes(least)} ({least:,} B) for {workload.depth:,} layers"
@@ -37,7 +37,7 @@ def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
 
 
 def refuse_uncounted(workload: Workload) -> None:
-    """Refuse the search for a depth if its layers are in blocks that no limit counts."""
+    """Raise an error if over 10% of a layer's memory is in small blocks, which no limit counts."""
     few, many = (workload.replace(depth=depth, hidden=()) for depth in _TWO_DEPTHS)
     live_bytes = predict_trace(many).peak_live_bytes - predict_trace(few).peak_live_bytes
     counted_bytes = data_peak(many).data_bytes - data_peak(few).data_bytes
@@ -48,7 +48,7 @@ def refuse_uncounted(workload: Workload) -> None:
 
 
 def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: float) -> Environment:
-    """Return a worker's description of the GPU."""
+    """Read the GPU's description in a worker process, and return it."""
     ended = launcher.launch(Describe(workload=workload), deadline_seconds)
     if ended.failure is not None and ended.failure.users_mistake:
         raise HarnessError(ended.failure.message)
@@ -78,7 +78,7 @@ def size_of_budget(budget_bytes: int | None, environment: Environment) -> int:
 def choose_kind(
     workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
 ) -> Enforcement:
-    """Return the kind of limit for a budget of ``workload``, tested on this machine."""
+    """Return the kind of memory limit for ``workload``, after a test on this machine."""
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
             raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")

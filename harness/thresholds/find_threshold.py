@@ -1,4 +1,4 @@
-"""Predicts a threshold, probes around it in new processes, and records it."""
+"""Finds the largest batch, depth or width that fits into a budget, by prediction and probes."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -48,11 +48,11 @@ from harness.thresholds.probes import Probes, found
 from harness.thresholds.search import CONFIRMATIONS, Reading, search
 
 _START = {"batch": 64, "depth": 4, "width": 64}
-"""Start of a search without a prediction."""
+"""First value that is probed if there is no prediction."""
 _CLOSE_IN_CGROUP = 8
-"""Usual error of a guess in a cgroup, in steps of 1; two threads or wide layers make it larger."""
+"""Usual error of a predicted value in a cgroup; two threads or wide layers make it larger."""
 _MOST_UNSEEN_BYTES = 8 * 4096
-"""Most kernel memory beyond page tables for which a cgroup was charged in a measurement."""
+"""Largest kernel memory, beyond page tables, that was measured in a cgroup, in bytes."""
 
 
 def threshold(
@@ -84,7 +84,7 @@ def threshold(
 
 
 def _with_outside(found: Threshold, value: int, deadline_seconds: float) -> Threshold:
-    """Return the threshold with an unprepared process's need beyond the budget."""
+    """Return ``found`` with the bytes that an ordinary process needs outside the budget."""
     needed = [p.needed_bytes for p in found.probes if p.value == value and p.needed_bytes]
     workload = found.workload.replace(**{found.solve: value})
     with closing(ForkLauncher(workload.malloc, primes=False)) as launcher:
@@ -110,7 +110,7 @@ def find_threshold(
     launcher: Launcher | None = None,
     attempt: int = 1,
 ) -> Threshold:
-    """Find a threshold as ``threshold`` does; the caller may supply the launcher."""
+    """Find a threshold; if ``launcher`` is None, start a new launcher."""
     check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
     check_choice("solve", solve, ("batch", "depth", "width"))
@@ -144,7 +144,7 @@ def find_threshold(
 
 @dataclass(kw_only=True)
 class _Run:
-    """A search in progress, with its probes in order, each in a new process."""
+    """One search for a threshold; each probe runs in a new process."""
 
     workload: Workload
     budget_bytes: int
@@ -196,7 +196,7 @@ class _Run:
         )
 
     def _at(self, value: int) -> Workload | None:
-        """Return the workload with this value; None if the value is too large for a workload."""
+        """Return the workload with ``value``; None if a workload does not allow the value."""
         try:
             return self.workload.replace(**{self.solve: value})
         except WorkloadError:
@@ -222,7 +222,7 @@ class _Run:
 
     @property
     def _modelled(self) -> bool:
-        """Return whether the model covers the limit (the data segment with the pinned policy)."""
+        """Return whether the memory model can predict the bytes that the limit counts."""
         return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
     @property
@@ -234,7 +234,7 @@ class _Run:
         return True
 
     def _predictions(self) -> tuple[int | None, int | None]:
-        """Return the largest value by the live bytes, and by the model of the limited memory."""
+        """Return two predictions: from live bytes, and from all the bytes that the limit counts."""
         if not self._predictable:
             return None, None
         if self.solve == "depth" and self._modelled:
@@ -244,11 +244,11 @@ class _Run:
 
     @property
     def _counted(self) -> Callable[[Peak], int]:
-        """Bytes of a modelled peak that the limit counts."""
+        """Function that returns the bytes of a predicted peak that the limit counts."""
         return charged_bytes if self.kind == "cgroup" else data_bytes
 
     def _solve(self, extra_bytes: int = 0) -> int | None:
-        """Return the largest value whose modelled peak and ``extra_bytes`` fit into the budget."""
+        """Return the largest value whose predicted peak plus ``extra_bytes`` fits the budget."""
         return solve_data_segment(
             self.workload,
             self.budget_bytes,
@@ -258,7 +258,7 @@ class _Run:
         )
 
     def _estimate(self, value: int, needed: int | None) -> int | None:
-        """Return the largest value that fits, if the model's error is constant."""
+        """Predict the largest value again, corrected by the prediction error at ``value``."""
         workload = self._at(value)
         if needed is None or workload is None or not self._modelled or not self._predictable:
             return None
@@ -280,7 +280,7 @@ class _Run:
 
 
 def _charged(group: cgroup.ControlGroup, result: Needed) -> int | None:
-    """Return the group's highest charge in bytes, without pages that are charged ahead."""
+    """Return the cgroup's peak memory in bytes, without pages that are charged in advance."""
     charged, written = group.charged_bytes(), result["needed_bytes"]
     if charged is None or written is None:
         return charged

@@ -1,4 +1,4 @@
-"""The probes of one search for a threshold, in order, each in a new process."""
+"""Runs the probes of one search for a threshold; a probe tries a value in a new process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from harness.schema.threshold import Probed
 from harness.thresholds.search import Answer, Reading
 
 NeededEnd = Ended[Any]
-"""The end of a probe, whose result names its ``needed_bytes``."""
+"""Outcome of a probe's process; the result contains ``needed_bytes``."""
 
 
 class UndecidedError(Exception):
-    """Two probes of a value neither fitted nor ran out of memory."""
+    """Both probes of a value failed for a reason other than memory."""
 
     def __init__(self, outcome: Outcome, evidence: FailureEvidence) -> None:
         super().__init__(f"{outcome}: {evidence}")
@@ -26,18 +26,18 @@ class UndecidedError(Exception):
 
 @dataclass(kw_only=True)
 class Probes:
-    """Probes values within a budget, and keeps the results."""
+    """Runs probes within a budget, and stores their results."""
 
     launch: Callable[[int, int], NeededEnd]
-    """Function that runs a value within a number of bytes."""
+    """Function that runs a probe of a value within a budget in bytes."""
     estimate: Callable[[int, int | None], int | None]
-    """Function that estimates the answer from the bytes that a value needed."""
+    """Function that estimates the largest value that fits, from a value and the bytes it needed."""
     budget_bytes: int
     device: str
     seen: list[Probed] = field(default_factory=list)
 
     def probe(self, value: int) -> Reading:
-        """Probe once, and a second time if the first probe ended by an accident."""
+        """Run a probe; repeat it once if it neither succeeded nor ran out of memory."""
         for _ in range(2):
             ended = self.launch(value, self.budget_bytes)
             outcome, evidence = classify(ended)
@@ -61,15 +61,15 @@ class Probes:
         raise UndecidedError(outcome, evidence | {"value": value})
 
     def _only_within(self, value: int) -> bool:
-        """Return whether a crash without a memory error goes away with twice the budget.
+        """Return whether a probe that crashed succeeds with twice the budget.
 
-        A library that ignores a failed allocation crashes by a signal, without a message.
+        Then the crash was a lack of memory; some libraries ignore a failed allocation.
         """
         return classify(self.launch(value, 2 * self.budget_bytes))[0] is Outcome.OK
 
 
 def found(search: Callable[[], Answer]) -> Mapping[str, Any]:
-    """Return the answer of a search, or why there is none, as fields of a threshold."""
+    """Run a search; return its result, or the reason for its failure, as fields of a threshold."""
     try:
         return {"outcome": Outcome.OK, **vars(search())}
     except UndecidedError as error:

@@ -1,7 +1,7 @@
-"""Finds the largest value that fits, by brackets around a guess, bisection and confirmation.
+"""Finds the largest value that fits, even if the results of probes are noisy.
 
-The caller supplies the probe, so tests can use artificial probes that need no memory. The probe may
-be noisy, the guess may be wrong by any factor, and an answer may not exist.
+The search brackets the value around a guess, bisects, and confirms both sides. Tests can supply
+artificial probes. The guess may be wrong by any factor, and possibly no value fits.
 """
 
 import itertools
@@ -13,24 +13,24 @@ from dataclasses import dataclass
 from harness.schema.threshold import BandValue
 
 CONFIRMATIONS = 3
-"""Number of times that each side of the answer must be observed."""
+"""Number of equal results that confirm a value on each side of the threshold."""
 MOST_PROBES = 80
-"""Number of probes after which a noisy search ends."""
+"""Maximum number of probes in a search."""
 _CLOSE = 0.0051
-"""Largest error of a good guess, as a share; also the second step when a bracket widens."""
+"""Second step away from a wrong guess, as a fraction of the guess."""
 _AROUND = (0, 1, -1, 3, -3)
-"""Distances from an estimate at which the search probes."""
+"""Offsets from an estimate, in the order in which the search tries them."""
 _TRUSTED = 3
-"""Number of different estimates that are tried before bisection, because estimates may be wrong."""
+"""Maximum number of different estimates that a search uses, because estimates may be wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The observation of one probe."""
+    """The result of one probe."""
 
     fits: bool
     estimate: int | None = None
-    """Answer that is estimated from the need of this probe; None if the need is unknown."""
+    """Largest value that fits, as estimated from this probe; None if there is no estimate."""
 
 
 Probe = Callable[[int], Reading]
@@ -41,14 +41,13 @@ class Answer:
     """The largest value that fits, and the smallest value that does not fit."""
 
     largest_fit: int | None
-    """Largest value that fitted every time; None if the least value did not fit."""
+    """Largest value that fitted every time; None if the smallest allowed value did not fit."""
     smallest_fail: int | None
-    """Smallest larger value that failed every time; None if the largest allowed value fitted."""
+    """Smallest value that always failed; None if every allowed value fitted."""
     band: tuple[BandValue, ...] = ()
-    """Probed values between these two values, in order."""
+    """Probed values between ``largest_fit`` and ``smallest_fail``, in ascending order."""
     confirmed: bool = True
-    """True if each side was observed the required number of times before the probes ran out. If
-    False, the two values are only the state of the search at its end."""
+    """False if the search ran out of probes before it confirmed both values."""
 
 
 def search(
@@ -60,10 +59,11 @@ def search(
     confirmations: int = CONFIRMATIONS,
     close: int | None = None,
 ) -> Answer:
-    """Return the largest value from ``least`` to ``most`` that fits; start at ``guess``.
+    """Search for the largest value from ``least`` to ``most`` that fits, starting at ``guess``.
 
-    The probe is assumed to fit below the answer and to fail above it, apart from noise. The first
-    step away from a wrong guess is ``close``, by default 1; the second is 0.5% of the guess.
+    Apart from noise, every value up to the threshold must fit and every larger value must fail. The
+    first step away from a wrong guess is ``close`` (default: 1), and the second step is 0.5% of the
+    guess.
     """
     tally = _Tally(probe, confirmations)
     start = min(max(guess, least), most)
@@ -97,7 +97,7 @@ def search(
 
 
 class _Tally:
-    """Probes values and keeps the results."""
+    """Probes values and stores the results."""
 
     def __init__(self, probe: Probe, confirmations: int) -> None:
         self._probe = probe
@@ -108,11 +108,11 @@ class _Tally:
 
     @property
     def spent(self) -> bool:
-        """True if no probe is left."""
+        """True if the search has used all its probes."""
         return sum(map(len, self.seen.values())) >= MOST_PROBES
 
     def fits(self, value: int) -> bool:
-        """Probe once."""
+        """Probe ``value`` once; return whether it fits."""
         reading = self._probe(value)
         self.seen[value].append(reading.fits)
         estimate = reading.estimate
@@ -123,11 +123,11 @@ class _Tally:
         return reading.fits
 
     def hint(self, low: int, high: int) -> int | None:
-        """Return the next value near the latest estimate and between the two sides."""
+        """Return the next value to try near an estimate, between ``low`` and ``high``, or None."""
         return next((value for value in self._hints if low < value < high), None)
 
     def confirmed_from(self, value: int, end: int, *, fits: bool) -> int:
-        """Move ``value`` away from the other side until it is confirmed, and return it."""
+        """Return the nearest confirmed value, starting at ``value`` and moving towards ``end``."""
         away, step = (-1 if fits else 1), 1
         while value != end + away and not self._is_confirmed(value, fits) and not self.spent:
             value += away * (min(step, abs(end - value)) or 1)
@@ -135,7 +135,7 @@ class _Tally:
         return value
 
     def _is_confirmed(self, value: int, fits: bool) -> bool:
-        """Probe ``value`` the required number of times; return whether all results were equal."""
+        """Repeat the probe of ``value``; return whether every result equals ``fits``."""
         seen = self.seen[value]
         while len(seen) < self._confirmations and all(one == fits for one in seen):
             if self.spent:

@@ -1,1 +1,1 @@
-"""The note's two models, their data, and one step in phases."""
+"""The networks and data of the course note, and training steps of any network."""

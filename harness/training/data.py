@@ -1,7 +1,7 @@
-"""Batches with the shape and type of Fashion-MNIST, synthetic or of the real images.
+"""Fills batches in the shape of Fashion-MNIST with random values or with the real images.
 
-Both kinds fill the same two preallocated tensors, so the memory of a step does not depend on the
-kind. The real images are loaded before the measurement.
+Random values and images are written into the same preallocated tensors, so both need the same
+memory. The real images are loaded before the measurement.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from harness.training.image_files import (
 )
 
 Fill = Callable[[Tensor, Tensor | None], None]
-"""Fills examples (batch, in_features) and, if given, int64 labels (batch,) in place."""
+"""Function that writes examples (batch, in_features) and labels (batch,) into two tensors."""
 
 
 def source(workload: Workload) -> Fill:
-    """Return the function that fills a batch for ``workload``, after real images are read."""
+    """Return a function that fills a batch; if ``workload`` uses real images, load them first."""
     if workload.data == "synthetic":
         return lambda x, y: _fill_synthetic(x, y, workload.classes)
     images, labels = load_fashion_mnist(train=True)
@@ -43,7 +43,7 @@ def _fill_synthetic(x: Tensor, y: Tensor | None, classes: int) -> None:
 
 
 def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scale: Tensor) -> None:
-    """Copy images times ``scale``, starting over if the batch is larger than the set."""
+    """Copy images times ``scale``; repeat them if the batch is larger than the data set."""
     for start in range(0, len(x), len(images)):
         rows = x[start : start + len(images)]
         rows.copy_(images[: len(rows)])
@@ -53,10 +53,10 @@ def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scal
 
 
 def load_fashion_mnist(*, train: bool) -> tuple[Tensor, Tensor]:
-    """Return (images, labels): uint8 (n, 784) and int64 (n,).
+    """Return the images as uint8 (n, 784) and the labels as int64 (n,).
 
-    The files are in the folder $HARNESS_DATA. If it is not set, they are in the folder of Debian's
-    ``dataset-fashion-mnist`` or of torchvision's downloads, or are downloaded.
+    The files are read from the folder $HARNESS_DATA if it is set, else from Debian's package
+    ``dataset-fashion-mnist``, from the user's cache or from a download by torchvision.
     """
     found = images_here(train)
     if found is None and FOLDER_VARIABLE not in os.environ:
@@ -70,7 +70,7 @@ def load_fashion_mnist(*, train: bool) -> tuple[Tensor, Tensor]:
 
 
 def _download(train: bool) -> tuple[IdxFile, IdxFile] | None:
-    """Let torchvision download into the user's cache; None if that fails (offline)."""
+    """Download the files into the user's cache with torchvision; return None if that fails."""
     with contextlib.suppress(ImportError, RuntimeError, OSError):
         from torchvision.datasets import FashionMNIST
 

@@ -1,7 +1,7 @@
-"""Reads Fashion-MNIST's files from the folders that may have them; does not import torch.
+"""Finds and reads the files of Fashion-MNIST without importing torch.
 
-The format is idx (yann.lecun.com/exdb/mnist): a magic number, the number of dimensions, their sizes
-and the bytes. A file may be gzipped; it is unpacked in memory.
+An idx file (yann.lecun.com/exdb/mnist) contains the type of its values, the number of dimensions,
+the size of each dimension, and the values. Gzipped files are unpacked in memory.
 """
 
 import gzip
@@ -18,7 +18,7 @@ from harness.schema.user_cache import cache_folders
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FOLDER_VARIABLE = "HARNESS_DATA"
 _UNSIGNED_BYTES = 8
-"""The type of an idx file's values."""
+"""Type code of unsigned bytes in an idx file."""
 _WAYS = (
     f"name a folder with its files in ${FOLDER_VARIABLE}, or install Debian's package "
     "dataset-fashion-mnist, or go online once so that torchvision can download it"
@@ -26,19 +26,19 @@ _WAYS = (
 
 
 class DataError(HarnessError):
-    """The real images are not available; the message names the ways to get them."""
+    """The images of Fashion-MNIST were not found; the message explains how to get them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdxFile:
-    """The bytes of one file, and their shape."""
+    """The values of an idx file, and their shape."""
 
     shape: tuple[int, ...]
     values: bytearray
 
 
 def missing_images() -> DataError:
-    """Return the error that names the ways to get the images."""
+    """Return the error for missing images; its message explains how to get them."""
     named = os.environ.get(FOLDER_VARIABLE)
     what = "'fashion-mnist': not on this machine"
     if named is not None:
@@ -47,12 +47,12 @@ def missing_images() -> DataError:
 
 
 def images_here(train: bool) -> tuple[IdxFile, IdxFile] | None:
-    """Return the files of the images and of the labels; None if this machine has none."""
+    """Return images and labels from the first folder that has both; None if no folder has both."""
     return next(filter(None, (images_in(folder, train) for folder in _folders())), None)
 
 
 def _folders() -> list[Path]:
-    """Return the folders to search; if $HARNESS_DATA is set, only the folder that it names."""
+    """Return the folders to search; $HARNESS_DATA, if it is set, replaces the default folders."""
     if FOLDER_VARIABLE in os.environ:
         named = Path(os.environ[FOLDER_VARIABLE])
         return [named / "FashionMNIST" / "raw", named]
@@ -60,7 +60,7 @@ def _folders() -> list[Path]:
 
 
 def images_in(folder: Path, train: bool) -> tuple[IdxFile, IdxFile] | None:
-    """Return the files of the images and the labels in ``folder``; None if a file is missing."""
+    """Return the images and labels in ``folder``; None if a file is missing or damaged."""
     part = "train" if train else "t10k"
     images = _read(folder, f"{part}-images-idx3-ubyte")
     labels = _read(folder, f"{part}-labels-idx1-ubyte")

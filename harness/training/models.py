@@ -1,4 +1,4 @@
-"""The two networks of the course note, ``MLP`` and ``MLPScratch``, and blocks of a transformer."""
+"""The two networks of the course note: ``MLP`` and ``MLPScratch``."""
 
 import functools
 import itertools
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 SIGMA = 0.01
-"""Standard deviation of the note's initial weights."""
+"""Standard deviation of the initial weights in the course note."""
 
 
 def relu(x: Tensor) -> Tensor:
-    """Rectify every element of ``x``, a tensor of any shape, with one elementwise maximum.
+    """Return ReLU of a tensor of any shape, computed with one elementwise maximum.
 
-    The note writes ``torch.max(X, 0)``, which is another function. It reduces over the rows and
-    returns a (values, indices) pair, so the next matmul fails.
+    The course note writes ``torch.max(X, 0)``, but that call reduces over the rows and returns a
+    pair (values, indices). The next matmul would fail.
     """
     return torch.max(x, torch.zeros_like(x))
 
@@ -46,10 +46,10 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MLP(nn.Sequential):
-    """``in_features -> widths... -> classes`` with a Linear and an activation per hidden layer.
+    """An MLP in which each hidden layer has a Linear and an activation.
 
-    ``norm`` ("none", "batch", "layer") puts a normalization before each activation; ``dropout``
-    above 0 puts a Dropout after it. The model maps (batch, in_features) to logits (batch, classes).
+    A normalization ``norm`` ("none", "batch" or "layer") precedes each activation, and ``dropout``
+    follows it. The model maps (batch, in_features) to logits (batch, classes).
     """
 
     def __init__(
@@ -76,22 +76,22 @@ class MLP(nn.Sequential):
         super().__init__(*layers)
 
     def blocks(self) -> list[Callable[[Tensor], Tensor]]:
-        """Return the hidden layers for checkpointing; each ends before the next Linear."""
+        """Return the hidden layers for checkpointing, each as one ``nn.Sequential``."""
         modules = list(self)
         starts = [at for at, module in enumerate(modules) if isinstance(module, nn.Linear)]
         return [nn.Sequential(*modules[at:end]) for at, end in itertools.pairwise(starts)]
 
     def predictor(self, hidden: Tensor) -> Tensor:
-        """Map the last hidden layer (batch, widths[-1]) to logits."""
+        """Return the logits from the output of the last hidden layer, (batch, widths[-1])."""
         logits: Tensor = self[-1](hidden)
         return logits
 
 
 class MLPScratch(nn.Module):
-    """The note's from-scratch model of matrices, biases, matmuls and a maximum.
+    """The from-scratch MLP of the course note, which calls ``torch.matmul`` directly.
 
-    Weights are drawn with ``SIGMA``; biases are zero. The activation ``relu`` is the function
-    ``relu`` of this file. The model maps (batch, ...) to logits (batch, classes).
+    Weights are drawn with standard deviation ``SIGMA``; biases are zero. The activation ``relu`` is
+    the function ``relu`` of this file. The model maps (batch, ...) to logits (batch, classes).
     """
 
     def __init__(
@@ -115,12 +115,12 @@ class MLPScratch(nn.Module):
             self.biases.append(nn.Parameter(torch.zeros(fan_out, dtype=dtype, device=device)))
 
     def layer(self, x: Tensor, index: int) -> Tensor:
-        """Return ``x @ W + b`` of layer ``index``."""
+        """Return ``x @ W + b`` with the weights and biases of layer ``index``."""
         result: Tensor = torch.matmul(x, self.weights[index]) + self.biases[index]
         return result
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a batch of examples to logits."""
+        """Return the logits of a batch of examples."""
         hidden = x.reshape(-1, self.in_features)
         for index in range(len(self.weights) - 1):
             hidden = self.activation(self.layer(hidden, index))
@@ -135,5 +135,5 @@ class MLPScratch(nn.Module):
         return [functools.partial(block, index) for index in range(len(self.weights) - 1)]
 
     def predictor(self, hidden: Tensor) -> Tensor:
-        """Map the last hidden layer (batch, widths[-1]) to logits."""
+        """Return the logits from the output of the last hidden layer, (batch, widths[-1])."""
         return self.layer(hidden, len(self.weights) - 1)

@@ -1,7 +1,6 @@
-"""One step of any network, phase by phase, and the named optimizers and losses.
+"""Runs one step of any network, and creates optimizers and losses by name.
 
-The step announces phases through ``phase(name)``, a context manager of the caller; this file
-neither measures nor prints.
+Each phase of a step runs inside ``phase(name)``, a context manager that the caller supplies.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,13 +22,13 @@ Phase = Callable[[str], AbstractContextManager[object]]
 
 
 def no_phase(name: str) -> AbstractContextManager[object]:
-    """Return a context that does nothing."""
+    """Return a context manager that does nothing."""
     del name
     return nullcontext()
 
 
 def announced_to(*phases: Phase) -> Phase:
-    """Return a phase that is announced to each of ``phases``, with the first outermost."""
+    """Combine several ``phase`` functions; the context manager of the first is the outermost."""
 
     @contextmanager
     def phase(name: str) -> Iterator[None]:
@@ -43,27 +42,27 @@ def announced_to(*phases: Phase) -> Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltStep:
-    """The objects that a step reads and writes."""
+    """A step that is ready to run: its network, batch, optimizer and settings."""
 
     model: nn.Module
     x: Any
-    """The model's input, a tensor, or a tuple or dict of arguments."""
+    """The model's input: one tensor, or a tuple or dict of arguments."""
     y: Any
     optimizer: torch.optim.Optimizer | None
     loss: str | Loss = "cross-entropy"
     mode: str
     autocast: torch.dtype | None = None
-    """The type that forward pass and loss are cast to; None without ``torch.autocast``."""
+    """Dtype of ``torch.autocast`` for forward pass and loss; None without autocast."""
     device_type: str = "cpu"
     accumulate: int = 1
-    """Number of micro-batches of the step, whose gradients are added up."""
+    """Number of micro-batches in the step; their gradients are added up."""
     is_split: bool = False
-    """True if micro-batches are parts of ``x`` and ``y``; the phase "backward" divides their loss.
-    If False, each micro-batch is all of ``x`` and ``y``; its loss is divided before that phase.
+    """True if micro-batches are parts of ``x`` and ``y``; the loss is divided in phase "backward".
+    If False, each micro-batch is all of ``x`` and ``y``; the loss is divided in phase "forward".
     """
 
     def micro_batches(self) -> Iterable[tuple[Any, Any]]:
-        """Return input and labels of each micro-batch."""
+        """Return the input and the labels of each micro-batch."""
         if self.is_split and self.accumulate > 1:
             parts = self.accumulate
             return zip(self.x.tensor_split(parts), self.y.tensor_split(parts), strict=True)
@@ -73,7 +72,7 @@ class BuiltStep:
 def make_optimizer(
     named: str | OptimizerMaker, parameters: Sequence[Tensor]
 ) -> torch.optim.Optimizer | None:
-    """Return the optimizer of a name, or the result of a function of the parameters."""
+    """Create an optimizer by its name, or by calling a function with the parameters."""
     if callable(named):
         return named(parameters)
     if named not in OPTIMIZERS:
@@ -84,7 +83,7 @@ def make_optimizer(
 def named_optimizer(
     name: str, parameters: Iterable[Tensor], learning_rate: float, *, foreach: bool | None = None
 ) -> torch.optim.Optimizer | None:
-    """Return the optimizer of a known name; None for ``none``."""
+    """Create an optimizer by its name; return None for ``none``."""
     match name:
         case "none":
             return None
@@ -100,10 +99,10 @@ def named_optimizer(
 def run_step(
     step: BuiltStep, phase: Phase = no_phase, *, zero_grad: ZeroGrad = "before_forward"
 ) -> None:
-    """Run one step: forward, backward and update in training, a forward pass in inference.
+    """Run a training step (forward, backward, optimizer) or, in inference, only the forward pass.
 
-    ``zero_grad`` chooses when the phase "optimizer" frees the previous step's gradients.
-    Most training loops free them first; the note's loop frees them after the (first) forward pass.
+    ``zero_grad`` chooses when the previous step's gradients are freed. Most training loops free
+    gradients before the forward pass; the course note frees them afterwards.
     """
     if step.mode == "inference":
         with phase("forward"), torch.no_grad(), _autocast(step):
@@ -152,10 +151,11 @@ def _autocast(step: BuiltStep) -> AbstractContextManager[object]:
 
 
 def loss_of(named: str | Loss, output: Any, y: Tensor | None, x: object = None) -> Tensor:
-    """Return the loss, a scalar; ``sum`` adds up every floating tensor of any output.
+    """Return the loss of a model's output as a scalar tensor.
 
-    For tokens ``x`` (batch, ...) and an output (batch, ..., classes), ``cross-entropy`` is computed
-    for each token. A label of a whole example is repeated for its tokens.
+    The loss ``sum`` adds up all floating-point tensors in the output. If ``x`` contains tokens
+    (batch, ...), ``cross-entropy`` is computed for each token of an output (batch, ..., classes). A
+    label of a whole example is repeated for each of its tokens.
     """
     if callable(named):
         return named(output, y)
@@ -193,7 +193,7 @@ def _has_tokens(x: object, shape: torch.Size) -> bool:
 
 
 def _loss_in(output: Any) -> Tensor:
-    """Return the loss in the model's output, i.e. ``.loss``, ``["loss"]`` or the only scalar."""
+    """Return the loss in the model's output: ``.loss``, ``["loss"]`` or the only scalar tensor."""
     part = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
     scalars = [t for t in tensors(part) if t.dim() == 0 and t.is_floating_point()]
     if len(scalars) == 1:

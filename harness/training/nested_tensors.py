@@ -1,4 +1,4 @@
-"""The tensors inside any nesting of containers."""
+"""Finds the tensors in nested containers."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def tensors(value: object) -> Iterator[Tensor]:
-    """Yield the tensors in ``value``, nested in any containers."""
+    """Yield every tensor in ``value``, also from nested mappings, lists, tuples and sets."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):

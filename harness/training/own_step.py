@@ -1,4 +1,4 @@
-"""One step of the user's own network, validated at construction, and its example inputs."""
+"""The step of a user's own network, and its example inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,24 +21,24 @@ Inputs = Callable[[int], tuple[Any, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleInputs:
-    """Makes inputs and int64 labels of a batch; it can be sent to another process.
+    """Creates a batch of example inputs and int64 labels; the object can be pickled.
 
-    A single input without a name is a tensor; several inputs are a tuple, named inputs a dict.
+    One unnamed input becomes a tensor, several become a tuple, and named inputs become a dict.
     """
 
     specs: tuple[InputSpec, ...]
     with_labels: bool
     with_values: bool = False
-    """True if all values are zero; if False, tensors have no values and take no memory here."""
+    """If True, tensors are filled with zeros; if False, they are uninitialized."""
     classes: int | None = None
-    """Labels take every value from 0 to ``classes`` - 1; with None they are 0 or have no values."""
+    """Labels cycle through this number of classes; if None, labels are made like the inputs."""
 
     def __post_init__(self) -> None:
         if len({spec.name is None for spec in self.specs}) > 1:
             raise InputSpecError("--input: give all inputs a name, or none")
 
     def __call__(self, batch: int, device: str = "cpu") -> tuple[Any, Tensor | None]:
-        """Return the model's input and its labels."""
+        """Return the model's input, and the labels or None."""
         make = torch.zeros if self.with_values else torch.empty
         made = [
             make(batch, *s.shape, dtype=getattr(torch, s.dtype), device=device) for s in self.specs
@@ -53,7 +53,7 @@ class ExampleInputs:
 
 @dataclass(kw_only=True, eq=False)
 class OwnStep:
-    """A step of a network that a function makes, on any device.
+    """A training or inference step of the user's own network, on any device.
 
     >>> OwnStep(build=lambda: nn.Linear(8, 2), batch=4, inputs=(8,)).network("cpu")
     Linear(in_features=8, out_features=2, bias=True)
@@ -70,7 +70,7 @@ class OwnStep:
     compile: str | None = None
     prepare: Callable[[nn.Module], object] | None = None
     least_batch: int | None = None
-    """Smallest batch that runs, if it is known."""
+    """Smallest batch that the step can run with; None if it is unknown."""
 
     def __post_init__(self) -> None:
         self.build = builder_of(self.build, may_be_compiled=self.compile is not None)
@@ -82,7 +82,7 @@ class OwnStep:
             self.inputs = ExampleInputs(specs=specs, with_labels=self.mode == "train")
 
     def network(self, device: str) -> nn.Module:
-        """Build the network on ``device`` and prepare it; a call compiles it if requested."""
+        """Build and prepare the network on ``device``; the first call compiles it if requested."""
         built: Any = self.build()
         if not isinstance(built, nn.Module):
             kind = type(built).__name__
@@ -100,7 +100,7 @@ class OwnStep:
         return model
 
     def step(self, model: nn.Module, device: str, batch: int | None = None) -> BuiltStep:
-        """Make the optimizer and the inputs of the step, for another batch if it is given."""
+        """Create the optimizer and the inputs; ``batch`` can replace the step's batch size."""
         x, y = self._example(batch or self.batch, device)
         model.train(self.mode == "train")
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -117,7 +117,7 @@ class OwnStep:
         )
 
     def with_values(self) -> Self:
-        """Return the step with inputs and labels of zeros if only a shape describes them."""
+        """Return a step whose example inputs are zeros; inputs from a function are not changed."""
         if not isinstance(self.inputs, ExampleInputs):
             return self
         return replace(self, inputs=replace(self.inputs, with_values=True))
@@ -138,7 +138,7 @@ class OwnStep:
 
 
 def builder_of(build: Any, *, may_be_compiled: bool) -> Callable[[], nn.Module]:
-    """Return a function that makes the network, from such a function or from the network."""
+    """Return ``build`` if it is a function, or a function that returns the network ``build``."""
     if isinstance(build, nn.Module):
         compiled = any(vars(m).get("_compiled_call_impl") is not None for m in build.modules())
         if compiled and not may_be_compiled:

@@ -1,6 +1,6 @@
-"""Makes the step of a request: finds named objects and unpickles sent objects.
+"""Creates the step that a request describes, from imported and unpickled objects.
 
-The name of a user's own code is ``package.module:callable`` or ``my_model.py:Net``.
+A user's own code is named ``package.module:callable`` or ``my_model.py:Net``.
 """
 
 import importlib
@@ -27,11 +27,11 @@ from harness.training.training_step import WorkloadStep
 
 
 class TargetError(HarnessError, ValueError):
-    """The module or callable does not exist, or does not return a network; see the message."""
+    """The named module or callable cannot be imported, or it does not return a network."""
 
 
 def requested_step(request: StepRequest) -> OwnStep:
-    """Import the modules that the request names; return the step."""
+    """Create the step that ``request`` describes; this imports the user's code."""
     if request.workload is not None:
         return WorkloadStep(request.workload)
     find_modules(request)
@@ -49,14 +49,14 @@ def requested_step(request: StepRequest) -> OwnStep:
 
 
 def find_modules(request: StepRequest) -> None:
-    """Make the requester's files and modules importable in this process."""
+    """Use the request's working directory and import path in this process."""
     if request.folder:
         os.chdir(request.folder)
     sys.path[:] = [*request.path, *(folder for folder in sys.path if folder not in request.path)]
 
 
 def _named(name: str, known: tuple[str, ...]) -> Any:
-    """Return a known ``name`` unchanged, and for MODULE:CALLABLE the object."""
+    """Return a known ``name`` unchanged; for MODULE:CALLABLE, import and return the object."""
     return name if name in known or ":" not in name else load_target(name)
 
 
@@ -74,7 +74,7 @@ def _inputs(request: StepRequest) -> Inputs:
 
 
 def _builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.Module]:
-    """Return a function that makes the network that ``target`` names."""
+    """Return a function that builds the network that ``target`` names."""
     value = load_target(target)
     if isinstance(value, nn.Module):
         return lambda: value
@@ -104,7 +104,7 @@ def _builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn
 
 
 def load_target(target: str) -> Any:
-    """Return the object that ``target`` names."""
+    """Import and return the object that ``target`` names."""
     check_target_name(target)
     place, _, path = target.rpartition(":")
     try:
@@ -123,7 +123,7 @@ def load_target(target: str) -> Any:
 
 
 def _import_problem(error: Exception) -> str:
-    """Return the error of an import, its line in the user's files, and advice."""
+    """Describe why an import failed: the error, its line in the user's code, and advice."""
     frames = traceback.extract_tb(error.__traceback__)
     library = ("site-packages", "<frozen", __file__)
     own = [one for one in frames if not any(part in one.filename for part in library)]

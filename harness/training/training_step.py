@@ -1,4 +1,4 @@
-"""Builds the step of a workload, which then runs like the step of any network."""
+"""Builds the training or inference step of a workload."""
 
 import functools
 import itertools
@@ -17,7 +17,7 @@ from harness.training.module_step import BuiltStep, named_optimizer
 from harness.training.own_step import OwnStep
 
 _NOTES_LEARNING_RATE = 0.1
-"""Learning rate of the note, for a comparison of accuracies; memory does not depend on it."""
+"""Learning rate in the course note; it does not affect memory."""
 
 Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 
@@ -25,8 +25,8 @@ Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 def build(workload: Workload, fill: Fill, network: Network | None = None) -> BuiltStep:
     """Create the network, its optimizer and one batch, in that order.
 
-    ``network`` makes another network in place of the workload's. In the step, ``x`` has examples,
-    (batch, in_features), and ``y`` has labels, int64 (batch,), or is None in inference.
+    If ``network`` is given, it creates the model. In the result, ``x`` has shape (batch,
+    in_features). ``y`` contains int64 labels (batch,), or is None in inference.
     """
     torch.manual_seed(workload.seed)
     return step_of(workload, model_of(workload, network), fill)
@@ -43,7 +43,7 @@ def model_of(workload: Workload, network: Network | None = None) -> nn.Module:
 
 
 def step_of(workload: Workload, model: nn.Module, fill: Fill) -> BuiltStep:
-    """Create a network's optimizer and one batch."""
+    """Create the optimizer and one batch for an existing network."""
     training, device = workload.mode == "train", torch.device(workload.device)
     dtype: torch.dtype = getattr(torch, workload.dtype)
     optimizer = optimizer_of(workload, model.parameters()) if training else None
@@ -64,7 +64,7 @@ def step_of(workload: Workload, model: nn.Module, fill: Fill) -> BuiltStep:
 
 
 class WorkloadStep(OwnStep):
-    """A workload's step as a step of any network."""
+    """The step of a workload, with the interface of ``OwnStep``."""
 
     def __init__(self, workload: Workload) -> None:
         super().__init__(
@@ -74,16 +74,16 @@ class WorkloadStep(OwnStep):
         self._workload = workload
 
     def network(self, device: str) -> nn.Module:
-        """Build the network on the workload's device."""
+        """Build the workload's network on ``device``."""
         return model_of(self._workload.replace(device=device))
 
     def step(self, model: nn.Module, device: str, batch: int | None = None) -> BuiltStep:
-        """Make the optimizer and a batch, which is then split into micro-batches."""
+        """Create the optimizer and one batch; ``batch`` can replace the workload's batch size."""
         workload = self._workload.replace(device=device, batch=batch or self.batch)
         return step_of(workload, model, lambda *_: None)
 
     def with_values(self) -> Self:
-        """Return the unchanged step."""
+        """Return the step unchanged."""
         return self
 
 
@@ -98,13 +98,13 @@ def _network(workload: Workload, dtype: torch.dtype, device: torch.device) -> ML
 def optimizer_of(
     workload: Workload, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer | None:
-    """Return the workload's optimizer of ``parameters``; None if it has none."""
+    """Create the workload's optimizer for ``parameters``; None if the workload has no optimizer."""
     foreach = {"auto": None, "on": True, "off": False}[workload.foreach]
     return named_optimizer(workload.optimizer, parameters, _NOTES_LEARNING_RATE, foreach=foreach)
 
 
 def _in_segments(model: Any, segments: int, x: Tensor) -> Any:
-    """Return logits (batch, classes); if they need gradients, hidden layers are checkpointed."""
+    """Return the logits; if gradients are enabled, checkpoint the hidden layers."""
     if not torch.is_grad_enabled():
         return type(model).forward(model, x)
     blocks = model.blocks()

@@ -1,6 +1,6 @@
-"""Estimates the step of any module without running it, on meta tensors in place of GPU tensors.
+"""Estimates the memory of a step without running the step on its device.
 
-PyTorch's dispatcher, autograd engine and optimizers run on tensors without memory, and a dispatch
-mode records each result. A table has the additional allocations of CUDA's kernels, if they can
-decide a peak. A step on the CPU runs on fake tensors, and its estimate is a lower bound.
+PyTorch's dispatcher, autograd engine and optimizers run on meta tensors, which have no memory. A
+dispatch mode records each result. A table adds the blocks that CUDA kernels allocate internally, if
+they can change the peak. The estimate of a CPU step uses fake tensors and is a lower bound.
 """

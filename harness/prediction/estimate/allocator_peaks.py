@@ -1,8 +1,8 @@
-"""Peaks of an estimated step by the CUDA allocator's counters, with a range for reserved bytes.
+"""Computes the CUDA allocator's peaks for an estimated step, with a range for reserved bytes.
 
-Allocated bytes are the requested bytes, with each block rounded up. Reserved bytes depend on the
-places where the allocator finds room, which the estimate does not model. So their range comes from
-networks with known reserved bytes (``accuracy.toml``).
+Allocated bytes are requested bytes after the size of each block is rounded up. Reserved bytes also
+depend on fragmentation, which the estimate does not model. The range of reserved bytes is therefore
+derived from networks with known reserved bytes (``accuracy.toml``).
 """
 
 import tomllib
@@ -20,18 +20,18 @@ from harness.schema.units import format_bytes
 
 
 class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Errors of estimates for networks up to one size, by dry runs of the same steps.
+    """Errors of the estimates in one range of peaks, relative to dry runs of the same steps.
 
     Attributes:
-        below_bytes: the largest allocated peak; 0 means no limit.
-        reserved_least: least reserved bytes as a multiple of the estimated allocated bytes.
-        reserved_most: most reserved bytes as a multiple of the estimated allocated bytes.
-        steps: number of held-out steps, which did not contribute to the range.
-        within_requested: share of these steps whose requested peak is within 1%.
-        within_allocated: share of these steps whose allocated peak is within 1%.
-        requested: lowest and highest error of the requested peak.
-        allocated: lowest and highest error of the allocated peak.
-        in_range: share of these steps whose reserved peak is in the range.
+        below_bytes: largest allocated peak in this range; 0 means no limit.
+        reserved_least: smallest ratio of reserved bytes to estimated allocated bytes.
+        reserved_most: largest ratio of reserved bytes to estimated allocated bytes.
+        steps: number of held-out steps; the two ratios were not fitted to them.
+        within_requested: share of held-out steps whose requested peak has an error up to 1%.
+        within_allocated: share of held-out steps whose allocated peak has an error up to 1%.
+        requested: lowest and highest relative error of the requested peak.
+        allocated: lowest and highest relative error of the allocated peak.
+        in_range: share of held-out steps whose reserved peak is between the two ratios.
     """
 
     below_bytes: int
@@ -69,20 +69,20 @@ _KNOWN = convert(tomllib.loads(_FILE.read_text(encoding="utf-8")), _Accuracy, st
 
 
 def size_class(allocated_bytes: int) -> SizeClass:
-    """Return the known errors of estimates of this size."""
+    """Return the known errors for an estimate with this allocated peak."""
     fitting = (one for one in _KNOWN.classes if allocated_bytes <= one.below_bytes)
     return next(fitting, _KNOWN.classes[-1])
 
 
 def reserved_range(allocated_bytes: int) -> tuple[int, int]:
-    """Return the known range of reserved bytes, never below the allocated bytes."""
+    """Return the expected range of reserved bytes; it never starts below ``allocated_bytes``."""
     known = size_class(allocated_bytes)
     least = max(allocated_bytes, int(allocated_bytes * known.reserved_least))
     return least, max(least, int(allocated_bytes * known.reserved_most))
 
 
 def estimated_peaks(trace: Trace, workspace_bytes: int) -> CudaMetrics:
-    """Return the peaks of a recorded build and its steps; the last step is the measured step."""
+    """Return the peaks of the build, the first step and the last step of a recorded trace."""
     live, rounded = 0, 0
     highs: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
     for event in trace.events:
@@ -110,7 +110,7 @@ def _named(highs: list[list[int]]) -> dict[str, int]:
 
 
 def estimated_fit(gpu: Gpu, allocated_bytes: int, settings: str) -> GpuFit | None:
-    """Return the verdict on a GPU by the range; None if its memory is unknown."""
+    """Return whether the step fits on ``gpu``; None if the memory size of the GPU is unknown."""
     if gpu.total_bytes is None:
         return None
     low, high = reserved_range(allocated_bytes)

@@ -1,9 +1,9 @@
-"""Scaled dot-product attention as CUDA routes it: cuDNN, flash, memory-efficient or math.
+"""Runs scaled dot-product attention with the backend that PyTorch would choose on a GPU.
 
 Source: aten/src/ATen/native/transformers/attention.cpp (``scaled_dot_product_attention``,
 ``preprocess_mask``, ``_scaled_dot_product_attention_math``), cuda/sdp_utils.cpp
-(``can_use_flash_attention``, ``can_use_mem_efficient_attention``), sdp_utils_cpp.h; the routes of
-torch 2.15 were seen under the dry run.
+(``can_use_flash_attention``, ``can_use_mem_efficient_attention``), sdp_utils_cpp.h; the choices of
+torch 2.15 were observed in dry runs.
 """
 
 import math
@@ -17,17 +17,17 @@ from harness.prediction.versions import TorchVersion, described_version
 
 _HALVES = (torch.float16, torch.bfloat16)
 _MULTIPLE = 8
-"""Multiple to which flash pads heads, and the memory-efficient kernel pads rows of a mask."""
+"""Multiple to which head sizes (flash) and mask rows (memory-efficient kernel) are padded."""
 _LITTLE_SHARED_MEMORY = {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
-"""Capabilities with 100 KiB of shared memory."""
+"""Compute capabilities with 100 KiB of shared memory per multiprocessor."""
 _FUSES_MORE = TorchVersion(2, 14)
-"""First version whose fused kernels accept three dimensions, or shared keys without flash."""
+"""First PyTorch version with fused kernels for 3-D tensors and for GQA without flash attention."""
 
 _aten = torch.ops.aten
 
 
 class _Call(NamedTuple):
-    """The arguments of one call and the GPU's capability; ``mask`` is added to the scores."""
+    """Arguments of one attention call and the GPU's capability; ``mask`` is an additive mask."""
 
     query: Tensor
     key: Tensor
@@ -60,7 +60,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Return the output on a GPU of that capability; the other arguments are as in PyTorch."""
+    """Return the output on a GPU with ``capability``; the other arguments are as in PyTorch."""
     given, mask = [query, key, value], attn_mask
     is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
     if is_flat:
@@ -91,7 +91,7 @@ def _route(call: _Call) -> Tensor:
 
 
 def _is_regular(call: _Call) -> bool:
-    """Return whether fused kernels take the shapes at all."""
+    """Return whether a fused kernel can handle the shapes, dtypes and strides."""
     if not all(t.dim() == 4 and t.numel() and t.stride(-1) == 1 for t in call[:3]):
         return False
     query, key, value = (t.shape for t in call[:3])
@@ -102,7 +102,7 @@ def _is_regular(call: _Call) -> bool:
 
 
 def _cudnn_runs(call: _Call) -> bool:
-    """Return whether PyTorch prefers cuDNN's kernel on the GPU, which needs a new cuDNN."""
+    """Return whether PyTorch prefers cuDNN's attention kernel for this call on this GPU."""
     narrow = call.width <= 128 or (call.width == 256 and call.capability[0] == 9)
     is_half = call.capability[0] in (9, 10) and call.query.dtype in _HALVES
     return is_half and narrow and call.width % _MULTIPLE == 0 and not call.dropout
@@ -137,7 +137,7 @@ def _efficient_runs(call: _Call) -> bool:
 
 
 def _added_mask(mask: Tensor, kind: torch.dtype) -> Tensor:
-    """Return a mask to add: a boolean mask becomes 0 and minus infinity."""
+    """Return an additive mask: True becomes 0, and False becomes minus infinity."""
     if mask.dtype != torch.bool:
         return mask
     least = torch.scalar_tensor(-math.inf, dtype=kind, device=mask.device)

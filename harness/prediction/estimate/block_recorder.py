@@ -1,7 +1,7 @@
-"""Records the blocks of a step: the start, the end and the module of each block.
+"""Records when each block of a step is allocated and freed, and in which module.
 
-A new storage counts as an allocated block. When a weak reference reports the end of the storage,
-the block counts as freed.
+A new storage is recorded as an allocated block. The block is recorded as freed when a weak
+reference reports that the storage no longer exists.
 """
 
 import weakref
@@ -31,7 +31,7 @@ _PRODUCTS = {
 
 
 def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
-    """Refuse a matmul that PyTorch's kernels refuse."""
+    """Raise an error if the operands of a matmul or convolution have different dtypes."""
     if operator not in _PRODUCTS:
         return
     types = [one.dtype for one in operands[:3] if isinstance(one, Tensor)]
@@ -42,7 +42,7 @@ def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
 
 @dataclass(slots=True, eq=False)
 class OpenBlock:
-    """A block with its operator, its module, and a category that may still change."""
+    """A recorded block with its operator and its module; its category can be set later."""
 
     number: int
     size_bytes: int
@@ -53,21 +53,21 @@ class OpenBlock:
 
 
 class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records each block's start and end; a subclass sees the operators."""
+    """Records allocations and frees; subclasses pass each operator's results to ``see``."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.step = 0
         self.phase = "build"
         self.is_built = False
-        """True if the network exists."""
+        """True after the network is built."""
         self.modules = [""]
         self._on_stack = on_stack(self.modules)
         self.live_bytes = 0
         self.notes: dict[str, None] = {}
         self._outputs = LayerOutputs()
         self._kept: set[int] = set()
-        """Storages of parameters and buffers, which exist before the step."""
+        """Addresses of the storages of parameters and buffers."""
         self._inputs: set[int] = set()
         self._savers: dict[int, Saved] = {}
         self._saved: list[Saved] = []
@@ -77,7 +77,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._is_open = True
 
     def see(self, tensor: Tensor, operator: str) -> None:
-        """Record the tensor's storages, if they are new or of a new size."""
+        """Record each storage of the tensor that is new or has a new size."""
         for storage in storages_of(tensor):
             key, size = storage._cdata, storage.nbytes()
             known = self._alive.get(key)
@@ -89,11 +89,11 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._begin(storage, operator)
 
     def is_backward(self) -> bool:
-        """Return whether autograd's engine runs."""
+        """Return whether autograd is running a backward pass."""
         return torch._C._current_graph_task_id() != -1
 
     def _begin(self, storage: torch.UntypedStorage, operator: str) -> None:
-        """Record the start of a storage, and later its end."""
+        """Record that a storage is allocated, and later that it is freed."""
         key, block = storage._cdata, self.write(storage.nbytes(), operator)
 
         def gone(_: object) -> None:
@@ -109,7 +109,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.end(block)
 
     def write(self, size: int, operator: str) -> OpenBlock:
-        """Record that a block begins."""
+        """Record the allocation of a block, and return the block."""
         self._count += 1
         block = OpenBlock(self._count, size, operator, self.modules[-1])
         self._rows.append((self.step, self.phase, size, block))
@@ -117,18 +117,18 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return block
 
     def end(self, block: OpenBlock) -> None:
-        """Record that a block ends."""
+        """Record that a block is freed."""
         if self._is_open:
             self._rows.append((self.step, self.phase, -block.size_bytes, block))
             self.live_bytes -= block.size_bytes
 
     def operator_of(self, tensor: Tensor) -> str:
-        """Return the operator that allocated a tensor, as far as it is known."""
+        """Return the operator that allocated the tensor, or an empty string if it is unknown."""
         block = self._alive.get(tensor.untyped_storage()._cdata)
         return "" if block is None else block.operator
 
     def mark(self, tensors: Iterable[Tensor], category: str, module: str = "") -> None:
-        """Set the category and the module of tensors; the first setting stays."""
+        """Set the category and the module of the tensors' blocks, if they have no category yet."""
         for tensor in tensors:
             for storage in storages_of(tensor):
                 if category == "parameter":
@@ -142,7 +142,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def announce(self, phase: str) -> Iterator[None]:
-        """Record the next blocks under ``phase``, without a module until a module is called."""
+        """Set the phase of the next blocks; they have no module until a module is called."""
         self.phase = phase
         self.modules[0] = ""
         if phase == "forward":
@@ -152,11 +152,11 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._saved = [saved for key, saved in self._savers.items() if key in self._alive]
 
     def named(self, name: str, forward: Forward) -> Forward:
-        """Return a function in place of a module's forward."""
+        """Return a wrapper of a module's ``forward`` that records the module's name and outputs."""
         return self._on_stack(name, self._outputs.named(name, forward))
 
     def pack(self, tensor: Tensor) -> tuple[Tensor, str]:
-        """Mark a tensor that autograd saves; keep the module's name for the backward pass."""
+        """Mark a saved tensor as an activation; return the tensor and the module's name."""
         module = self.modules[-1]
         self.mark([tensor], "activation")
         for storage in storages_of(tensor):
@@ -166,18 +166,18 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return tensor.detach(), module
 
     def unpack(self, packed: tuple[Tensor, str]) -> Tensor:
-        """Return the tensor that autograd saved; the module whose backward runs becomes current."""
+        """Return the saved tensor; in a backward pass, set the current module to the saved name."""
         tensor, module = packed
         if len(self.modules) == 1 and self.is_backward():
             self.modules[0] = module
         return tensor
 
     def close(self) -> None:
-        """Stop recording, because later ends of blocks belong to the end of the estimate."""
+        """Stop recording, because later frees happen only at the end of the estimate."""
         self._is_open = False
 
     def trace(self) -> Trace:
-        """Return the recorded trace."""
+        """Return all recorded events as a trace."""
         events = [
             Event(step, phase, b.operator, b.module, b.category, size, b.number)
             for step, phase, size, b in self._rows
@@ -185,10 +185,10 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return Trace(events, steps=self.step)
 
     def saved(self) -> dict[str, Any]:
-        """Return a record's metrics on the tensors saved at the end of the forward pass."""
+        """Return the metrics of the tensors that are saved at the end of the forward pass."""
         return saved_metrics(self._saved, self._kept, self._inputs)
 
     def layers(self, model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
-        """Return the rows of ``model``; the modules that ran come first, in their order."""
+        """Return a row per module of ``model``; modules that ran come first, in execution order."""
         rows = self._outputs.rows(model, trace, self.saved()["modules"])
         return tuple(Layer(**row) for row in rows)

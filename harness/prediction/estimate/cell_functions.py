@@ -1,6 +1,6 @@
-"""Single recurrent cells and distances, which CUDA computes by fused kernels and products.
+"""Runs LSTM cells, GRU cells and pairwise distances with the same blocks as on CUDA.
 
-On the meta device these functions are composites, which allocate and keep other blocks.
+On the meta device, PyTorch decomposes these functions into operators that allocate other blocks.
 
 Source: aten/src/ATen/native/RNN.cpp (``LSTMCell``, ``GRUCell``), cuda/RNN.cu, Distance.cpp
 (``_euclidean_dist``); tools/autograd/derivatives.yaml.
@@ -16,11 +16,11 @@ from torch.nn import functional
 
 _aten = torch.ops.aten
 _FEW_POINTS = 25
-"""Largest number of points on each side for which distances are computed without a matmul."""
+"""Largest number of points for which ``cdist`` does not use a matmul by default."""
 
 
 def cell_functions() -> dict[Any, Callable[..., Any]]:
-    """Return the functions that run in place of composite operators, by operator."""
+    """Return a dict from composite operators to the functions that replace them."""
     return {
         _aten.lstm_cell.default: _lstm_cell,
         _aten.gru_cell.default: _gru_cell,
@@ -29,13 +29,13 @@ def cell_functions() -> dict[Any, Callable[..., Any]]:
 
 
 class _FusedCell(torch.autograd.Function):
-    """``_thnn_fused_lstm_cell`` or ``_thnn_fused_gru_cell``, after the products of the gates."""
+    """Fused LSTM or GRU cell, which runs after the matmuls of its gates."""
 
     @staticmethod
     def forward(
         ctx: Any, parts: int, inputs: Tensor, hidden: Tensor, state: Tensor, *biases: Tensor
     ) -> Any:
-        """Return new states; the workspace holds ``parts`` values for each value of a state."""
+        """Return the new states; save a workspace with ``parts`` values per state value."""
         is_lstm = parts == 4
         rows, width = state.shape
         workspace = inputs.new_empty(rows, parts * width)
@@ -81,7 +81,7 @@ def _gru_cell(given: Tensor, state: Tensor, *weights: Tensor | None) -> Any:
 
 
 class _EuclideanDistance(torch.autograd.Function):
-    """Distances by one matmul of the points and their squares."""
+    """Pairwise Euclidean distances, computed with one matmul."""
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:

@@ -1,15 +1,16 @@
-"""Workspaces of cuDNN's convolutions, by rules for a machine without cuDNN.
+"""Predicts the workspaces of cuDNN's convolutions on a machine without cuDNN.
 
-Tensor cores multiply rows of channels, which PyTorch's tensors do not have. So cuDNN copies a
-kernel's inputs into a workspace, with channels padded to 16 bytes. If the kernel cannot write in
-place, the workspace also has its output. Multiprocessors that share the positions of a weight's
-gradient have a weight each. The thresholds below stand for cuDNN's unpublished heuristics.
+Tensor cores need the channels-last layout, which PyTorch's tensors do not have by default.
+Therefore cuDNN copies the inputs into a workspace, with channels padded to 16 bytes. If the kernel
+cannot write to the output tensor, the workspace also contains a copy of the output. If
+multiprocessors share the computation of a weight gradient, each share has its own copy of the
+gradient. The thresholds below approximate cuDNN's unpublished heuristics.
 
-Source: the answers of cuDNN 9.26 under the dry run for 10,972 convolutions on capability 8.0,
-    random convolutions and convolutions of networks that are not in
-    ``results/cuda-dry-run/models.md``. For 923 other convolutions, 69% (float32) and 76% (float16)
-    of the workspaces are within 10%. The rule of volumes was added after two networks of that
-    table, R3D-18 and MC3-18, had shown errors. The rule was fitted on other volumes.
+Source: workspace sizes that cuDNN 9.26 reported in dry runs of 10,972 convolutions on capability
+    8.0. These convolutions are random, or from networks that are not in
+    ``results/cuda-dry-run/models.md``. For 923 other convolutions, the error is at most 10% for 69%
+    (float32) and 76% (float16) of the workspaces. The rule for 3-D convolutions was added after
+    errors in that table (R3D-18 and MC3-18). The rule was fitted to other 3-D convolutions.
 """
 
 import math
@@ -23,27 +24,27 @@ from torch import Tensor
 from harness.prediction.gpu.catalogue import Gpu
 
 _ROW_BYTES = 16
-"""Multiple of a copied row's size and of the first row's address; one row is spare."""
+"""Padding unit of a copied row, in bytes; each workspace has one more unit for alignment."""
 _SHORT_SUM = {4: 123, 2: 63}
-"""Most products of an output element without copies, by bytes of an element."""
+"""Largest number of products per output element for which nothing is copied, by element size."""
 _FEW_PRODUCTS = 5_000_000
-"""Number of products below which a gradient's kernel copies nothing."""
+"""Total number of products below which a gradient kernel copies nothing."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
-"""Largest channels and positions for which a float32 gradient's kernel copies nothing."""
+"""Largest numbers of channels and weight positions for which a float32 gradient copies nothing."""
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
-"""Capabilities whose tensor cores are many times as fast as other cores, and not only twice."""
+"""Compute capabilities whose tensor cores are more than twice as fast as their other cores."""
 _LIGHT_BYTES = 96 << 10
-"""Bytes of a float32 weight below which its gradient uses no tensor cores on other GPUs."""
+"""Bytes of a float32 weight below which GPUs outside ``_MOSTLY_CORES`` copy nothing."""
 _TILE = 128
-"""Rows and columns of a weight's gradient that one multiprocessor computes."""
+"""Number of rows, and of columns, of a weight gradient that one multiprocessor computes."""
 _BUSY = 0.9
-"""Fraction of the multiprocessors that the shares must occupy."""
+"""Minimum fraction of the multiprocessors that must have work."""
 _LEAST_SHARE = 2048
-"""Number of positions in the smallest share."""
+"""Minimum number of positions in one share of a weight gradient."""
 
 
 def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any) -> list[int]:
-    """Return the workspace of each result of a convolution or its gradient, in their order.
+    """Return the workspace in bytes for each result of a convolution or of its gradient.
 
     Each workspace is allocated after its result and freed before the next result.
     """
@@ -69,7 +70,7 @@ def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any
 
 
 def _copies(gpu: Gpu, given: Tensor, groups: int) -> bool:
-    """Return whether tensor cores run the convolution, on tensors with another layout."""
+    """Return whether the convolution runs on tensor cores, with copies in another layout."""
     flags: Any = torch.backends.cudnn
     if not flags.enabled or not given.numel() or groups == given.shape[1] > 1:
         return False
@@ -88,13 +89,13 @@ def _has_rows(given: Tensor) -> bool:
 
 
 class _Convolution(NamedTuple):
-    """A convolution; a transposed convolution is described as the gradient of a convolution.
+    """Sizes of a convolution; a transposed convolution is described as a convolution's gradient.
 
-    All bytes are the bytes of padded copies.
+    All sizes in bytes include the padding of the copies.
     """
 
     read_bytes: int
-    """Bytes that a forward pass reads."""
+    """Bytes of the input and weight copies that a forward pass reads."""
     given_bytes: int
     weight_bytes: int
     output_bytes: int
@@ -102,11 +103,11 @@ class _Convolution(NamedTuple):
     channels: int
     filters: int
     summed: int
-    """Number of products in an output element."""
+    """Number of products that are summed for one output element."""
     extent: int
-    """Number of positions of the weight."""
+    """Number of spatial positions of the weight."""
     positions: int
-    """Number of positions of the output over all examples."""
+    """Number of spatial output positions in all examples together."""
     writes_in_place: bool
     is_volume: bool
 
@@ -146,7 +147,7 @@ def _forward(one: _Convolution, _: Gpu) -> int:
 
 
 def _needs_copies(one: _Convolution, gpu: Gpu) -> bool:
-    """Return whether the kernel of a gradient copies anything."""
+    """Return whether a gradient kernel copies its inputs."""
     if one.positions * one.filters * one.summed < _FEW_PRODUCTS:
         return False
     if one.element_bytes == 2:
@@ -161,7 +162,7 @@ def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
-    """Return bytes of the copies of input and output, of each share's weight and of their sum."""
+    """Return the bytes of all copies for a weight gradient: input, output, shares and their sum."""
     if not one.is_volume and not _needs_copies(one, gpu):
         return 0
     tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)
@@ -172,7 +173,7 @@ def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _shares(tiles: int, multiprocessors: int) -> int:
-    """Return the fewest shares whose tiles keep the multiprocessors busy in each round."""
+    """Return the smallest number of shares that keeps the multiprocessors busy."""
     return next(
         shares
         for shares in count(1)

@@ -1,7 +1,7 @@
-"""Records a CPU's step on fake tensors, which have no memory; a dispatch mode sees each result.
+"""Records a step on the CPU with fake tensors, which have no memory.
 
-The dispatcher does not see blocks that a CPU kernel allocates and frees before it ends, so the peak
-is a lower bound.
+A dispatch mode records the results of each operator. The mode misses blocks that a CPU kernel
+allocates and frees before the kernel returns, so the peak is a lower bound.
 
 Source: torch/_subclasses/fake_tensor.py; torch/utils/_python_dispatch.py.
 """
@@ -30,14 +30,14 @@ _LSTM = 2
 
 
 class CopiedFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """A fake mode that stays the same for copies of its tensors, e.g. in a copied layer."""
+    """A fake mode that ``copy.deepcopy`` keeps, so that copied fake tensors share the mode."""
 
     def __deepcopy__(self, memo: object) -> "CopiedFakeMode":
         return self
 
 
 class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
-    """Sees each operator's results."""
+    """Records the results of each operator on fake tensors."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.phase == "build" and func is torch.ops.aten._local_scalar_dense.default:
@@ -60,7 +60,7 @@ class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:
-    """Run the block on fake tensors, which ``recorder`` sees."""
+    """Replace CPU tensors by fake tensors in a ``with`` block; ``recorder`` records them."""
     converted = patched_here(torch.utils, "swap_tensors", _convert_in_place)
     silent = mock.patch.object(logging.getLogger("torch._subclasses.fake_tensor"), "disabled", True)
     with (
@@ -78,7 +78,7 @@ def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:
 def _convert_in_place(tensor: Tensor, converted: Tensor) -> None:
     """Give a parameter its converted data, as ``Module.to`` does with real tensors.
 
-    ``Module.to`` would swap fake tensors, which fails if anything holds a weak reference to them.
+    For fake tensors, ``Module.to`` calls ``swap_tensors``, which fails if weak references exist.
     """
     if converted.device.type != "cpu":
         raise StepError(f"build: {ON_CUDA}")
@@ -86,12 +86,12 @@ def _convert_in_place(tensor: Tensor, converted: Tensor) -> None:
 
 
 def _lstm_workspace(args: Sequence[Any]) -> Tensor:
-    """Return the workspace that oneDNN keeps for the backward pass of one LSTM layer and direction.
+    """Return the workspace that oneDNN saves for the backward pass of a one-direction LSTM layer.
 
-    Its parts are the gates, the hidden states, three blocks of states and two blocks of cell
-    states, each on its own pages. Rows are padded to 64 bytes, and by 64 more if they would be
-    multiples of 1 KiB (oneDNN, src/cpu/rnn/rnn_utils.cpp). The rows of each part follow from 26
-    sizes measured with torch 2.13, in float32.
+    The workspace contains gates, hidden states, three arrays of states and two arrays of cell
+    states. Each of these parts fills whole pages. Rows are padded to 64 bytes; 64 bytes more are
+    added if the row size is then a multiple of 1 KiB (oneDNN, src/cpu/rnn/rnn_utils.cpp). The
+    number of rows in each part is derived from 26 sizes measured with torch 2.13 in float32.
     """
     (length, batch, features), hidden = args[0].shape, args[10]
     rows, states = length * batch, 2 * (length + 1) * batch

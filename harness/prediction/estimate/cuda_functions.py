@@ -1,11 +1,11 @@
-"""PyTorch's functions and operators that CUDA runs differently from the meta device.
+"""Replaces operators that allocate other blocks on CUDA than on the meta device.
 
-``torch.dropout``, ``torch.rms_norm`` and others choose a fused kernel by the device's type, which
-is not CUDA for a meta tensor. Recurrent layers are one call of cuDNN. The reserve counts as the
-values that any algorithm must keep, as in the dry run: gates, cell states and the outputs between
-layers. Dropout keeps a state of curand for each thread of the GPU. ``KERNELS`` holds the operators
-that the meta device lacks or runs in a costlier way. Each operator returns tensors with the shapes,
-types and storages of the CUDA kernel's results.
+``torch.dropout``, ``torch.rms_norm`` and other functions use a fused kernel only for CUDA tensors,
+so meta tensors would use another kernel. A recurrent network is one call of cuDNN. The reserve
+space of cuDNN is estimated as the values that every algorithm must keep: gates, cell states and the
+outputs between layers. Dropout in cuDNN also keeps a random state for each thread of the GPU.
+``KERNELS`` contains operators that allocate too much on the meta device or do not exist there. Each
+function returns tensors with the shapes, dtypes and storages of the CUDA kernel's results.
 
 Source: aten/src/ATen/native/Dropout.cpp, layer_norm.cpp (``rms_norm``), SoftMax.cpp,
 cudnn/RNN.cpp; harness/dry_runs/stub/cuda/cudnn.c.
@@ -30,7 +30,7 @@ _EFFICIENT = _aten._scaled_dot_product_efficient_attention.default
 
 
 def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
-    """Return the functions that run in place of composite operators, by operator."""
+    """Return a dict from composite operators to the functions that replace them."""
     recurrent = partial(_recurrent, _random_states(gpu))
     return {
         _aten.dropout.default: _dropout,
@@ -47,14 +47,14 @@ def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
 
 
 def _dropout(given: Tensor, p: float, train: bool) -> Tensor:
-    """Draw the mask and multiply in one kernel (``is_fused_kernel_acceptable``)."""
+    """Run dropout in one fused kernel if PyTorch would on CUDA (``is_fused_kernel_acceptable``)."""
     if train and 0 < p < 1 and given.numel():
         return torch.native_dropout(given, p, train)[0]
     return torch.dropout(given, p, train)
 
 
 def _softmax(original: Function, operator: Any) -> Function:
-    """Return a softmax that reads float16 and writes float32 without a copy."""
+    """Return a softmax function that converts float16 to float32 without a copy."""
 
     def run(given: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
         if given.dtype == torch.float16 and dtype == torch.float32:
@@ -65,7 +65,7 @@ def _softmax(original: Function, operator: Any) -> Function:
 
 
 class _FusedRmsNorm(torch.autograd.Function):
-    """``aten::_fused_rms_norm``, which the meta device has only as a composite."""
+    """``aten::_fused_rms_norm``, which PyTorch decomposes on the meta device."""
 
     @staticmethod
     def forward(ctx: Any, given: Tensor, shape: Sequence[int], weight: Tensor | None) -> Tensor:
@@ -94,7 +94,7 @@ def _rms_norm(
 
 
 class _RecurrentLayers(torch.autograd.Function):
-    """All layers of a recurrent network: output, last states and reserve."""
+    """All layers of a recurrent network, as one autograd function."""
 
     @staticmethod
     def forward(
@@ -105,7 +105,7 @@ class _RecurrentLayers(torch.autograd.Function):
         random: Tensor | None,
         *held: Tensor,
     ) -> Any:
-        """Keep input, initial states, weights, output and reserve; the output has ``shape``."""
+        """Return the output and the last states; save what the backward pass reads."""
         output = given.new_empty(shape)
         kept = given.new_empty(reserve)
         states = [torch.empty_like(state) for state in held[:2] if state.dim() == 3]
@@ -123,7 +123,7 @@ class _RecurrentLayers(torch.autograd.Function):
 
 
 def _random_states(gpu: Gpu) -> Callable[[Tensor], Tensor]:
-    """Return a function that makes the random states on a tensor's GPU, at its first call."""
+    """Return a function that creates cuDNN's dropout states at its first call."""
     threads = gpu.multiprocessors * gpu.threads_per_multiprocessor
     made: list[Tensor] = []
 
@@ -143,7 +143,7 @@ def _recurrent(
     weights: Sequence[Tensor],
     *rest: Any,
 ) -> Any:
-    """Run in place of ``torch.lstm`` or another recurrent function with these gates."""
+    """Replace ``torch.lstm`` or another recurrent function, which has ``gates`` gates."""
     has_cell = gates == 4  # an LSTM's
     _, layers, dropout, train, bidirectional, _ = rest
     states = list(hx) if has_cell else [hx]
@@ -159,13 +159,13 @@ def _recurrent(
 
 
 def _nothing(*_: object, **__: object) -> None:
-    """Update in place: a fused optimizer allocates nothing."""
+    """Do nothing, because a fused optimizer updates in place and allocates nothing."""
 
 
 def _reduced_loss(operator: Any) -> Function:
-    """Return a loss function whose scalar result keeps the storage of all elements' losses.
+    """Return a loss function whose scalar result uses the storage of all elementwise losses.
 
-    The structured CUDA kernel writes the losses into the result and reduces it in place.
+    The CUDA kernel writes the elementwise losses into the result and reduces them in place.
     """
 
     def run(given: Tensor, target: Tensor, reduction: int = 1, *others: Any) -> Tensor:
@@ -179,7 +179,7 @@ def _reduced_loss(operator: Any) -> Function:
 
 
 def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return output, mean and inverse deviation; the meta kernel computes them step by step."""
+    """Return output, mean and inverse standard deviation, without temporary tensors."""
     given: Tensor = args[0]
     kind = torch.float32 if given.dtype in _HALVES else given.dtype
     channels = given.shape[1] if args[5] else 0  # without training it keeps no statistics
@@ -188,7 +188,7 @@ def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _efficient_attention(*args: Any, **kwargs: Any) -> Any:
-    """Return a random state in the CPU's memory if there is dropout."""
+    """Run the meta kernel; with dropout, return the random state in CPU memory."""
     output, sums, *state = _EFFICIENT(*args, **kwargs)
     has_dropout = any(args[5:6])
     return output, sums, *(torch.zeros_like(s, device="cpu") if has_dropout else s for s in state)
@@ -207,4 +207,4 @@ KERNELS: dict[Any, Function] = {
         for overload in getattr(_aten, name).overloads()
     },
 }
-"""Functions that run on the simulated GPU, by operator."""
+"""Functions for the simulated GPU, by the operator that they replace."""

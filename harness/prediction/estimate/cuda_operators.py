@@ -1,10 +1,10 @@
-"""Runs operators as CUDA does: cast by ``torch.autocast``, and without composites.
+"""Runs operators on meta tensors as CUDA would, with the casts of ``torch.autocast``.
 
-PyTorch casts the arguments of listed operators at a dispatch key of the tensor's device, and meta
-tensors have none. So the key of the spare device (PrivateUse1) is active in this thread, and
-kernels for this key cast meta tensors by CUDA's lists. Weights are cast once and cached until the
-outermost region ends, as in PyTorch. The key comes before autograd's key, so that a kernel can also
-run another function in place of the operator (``cuda_functions``).
+PyTorch's autocast uses a dispatch key for each type of device, and the meta device has no such key.
+Therefore the autocast key of the spare device PrivateUse1 is activated in this thread. The kernels
+for this key cast meta tensors according to CUDA's operator lists. As in PyTorch, weights are cast
+once and cached until the outermost autocast region ends. Autocast runs before autograd, so a kernel
+can also call another function in place of the operator (``cuda_functions``).
 
 Source: aten/src/ATen/autocast_mode.h (the lists), autocast_mode.cpp (``cached_cast``),
 cudnn/AutocastRNN.cpp.
@@ -22,7 +22,7 @@ from harness.prediction.interpreter_state import patched_here
 
 Function = Callable[..., Any]
 Cast = Callable[[Any, Any, Any], Any]
-"""Returns the arguments and named arguments that autocast passes to an operator."""
+"""Function that returns the positional and keyword arguments after autocast's casts."""
 
 _NAME = "AutocastPrivateUse1"
 _KEY: Any = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, _NAME))
@@ -62,7 +62,7 @@ def _is_eligible(tensor: Tensor) -> bool:
 
 
 def _cast(tensor: Tensor, to: torch.dtype) -> Tensor:
-    """Return the tensor in the type ``to``, as ``cached_cast`` does."""
+    """Return the tensor in dtype ``to``, from the cache if possible, as ``cached_cast`` does."""
     if not _is_eligible(tensor) or tensor.dtype == to:
         return tensor
     keep = (
@@ -82,7 +82,7 @@ def _cast(tensor: Tensor, to: torch.dtype) -> Tensor:
 
 
 def _cast_to(kind: Callable[[Any], torch.dtype]) -> Cast:
-    """Return a policy that casts all arguments to the type that ``kind`` returns for them."""
+    """Return a function that casts all arguments to the dtype that ``kind`` returns for them."""
 
     def cast(_: Any, *given: Any) -> Any:
         to = kind(given)
@@ -122,7 +122,7 @@ _POLICIES: tuple[tuple[str, Cast], ...] = (
 
 
 def _listed() -> Iterator[tuple[Any, Cast]]:
-    """Yield every listed operator of this version of PyTorch, and its cast."""
+    """Yield each listed operator that this version of PyTorch has, with its cast."""
     for names, cast in _POLICIES:
         for name in names.split():
             base, _, overload = name.partition(".")
@@ -132,9 +132,9 @@ def _listed() -> Iterator[tuple[Any, Cast]]:
 
 
 def _kernel(operator: Any, cast: Cast, on_gpu: Function) -> Function:
-    """Return a kernel that casts under autocast, and runs ``on_gpu`` for meta tensors.
+    """Return a kernel that applies autocast's casts, and calls ``on_gpu`` for meta tensors.
 
-    Inside the kernel nothing is cast, and meta tensors do not claim to be on a GPU.
+    Inside the kernel, autocast is off and meta tensors report the meta device.
     """
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -149,7 +149,7 @@ def _kernel(operator: Any, cast: Cast, on_gpu: Function) -> Function:
 
 @contextmanager
 def cuda_operators(functions: Mapping[Any, Function]) -> Iterator[None]:
-    """Run operators as CUDA does inside the block; ``functions`` replace some operators."""
+    """Run operators as CUDA does in a ``with`` block; ``functions`` replaces some operators."""
     registry: Any = torch.library
     library, others = registry.Library("aten", "IMPL"), registry.Library("_", "IMPL")
     clear = torch.clear_autocast_cache

@@ -1,4 +1,4 @@
-"""Estimates one step: its events, and the numbers that follow from them."""
+"""Estimates the events and the metrics of one step."""
 
 from typing import Any
 
@@ -41,15 +41,15 @@ DECIDES = (
 )
 TRIED = "values of the GPU decide something in the step: other ones change no peak"
 STEPS = 3
-"""Number of steps: the first, a later step, and one more to see that memory is steady."""
+"""Number of training steps to run; memory is steady in the last step."""
 
 
 def estimate_step(
     step: OwnStep, *, device: str, gpu: Gpu | None = None, allocator_settings: str = ""
 ) -> StepReport:
-    """Return the estimate of a step on a CPU, or on a GPU that this machine may lack.
+    """Estimate a step on the CPU or on a GPU; this machine needs no GPU.
 
-    Without ``gpu`` the kernels of the default GPU are assumed, and there is no verdict.
+    Without ``gpu``, the kernels of the default GPU are assumed, and ``fit`` is None in the report.
     """
     with collection_paused():
         if device != "cpu":
@@ -85,7 +85,7 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
 
 
 def _settled(step: OwnStep, gpu: Gpu) -> tuple[GpuRecorder, nn.Module]:
-    """Return a recorded step; refuse the step if other values of the GPU would move its peaks."""
+    """Record a step; raise an error if its peaks depend on the values of GPU tensors."""
     first = GpuRecorder(KernelRules(gpu))
     try:
         model = _recorded(step, first, gpu)

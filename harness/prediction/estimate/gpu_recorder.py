@@ -1,7 +1,7 @@
 """Records a step on the simulated GPU, operator by operator.
 
-A dispatch mode sees each operator's results; ``kernel_rules`` has the blocks that CUDA's kernels
-allocate next to the results.
+A dispatch mode records the results of each operator. ``kernel_rules`` adds the temporary blocks of
+CUDA's kernels.
 """
 
 import sys
@@ -23,27 +23,27 @@ from harness.prediction.estimate.kernel_rules import KernelRules
 from harness.training.nested_tensors import tensors
 
 WORKSPACE = "cublas workspace"
-"""Operator of the events that allocate a workspace of cuBLAS."""
+"""Operator name of the events that allocate a cuBLAS workspace."""
 INITIALISER = "the building read a number from a floating-point tensor; 0 was answered"
 READ = (
     "the program read a value from a GPU tensor: a check of 'all' was answered with true, so sizes"
     " and branches that depend on it may differ"
 )
 _KEPT = ("/torch/autograd/graph.py", "/torch/serialization.py")
-"""Files of PyTorch that read values only to restore them later, or to write them."""
+"""PyTorch files that read values only to restore or serialize them."""
 _NEAR = 4
-"""Number of frames to search for these files, because PyTorch's compiler adds frames."""
+"""Number of stack frames in which to search for the files of ``_KEPT``."""
 
 _OWN = str(Path(__file__).parents[1])
 
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
-"""Operator that an index's gradient calls on a GPU, by the operator for a meta tensor."""
+"""Operators that replace, on a GPU, operators of an index's gradient on the meta device."""
 
 
 def _keeps(frame: FrameType | None) -> bool:
-    """Return whether PyTorch only restores a value later or writes it, which decides nothing."""
+    """Return whether PyTorch reads a value only to restore or serialize it."""
     for _ in range(_NEAR):
         if frame is not None:
             if frame.f_code.co_filename.endswith(_KEPT):
@@ -53,46 +53,46 @@ def _keeps(frame: FrameType | None) -> bool:
 
 
 class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
-    """Sees each operator and its results, and gives the values that meta tensors lack.
+    """Records the results of each operator, and supplies values that meta tensors do not have.
 
     Args:
-        rules: allocations of CUDA's kernels.
-        truth: the answer to each decision by a value; by default the answer for 0. A check by
-            ``all`` is always true.
+        rules: rules for the temporary blocks of CUDA's kernels.
+        truth: result of each check of a tensor's value; by default the result for the value 0. A
+            check with ``all`` is always true.
     """
 
     def __init__(self, rules: KernelRules, truth: bool | None = None) -> None:
         super().__init__()
         self.rules = rules
         self.decides = False
-        """True once the step has decided anything by a value of the GPU."""
+        """True after the step made a decision that depends on a value of a GPU tensor."""
         self.takes_values = False
-        """True once a value was used as a number; then no other values are tried."""
+        """True after a value was used as a number; the estimate then refuses the step."""
         self._truth_of_all = truth
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
-        """Threads with a kept workspace: False for the training loop, True for autograd."""
+        """Threads with a cuBLAS workspace: False is the main thread, True is autograd's thread."""
         followed_functions.install(torch, self)
 
     def compared(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
     ) -> bool:
-        """Answer a comparison of a number that was read."""
+        """Return the result of a comparison with a number that was read from the GPU."""
         del place, chooses
         self.decides = True
         return otherwise if self._truth_of_all is None else self._truth_of_all != opposite
 
     def used(self, place: str) -> None:
-        """Note that a number that was read may decide something."""
+        """Record that a number from the GPU may influence the step."""
         del place
         self.takes_values = True
 
     def picked(self, place: str) -> None:
-        """Do nothing, because only one kind of number is tried."""
+        """Do nothing, because an estimate does not use this event."""
 
     def made(self, number: float) -> None:
-        """Do nothing, because tensors of the step hold no unknown numbers."""
+        """Do nothing, because the tensors of an estimate contain no unknown numbers."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():  # here a meta tensor is a meta tensor
@@ -110,7 +110,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return self._on_gpu(func, args, kwargs)
 
     def _answer(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Answer operators that read values of a meta tensor; numbers and copies are zeros."""
+        """Return a value for an operator that reads a meta tensor; None for other operators."""
         if func is _aten._local_scalar_dense.default:
             return self._truth(args[0]) if args[0].dtype == torch.bool else self._number(args[0])
         to = kwargs.get("device")
@@ -129,7 +129,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return self.compared("", otherwise=False)
 
     def _number(self, tensor: Tensor) -> float:
-        """Return 0, and note if the number may decide anything."""
+        """Return 0, and record whether the number may influence the step."""
         if self.phase == "build":
             self.notes[INITIALISER] = None
             return 0
@@ -168,15 +168,16 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return result
 
     def _write_and_end(self, blocks: Sequence[tuple[str, int]]) -> None:
-        """Record blocks that are freed at once, given their operators and sizes."""
+        """Record blocks that are freed at once; each block has an operator and a size."""
         for block in [self.write(size, operator) for operator, size in blocks if size]:
             self.end(block)
 
     def _sums_in_place(self, first: Tensor, second: object, *others: object) -> bool:
-        """Return whether the engine would add the second gradient to the first in place.
+        """Return whether autograd would add the second gradient to the first in place.
 
-        The engine does so if nothing else holds the first gradient, but a dispatch mode prevents
-        it. So the recorder does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
+        Autograd does this if nothing else refers to the first gradient, but never under a dispatch
+        mode. The recorder adds in place instead (torch/csrc/autograd/input_buffer.cpp,
+        ``accumulate``).
         """
         if others or not isinstance(second, Tensor) or torch.is_grad_enabled():
             return False
@@ -185,9 +186,9 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return same and is_alone and bool(_aten.is_non_overlapping_and_dense.default(first))
 
     def see(self, tensor: Tensor, operator: str) -> None:
-        """Record the tensor's storages, if they are new or of a new size.
+        """Record each storage of the tensor that is new or has a new size.
 
-        Storages count from the network's move to the GPU on, and not while it is built.
+        Only meta tensors are recorded, and only after the network is built.
         """
         if tensor.is_meta and self.is_built:
             super().see(tensor, operator)
@@ -199,7 +200,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
 
 def _counts_of_a_sole_owner() -> tuple[int, int]:
-    """Return the reference counts of a gradient that only the engine holds, under a mode."""
+    """Return the reference counts of a gradient to which only autograd's engine refers."""
     seen = [(0, 0)]
 
     class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -225,7 +226,7 @@ def _counts(tensor: Tensor) -> tuple[int, int]:
 
 
 def _all_meta(given: Any) -> Any:
-    """Replace real CPU tensors by meta tensors, so that operators can combine them with others."""
+    """Convert CPU tensors to meta tensors; scalar tensors stay on the CPU."""
 
     def meta(tensor: Tensor) -> Tensor:
         return tensor if tensor.is_meta or not tensor.dim() else tensor.to("meta")

@@ -1,9 +1,9 @@
-"""Additional allocations of CUDA's kernels next to their results, if they decide a step's peak.
+"""Rules for the blocks that CUDA kernels allocate in addition to their results.
 
-PyTorch's meta kernels give the results of an operator. A table has the additional blocks of the
-CUDA kernels: copies of matrices that cuBLAS cannot read in place, workspaces, and the sums of
-softmax and attention. ``register_operator`` adds to the table. Other blocks are small next to a
-step's peak.
+PyTorch's meta kernels create only the results of an operator. The tables in this file add other
+blocks of CUDA kernels: copies of matrices that cuBLAS cannot read in place, workspaces, and
+temporary results of softmax and attention. ``register_operator`` adds a rule. Blocks that are small
+compared with a step's peak are left out.
 
 Source: aten/src/ATen/native/cuda/Blas.cpp (``prepare_matrix_for_cublas``), SoftMax.cu;
 aten/src/ATen/native/transformers/cuda/attention_backward.cu.
@@ -42,7 +42,7 @@ _MATRICES = {
     "aten::mv": (),
     "aten::dot": (),
 }
-"""Operators that call cuBLAS, with the positions of the matrices in their arguments."""
+"""Operators that call cuBLAS, with the positions of the matrices among their arguments."""
 
 
 @overload
@@ -54,17 +54,16 @@ def register_operator(
     name: str, scratch: Callable[[Sequence[Argument], Result], Sequence[int]]
 ) -> None: ...
 def register_operator(name: str, scratch: object) -> None:
-    """Declare the blocks that your own CUDA kernel allocates next to its results.
+    """Declare the blocks that your own CUDA kernel allocates in addition to its results.
 
     Args:
-        name: the operator, e.g. ``mylib::attention`` or ``mylib::attention.out``.
-        scratch: a function of the operator's arguments and result, which are tensors on the meta
-            device, numbers and so on, as the operator takes and returns them. It returns the
-            sizes in bytes of the blocks that are alive until the operator returns.
+        name: the operator, such as ``mylib::attention`` or ``mylib::attention.out``.
+        scratch: function that is called with the operator's arguments and result, whose tensors are
+            meta tensors. It returns the size in bytes of each block that is freed when the operator
+            returns.
 
     Returns:
-        Nothing; every later prediction of this process uses the rule, even in place of a rule of
-        the harness.
+        None. Later predictions in this process use the rule in place of a built-in rule.
 
     Raises:
         ArgumentError: ``name`` has no namespace, or ``scratch`` is not a function.
@@ -81,7 +80,7 @@ def register_operator(name: str, scratch: object) -> None:
 
 
 class KernelRules:
-    """The rules for one GPU."""
+    """Applies the rules for one GPU to operator calls."""
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu = gpu
@@ -89,7 +88,7 @@ class KernelRules:
         self._workspace_bytes = workspace_bytes(gpu.capability, gpu.workspace_config)
 
     def scratch(self, name: str, args: Sequence[Any], result: Any) -> Sequence[int]:
-        """Return the bytes of each block that a call allocates in addition to its results."""
+        """Return the size in bytes of each temporary block that a call allocates."""
         operator = name.partition(".")[0]
         registered = REGISTERED.get(name) or REGISTERED.get(operator)
         if registered is not None:
@@ -101,12 +100,12 @@ class KernelRules:
         return () if rule is None else rule(self.gpu, args)
 
     def workspaces(self, name: str, args: Sequence[Any], result: Any) -> Sequence[int]:
-        """Return the block between each result and the next result; none for most operators."""
+        """Return the workspace after each result of a convolution; empty for other operators."""
         is_registered = name in REGISTERED or name.partition(".")[0] in REGISTERED
         return [] if is_registered else convolution_workspaces(self.gpu, name, args, result)
 
     def workspace(self, name: str, args: Sequence[Any], kwargs: Any, result: Any) -> int:
-        """Return the workspace of a matmul, kept or freed at once; 0 for other operators."""
+        """Return the size of a matmul's cuBLAS workspace in bytes; 0 for other operators."""
         operator = name.partition(".")[0]
         if operator not in _MATRICES:
             return 0
@@ -122,7 +121,7 @@ class KernelRules:
 
 
 def _matrix_copies(matrices: Sequence[Tensor]) -> list[int]:
-    """Return the copies of matrices that cuBLAS cannot read by rows or by columns."""
+    """Return the bytes of each matrix that is copied because cuBLAS cannot read it in place."""
     return [tensor_bytes(m) for m in matrices if m.dim() >= 2 and m.numel() and not _is_readable(m)]
 
 
@@ -135,16 +134,17 @@ def _is_readable(matrix: Tensor) -> bool:
 
 
 def _safe_softmax(_: Gpu, args: Sequence[Any]) -> list[int]:
-    """Return a comparison with minus infinity, and a flag for each row that is all masked."""
+    """Return the bytes of two masks: a flag for each score, and a flag for each row."""
     scores, dim = args[0], args[1]
     return [scores.numel(), scores.numel() // scores.shape[dim]]
 
 
 def _attention_backward(multiple: int, _: Gpu, args: Sequence[Any]) -> list[int]:
-    """Return the blocks of the kernels: copies, sums, and gradients that are made in another form.
+    """Return the bytes of the temporary blocks in the backward pass of attention.
 
-    A gradient is copied unless its memory order is by rows and heads. The query's gradient is in
-    float32, with heads padded to a ``multiple``. Each head has gradients of shared keys and values.
+    The gradient of the output is copied unless its memory is ordered by rows and then by heads. The
+    gradient of the query is in float32, with head sizes padded to ``multiple``. If heads share keys
+    and values, each head first has its own gradients of the keys and values.
     """
     gradient, query, *shared = args[:4]
     heads, width = query.shape[1], query.shape[3]
@@ -166,4 +166,4 @@ _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {
         for kernel, size in {"cudnn": 1, "flash": 32, "efficient": 64}.items()
     },
 }
-"""Rules for the arguments of a call, by operator."""
+"""Functions that return temporary block sizes for the arguments of a call, by operator."""

@@ -1,15 +1,14 @@
-"""A CUDA device made of meta tensors, on which a program for ``cuda`` runs without a GPU.
+"""Simulates a CUDA device with meta tensors, so that code for ``cuda`` runs without a GPU.
 
-A meta tensor has a shape, a type and a storage of the right size, but no memory. While
-``simulated_gpu`` is active, every spelling of a CUDA device leads to the meta device, and tensors
-there say that they are on ``cuda:0``. PyTorch's own dispatcher, autograd engine and optimizers do
-the rest. So code that asks for the device, or for tracing, gets the same answers as on a GPU.
+A meta tensor has a shape, a dtype and a storage of the right size, but no memory. While
+``simulated_gpu`` is active, the meta device replaces every CUDA device, and meta tensors report
+``cuda:0`` as their device. Code that checks the device therefore runs as on a GPU.
 
-Floating-point tensors that a program makes on the CPU (a network before ``.cuda()``) are also meta
-tensors, so that a large network costs nothing. Other CPU tensors are real and have values.
+Floating-point tensors that a program creates on the CPU are also meta tensors, so that a large
+network uses no memory before ``.cuda()``. Other CPU tensors are real and have values.
 
-PyTorch's fake tensors can say that they are on a GPU, too, but they have no backward pass without a
-GPU, because autograd's engine needs the device's streams. The meta device has no streams.
+PyTorch's fake tensors can also report a CUDA device. Without a GPU, the backward pass of fake
+tensors fails, because autograd's engine needs CUDA streams. The meta device needs no streams.
 
 Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py.
 """
@@ -44,13 +43,13 @@ _FLOATING_FACTORIES = {
 
 
 def _names_cuda(device: object) -> bool:
-    """Return whether ``device`` is a spelling of a CUDA device: a device, a string, an index."""
+    """Return whether ``device`` is a CUDA device, its name or its index."""
     is_name = isinstance(device, str | torch.device) and str(device).partition(":")[0] == "cuda"
     return is_name or type(device) is int
 
 
 class DeviceMode(TorchFunctionMode):
-    """Translates the devices that a program names, and answers its questions about devices."""
+    """Replaces CUDA by the meta device in each call; meta tensors report that they are on CUDA."""
 
     def __init__(self, recorder: "GpuRecorder") -> None:
         super().__init__()
@@ -68,7 +67,7 @@ class DeviceMode(TorchFunctionMode):
 
 
 def _tosses(size: Any, device: object = "cpu", **_: object) -> bool:
-    """Return whether the host draws one number, which may decide to skip a layer."""
+    """Return whether a call draws one random number on the CPU, e.g. to skip a layer at random."""
     on_host = device is None or torch.device(str(device)).type == "cpu"
     return on_host and size in ((), (1,), ([],), ((),), ([1],), ((1,),))
 
@@ -88,7 +87,7 @@ def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def _made(*args: Any, **kwargs: Any) -> Tensor:
-    """Make a tensor from Python's numbers; before 2.15 PyTorch does so below its dispatcher."""
+    """Run ``torch.tensor`` so that the recorder sees the result, also before PyTorch 2.15."""
     made: Tensor = _translated(torch.tensor, args, kwargs)
     made.detach()  # a recorder sees it
     return made
@@ -105,16 +104,16 @@ _INSTEAD: dict[Function, Function] = {
     torch.tensor: _made,
     Tensor.pin_memory: lambda tensor, *_: tensor,
 }
-"""Functions that are called instead, by PyTorch's function; the mode is off in them."""
+"""Replacements for PyTorch's functions; ``DeviceMode`` is off while they run."""
 
 
 def _shape_and_type(tensor: Tensor) -> dict[str, object]:
-    """Return the facts that checkpointing compares after a recomputation, without the device."""
+    """Return shape and dtype, which checkpointing compares after a recomputation."""
     return {"shape": tensor.shape, "dtype": tensor.dtype}
 
 
 def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
-    """Return whether a function with these arguments makes a floating-point tensor on the CPU."""
+    """Return whether a call creates a floating-point tensor on the CPU."""
     if func not in _FLOATING_FACTORIES:
         return False
     device, dtype = kwargs.get("device"), kwargs.get("dtype")
@@ -130,27 +129,27 @@ def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
 
 
 Answer = tuple[object, str, Callable[..., object]]
-"""A module or class, the name of its function, and the function that answers instead."""
+"""A module or class, the name of a function in it, and the function's replacement."""
 
 _SILENT = (
     "_lazy_init", "synchronize", "empty_cache", "set_device", "reset_peak_memory_stats",
     "manual_seed", "manual_seed_all", "get_rng_state", "set_rng_state",
 )  # fmt: skip
-"""Functions of ``torch.cuda`` that have nothing to do here."""
+"""Functions of ``torch.cuda`` that do nothing on the simulated GPU."""
 
 _MEMORY = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved")
 
 _OVERRIDES = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-"""PyTorch's Python functions that ask if a mode is active; here they answer False.
+"""PyTorch's functions that check whether a function mode is active; here they return False.
 
-A mode is off while it handles a call. With this answer it stays on in these functions, and in the
-functions that autograd's engine calls: custom functions, hooks, and the forward passes that
-checkpointing repeats.
+PyTorch switches a function mode off while the mode handles a call. The result False keeps the mode
+on in PyTorch's Python code and in the code that autograd calls: custom functions, hooks, and the
+forward passes that checkpointing repeats.
 """
 
 
 def _answers(gpu: Gpu, live_bytes: Callable[[], int]) -> Iterator[Answer]:
-    """Yield every answer of ``gpu``; ``live_bytes`` returns the bytes in its memory."""
+    """Yield the replacements for ``gpu``; ``live_bytes`` returns the bytes allocated on it."""
     major, minor = gpu.capability
     properties = SimpleNamespace(
         name=gpu.name,
@@ -193,7 +192,7 @@ def _always(value: object) -> Callable[..., object]:
 
 @contextmanager
 def simulated_gpu(recorder: "GpuRecorder", gpu: Gpu) -> Iterator[None]:
-    """Run the block as if PyTorch had a CUDA device; ``recorder`` records its allocations."""
+    """Simulate a CUDA device in a ``with`` block; ``recorder`` records its allocations."""
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:
@@ -210,9 +209,9 @@ _new_parameter = nn.Parameter.__new__
 
 
 def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
-    """Make a parameter on the meta device from any tensor.
+    """Create a parameter on the meta device from any tensor.
 
-    A parameter stays the same object on its way to the GPU only if both are meta tensors.
+    ``Module.to`` keeps a parameter object only if it is a meta tensor before and after the move.
     """
     if type(data) is Tensor:
         with torch._C.DisableTorchFunction():

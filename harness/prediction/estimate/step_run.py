@@ -1,6 +1,6 @@
-"""Builds and runs a user's step under a recorder, on tensors without memory.
+"""Builds and runs a user's step with a recorder, on tensors without memory.
 
-An error, in the user's own code or at an operator, becomes one clear line.
+Errors in the user's code or in an operator are reported in one line.
 """
 
 import copy
@@ -34,7 +34,7 @@ VALUES = "its result depends on the values of a tensor"
 
 
 def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str) -> nn.Module:
-    """Build the network, move it to ``device``, run its steps and return it."""
+    """Build the network on ``device``, run its steps, and return the network."""
     model = _network(own, device)
     recorder.is_built = True
     owners: dict[int, str] = {}
@@ -74,7 +74,7 @@ def _as_moved(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _network(own: OwnStep, device: str) -> nn.Module:
-    """Return the network of ``own`` without memory, even if the network existed before."""
+    """Build the network of ``own`` without memory, or copy an existing network without memory."""
 
     def built() -> Any:
         model: Any = own.build()
@@ -92,7 +92,7 @@ def _network(own: OwnStep, device: str) -> nn.Module:
 
 
 def _copy_without_memory(model: nn.Module, device: str) -> nn.Module:
-    """Return a copy of an existing network whose parameters have no memory."""
+    """Copy a network that exists already; the parameters of the copy have no memory."""
     with torch._C.DisableTorchFunction():
         own = model.parameters()
         real = [p for p in own if not (p.is_meta or isinstance(p, FakeTensor))]
@@ -116,7 +116,7 @@ def _check_on_cpu(name: str, given: Any) -> None:
 
 @contextmanager
 def refusals(*, on_cpu: bool) -> Iterator[None]:
-    """Turn an error in a user's own code, or in an operator, into one clear line."""
+    """Convert an error in the user's code, or in an operator, into a one-line error."""
     try:
         yield
     except (HarnessError, MemoryError):
@@ -141,7 +141,7 @@ def refusals(*, on_cpu: bool) -> Iterator[None]:
 
 
 def _place(error: Exception) -> str:
-    """Return the line of the user's files that failed, in brackets."""
+    """Return the failed line of the user's code in brackets, or an empty string."""
     frames = reversed(extract_tb(error.__traceback__))
     own = (one for one in frames if not one.filename.startswith(_HARNESS))
     first = next((one for one in own if not is_library(one.filename)), None)
@@ -149,7 +149,7 @@ def _place(error: Exception) -> str:
 
 
 def _without_values(text: str) -> str:
-    """Return PyTorch's message with the name of the operator, if found, and the operator's need."""
+    """Return a message with the operator that needs tensor values, or PyTorch's own message."""
     match = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
     if match is None:
         return text.split(". ")[0][:300]

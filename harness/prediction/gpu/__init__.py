@@ -1,1 +1,1 @@
-"""GPUs by name, the memory outside the allocator, and whether a step fits."""
+"""Properties of GPUs, and rules for the CUDA allocator and for cuBLAS workspaces."""

@@ -1,7 +1,6 @@
-"""GPUs, with the properties that decide a step's memory and with their own memory.
+"""Lists GPUs with the properties that determine the memory of a step.
 
-``gpus.toml`` lists the GPUs, each with the source of its numbers, and the machines of clouds with
-these GPUs.
+``gpus.toml`` contains the GPUs, the sources of their numbers, and the cloud machines with them.
 """
 
 import difflib
@@ -18,22 +17,22 @@ from msgspec import Struct, convert
 from harness.schema.errors import HarnessError
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
-"""Variable of pairs of KiB and count, e.g. ``:4096:2:16:8``; PyTorch and cuBLAS read it."""
+"""Environment variable with the cuBLAS workspaces as pairs of KiB and count (``:4096:2:16:8``)."""
 _MIB = 1 << 20
 
 OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
-"""The least and the most memory outside the allocator: the driver's context and libraries.
+"""Smallest and largest memory outside PyTorch's allocator, for the CUDA context and libraries.
 
-No counter of PyTorch shows this memory, and no model predicts it. It differs with the driver, the
-GPU and the loaded kernels. Reports of single processes, without NCCL: 274 MiB with lazy loading and
-636 MiB without (pytorch/pytorch #86509), 426 MiB on torch 2.10 and CUDA 13 (unslothai/unsloth-zoo
-#1053), 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The most is 1.2 times the
-highest report, because the table's GPUs have no reports of their own.
+PyTorch does not count this memory. It depends on the driver, the GPU and the loaded kernels. For
+single processes without NCCL, 274 MiB with lazy loading and 636 MiB without it were reported
+(pytorch/pytorch #86509). Other reports are 426 MiB on torch 2.10 and CUDA 13 (unslothai/unsloth-zoo
+#1053) and 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The largest value is
+1.2 times the highest report, because no reports exist for the GPUs of the table.
 """
 
 
 class GpuError(HarnessError, ValueError):
-    """The table lacks the GPU, or the GPU's description is invalid.
+    """The GPU is not in the table, or its description is invalid.
 
     >>> import harness
     >>> harness.predict(harness.Workload(device="cuda"), gpu="h101")  # doctest: +ELLIPSIS
@@ -45,17 +44,17 @@ class GpuError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One kind of GPU.
+    """Properties of one kind of GPU.
 
     Attributes:
-        name: the name that ``--gpu`` takes.
-        capability: compute capability, major and minor; decides the size of cuBLAS workspaces.
-        multiprocessors: number of multiprocessors; decides the scratch of reductions.
+        name: name of the GPU for ``--gpu``.
+        capability: compute capability (major, minor), on which cuBLAS workspaces depend.
+        multiprocessors: number of multiprocessors, on which temporary blocks of reductions depend.
         threads_per_multiprocessor: maximum number of threads on one multiprocessor.
         total_bytes: ``torch.cuda.get_device_properties(0).total_memory``; None if unknown.
-        workspace_config: CUBLAS_WORKSPACE_CONFIG of the process that runs the steps; None to read
-            it from the environment.
-        one_pool: whether its memory is the host's too.
+        workspace_config: value of CUBLAS_WORKSPACE_CONFIG in the process that runs the steps; None
+            for the value in this process.
+        one_pool: True if the GPU and the CPU share their memory.
 
     >>> import harness
     >>> own = Gpu(name="mine", capability=(8, 9), multiprocessors=58,
@@ -74,16 +73,16 @@ class Gpu:
     one_pool: bool = False
 
     def in_environment(self) -> "Gpu":
-        """Return the GPU with this process's CUBLAS_WORKSPACE_CONFIG, unless it has its own."""
+        """Return the GPU; if ``workspace_config`` is None, read it from the environment."""
         if self.workspace_config is not None:
             return self
         return replace(self, workspace_config=os.environ.get(VARIABLE, ""))
 
 
 class ListedGpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A GPU as ``gpus.toml`` lists it: the fields of ``Gpu``, other names, and the source.
+    """The data of a GPU in ``gpus.toml``.
 
-    Each kind of GPU takes a second, so ``--gpu all`` leaves out GPUs that are not ``in_all``.
+    ``--gpu all`` leaves out GPUs whose ``in_all`` is false, because each GPU takes about a second.
     """
 
     product: str
@@ -98,9 +97,9 @@ class ListedGpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Machines(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Machines of one cloud with one kind of GPU: their names by the number of GPUs.
+    """Names of a cloud's machines with one kind of GPU, by the number of GPUs.
 
-    ``source`` is the cloud's page that lists them.
+    ``source`` is the page of the cloud that lists the machines.
     """
 
     cloud: str
@@ -130,21 +129,21 @@ GPUS: Mapping[str, Gpu] = {
     for name, one in LISTED.items()
 }
 USUAL: Mapping[str, Gpu] = {name: gpu for name, gpu in GPUS.items() if LISTED[name].in_all}
-"""GPUs that ``--gpu all`` means."""
+"""GPUs that ``--gpu all`` includes."""
 _GPU_OF_MACHINE = {
     name.lower(): one.gpu for one in MACHINES for names in one.names.values() for name in names
 }
 DEFAULT = GPUS["a100-80gb"]
-"""Default GPU, the most common GPU for training."""
+"""GPU that is used if no GPU is named."""
 
 
 def names() -> tuple[str, ...]:
-    """Return every name that ``find`` knows: names of GPUs, then names of machines."""
+    """Return every name that ``find`` accepts: first the GPUs, then the cloud machines."""
     return (*GPUS, *_GPU_OF_MACHINE)
 
 
 def find(name: str) -> Gpu:
-    """Return the GPU that a name means, or the GPU of a machine that a cloud offers.
+    """Return the GPU with this name, or the GPU of the cloud machine with this name.
 
     >>> find("RTX 4090").name, find("NVIDIA A100-SXM4-80GB").name, find("A100").name
     ('rtx4090', 'a100-80gb', 'a100-40gb')
@@ -161,7 +160,7 @@ def find(name: str) -> Gpu:
 
 
 def _hint(name: str) -> str:
-    """Return a hint for an unknown name, such as similar names."""
+    """Return a hint for an unknown name, e.g. similar names."""
     short = _short(name)
     other = next((maker for words, maker in _OTHER_MAKERS if re.match(words, short)), None)
     if other is not None:
@@ -193,12 +192,12 @@ _FILLER = re.compile(
 
 
 def _short(name: str) -> str:
-    """Return the letters and digits of ``name`` that distinguish GPUs."""
+    """Return ``name`` in lower case, without fillers such as ``nvidia`` and ``geforce``."""
     return _FILLER.sub("", name.lower())
 
 
 def _short_names(name: str) -> set[str]:
-    """Return short forms of a GPU's name, such as without its size or its product line."""
+    """Return the short forms of all names of a listed GPU."""
     listed = LISTED[name]
     return set(map(_short, (name, name.partition("-")[0], listed.product, *listed.also)))
 
@@ -206,10 +205,11 @@ def _short_names(name: str) -> set[str]:
 def described(
     name: str | None = None, capability: str | None = None, total_bytes: int | None = None
 ) -> Gpu:
-    """Return a GPU by its name, its properties, or both; the given properties replace its own.
+    """Return a GPU by name or capability; given properties replace those of the table.
 
-    A capability without a name means the first GPU of the table with this capability, else the last
-    GPU below it. The total memory is then unknown, unless it is given.
+    If only a capability is given, the first GPU of the table with this capability is used. If there
+    is none, the next lower capability is used. The total memory is then unknown, unless it is
+    given.
     """
     gpu = find(name) if name is not None else DEFAULT
     if capability is not None:
@@ -239,7 +239,7 @@ def recorded(environment: Mapping[str, Any]) -> Gpu:
 
 
 def parse_capability(text: str) -> tuple[int, int]:
-    """Return major and minor of a compute capability such as ``9.0``."""
+    """Return major and minor number of a compute capability such as ``9.0``."""
     major, dot, minor = text.partition(".")
     if not (dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()):
         raise GpuError(f"capability must be major and minor, such as 9.0, got {text[:20]!r}")
@@ -249,5 +249,5 @@ def parse_capability(text: str) -> tuple[int, int]:
 
 
 def gpu_of(gpu: Gpu | str | None) -> Gpu:
-    """Return the GPU of a name, or the default GPU."""
+    """Return the GPU named ``gpu``; return a ``Gpu`` unchanged, and the default GPU for None."""
     return find(gpu) if isinstance(gpu, str) else gpu or DEFAULT

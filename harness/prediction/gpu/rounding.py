@@ -1,4 +1,4 @@
-"""Sizes of the caching allocator's blocks and segments, under its default settings.
+"""Computes sizes of blocks and segments in the caching allocator with default settings.
 
 Source: c10/core/AllocatorConfig.h; c10/cuda/CUDACachingAllocator.cpp (``round_size``,
 ``get_allocation_size``).
@@ -8,7 +8,7 @@ _MIB = 1 << 20
 
 
 def block_bytes(requested_bytes: int) -> int:
-    """Return the size of the block for a request.
+    """Return the size of the block that the allocator uses for a request.
 
     >>> block_bytes(1), block_bytes(513)
     (512, 1024)
@@ -17,7 +17,7 @@ def block_bytes(requested_bytes: int) -> int:
 
 
 def segment_bytes(requested_bytes: int) -> int:
-    """Return the size of the segment that is allocated for a request without a free block.
+    """Return the size of the segment that the allocator adds if no free block is large enough.
 
     >>> segment_bytes(1 << 20) >> 20, segment_bytes(2 << 20) >> 20, segment_bytes(11 << 20) >> 20
     (2, 20, 12)

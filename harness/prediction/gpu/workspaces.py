@@ -1,14 +1,14 @@
-"""Workspaces of cuBLAS, which are blocks that PyTorch allocates for the library.
+"""Computes the sizes of cuBLAS workspaces, which are blocks of PyTorch's allocator.
 
-Up to PyTorch 2.14 each thread that runs a matmul has a handle with a workspace that stays. The
-thread of the training loop gets its workspace in the first forward pass, and autograd's thread gets
-its own in the first backward pass. cuBLASLt, which runs ``addmm`` with a bias, shares them.
+Up to PyTorch 2.14, each thread that runs a matmul keeps one workspace. The main thread allocates
+its workspace in the first forward pass, and autograd's thread allocates its workspace in the first
+backward pass. The library cuBLASLt, which runs ``addmm`` with a bias, uses the same workspaces.
 
-PyTorch 2.15 allocates a workspace for each matmul and frees it afterwards. In 2.15 cuBLASLt has a
-workspace of its own, of 1 MiB on every capability. ``WORKSPACES_FREED`` says which rule holds.
+PyTorch 2.15 allocates a workspace for each matmul and frees it afterwards. In 2.15, cuBLASLt has
+its own workspace of 1 MiB for every capability. ``WORKSPACES_FREED`` tells which rule applies.
 
-Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Seen under the dry
-run on capabilities 8.0, 8.9 and 9.0, and with 2.15 also on 7.5, 10.0 and 12.0.
+Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Observed in dry runs
+on capabilities 8.0, 8.9 and 9.0, and with 2.15 also on 7.5, 10.0 and 12.0.
 """
 
 import os
@@ -21,26 +21,26 @@ from harness.schema.errors import HarnessError
 KIB = 1 << 10
 
 SMALL_BYTES = 8_519_680
-"""Bytes of a workspace up to capability 8.9."""
+"""Size of a workspace up to capability 8.9."""
 LARGE_BYTES = 33_554_432
-"""Bytes of a workspace from capability 9.0 on."""
+"""Size of a workspace from capability 9.0 on."""
 
 LT_WORKSPACE_BYTES = 1 << 20
-"""Bytes of cuBLASLt's own workspace, if it has one and CUBLASLT_WORKSPACE_SIZE is not set."""
+"""Size of cuBLASLt's own workspace since PyTorch 2.15, unless CUBLASLT_WORKSPACE_SIZE is set."""
 _NOT_FOLLOWED = ("CUBLASLT_WORKSPACE_SIZE", "TORCH_CUBLAS_WORKSPACE_CACHE")
 
 _MOST_BYTES = 2**63 - 1
 
 
 class WorkspaceConfigError(HarnessError, ValueError):
-    """CUBLAS_WORKSPACE_CONFIG has numbers that PyTorch cannot parse."""
+    """CUBLAS_WORKSPACE_CONFIG contains a number that is too large for PyTorch."""
 
 
 def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> int:
-    """Return the bytes of one workspace; ``config`` is CUBLAS_WORKSPACE_CONFIG, if it is set.
+    """Return the size of one workspace; ``config`` is the value of CUBLAS_WORKSPACE_CONFIG.
 
-    Like PyTorch, this function sums all pairs found anywhere in the text; without a pair, the
-    capability's default counts. ``:0:0`` means no workspace.
+    Like PyTorch, this function adds up all pairs in ``config``. Without a pair, it returns the
+    default of the capability. ``:0:0`` means no workspace.
     """
     pairs = re.findall(":([0-9]+):([0-9]+)", config or "")
     if not pairs:
@@ -55,17 +55,17 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
 
 
 def are_kept() -> bool:
-    """Return whether workspaces stay, in the version of PyTorch that is described."""
+    """Return whether the described version of PyTorch keeps workspaces."""
     return not WORKSPACES_FREED.holds()
 
 
 def is_lt_matmul(k: int, n: int) -> bool:
-    """Return whether ``addmm`` of an (m, k) and a (k, n) matrix and a bias runs in cuBLASLt."""
+    """Return whether cuBLASLt runs ``addmm`` of a bias and matrices (m, k) and (k, n)."""
     return k > 1 and n > 1
 
 
 def notes_on(capability: tuple[int, int], config: str | None) -> list[str]:
-    """Return a note if ``config`` or another variable sets the workspace."""
+    """Return notes on environment variables that set the workspaces."""
     notes = []
     if not are_kept():
         said = [name for name in _NOT_FOLLOWED if os.environ.get(name)]

@@ -1,1 +1,1 @@
-"""Closed forms and the event sequence of an MLP step, on the CPU; no torch."""
+"""Predicts the memory of an MLP step on the CPU, without importing torch."""

@@ -1,7 +1,7 @@
-"""Blocks that activation functions and dropout allocate, keep for the backward pass, or return.
+"""Describes the blocks that activation functions and dropout allocate and save.
 
-Autograd saves the tensors that ``derivatives.yaml`` names in a function's derivative: the output
-(relu, sigmoid, tanh), the input (gelu, silu, leaky_relu), or both operands (maximum).
+Autograd saves the tensors that ``derivatives.yaml`` names in a function's derivative. ReLU, sigmoid
+and tanh save the output. GELU, SiLU and leaky ReLU save the input. The maximum saves both operands.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from harness.schema.events import Event
 class Activation(NamedTuple):
     """One activation function.
 
-    ``keeps`` names the tensors that its derivative needs: "output", "input", "operands" (of the
-    maximum with zeros) or "nothing". ``allocates`` says whether its output is a block of its own.
+    ``keeps`` names the tensors that the derivative needs: "output", "input", "operands" (of the
+    maximum with zeros) or "nothing". ``allocates`` is True if the output is a new block.
     """
 
     keeps: str
@@ -26,7 +26,7 @@ class Activation(NamedTuple):
 
 
 NODE = "autograd::engine::evaluate_function: "
-"""Prefix of the engine's name for one node of the backward pass."""
+"""Prefix of the profiler's name for a node of the backward pass."""
 
 
 def _node(name: str, operator: str) -> str:
@@ -34,7 +34,7 @@ def _node(name: str, operator: str) -> str:
 
 
 def _function(keeps: str, name: str, forward: str = "", backward: str = "") -> Activation:
-    """Return a function whose derivative is a node and an operator named after it."""
+    """Return an activation; the names of its backward node and operator follow from ``name``."""
     node = "".join(map(str.capitalize, name.split("_"))) + "Backward0"
     operator = f"aten::{name}{forward}"
     return Activation(keeps, True, operator, _node(node, backward or f"{name}_backward"))
@@ -56,26 +56,26 @@ ACTIVATIONS: Mapping[str, Activation] = {
 MAXIMUM = Activation(
     "operands", True, "aten::max/aten::maximum", f"{NODE}MaximumBackward0/MaximumBackward0/aten::"
 )
-"""The hand-written rectifier of ``MLPScratch``: ``torch.max(x, torch.zeros_like(x))``."""
+"""The ReLU of ``MLPScratch``: ``torch.max(x, torch.zeros_like(x))``."""
 
 ZEROS = "aten::zeros_like/aten::empty_like/aten::empty_strided"
 CAST = "/aten::to/aten::_to_copy/aten::empty_strided"
-"""Operators that cast a wrapped Python number (float64 or int64, 8 bytes) to the tensor's type."""
+"""Operators that cast a tensor or a wrapped Python number to another dtype."""
 
 
 def activation_of(model: str, name: str) -> Activation:
-    """Return the function that ``model`` applies for the activation called ``name``."""
+    """Return the activation function that ``model`` uses for ``name``."""
     return MAXIMUM if (model, name) == ("mlp-scratch", "relu") else ACTIVATIONS[name]
 
 
 def maximum_backward(
     writer: TraceWriter, size_bytes: int, element_bytes: int, module: str
 ) -> Event:
-    """Write MaximumBackward0 for its first operand; the second operand, zeros, needs no gradient.
+    """Write the backward pass of the maximum with zeros; return its input's gradient.
 
-    The kernel is ``at::where(self == other, grad / 2, grad)``, then zeros if ``self < other``, in
-    place. The 2 is an int64 of 8 bytes that is cast to the gradient's type; a comparison takes a
-    byte an element. The order of the comparisons depends on the version.
+    The kernel computes ``at::where(self == other, grad / 2, grad)`` and then writes zeros in place
+    if ``self < other``. The 2 is an int64 of 8 bytes that is cast to the gradient's dtype. A
+    comparison allocates one byte per element. The order of the comparisons depends on the version.
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
 
@@ -97,10 +97,10 @@ def maximum_backward(
 
 
 class Dropout:
-    """Writes the events of ``nn.Dropout`` in training; in inference it does nothing.
+    """Writes the events of ``nn.Dropout`` in training; in inference, dropout does nothing.
 
-    ``at::dropout`` draws a mask of the input's own type, divides it by the share that stays, and
-    multiplies. The mask is drawn in place on every processor, because ``bernoulli_`` of torch 2.13
+    ``at::dropout`` draws a mask in the input's dtype, divides it by the keep probability, and
+    multiplies the input by it. The mask is drawn in place, because ``bernoulli_`` of torch 2.13
     does not use MKL's generator. The backward pass needs only the mask.
 
     Source: aten/src/ATen/native/Dropout.cpp.
@@ -111,7 +111,7 @@ class Dropout:
         self._element_bytes = element_bytes
 
     def apply(self, size_bytes: int, module: str) -> tuple[Event, Event]:
-        """Write the mask and its product with the input; return both."""
+        """Write the mask and the output; return both."""
         allocate = self._writer.allocate
         like = "aten::dropout/aten::empty_like/aten::empty_strided"
         mask = allocate(size_bytes, like, "activation", module)
@@ -121,10 +121,10 @@ class Dropout:
         return mask, allocate(size_bytes, "aten::dropout/aten::mul", "activation", module)
 
     def backward(self, size_bytes: int, module: str) -> Event:
-        """Write the product of gradient and mask: the gradient of the input."""
+        """Write the gradient of the input, which is the output's gradient times the mask."""
         return self._writer.allocate(size_bytes, _node("MulBackward0", "mul"), "temporary", module)
 
 
 def wrapped_number(operator: str, cast: str, element_bytes: int) -> list[tuple[int, str]]:
-    """Return the two blocks of a Python number: 8 bytes for the number, and its cast to a type."""
+    """Return (bytes, operator) of each block for a Python number: the number, and its cast."""
     return [(8, operator), *[(element_bytes, cast + CAST)] * (element_bytes != 8)]

@@ -1,12 +1,12 @@
-"""The casts of autocast: float32 parameters, matmuls in bfloat16 or float16.
+"""Writes the casts of autocast, with float32 parameters and 16-bit matmuls.
 
-Inside the context each parameter that a matmul uses is cast once, and the weight cache keeps the
-cast until the context ends. The examples are cast, too, and the logits are cast back for the loss.
-In the backward pass each gradient has the low type and is cast to float32.
+In the autocast context, each parameter of a matmul is cast once, and autocast's cache keeps the
+cast until the context ends. The examples are also cast, and the logits are cast back for the loss.
+In the backward pass, each gradient has 16-bit elements first and is then cast to float32.
 
-When the context ends, the cached casts are freed in the order of a hash table of addresses, which
-differs between runs. The prediction frees them in the order of the parameters, which is a possible
-order. No metric depends on the order, because nothing is allocated meanwhile.
+When the context ends, the cached casts are freed in an order that differs between runs, because
+PyTorch keeps them in a hash table of addresses. The prediction frees the casts in the order of the
+parameters. The order affects no metric, because nothing is allocated in between.
 
 Source: aten/src/ATen/autocast_mode.cpp (``cached_cast``, ``clear_cache``).
 """
@@ -39,14 +39,14 @@ class AutocastLayers(MlpLayers):
         super().__init__(writer, workload)
         self._saving = workload.mode == "train"
         self._cached: list[Event] = []
-        """Casts that are freed when the context ends."""
+        """Cached casts, which are freed when the autocast context ends."""
         self._saved: dict[str, Event] = {}
-        """Cast that the backward node of each linear layer holds, by the layer's module."""
+        """Cast that autograd saves for each linear layer, by the name of the layer's module."""
 
     def linear(self, rows: int, layer: MlpLayer, category: str, prefix: str = "") -> Event:
-        """Write a linear layer's casts and its forward events; return its output.
+        """Write the casts and the forward events of a linear layer; return its output.
 
-        The first layer's weight is not saved, because the examples need no gradient.
+        Autograd does not save the first layer's weight, because the examples need no gradient.
         """
         allocate, element = self.writer.allocate, self.element_bytes
         fan_in, fan_out, module = layer.fan_in, layer.fan_out, layer.module
@@ -66,12 +66,12 @@ class AutocastLayers(MlpLayers):
         return output
 
     def leave(self) -> None:
-        """Write that the cached casts are freed, if nothing else holds them."""
+        """Write that the cached casts are freed, except those that autograd has saved."""
         self.writer.free(*self._cached)
         self._cached = []
 
     def loss(self, rows: int, logits: Event) -> Loss:
-        """Write the logits' cast to float32 and the loss; the logits and the cast are freed."""
+        """Write the cast of the logits to float32 and the loss; then cast and logits are freed."""
         size_bytes = rows * self.all[-1].fan_out * _FULL_BYTES
         cast = self.writer.allocate(size_bytes, _LOSS + CAST)
         of_batch = self.cross_entropy(rows, _FULL_BYTES, f"{_LOSS}/")
@@ -79,7 +79,7 @@ class AutocastLayers(MlpLayers):
         return of_batch
 
     def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> tuple[Event, Blocks]:
-        """Write the loss's backward pass and the cast of the logits' gradient."""
+        """Write the backward pass of the loss and the cast of the logits' gradient."""
         full, until_end = super().loss_backward(rows, of_batch, parts)
         size_bytes = rows * self.all[-1].fan_out * self.element_bytes
         gradient = self.writer.allocate(size_bytes, _CAST_BACKWARD)
@@ -94,7 +94,7 @@ class AutocastLayers(MlpLayers):
         after: Blocks = (),
         unpack: Unpack | None = None,
     ) -> Event:
-        """Write a linear layer's backward events and its gradients' casts to float32."""
+        """Write the backward events of a linear layer and the casts of its gradients to float32."""
         assert unpack is None, "checkpointed segments are not predicted under autocast"
         allocate, layer = self.writer.allocate, self.all[index]
         module, operator = layer.module, f"{ADDMM_BACKWARD}/aten::mm"
@@ -109,7 +109,7 @@ class AutocastLayers(MlpLayers):
         return result
 
     def _to_full(self, low: Event, place: int, module: str) -> None:
-        """Write a gradient's cast to float32; the cast stays or is added to the held gradient."""
+        """Write the cast of a gradient to float32; it stays, or is added to a previous gradient."""
         size_bytes = low.size_bytes // self.element_bytes * _FULL_BYTES
         full = self.gradient(size_bytes, place, _CAST_BACKWARD, module)
         self.writer.free(low, full)

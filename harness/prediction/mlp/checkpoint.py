@@ -1,8 +1,8 @@
-"""Checkpointed segments, whose hidden layers run again in the backward pass.
+"""Writes checkpointed segments, whose hidden layers run again in the backward pass.
 
-The forward pass of a segment keeps its input and the random state. Its backward pass runs the
-segment again under autograd, up to the last needed tensor ("early stop"). It frees each tensor as
-soon as the node that unpacked the tensor has run.
+The forward pass of a segment saves the segment's input and the random state. The backward pass runs
+the segment again with autograd, up to the last tensor that is needed ("early stop"). Each tensor is
+freed after the backward node that used it.
 
 Source: torch/utils/checkpoint.py, ``_checkpoint_without_reentrant_generator``.
 """
@@ -15,22 +15,22 @@ from harness.prediction.mlp.layers import Blocks, MlpLayers
 from harness.schema.events import Event
 
 RANDOM_STATE_BYTES = 5056
-"""Bytes of ``torch.get_rng_state()`` on the CPU: a Mersenne Twister and a cached number."""
+"""Size of ``torch.get_rng_state()`` on the CPU: a Mersenne Twister and a cached number."""
 
 
 class Segment(NamedTuple):
-    """One segment in the forward pass: its first and last layer, and the blocks that it holds."""
+    """A segment after its forward pass: its first layer, its last layer and its saved blocks."""
 
     first: int
     last: int
     random_state: Event
     input: Event | None
-    """Input of the segment; None for the batch, which outlives the step."""
+    """Input of the segment; None for the first segment, whose input is the batch."""
     output: Event
 
 
 class Checkpointed:
-    """Hidden layers in segments, which keep only their inputs."""
+    """Hidden layers in checkpointed segments, which save only their inputs."""
 
     def __init__(self, layers: MlpLayers, segments: int) -> None:
         self._layers = layers
@@ -38,12 +38,12 @@ class Checkpointed:
         self._bounds = [depth * number // segments for number in range(segments + 1)]
         self._held: list[Segment] = []
         self._by_next: dict[int, Blocks] = {}
-        """Blocks that the next linear layer holds, freed before the activation's backward pass."""
+        """Blocks that autograd saves for the linear layer after each hidden layer."""
         self._by_activation: dict[int, Blocks] = {}
-        """Blocks that are freed when the activation's backward pass has run."""
+        """Blocks that are freed after the backward pass of each activation."""
 
     def forward(self, rows: int) -> None:
-        """Write the segments' forward events; only the outputs of the segments are kept."""
+        """Write the forward events of all segments; only the outputs of segments are kept."""
         layers, self._held = self._layers, []
         given: Event | None = None
         for first, stop in pairwise(self._bounds):
@@ -62,7 +62,7 @@ class Checkpointed:
             given = hidden
 
     def backward(self, rows: int, gradient: Event) -> None:
-        """Write every linear layer's backward events, given the logits' gradient."""
+        """Write the backward events of all layers, starting with the gradient of the logits."""
         output = self._held[-1].output
         gradient = self._layers.linear_backward(
             rows, len(self._layers.all) - 1, gradient, (output,)
@@ -92,7 +92,7 @@ class Checkpointed:
         return layers.linear_backward(rows, index, result, after, unpack)
 
     def _recompute(self, rows: int, segment: Segment, node: str, module: str) -> None:
-        """Write a segment's second run inside the backward node that asked for it."""
+        """Write the second forward pass of a segment, inside the backward node that needs it."""
         layers, keeps, prefix = self._layers, self._layers.activation.keeps, f"{node}/"
         state = layers.writer.allocate(RANDOM_STATE_BYTES, node, "temporary", module)
         for index in range(segment.first, segment.last):
@@ -108,7 +108,7 @@ class Checkpointed:
         layers.writer.free(*((*dropped, state) if layers.from_scratch else (state, *dropped)))
 
     def _last(self, rows: int, index: int, prefix: str) -> Blocks:
-        """Write the last layer's events up to its last saved tensor; return the blocks to free."""
+        """Write the last layer up to its last saved tensor; return the blocks to free."""
         layers, layer, activation = self._layers, self._layers.all[index], self._layers.activation
         if activation.keeps == "nothing":
             return ()

@@ -1,4 +1,4 @@
-"""Derives the events of a workload's build and steps, and the largest workload that fits."""
+"""Predicts the allocator events of a workload, and the largest workload that fits."""
 
 from collections.abc import Callable
 
@@ -23,10 +23,10 @@ class UnsupportedWorkloadError(ValueError):
 
 
 def why_refused(workload: Workload) -> str | None:
-    """Return why the events of ``workload`` are not predicted; None if they are.
+    """Return the reason why ``workload`` cannot be predicted; None if it can be predicted.
 
-    Each technique is predicted separately. A combination needs events of its own, such as the casts
-    that a recomputed segment keeps. The dry run predicts a network of any combination.
+    A combination of autocast, checkpointing, normalization and dropout can have additional events,
+    and is then refused. The dry run predicts every combination.
     """
     is_stacked = workload.norm != "none" or workload.dropout > 0
     if workload.autocast is not None and (
@@ -45,10 +45,10 @@ def why_refused(workload: Workload) -> str | None:
 
 
 def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace:
-    """Return the trace of the build and two steps (one in inference), equal to a measured trace.
+    """Return the predicted trace of the build and two steps (one in inference).
 
-    Addresses are running numbers of blocks. ``without_scratch`` leaves out the scratch of 16-bit
-    matmuls. It depends on the processor; by default such a workload is refused.
+    The address of a block is its number. ``without_scratch`` leaves out the temporary blocks of
+    16-bit matmuls, because they depend on the processor. Without it, 16-bit matmuls are refused.
     """
     if workload.device != "cpu":
         raise UnsupportedWorkloadError(
@@ -73,7 +73,7 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
 
 
 class StepWriter:
-    """Writes a workload's build, and then one step for each call of ``step``."""
+    """Writes the build of a workload, and one step for each call of ``step``."""
 
     def __init__(self, writer: TraceWriter, workload: Workload, layers: MlpLayers) -> None:
         self._writer = writer
@@ -87,14 +87,14 @@ class StepWriter:
         self._optimizer = Optimizer(writer, workload, layers.parameter_sizes)
 
     def build(self) -> None:
-        """Write the parameters and the batch."""
+        """Write the allocations of the parameters and of the batch."""
         self._layers.build()
         self._writer.allocate(input_bytes(self._workload), "aten::empty", "input")
         if self._workload.mode == "train":
             self._writer.allocate(label_bytes(self._workload), "aten::empty", "input")
 
     def step(self) -> None:
-        """Write one more step: freed gradients, passes and update, or a pass without autograd."""
+        """Write the events of the next training or inference step."""
         writer, parts = self._writer, self._workload.accumulate
         batch = self._workload.batch
         writer.next_step()
@@ -110,12 +110,12 @@ class StepWriter:
 
 
 def needed_bytes(workload: Workload) -> int:
-    """Return the most bytes alive at any moment of the build and two steps (one in inference)."""
+    """Return the peak of live bytes in the build and two steps (one in inference)."""
     return max(predict_trace(workload).live_bytes)
 
 
 def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
-    """Return the least and the most that ``axis`` ("batch", "width" or "depth") can be."""
+    """Return the smallest and the largest value of ``axis`` ("batch", "width" or "depth")."""
     if axis not in AXES:
         raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
     least = {"batch": workload.least_batch, "depth": max(1, workload.checkpoint), "width": 1}
@@ -128,7 +128,7 @@ def solve(
     axis: str,
     need: Callable[[Workload], int] = needed_bytes,
 ) -> int | None:
-    """Return the largest ``axis`` ("batch", "width" or "depth") whose need fits the budget."""
+    """Return the largest value of ``axis`` ("batch", "width" or "depth") that fits the budget."""
     low, high = axis_range(workload, axis)
     return largest_within(
         lambda value: need(workload.replace(**{axis: value})), budget_bytes, low=low, high=high

@@ -1,11 +1,11 @@
-"""Converts live bytes to the bytes that the kernel counts, under the pinned malloc policy.
+"""Converts live bytes to the bytes that the kernel counts, with the pinned malloc policy.
 
-A process that probes a threshold gives each block of a page or more a mapping of its own
-(``harness.processes.limits.heap_headroom``). The mapping has the block's bytes, PyTorch's alignment
-and glibc's header, rounded up to whole pages. Smaller blocks lie in the heap headroom for small
-objects and add nothing. MKL's buffers exist beforehand. oneDNN compiles GELU and its derivative for
-each new shape; this code counts, too, and stays. The result is exact to the page, except for lists
-that grow beyond a page in networks of about fifty layers.
+In a process that probes a threshold, each block of at least one page has its own memory mapping
+(``harness.processes.limits.heap_headroom``). The mapping contains the block, PyTorch's alignment
+and glibc's header, and is rounded up to whole pages. Smaller blocks use free memory of the heap and
+add nothing. MKL's buffers exist before the probe. The library oneDNN compiles code for GELU and its
+derivative for each new shape. This code is counted and stays in memory. The result is exact to the
+page, except for lists that grow beyond a page in networks of about fifty layers.
 
 Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmalloc_mmap``;
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
@@ -25,19 +25,19 @@ _MINIMAL_BYTES = 32
 _UNIT_BYTES = 16
 _COMPILED = ("aten::gelu", "aten::gelu_backward")
 _KERNEL_BYTES = (64 + 2) * PAGE_BYTES
-"""Bytes of compiled code: a buffer of 256 KiB (oneDNN src/cpu/x64/jit_generator.hpp), and two pages
-of descriptors, as observed."""
+"""Bytes of the code for one shape: a buffer of 256 KiB (oneDNN src/cpu/x64/jit_generator.hpp) and
+two pages of descriptors (observed)."""
 _UNTOUCHED_BYTES = 60 * PAGE_BYTES
-"""Bytes of the code's buffer that nothing writes to, as observed."""
+"""Bytes of the code buffer that nothing writes to (observed)."""
 _TABLE_BYTES = 512 * PAGE_BYTES
-"""Bytes that one page table maps."""
+"""Bytes of memory that one page table maps."""
 _OTHER_PAGES = 4
-"""Pages of the kernel's objects for a few mappings, and of partly used tables; 2 to 8 were seen."""
+"""Pages for kernel objects and for partly used page tables; 2 to 8 pages were observed."""
 
 
 @lru_cache(maxsize=4096)  # a step has few sizes and many blocks
 def mapped_bytes(size_bytes: int) -> int:
-    """Return the bytes that a block of ``size_bytes`` adds to the data segment, 0 if small."""
+    """Return the bytes that a block adds to the data segment; 0 for a small block."""
     chunk = _chunk(_chunk(size_bytes) + ALIGNMENT_BYTES + _MINIMAL_BYTES)
     if chunk < PAGE_BYTES:
         return 0
@@ -51,16 +51,16 @@ def _chunk(request_bytes: int) -> int:
 
 
 class Peak(NamedTuple):
-    """The data segment at its largest, and its parts."""
+    """The largest data segment of a workload, and its parts."""
 
     data_bytes: int
-    """Bytes that the kernel counts."""
+    """Size of the data segment, which RLIMIT_DATA limits."""
     live_bytes: int
-    """Bytes of the blocks alive then."""
+    """Live bytes when the data segment is largest."""
     small_bytes: int
-    """Live bytes in small blocks, which lie in the headroom and are not counted."""
+    """Live bytes in small blocks, which the limit does not count."""
     library_bytes: int
-    """Bytes of code that a library had compiled by then."""
+    """Bytes of the code that oneDNN has compiled."""
 
     @property
     def rounding_bytes(self) -> int:
@@ -69,7 +69,7 @@ class Peak(NamedTuple):
 
 
 def data_peak(workload: Workload) -> Peak:
-    """Return the largest data segment over a workload's build and steps."""
+    """Return the largest data segment during the build and the steps."""
     compiles = workload.autocast is not None or workload.dtype != "float64"
     kernels: set[tuple[str, int]] = set()
     data = live = small = 0
@@ -93,18 +93,18 @@ def data_peak(workload: Workload) -> Peak:
 
 
 def data_bytes(peak: Peak) -> int:
-    """Return the bytes that RLIMIT_DATA counts."""
+    """Return the bytes that RLIMIT_DATA counts at a peak."""
     return peak.data_bytes
 
 
 def charged_bytes(peak: Peak) -> int:
-    """Return the bytes charged to a memory cgroup: pages that are written to, and page tables."""
+    """Return the bytes that a memory cgroup counts at a peak: written pages and page tables."""
     kernels = peak.library_bytes // _KERNEL_BYTES
     return with_page_tables(peak.data_bytes - kernels * _UNTOUCHED_BYTES)
 
 
 def with_page_tables(size_bytes: int) -> int:
-    """Return the bytes charged to a memory cgroup for pages of ``size_bytes`` and their tables."""
+    """Return ``size_bytes`` of written pages plus the bytes of their page tables."""
     return size_bytes + (size_bytes // _TABLE_BYTES + _OTHER_PAGES) * PAGE_BYTES
 
 
@@ -116,7 +116,7 @@ def solve_data_segment(
     extra_bytes: int = 0,
     counted: Callable[[Peak], int] = data_bytes,
 ) -> int | None:
-    """Return the largest ``axis`` for which the ``counted`` bytes and ``extra_bytes`` fit."""
+    """Return the largest value of ``axis`` that fits with ``extra_bytes`` more than predicted."""
     return solve(
         workload, budget_bytes, axis, lambda tried: counted(data_peak(tried)) + extra_bytes
     )

@@ -1,7 +1,7 @@
-"""Closed forms of a workload's bytes, as plain functions of its description.
+"""Closed formulas for the memory of a workload.
 
-Each function returns whole bytes. docs/memory-model/closed-forms.md derives the forms. ``B`` is the
-number of rows in the (largest micro-)batch, ``e`` the bytes of an element, ``h`` the hidden widths.
+Each function returns whole bytes (derivations: docs/memory-model/closed-forms.md). ``B`` is the
+number of rows in the largest micro-batch, ``e`` the bytes per element, ``h`` the hidden widths.
 """
 
 from collections.abc import Iterator
@@ -13,20 +13,20 @@ from harness.schema.workload import Workload
 DTYPE_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 LABEL_BYTES = 8
-"""Bytes of a label, an int64."""
+"""Bytes of one label (int64)."""
 
 STEP_BYTES = 4
-"""Bytes of Adam's step counter, a float32 for each parameter of any type."""
+"""Bytes of Adam's step counter, which is a float32 for each parameter."""
 
 TRACKED_BYTES = 8
-"""Bytes of batch normalization's counter of batches, an int64."""
+"""Bytes of batch normalization's counter of batches (int64)."""
 
 ROOT = "(network)"
-"""Name of the network itself among its modules."""
+"""Module name of the whole network."""
 
 
 def parameter_count(workload: Workload) -> int:
-    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear layers."""
+    """Return the number of parameters; linear layers have ``sum((in + 1) * out)``."""
     sizes = (workload.in_features, *workload.widths, workload.classes)
     maps = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
     return maps if workload.norm == "none" else maps + 2 * sum(workload.widths)
@@ -38,7 +38,7 @@ def parameter_bytes(workload: Workload) -> int:
 
 
 def gradient_bytes(workload: Workload) -> int:
-    """Return the bytes of all gradients: in training the bytes of all parameters, else 0."""
+    """Return the bytes of all gradients: the bytes of the parameters in training, else 0."""
     return parameter_bytes(workload) if workload.mode == "train" else 0
 
 
@@ -48,7 +48,7 @@ def input_bytes(workload: Workload) -> int:
 
 
 def label_bytes(workload: Workload) -> int:
-    """Return the bytes of the labels, ``8 * batch`` in training, else 0."""
+    """Return the bytes of the labels: ``8 * batch`` in training, else 0."""
     return LABEL_BYTES * workload.batch if workload.mode == "train" else 0
 
 
@@ -58,25 +58,24 @@ def batch_bytes(workload: Workload) -> int:
 
 
 def micro_batches(batch: int, parts: int) -> list[int]:
-    """Return the rows of each micro-batch, as ``Tensor.tensor_split`` divides them."""
+    """Return the rows of each micro-batch, as ``Tensor.tensor_split`` divides the batch."""
     small, larger = divmod(batch, parts)
     return [small + (number < larger) for number in range(parts)]
 
 
 def saved_bytes(workload: Workload) -> int:
-    """Return the bytes that autograd holds when the forward pass ends.
+    """Return the bytes that autograd has saved at the end of the forward pass.
 
-    With relu, float32 and one micro-batch:
-    ``B * (4 * in + 8 + 4 * sum(h) + 4 * classes) + 4``.
+    With ReLU, float32 and one micro-batch: ``B * (4 * in + 8 + 4 * sum(h) + 4 * classes) + 4``.
     """
     return saved_input_bytes(workload) + saved_activation_bytes(workload)
 
 
 def saved_input_bytes(workload: Workload) -> int:
-    """Return the batch's part of the saved bytes.
+    """Return the saved bytes that belong to the batch.
 
-    The first linear layer holds the examples, and the loss holds the labels. Micro-batches are
-    views, so the storage of the whole batch is held. Under autocast the layer holds a cast instead.
+    Autograd saves examples for the first linear layer and labels for the loss. Micro-batches are
+    views, so the whole batch is saved. Under autocast, a cast is saved instead of the examples.
     """
     if workload.mode != "train":
         return 0
@@ -86,22 +85,22 @@ def saved_input_bytes(workload: Workload) -> int:
 def saved_activation_bytes(workload: Workload) -> int:
     """Return the other saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
 
-    ``copies`` is 1 if a hidden layer keeps one tensor, 2 if its activation also keeps its input,
+    ``copies`` is 1 if a hidden layer saves one tensor, 2 if its activation also saves its input,
     and 3 for the from-scratch maximum. A normalization adds its input and its statistics. Dropout
-    adds its mask, and adds its output if the activation keeps its own. With checkpointing only the
-    last layer of each segment counts, and only once.
+    adds its mask, and it adds its output if the activation saves its own output. With
+    checkpointing, only the output of each segment is counted, once.
     """
     return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)
 
 
 def saved_by_module(workload: Workload) -> dict[str, int]:
-    """Return the saved bytes by the module whose forward saved each tensor first.
+    """Return the saved bytes by module; a tensor is counted for the first module that saves it.
 
-    ``MLP`` is a ``Sequential``: linear layer i is module ``2 i``, its activation ``2 i + 1``. A
-    normalization before the activation and dropout after it are further modules. Bytes that
-    ``MLPScratch``, a checkpoint or the loss saves belong to the network itself. Under autocast (of
-    float32 parameters) the linear layers save casts of the examples, and of every weight but the
-    first. The loss computes in float32.
+    ``MLP`` is a ``Sequential``: linear layer i is module ``2*i``, and its activation is module
+    ``2*i+1``. Normalizations and dropouts are additional modules. Bytes saved by ``MLPScratch``,
+    checkpointing or the loss are counted for the whole network. Under autocast, the linear layers
+    save casts of the examples and of every weight except the first. The loss is computed in
+    float32.
     """
     if workload.mode != "train":
         return {}
@@ -114,7 +113,7 @@ def saved_by_module(workload: Workload) -> dict[str, int]:
 
 
 def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
-    """Yield the saved bytes for ``rows`` examples, each with the module that saves them."""
+    """Yield pairs of a module and the bytes that it saves, for ``rows`` examples."""
     element, on_cuda = DTYPE_BYTES[workload.autocast or workload.dtype], workload.device == "cuda"
     first = ROOT if workload.checkpoint else "0"
     yield (
@@ -145,7 +144,7 @@ def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
 
 
 def _saved_of_segments(workload: Workload, column_bytes: int) -> Iterator[tuple[str, int]]:
-    """Yield the outputs of the checkpointed segments; the last layer saves the last output."""
+    """Yield pairs of a module and the bytes of the segment output that it saves."""
     parts = workload.checkpoint
     for number in range(1, parts + 1):
         last = workload.depth * number // parts - 1
@@ -154,12 +153,12 @@ def _saved_of_segments(workload: Workload, column_bytes: int) -> Iterator[tuple[
 
 
 def modules_per_layer(workload: Workload) -> int:
-    """Return the number of modules of an ``MLP`` in one hidden layer."""
+    """Return the number of modules in one hidden layer of ``MLP``."""
     return 2 + (workload.norm != "none") + (workload.dropout > 0)
 
 
 def _places(workload: Workload) -> tuple[int, ...]:
-    """Return the modules that first save a tensor of the layer's size; 0 is the linear layer."""
+    """Return a module offset for each saved tensor of a layer's size; 0 is the linear layer."""
     keeps = activation_of(workload.model, workload.activation).keeps
     normed, after = workload.norm != "none", modules_per_layer(workload)
     activation = 1 + normed

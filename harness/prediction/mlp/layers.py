@@ -1,6 +1,6 @@
-"""The events of single layers and of the loss, forward and backward.
+"""Writes the forward and backward events of single layers and of the loss.
 
-``MLP`` runs ``nn.Linear``, one ``addmm`` a layer; ``MLPScratch`` runs a matmul and a sum.
+``MLP`` runs one ``addmm`` per linear layer; ``MLPScratch`` runs a matmul and an addition.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,12 +30,12 @@ SOFTMAX_BACKWARD = f"{NODE}LogSoftmaxBackward0/LogSoftmaxBackward0/aten::_log_so
 
 Blocks = Sequence[Event | None]
 Unpack = Callable[[str], Blocks]
-"""Function that is called with the operator path of a backward node when the node unpacks its saved
-tensors. It returns the blocks to free when the node has run."""
+"""Function that is called with a backward node's operator path when the node unpacks saved tensors.
+The function returns the blocks to free after the node has run."""
 
 
 class Loss(NamedTuple):
-    """Blocks that the loss of one (micro-)batch leaves for its backward pass."""
+    """Blocks of the loss of one (micro-)batch that exist at the start of its backward pass."""
 
     log_softmax: Event
     loss: Event
@@ -43,20 +43,20 @@ class Loss(NamedTuple):
 
 
 class MlpLayer(NamedTuple):
-    """One linear layer: its shape, its module's name, and the modules up to the next layer."""
+    """One linear layer: its shape, and the names of its module and of the modules after it."""
 
     fan_in: int
     fan_out: int
     module: str
     activation_module: str
     place: int
-    """Position of its weight among the parameters of ``MLP``; its bias follows."""
+    """Index of the layer's weight among the parameters of ``MLP``; the bias is next."""
     norm_module: str = ""
     dropout_module: str = ""
 
 
 class MlpLayers:
-    """Writes the events of one network's layers to a trace writer."""
+    """Writes the events of a network's layers."""
 
     def __init__(self, writer: TraceWriter, workload: Workload) -> None:
         self.writer = writer
@@ -71,10 +71,10 @@ class MlpLayers:
         sizes = (workload.in_features, *workload.widths, workload.classes)
         self.all = [self._layer(index, *shape) for index, shape in enumerate(pairwise(sizes))]
         self.gradients: list[Event | None] = [None] * len(self.parameter_sizes)
-        """Held gradients, in the order of ``parameter_sizes``."""
+        """Existing gradients, in the order of ``parameter_sizes``."""
 
     def _layer(self, index: int, fan_in: int, fan_out: int) -> MlpLayer:
-        """Return a layer with the names of its modules and the place of its parameters."""
+        """Return a layer with the names of its modules and the index of its weight."""
         if self.from_scratch:
             return MlpLayer(fan_in, fan_out, "", "", 2 * index)
         normed = self.norm is not None
@@ -91,10 +91,10 @@ class MlpLayers:
 
     @property
     def parameter_sizes(self) -> list[int]:
-        """Bytes of the parameters in the order of ``model.parameters()``.
+        """Bytes of each parameter, in the order of ``model.parameters()``.
 
-        ``MLP`` has weight and bias of each layer, then the parameters of its normalization.
-        ``MLPScratch`` has all weights, then all biases.
+        For each layer, ``MLP`` has weight and bias and then the parameters of the normalization.
+        ``MLPScratch`` has all weights and then all biases.
         """
         element_bytes = self.parameter_element_bytes
         weights = [layer.fan_in * layer.fan_out * element_bytes for layer in self.all]
@@ -108,7 +108,7 @@ class MlpLayers:
         return [size for sizes in pairs for size in sizes][: len(self.all) * (2 + norms) - norms]
 
     def build(self) -> None:
-        """Write the parameters' blocks in the order of their creation."""
+        """Write the allocations of the parameters, in the order of their creation."""
         bias = "aten::zeros/aten::empty" if self.from_scratch else "aten::empty"
         for layer in self.all:
             weight_bytes = layer.fan_in * layer.fan_out * self.parameter_element_bytes
@@ -118,12 +118,12 @@ class MlpLayers:
                 self.norm.build(layer.fan_out)
 
     def zero_grad(self) -> None:
-        """Write that the held gradients are freed, in the order of the parameters."""
+        """Write that the gradients are freed, in the order of the parameters."""
         self.writer.free(*self.gradients)
         self.gradients = [None] * len(self.gradients)
 
     def linear(self, rows: int, layer: MlpLayer, category: str, prefix: str = "") -> Event:
-        """Write a linear layer's forward events; return its output."""
+        """Write the forward events of a linear layer; return its output."""
         size = rows * layer.fan_out * self.element_bytes
         allocate = self.writer.allocate
         if not self.from_scratch:
@@ -143,10 +143,11 @@ class MlpLayers:
         *,
         others: str | None = None,
     ) -> tuple[Event, tuple[Event, ...]]:
-        """Write an activation's forward events; ``given`` is its input, and its output if in place.
+        """Write the forward events of an activation with the input ``given``.
 
-        Return its output, of ``category``, and the blocks alive next to it, in the order of their
-        frees. Additional blocks are of category ``others`` (by default ``category``).
+        Return the output and the other live blocks, in the order in which they are freed. The
+        output has ``category``; an additional block has category ``others`` (default:
+        ``category``).
         """
         if not self.activation.allocates:
             return given, ()
@@ -158,12 +159,12 @@ class MlpLayers:
         return self.writer.allocate(size, operator, category, module), taken
 
     def zeros(self, rows: int, layer: MlpLayer, prefix: str, category: str = "temporary") -> Event:
-        """Write only the zeros that the maximum compares with."""
+        """Write the allocation of the zeros for the maximum, without the maximum."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         return self.writer.allocate(size, prefix + activations.ZEROS, category, module)
 
     def activation_backward(self, rows: int, layer: MlpLayer, gradient: Event) -> Event:
-        """Write the events from the output's gradient to the input's gradient, and return it."""
+        """Write the backward events of an activation; return the gradient of its input."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         if self.activation is MAXIMUM:
             return activations.maximum_backward(self.writer, size, self.element_bytes, module)
@@ -179,10 +180,10 @@ class MlpLayers:
         after: Blocks = (),
         unpack: Unpack | None = None,
     ) -> Event:
-        """Write a linear layer's backward events; return its input's gradient.
+        """Write the backward events of a linear layer; return the gradient of its input.
 
-        ``after`` are blocks that are freed with the node's saved tensors, when the node has run.
-        The batch needs no gradient, so the first layer returns ``gradient``.
+        ``after`` are blocks that are freed together with the node's saved tensors. The batch needs
+        no gradient, so for the first layer the result is ``gradient``.
         """
         if self.from_scratch:
             return self._from_scratch_backward(rows, index, gradient, after, unpack)
@@ -198,7 +199,7 @@ class MlpLayers:
     def _from_scratch_backward(
         self, rows: int, index: int, gradient: Event, after: Blocks, unpack: Unpack | None
     ) -> Event:
-        """Write the backward pass of the sum, which saves nothing, and then of the matmul."""
+        """Write the backward pass of the bias addition, and then of the matmul."""
         layer, matmul = self.all[index], f"{MM_BACKWARD}/aten::mm"
         self.writer.free(self._bias_gradient(layer, len(self.all) + index, _BIAS_BACKWARD))
         inside = unpack(MM_BACKWARD) if unpack else ()
@@ -208,13 +209,13 @@ class MlpLayers:
         return result
 
     def loss(self, rows: int, logits: Event) -> Loss:
-        """Write the loss of ``logits``, which are then freed."""
+        """Write the loss; then write that ``logits`` is freed."""
         of_batch = self.cross_entropy(rows, self.element_bytes)
         self.writer.free(logits)
         return of_batch
 
     def cross_entropy(self, rows: int, element_bytes: int, prefix: str = "") -> Loss:
-        """Write the cross-entropy of logits of ``element_bytes`` an element."""
+        """Write the cross-entropy of logits with ``element_bytes`` per element."""
         allocate, size_bytes = self.writer.allocate, rows * self.all[-1].fan_out * element_bytes
         log_softmax = allocate(size_bytes, prefix + LOG_SOFTMAX, "activation")
         loss = allocate(element_bytes, prefix + NLL)
@@ -231,11 +232,10 @@ class MlpLayers:
         return of_logits, until_end
 
     def nll_backward(self, of_batch: Loss, parts: int) -> tuple[Event, Blocks]:
-        """Write the backward pass to the log-softmax; return its gradient and the kept blocks.
+        """Write the backward pass of the NLL loss; return its input's gradient and the kept blocks.
 
-        The gradient of the loss, ones, lives until the pass ends, and so does the loss, which the
-        step holds. With several ``parts`` the loss is first divided by their number, a wrapped
-        number that is kept for the backward pass.
+        The loss and its gradient (ones) are alive until the backward pass ends. With several
+        ``parts``, the loss is divided by their number, which is kept for the backward pass.
         """
         allocate, writer = self.writer.allocate, self.writer
         loss = of_batch.loss
@@ -257,15 +257,15 @@ class MlpLayers:
         return of_log, (ones, *held)
 
     def leave(self) -> None:
-        """Write nothing, because nothing is freed when the forward pass ends."""
+        """Write nothing; only autocast frees blocks when the forward pass ends."""
 
     def input_gradient(self, rows: int, layer: MlpLayer, operator: str) -> Event:
-        """Write the matmul that computes the gradient of a linear layer's input."""
+        """Write the gradient of a linear layer's input; return its block."""
         size = rows * layer.fan_in * self.element_bytes
         return self.writer.allocate(size, operator, "temporary", layer.module)
 
     def _weight_gradient(self, layer: MlpLayer, place: int, operator: str) -> Event | None:
-        """Write a weight's gradient; return its block if it is only added to the held gradient."""
+        """Write a weight's gradient; return the block if it is added to a previous gradient."""
         size = layer.fan_in * layer.fan_out * self.element_bytes
         return self.gradient(size, place, operator, layer.module)
 
@@ -273,7 +273,7 @@ class MlpLayers:
         return self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
 
     def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
-        """Accept a gradient; the first gradient stays, and later gradients are added to it."""
+        """Write a gradient; return the block if it is added to a previous gradient, else None."""
         if self.gradients[place] is None:
             self.gradients[place] = self.writer.allocate(size, operator, "gradient", module)
             return None

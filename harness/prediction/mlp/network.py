@@ -1,7 +1,7 @@
-"""Forward and backward pass of a whole network, event by event.
+"""Writes the forward and the backward pass of a whole network.
 
-The saved tensors of a node are freed when the node has run, and a gradient is freed when the node
-that consumed it has run (torch/csrc/autograd/engine.cpp, ``evaluate_function``).
+After a node has run, autograd frees the saved tensors of the node and the gradient that the node
+used (torch/csrc/autograd/engine.cpp, ``evaluate_function``).
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ DROPOUT, ACTIVATION, NORM, NEXT = "dropout", "activation", "norm", "next"
 
 
 def predict(layers: MlpLayers, rows: int) -> None:
-    """Write a forward pass without autograd; a layer's input is freed when its output replaces it.
+    """Write a forward pass without autograd, which frees the input of each layer.
 
-    ``nn.Sequential`` replaces the input after each module, the from-scratch model after each layer.
+    ``nn.Sequential`` frees an input after a module; ``MLPScratch`` frees an input after a layer.
     """
     free = layers.writer.free
     hidden: Event | None = None
@@ -42,7 +42,7 @@ def predict(layers: MlpLayers, rows: int) -> None:
 
 
 def train(layers: MlpLayers, passes: "Plain | Checkpointed", rows: int, parts: int) -> None:
-    """Write both passes of one of ``parts`` micro-batches, which has ``rows`` examples."""
+    """Write the forward and the backward pass of one micro-batch with ``rows`` examples."""
     writer = layers.writer
     writer.phase = "forward"
     passes.forward(rows)
@@ -56,15 +56,15 @@ def train(layers: MlpLayers, passes: "Plain | Checkpointed", rows: int, parts: i
 
 
 Held = Mapping[str, Blocks]
-"""Blocks of one hidden layer that autograd holds, by the node that frees them."""
+"""Blocks that autograd saves for one hidden layer, by the node that frees them."""
 
 
 class Plain:
-    """Hidden layers whose saved tensors autograd keeps until the backward pass.
+    """Hidden layers without checkpointing; autograd keeps their saved tensors.
 
-    Every module of ``nn.Sequential`` is a node of its own. Its input is freed after the module,
-    unless autograd keeps it. A normalization keeps its input and statistics, an activation keeps
-    what its derivative needs, dropout keeps its mask, and the next linear layer keeps its input.
+    Each module of ``nn.Sequential`` has its own backward node. A module's input is freed after the
+    module, unless autograd saves it. Normalizations save input and statistics, activations save
+    what their derivative needs, dropout saves its mask, and linear layers save their input.
     """
 
     def __init__(self, layers: MlpLayers) -> None:
@@ -72,11 +72,11 @@ class Plain:
         self._held: list[Held] = []
 
     def forward(self, rows: int) -> None:
-        """Write the hidden layers' forward events, and remember the held blocks."""
+        """Write the forward events of the hidden layers, and store their saved blocks."""
         self._held = [self._hold(rows, layer) for layer in self._layers.all[:-1]]
 
     def _hold(self, rows: int, layer: MlpLayer) -> Held:
-        """Write a hidden layer's events; return the blocks that it holds."""
+        """Write the forward events of a hidden layer; return its saved blocks."""
         layers, keeps = self._layers, self._layers.activation.keeps
         by_activation = keeps == "output" or layers.dropout is None
         before = keeps in ("input", "operands")
@@ -106,7 +106,7 @@ class Plain:
         return {**held, DROPOUT: (mask,), NEXT: (result,)}
 
     def backward(self, rows: int, gradient: Event) -> None:
-        """Write every node's backward events, given the logits' gradient."""
+        """Write the backward events of all nodes, starting with the gradient of the logits."""
         layers, held = self._layers, self._held
         gradient = layers.linear_backward(rows, len(held), gradient, held[-1][NEXT])
         for index in range(len(held) - 1, -1, -1):
@@ -128,7 +128,7 @@ class Plain:
             gradient = layers.linear_backward(rows, index, gradient, after)
 
     def _norm_backward(self, rows: int, layer: MlpLayer) -> tuple[Event, Blocks]:
-        """Write a normalization's gradients; return its input's gradient and the added blocks."""
+        """Write a normalization's gradients; return the input's gradient and the blocks to free."""
         norm, module, added = self._layers.norm, layer.norm_module, []
         assert norm is not None, "its node is there"
 

@@ -1,8 +1,8 @@
-"""Blocks of a normalization between a linear layer and its activation.
+"""Writes the blocks of a normalization between a linear layer and its activation.
 
-Both normalizations keep their input, a mean and an inverse deviation. Batch normalization keeps
-these two numbers for each unit, layer normalization keeps them for each row. The other blocks are
-scratch of the kernels, in which each thread has a part.
+Both normalizations save their input, a mean and an inverse standard deviation. Batch normalization
+saves mean and deviation for each unit, and layer normalization saves them for each row. The other
+blocks are temporary blocks of the kernels, with a part for each thread.
 
 Source: aten/src/ATen/native/Normalization.cpp (``_batch_norm_impl_index``),
 cpu/batch_norm_kernel.cpp (if an input of rows and units counts as channels-last) and
@@ -18,14 +18,14 @@ from harness.schema.events import Event
 from harness.schema.workload import Workload
 
 Gradient = Callable[[int, int, str], None]
-"""Function that accepts the gradient of the weight (0) or the bias (1), its bytes and operators."""
+"""Function that writes a gradient; its arguments are 0 (weight) or 1 (bias), bytes and operator."""
 
 Outputs = tuple[Event, tuple[Event, ...]]
-"""The output, and the statistics that the backward pass needs in addition to the input."""
+"""The output, and the statistics that autograd saves."""
 
 
 class _Norm:
-    """A normalization of one workload."""
+    """Common part of both normalizations."""
 
     def __init__(self, writer: TraceWriter, workload: Workload) -> None:
         self._writer = writer
@@ -41,9 +41,9 @@ class _Norm:
 
 
 class BatchNorm(_Norm):
-    """``nn.BatchNorm1d``, with one mean and deviation for each unit, over the rows.
+    """``nn.BatchNorm1d``, which has a mean and a deviation for each unit.
 
-    bfloat16 and float16 are summed in float32. float16 also keeps its statistics in float32.
+    bfloat16 and float16 are summed in float32. Temporary float16 statistics are float32, too.
     """
 
     _BACKWARD = (
@@ -52,14 +52,14 @@ class BatchNorm(_Norm):
     _FORWARD = "aten::batch_norm/aten::_batch_norm_impl_index/aten::native_batch_norm"
 
     def build(self, width: int) -> None:
-        """Write the parameters, and the buffers, which count as parameters."""
+        """Write the parameters and the buffers; buffers have the category "parameter", too."""
         operators = ("aten::empty", "aten::empty", "aten::zeros/aten::empty")
         for operator in (*operators, "aten::ones/aten::empty"):
             self._writer.allocate(width * self._element, operator, "parameter")
         self._writer.allocate(TRACKED_BYTES, "aten::empty", "parameter")
 
     def forward(self, rows: int, width: int, module: str, categories: tuple[str, str]) -> Outputs:
-        """Write the forward pass; in inference it uses the running statistics."""
+        """Write the forward pass; inference uses the running statistics."""
         writer, of_output, of_statistics = self._writer, *categories
         empty, zeros = (f"{self._FORWARD}/aten::{name}empty" for name in ("", "zeros/aten::"))
         sums = width * self._sum
@@ -77,7 +77,7 @@ class BatchNorm(_Norm):
         return output, statistics
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
-        """Write sums and gradients; the first block for the input's gradient stays unused."""
+        """Write the gradients and sums; the first block for the input's gradient is not used."""
         writer, empty = self._writer, f"{self._BACKWARD}/aten::empty"
         like = f"{self._BACKWARD}/aten::empty_like/aten::empty"
         size, sums = rows * width * self._element, width * self._sum
@@ -93,7 +93,7 @@ class BatchNorm(_Norm):
 
 
 class LayerNorm(_Norm):
-    """``nn.LayerNorm``, with one mean and deviation for each row, over the units."""
+    """``nn.LayerNorm``, which has a mean and a deviation for each row."""
 
     _BACKWARD = (
         f"{NODE}NativeLayerNormBackward0/NativeLayerNormBackward0/aten::native_layer_norm_backward"
@@ -101,18 +101,18 @@ class LayerNorm(_Norm):
     _FORWARD = "aten::layer_norm/aten::native_layer_norm/aten::empty"
 
     def build(self, width: int) -> None:
-        """Write weight and bias."""
+        """Write the allocations of weight and bias."""
         self._pair(width * self._element, "aten::empty", "parameter", "")
 
     def forward(self, rows: int, width: int, module: str, categories: tuple[str, str]) -> Outputs:
-        """Write the forward pass, which makes both statistics, even in inference."""
+        """Write the forward pass, which computes the statistics even in inference."""
         of_output, of_statistics = categories
         size = rows * width * self._element
         output = self._writer.allocate(size, self._FORWARD, of_output, module)
         return output, self._pair(rows * self._element, self._FORWARD, of_statistics, module)
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
-        """Write the gradients; each thread first sums its part of the parameters' gradients."""
+        """Write the gradients; each thread first sums its part of the weight and bias gradients."""
         writer, empty = self._writer, f"{self._BACKWARD}/aten::empty"
         result = writer.allocate(rows * width * self._element, empty, "temporary", module)
         size = width * self._element
@@ -127,7 +127,7 @@ Norm = BatchNorm | LayerNorm
 
 
 def norm_of(workload: Workload, writer: TraceWriter) -> Norm | None:
-    """Return the normalization of ``workload``'s hidden layers, if they have one."""
+    """Return the normalization of ``workload``; None if it has no normalization."""
     kinds: dict[str, type[Norm]] = {"batch": BatchNorm, "layer": LayerNorm}
     kind = kinds.get(workload.norm)
     return kind(writer, workload) if kind else None

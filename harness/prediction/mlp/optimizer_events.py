@@ -1,11 +1,11 @@
-"""The events of one optimizer step, for each optimizer and its two forms.
+"""Writes the events of optimizer steps, in the for-loop and foreach implementations.
 
-An in-place update allocates nothing. A Python number that is combined with a tensor is wrapped into
-an 8-byte float64 tensor and cast to the tensor's type. Adam's denominator is the only block of a
-parameter's size.
+An in-place update allocates nothing. A Python number that is combined with a tensor becomes an
+8-byte float64 tensor and is cast to the tensor's dtype. In a step, only Adam's denominator needs
+temporary blocks of a parameter's size.
 
-Source: torch/optim/sgd.py, adam.py, adamw.py; the multi-tensor ("foreach") form runs the slow
-path of aten/src/ATen/native/ForeachOpsKernels.cpp on the CPU, one tensor at a time.
+Source: torch/optim/sgd.py, adam.py, adamw.py; the multi-tensor ("foreach") form runs the slow path
+of aten/src/ATen/native/ForeachOpsKernels.cpp on the CPU, one tensor at a time.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _NAMES = {"momentum": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
 class Optimizer:
-    """Writes the events of an optimizer's steps."""
+    """Writes the events of one optimizer's steps."""
 
     def __init__(self, writer: TraceWriter, workload: Workload, sizes: Sequence[int]) -> None:
         self._writer = writer
@@ -33,7 +33,7 @@ class Optimizer:
         self._prefix = f"Optimizer.step#{_NAMES.get(workload.optimizer)}.step"
 
     def step(self) -> None:
-        """Write the events of one step; the first step creates the state."""
+        """Write the events of one step; the first step also allocates the state."""
         first, self._first = self._first, False
         if self._kind == "momentum":
             self._momentum(first)
@@ -50,7 +50,7 @@ class Optimizer:
                 self._adam()
 
     def _momentum(self, first: bool) -> None:
-        """``buf = clone(grad)`` the first time, then ``buf.mul_(momentum).add_(grad)``."""
+        """Write ``buf = clone(grad)`` in step 1, later ``buf.mul_(momentum).add_(grad)``."""
         if first:
             for size in self._sizes:
                 operator = f"{self._prefix}/aten::clone/aten::empty_strided"
@@ -62,7 +62,7 @@ class Optimizer:
                 self._scalar("mul_")
 
     def _adam(self) -> None:
-        """Update one parameter after another; a denominator lives until the next replaces it."""
+        """Write one parameter after another; a denominator is freed after the next is allocated."""
         writer, prefix = self._writer, self._prefix
         before: Event | None = None
         for size in self._sizes:
@@ -81,7 +81,7 @@ class Optimizer:
         writer.free(before)
 
     def _adam_foreach(self) -> None:
-        """Run each operation over all parameters, so all denominators exist at once."""
+        """Write each operation for all parameters, so all denominators exist at once."""
         writer, prefix = self._writer, self._prefix
         writer.scratch((STEP_BYTES, f"{prefix}/aten::empty"))
         if self._kind == "adamw":
@@ -94,14 +94,14 @@ class Optimizer:
         writer.free(*reversed(roots))
 
     def _each(self, name: str, inner: str) -> None:
-        """Write a multi-tensor operation ``name`` with a Python number."""
+        """Write the foreach operation ``name`` with a Python number."""
         operator = f"{self._prefix}/aten::_foreach_{name}/aten::{name}"
         number = wrapped_number(operator, f"{operator}/aten::{inner}", self._element_bytes)
         for _ in self._sizes:
             self._writer.scratch(*number)
 
     def _scalar(self, name: str, element_bytes: int | None = None) -> None:
-        """Write an in-place operation ``name`` with a Python number."""
+        """Write the in-place operation ``name`` with a Python number."""
         size = element_bytes or self._element_bytes
         number = wrapped_number(self._prefix, f"{self._prefix}/aten::{name}", size)
         self._writer.scratch(*number)

@@ -1,4 +1,4 @@
-"""Every byte metric of a record, derived without running the workload or importing torch."""
+"""Predicts all byte metrics of a record without running the workload or importing torch."""
 
 import platform
 from collections.abc import Iterator
@@ -34,10 +34,10 @@ CHECKED_MACHINES = ("x86_64", "AMD64")
 def predict(
     workload: Workload, *, budget_bytes: int | None = None, torch: str | None = None
 ) -> StepReport:
-    """Predict the metrics of a step without running it, and the verdict on a budget.
+    """Predict the metrics of a step, and whether the step fits into a budget.
 
-    Nothing is run and no torch is imported. A metric that cannot be derived exactly is None, and
-    ``reason`` says why. On CUDA there are closed forms only for the tensors that autograd saves.
+    The step is not run, and torch is not imported. A metric that cannot be derived exactly is None,
+    and ``reason`` says why. On CUDA, only the bytes that autograd saves are predicted.
     """
     workload = check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
@@ -87,7 +87,7 @@ def _on_cpu(workload: Workload, budget_bytes: int | None) -> tuple[Trace, dict[s
 
 
 def _closed_forms(workload: Workload) -> dict[str, Any]:
-    """Return the metrics of tensors that autograd saves, if they are known."""
+    """Return the metrics of the tensors that autograd saves; empty if they are unknown."""
     if why_refused(workload):
         return {}
     modules = formula.saved_by_module(workload)
@@ -100,7 +100,7 @@ def _closed_forms(workload: Workload) -> dict[str, Any]:
 
 
 def _notes() -> Iterator[str]:
-    """Return notes if the installed torch or this machine was not checked."""
+    """Yield notes if the model was not checked with the installed torch or on this machine."""
     yield from version_notes()
     if platform.machine() not in CHECKED_MACHINES:
         yield f"{platform.machine()} was not checked; the metrics are those of x86-64"

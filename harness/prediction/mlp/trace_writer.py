@@ -9,8 +9,8 @@ _new = tuple.__new__
 class TraceWriter:
     """Writes events with their step and phase.
 
-    A block is the event that allocated it. Blocks are numbered from 1 on in the order in which
-    they are allocated; the number stands for the address, so no address is used twice.
+    A block is represented by the event that allocated it. Blocks are numbered from 1 in the order
+    of their allocation. The number is used as the block's address, so no address occurs twice.
     """
 
     __slots__ = ("_blocks", "_step", "events", "phase")
@@ -20,16 +20,16 @@ class TraceWriter:
         self._step = 0
         self.events: list[Event] = []
         self.phase = "build"
-        """Phase in which the next events are written."""
+        """Phase of the next events."""
 
     def next_step(self) -> None:
-        """Begin another step: 1 after the build, then 2."""
+        """Begin the next step; step 1 follows the build."""
         self._step += 1
 
     def allocate(
         self, size_bytes: int, operator: str, category: str = "temporary", module: str = ""
     ) -> Event:
-        """Write that a block is allocated and return it."""
+        """Write the allocation of a block, and return its event."""
         self._blocks = number = self._blocks + 1
         fields = (self._step, self.phase, operator, module, category, size_bytes, number)
         block = _new(Event, fields)
@@ -37,7 +37,7 @@ class TraceWriter:
         return block
 
     def free(self, *blocks: Event | None) -> None:
-        """Write that ``blocks`` are freed, in this order; nothing for None."""
+        """Write that ``blocks`` are freed in this order; None is ignored."""
         for block in blocks:
             if block is not None:
                 _, _, operator, module, category, size_bytes, number = block
@@ -45,10 +45,10 @@ class TraceWriter:
                 self.events.append(_new(Event, fields))
 
     def scratch(self, *blocks: tuple[int, str], module: str = "") -> None:
-        """Write blocks (bytes and operator) that are freed at once, the last block first."""
+        """Write temporary blocks, given as (bytes, operator); the last block is freed first."""
         taken = [self.allocate(size, operator, "temporary", module) for size, operator in blocks]
         self.free(*reversed(taken))
 
     def trace(self) -> Trace:
-        """Return the written trace, whose last step is the measured step."""
+        """Return the trace; its last step is the measured step."""
         return Trace(self.events, steps=self._step)
