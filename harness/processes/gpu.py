@@ -81,8 +81,7 @@ def driver_version() -> str | None:
 
 
 def memory_at_failure() -> dict[str, int] | None:
-    """Return the total, free, reserved and other memory of the GPU, or None if CUDA is not in
-    use."""
+    """Return the total, free, reserved and other memory of the GPU; None if CUDA is unused."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return None
     with contextlib.suppress(RuntimeError):
