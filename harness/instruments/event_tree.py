@@ -34,8 +34,7 @@ _new = tuple.__new__  # half the time of Event(*fields)
 
 
 class BlockClaim(NamedTuple):
-    """Category of the block that is alive at an address; only a block's first claim has an
-    effect."""
+    """Category of the block that is alive at an address; only the first claim has an effect."""
 
     address: int
     category: str
@@ -181,8 +180,7 @@ class Reader:
             )
 
     def _ours(self, node: Any, name: str, module: str, backward: int) -> str:
-        """Read a range that the recorder named; return the module of the events inside the
-        range."""
+        """Read a range of the recorder; return the module of the events inside the range."""
         if name.startswith(MODULE):
             if not backward:
                 self._change(node, self._current.forward)
@@ -200,8 +198,7 @@ class Reader:
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
-        """Return the module of the events inside an operator, and their place in the backward
-        pass."""
+        """Return the module and the backward state of the events inside an operator."""
         if name.startswith(_ENGINE):
             self._change(node, self._current.backward)
             return module, 2

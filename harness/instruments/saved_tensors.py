@@ -55,8 +55,7 @@ class SavedTensors:
         on_save: Callable[[int], object] | None = None,
         on_unpack: Callable[[], object] | None = None,
     ) -> None:
-        """Set the functions to call when autograd saves a tensor and when it needs the tensor
-        again.
+        """Set the functions to call when autograd saves or uses a tensor.
 
         ``on_save`` is called with the address of each newly saved storage. A storage that autograd
         already keeps is not reported again. ``on_unpack`` is called before a saved tensor is
@@ -100,8 +99,7 @@ class SavedTensors:
         return held.tensor
 
     def held(self) -> list[Saved]:
-        """Return the storages that autograd keeps now, without duplicates, in the order of
-        saving."""
+        """Return the storages that autograd keeps now, without duplicates, as first saved."""
         storages: dict[int, Saved] = {}
         alive = [(reference, held) for reference in self._held if (held := reference())]
         self._held = [reference for reference, _ in alive]
@@ -120,7 +118,7 @@ class SavedTensors:
             self.keep_most()
 
     def keep_most(self) -> None:
-        """Store the storages that autograd keeps now in ``most``, if their total size is the
+        """Set ``most`` to the storages that autograd keeps now, if their total size is the
         largest."""
         self.most = max(self.most, self.held(), key=lambda saved: sum(s.size_bytes for s in saved))
 

@@ -30,8 +30,7 @@ class ForkedCall(Generic[Result]):
         self._reader = reader
 
     def result(self, deadline: float | None = None) -> Result:
-        """Return the function's result; raise TimeoutError after ``deadline``
-        (``time.monotonic``)."""
+        """Return the function's result; raise TimeoutError at ``deadline`` (``time.monotonic``)."""
         seconds = None if deadline is None else deadline - time.monotonic()
         late = not readable([self._reader], seconds)
         if late:
