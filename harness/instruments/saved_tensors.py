@@ -118,8 +118,7 @@ class SavedTensors:
             self.keep_most()
 
     def keep_most(self) -> None:
-        """Set ``most`` to the storages that autograd keeps now, if their total size is the
-        largest."""
+        """Update ``most`` if the storages that autograd keeps now have a larger total size."""
         self.most = max(self.most, self.held(), key=lambda saved: sum(s.size_bytes for s in saved))
 
 
