@@ -42,10 +42,8 @@ class Rise:
     peak_bytes: int = 0
     """Peak memory of the process, in bytes."""
     lost_bytes: int = 0
-    """Bytes that were resident before the block but not after it; the peak may not include them.
-
-    The kernel may remove library pages of a process if another process needs memory.
-    """
+    """Bytes that were resident before the block but not after it, e.g. library pages that the
+    kernel removed. The peak may not include these bytes."""
 
 
 _GOLDEN = 0.618

@@ -125,10 +125,7 @@ class SavedTensors:
 def saved_metrics(
     held: Sequence[Saved], parameters: Collection[int], inputs: Collection[int]
 ) -> dict[str, Any]:
-    """Return a record's metrics of saved bytes, without parameters.
-
-    ``parameters`` and ``inputs`` contain addresses of storages.
-    """
+    """Return a record's metrics of saved bytes; ``parameters`` and ``inputs`` are addresses."""
     counted = [saved for saved in held if saved.address not in parameters]
     total = sum(saved.size_bytes for saved in counted)
     of_input = sum(saved.size_bytes for saved in counted if saved.address in inputs)

@@ -56,10 +56,7 @@ def fitted(question: PredictStep, announce: Phase) -> StepReport:
 
 @answering(CheckGpus, leave_values_out)
 def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
-    """Check whether the step fits on each GPU.
-
-    A compiled step is also traced, to check that ``torch.compile`` compiled something.
-    """
+    """Check whether the step fits on each GPU; a compiled step is also traced."""
     own = step_of(question)
     tell(announce, f"its largest batch is searched on {len(question.gpus)} GPUs")
     report, tracing = StepReport(method="dry run"), None
@@ -86,10 +83,7 @@ def _fits_while(
     *,
     find_largest: bool,
 ) -> FitsOnGpus:
-    """Check the GPUs; if this check and the trace both fail, raise the error of the trace.
-
-    The error of the trace contains the line of the user's code.
-    """
+    """Check the GPUs; if this check and the trace both fail, raise the error of the trace."""
     try:
         also_tracing = tracing is not None
         return _fits(question, own, known, find_largest=find_largest, also_tracing=also_tracing)

@@ -1,8 +1,4 @@
-"""Runs a step or a counting function on a pretended GPU, in the worker process.
-
-If the code depends on values that the pretended GPU cannot compute, it runs again with other
-values.
-"""
+"""Runs a step or a counting function on a pretended GPU, in the worker process."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial

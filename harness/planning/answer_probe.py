@@ -51,10 +51,7 @@ def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
 
 @answering(LargestByLiveBytes)
 def largest_by_live_bytes(question: LargestByLiveBytes, announce: Phase) -> dict[str, int | None]:
-    """Return the largest batch whose estimated live bytes fit into the budget.
-
-    The estimate runs the user's code, so this function runs in a worker process.
-    """
+    """Return the largest batch whose estimated live bytes fit; the estimate runs user code."""
     unit = question.request.accumulate
 
     def live_bytes(count: int) -> int:

@@ -89,10 +89,7 @@ def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
 
 
 def _on_known_kernels(question: Question[Answer]) -> Question[Answer]:
-    """Remove the GPUs for which PyTorch has no kernels.
-
-    Only ``CheckGpus`` works with the remaining GPUs. Other questions raise UnsupportedError.
-    """
+    """Remove GPUs without PyTorch kernels from ``CheckGpus``; raise if it is another question."""
     gpus, left_out = [], []
     for gpu in question.gpus:
         try:

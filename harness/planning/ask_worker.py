@@ -1,7 +1,4 @@
-"""Sends a question about a step to a worker process, and reads the result.
-
-This module does not import torch.
-"""
+"""Sends a question about a step to a worker process, without importing torch."""
 
 from contextlib import closing
 from typing import Any
@@ -27,10 +24,7 @@ def ended_question(
     asks_host: bool = True,
     launcher: Launcher | None = None,
 ) -> Ended[dict[str, Any]]:
-    """Start a worker process for a question, and return its result or its failure.
-
-    ``launcher`` is ignored if the question names pretended GPUs.
-    """
+    """Run a question in a worker process; ``launcher`` is ignored for pretended GPUs."""
     job = Call(
         function=question.answered_by,
         request=msgspec.json.encode(question),

@@ -49,10 +49,7 @@ _LABELS = ("labels", "start_positions", "end_positions")
 
 
 def named_step(step: Step) -> tuple[Step, tuple[str, ...]]:
-    """Replace the hub name in the step by a function that builds the network.
-
-    Also return notes on the inputs and the loss that were chosen.
-    """
+    """Replace a hub name in the step by a function that builds the network; also return notes."""
     hub = hub_of(step.target)
     if hub is None:
         return step, ()

@@ -139,13 +139,12 @@ class Saving:
 class Plan:
     """Changes that make a training step fit on a GPU, the fastest first.
 
-    Changes that train differently (SGD, 8-bit optimizer states, LoRA) are last.
-
     Attributes:
         batch: number of examples in a step.
         gpu: name of the GPU.
         as_asked: prediction for the unchanged step.
-        candidates: combinations of changes that fit, sorted by estimated time.
+        candidates: combinations of changes that fit, the fastest first; SGD, 8-bit states and LoRA
+            are last.
         too_large: changes that do not run, or do not fit with any size of the micro-batch.
         rejected: description of each tried step that may not fit, with its reserved bytes.
         notes: notes for the user, e.g. on changes that were not tried.

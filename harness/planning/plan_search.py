@@ -37,11 +37,8 @@ NORMS = "batch normalization computes its statistics for each micro-batch"
 Progress = Callable[[str], object]
 """Function that is called with a description of each step before the step is tried."""
 FitOf = Callable[[StepChange, int, str], GpuFit | str]
-"""Function that predicts whether a changed step fits, or returns why the step does not run.
-
-The arguments are the change, the number of micro-batches and the allocator settings. The function
-raises an error if the unchanged step does not run.
-"""
+"""Function that predicts whether a changed step fits, or returns the reason why the step does not
+run. If the unchanged step does not run, the function raises an error."""
 
 
 class PlanSearch:

@@ -25,11 +25,7 @@ class Estimable(Question[Answer], frozen=True, kw_only=True):
 
 
 class PredictStep(Estimable[StepReport], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to trace the step.
-
-    If ``fits`` is True, the worker checks whether the step fits on the GPU. If ``largest`` is True,
-    the worker also searches the largest batch.
-    """
+    """Tells a worker to trace the step and, if ``fits`` is True, to check the step on the GPU."""
 
     answered_by = "harness.planning.answer_gpus:fitted"
     estimated_by = "harness.planning.estimated_step:step"
@@ -46,10 +42,7 @@ class CheckGpus(Estimable[FitsOnGpus], frozen=True, kw_only=True, tag=True):
 
 
 class TraceRun(Question[StepReport], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to trace a whole training loop.
-
-    If ``fits`` is True, the worker also checks whether the loop fits on the GPU.
-    """
+    """Tells a worker to trace a training loop and, if ``fits`` is True, to check it on the GPU."""
 
     answered_by = "harness.planning.answer_run:traced_run"
 

@@ -72,10 +72,7 @@ class Bench:
         self._deadline = deadline
 
     def tried(self, batch: int, memory_bytes: int) -> Need | None:
-        """Run the step in a fork; return None if memory runs out.
-
-        A run without tracking is repeated with tracking if the run fails or reads a value.
-        """
+        """Run the step in a fork, with tracked values if needed; return None if memory runs out."""
         if self._ignores:
             with suppress(ForkFailedError):
                 run = partial(self._run, batch, memory_bytes, follow=False)

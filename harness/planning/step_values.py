@@ -27,10 +27,7 @@ from harness.schema.errors import UnsupportedError
 
 
 class StepValues:
-    """Tracks the values that a step reads from the pretended GPU.
-
-    A value is known, or given by the user, or unknown.
-    """
+    """Tracks the values that a step reads from the pretended GPU."""
 
     def __init__(
         self, answers: tuple[str, ...], trial: int = 0, decided: Mapping[str, bool] | None = None
@@ -74,9 +71,7 @@ class StepValues:
 def use_gpu(
     question: Question[Any], gpu: Gpu, trial: int = 0, decided: Mapping[str, bool] | None = None
 ) -> StepValues:
-    """Let this process see a pretended GPU; return the tracker of the values that it reads.
-
-    The process must not have used CUDA before.
+    """Let this process see a pretended GPU; CUDA must not have been used before.
 
     Args:
         question: message with the allocator settings and the user's values.

@@ -21,10 +21,7 @@ class Tried(NamedTuple, Generic[Result]):
 
 
 Run = Callable[[int, Mapping[str, bool]], Tried[Result] | Decision]
-"""Function that runs the code once, and returns the result or a failed check.
-
-The arguments are the number of the run, and the settled decisions by source line.
-"""
+"""Function that runs the code once, and returns the result or a failed check of a value."""
 
 
 def with_values_tried(

@@ -91,10 +91,7 @@ def _real(name: str) -> ModuleType:
 
 
 def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **named: Any) -> Any:
-    """Replace ``torch._dynamo.disable``; if PyTorch calls it, return the function unchanged.
-
-    Only PyTorch passes ``wrapping=False``.
-    """
+    """Replace ``torch._dynamo.disable``; return the function unchanged if ``wrapping`` is False."""
     if wrapping or _PARTS not in sys.meta_path:
         disable: Callable[..., Any] = _real(COMPILER).disable
         return disable(function, *arguments, wrapping=wrapping, **named)

@@ -50,10 +50,7 @@ class Launcher(Protocol):
 
 
 def environment_of_child(malloc: str) -> dict[str, str]:
-    """Return the environment variables of a worker that uses the malloc policy ``malloc``.
-
-    Variables of malloc are not inherited from this process.
-    """
+    """Return a worker's environment variables; ``malloc`` replaces inherited malloc variables."""
     sets_malloc = ("MALLOC_", "GLIBC_TUNABLES")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(sets_malloc)}
     extra = {

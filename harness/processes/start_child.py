@@ -32,11 +32,8 @@ _CODE = (
     " del sys.argv[:2];"
     " raise SystemExit(importlib.import_module(sys.argv[0]).main())"
 )
-"""Program that loads the harness from its file, and calls ``main`` of a module.
-
-With ``-P``, ``sys.path`` contains neither the current folder nor a script's folder. An installed
-package may have the same name, or be an older version.
-"""
+"""Program that loads the harness from its file, because another package may have the same name.
+With ``-P``, ``sys.path`` contains neither the current folder nor a script's folder."""
 
 
 def die_with_parent(parent: int) -> None:
