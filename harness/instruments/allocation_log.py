@@ -3,7 +3,7 @@
 PyTorch's profiler reports the operators around a CUDA block, and the rounded size of the block. The
 log of ``torch.cuda.memory._record_memory_history`` reports the requested size. Profiler and log
 describe the same blocks at the same addresses in the same order. Only the log contains the frees of
-threads that are not profiled. Any other difference raises LogMismatchError.
+threads that are not profiled. Any difference except these frees raises LogMismatchError.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (``record_trace``, ``reportMemoryUsageToProfiler``).
 """
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 class AllocationLog:
     """Records the log of the current device between ``start`` and ``stop``.
 
-    If another recording is already active, e.g. in a dry run, its log is read but not stopped.
+    If another recording is already active, e.g. in a dry run, the log continues after ``stop``.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class AllocationLog:
             torch.cuda.memory._record_memory_history("all", context=None, stacks="python")
 
     def stop(self) -> None:
-        """Stop the recording, and store its entries in ``entries``."""
+        """Stop the recording, and store the log in ``entries``."""
         events = _recorded()
         if self._others_events is None:
             torch.cuda.memory._record_memory_history(None)

@@ -1,13 +1,14 @@
 """Records the allocations and frees of PyTorch's allocators with the profiler.
 
 The profiler (Kineto) reports each block of the CPU or CUDA allocator, with the operators around the
-block. It also reports blocks that are allocated below the dispatcher. Profiling adds a few percent
-to a step's time. For CUDA, the profiler reports rounded sizes, and the requested sizes are read
-from the allocator's log. The category of a block is never inferred from a name. The caller sets the
-category by the block's address while the block is alive (``AllocationRecorder.mark``).
+block. The profiler also reports blocks that are allocated below PyTorch's dispatcher. Profiling
+adds a few percent to a step's time. For CUDA, the profiler reports rounded sizes, and the requested
+sizes are read from the allocator's log. The category of a block is never inferred from a name. The
+caller sets the category by the block's address while the block is alive
+(``AllocationRecorder.mark``).
 
-The profiler does not report the free of a block that was allocated before it started. So start the
-recorder before the workload is built, or register existing storages with ``adopt``.
+A free is not reported if its block was allocated before the profiler started. Start the recorder
+before the workload is built, or register existing storages with ``adopt``.
 
 Source: torch/csrc/profiler/collection.h (Allocation events), torch/_C/_profiler.pyi.
 """
@@ -56,7 +57,7 @@ _OUTLINE = {RecordScope.USER_SCOPE, RecordScope.BACKWARD_FUNCTION}
 
 
 class _UserRange:
-    """Named range that the profiler records even if it does not record operators."""
+    """Named range that is recorded even if operators are not recorded."""
 
     __slots__ = ("_handle", "_name")
 
@@ -73,10 +74,10 @@ class _UserRange:
 class AllocationRecorder:
     """Records the allocation trace of one thread inside a ``with`` block.
 
-    ``trace`` is available after the block. Do not nest recorders, because a process has only one
-    profiler. With ``operators=False``, the events contain modules, phases and backward nodes, but
-    no operators. This reduces the cost to a third. With ``infer=True``, the recorder infers steps
-    and phases, unless the caller announces a phase.
+    ``trace`` is available after the ``with`` block. Do not nest recorders, because a process has
+    only one profiler. ``operators=False`` records modules, phases and backward nodes but no
+    operators, for a third of the cost. With ``infer=True``, the recorder infers steps and phases,
+    unless the caller announces a phase.
     """
 
     def __init__(self, device: str = "cpu", *, operators: bool = True, infer: bool = False) -> None:
@@ -256,9 +257,9 @@ def _errors_only() -> Iterator[None]:
     """Hide warnings of PyTorch's C++ code inside the ``with`` block.
 
     While the profiler runs, the CPU allocator warns at every thousandth free of an older block
-    (ProfiledCPUMemoryReporter::Delete, c10/core/CPUAllocator.cpp). In a traced step, these blocks
-    are the gradients of the previous step, which the recorder adopts. The warning can only be
-    hidden by the log level of c10. A log level that the user chose is not changed.
+    (ProfiledCPUMemoryReporter::Delete, c10/core/CPUAllocator.cpp). In a traced step, the older
+    blocks are gradients of the previous step, which the recorder adopts. Only the log level of c10
+    can hide this warning. A log level that the user chose is not changed.
     """
     level = None if "TORCH_CPP_LOG_LEVEL" in os.environ else _log_level()
     if level is None or level.value >= _C10_ERROR:

@@ -1,8 +1,8 @@
 """Reads the counters of the CUDA caching allocator, and the GPU memory outside the allocator.
 
 The counters are on the CPU, so they are exact even while the GPU is still working. The GPU is
-synchronised before each reading. Then the allocator frees blocks that wait for another stream, and
-the error of a kernel is raised in the kernel's step.
+synchronised before each reading, so that the allocator frees blocks that wait for another stream.
+The synchronisation also raises the error of a kernel in the kernel's own step.
 
 Source: ``torch.cuda.memory_stats``; aten/src/ATen/cuda/CublasHandlePool.cpp (workspaces).
 """
@@ -21,10 +21,9 @@ _COUNTERS = ("requested", "allocated", "active", "reserved")
 
 @contextmanager
 def cuda_peaks() -> Iterator[dict[str, int]]:
-    """Measure the allocator's peaks inside the ``with`` block, including earlier allocations.
+    """Measure the allocator's peaks inside the ``with`` block; earlier allocations are included.
 
-    After the ``with`` block, the yielded dict contains the peaks in bytes, by their names in a
-    record.
+    After the ``with`` block, the yielded dict contains the peaks in bytes by their names.
     """
     peaks: dict[str, int] = {}
     torch.cuda.synchronize()

@@ -1,7 +1,7 @@
 """Reads allocations and frees from the profiler's event tree, in order of time.
 
-Reading an attribute of a node calls C++, and takes as long as a small operator of the step. So the
-code reads few attributes. For most nodes without children, it reads only the name.
+Reading an attribute of a node calls C++, and takes as long as a small operator of the step. So this
+module reads few attributes, and for most nodes without children only the name.
 """
 
 from bisect import bisect_right
@@ -34,13 +34,13 @@ _new = tuple.__new__  # half the time of Event(*fields)
 
 
 class BlockClaim(NamedTuple):
-    """Category of the block that is alive at an address; only the first claim has an effect."""
+    """Category for the live block at an address; later claims for the same block are ignored."""
 
     address: int
     category: str
     module: str = ""
     size_bytes: int = 0
-    """Size of a block that may be older than the recording; else 0."""
+    """Size of the block if the block may be older than the recording, else 0."""
 
 
 # What the walk finds, ordered by its first field, the time:
@@ -60,7 +60,7 @@ class _StepAndPhase:
         self._stepped = False
 
     def announced(self, step: int, phase: str) -> None:
-        """Set the step and phase explicitly, and stop inferring them."""
+        """Set the step and phase explicitly, and stop inferring steps and phases."""
         self.step, self.phase = step, phase
         self._infer = False
 
@@ -92,8 +92,8 @@ Change = tuple[int, Callable[..., None], tuple[Any, ...]]
 class Reader:
     """Reads one event tree, and keeps track of the step and the phase.
 
-    On a GPU, the backward pass runs in a thread of autograd. The tree contains the events of this
-    thread after all events of the calling thread. So events are sorted by time.
+    On a GPU, the backward pass runs in a thread of autograd. In the tree, the events of this thread
+    are after all other events, so the reader sorts the events by time.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class Reader:
     ) -> None:
         """Prepare to read one event tree.
 
-        ``passages`` has an entry for each time that a module's forward pass begins or ends. The
-        entry contains autograd's sequence number, and the module that runs from then on. With
-        ``infer``, steps and phases are inferred unless a phase is announced. A forward pass after a
-        backward pass then begins a step. With ``accumulates``, a forward pass begins a step only
-        after an optimizer step.
+        ``passages`` has an entry for each time that a module's forward pass begins or ends. Each
+        entry contains autograd's sequence number, and the module that runs afterwards. With
+        ``infer``, steps and phases are inferred unless a phase is announced. An inferred step
+        begins with a forward pass after a backward pass, or with ``accumulates`` after an optimizer
+        step.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.
         several = device != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -222,8 +222,8 @@ class Reader:
 def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[Item]:
     """Replace block sizes in ``items`` by the requested sizes in the CUDA allocator's ``log``.
 
-    If a thread of autograd frees a tensor after its work, only the log contains this free, because
-    the thread is no longer profiled.
+    If an autograd thread frees a tensor when the thread is no longer profiled, only the log
+    contains this free.
     """
     known: set[int] = set()
     changed: list[Item] = []
@@ -266,7 +266,7 @@ _Row = tuple[int, str, int, int, _Block]
 
 
 class Replay:
-    """Replays the events, and applies each claim to the block that is alive at that time."""
+    """Replays the events, and applies each claim to the block that is alive at the claim's time."""
 
     def __init__(self, claims: Sequence[Sequence[BlockClaim]]) -> None:
         self._claims = claims

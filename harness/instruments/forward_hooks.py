@@ -1,7 +1,7 @@
 """Observes the forward pass of each module by replacing the module's ``forward``.
 
-``nn.Module`` calls ``self.forward``, so a replacement on the instance is called. This takes a third
-of the time of two hooks. Unlike hooks, a replacement does not change which code path
+``nn.Module`` calls ``self.forward``, so a replacement on the instance is called. The replacement
+takes a third of the time of two hooks. Unlike hooks, a replacement does not change which code path
 ``nn.TransformerEncoderLayer`` uses.
 """
 
@@ -56,7 +56,7 @@ def wrapped_forwards(model: nn.Module, wrap: Wrap) -> Iterator[None]:
 
 
 def on_stack(modules: list[str]) -> Callable[[str, Forward], Forward]:
-    """Return a ``wrap`` function that keeps running modules in ``modules``, innermost last."""
+    """Return a ``wrap`` function that keeps the names of running modules in ``modules``."""
 
     def wrap(name: str, forward: Forward) -> Forward:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -130,7 +130,7 @@ def is_compiled(module: nn.Module) -> bool:
 
 
 def entry_of(module: nn.Module) -> str:
-    """Return the attribute name of the function that runs when uncompiled code calls the module."""
+    """Return the name of the attribute with the function that runs when the module is called."""
     return _IN_PLACE if vars(module).get(_IN_PLACE) is not None else "forward"
 
 

@@ -6,8 +6,7 @@ import torch
 def pinned_bytes() -> tuple[int, int] | None:
     """Return the peaks of pinned bytes in use and of reserved pinned bytes; None if unknown.
 
-    Before torch 2.8, the allocator has no counters. Up to torch 2.9, it does not count bytes in
-    use.
+    The allocator has counters since torch 2.8, and counts bytes in use since torch 2.10.
     """
     counts: dict[str, int] = getattr(torch.cuda, "host_memory_stats", dict)()
     taken = counts.get("allocated_bytes.peak")

@@ -1,16 +1,16 @@
 """Measures the peak of a process's RSS during a step with the kernel's counters.
 
-Linux records the peak of the RSS (VmHWM), and resets this peak on request. So no sampling thread is
-needed, and no peak is missed. ``ru_maxrss`` cannot be used, because in a forked child it includes
-the parent's memory. If the kernel does not have VmHWM, a thread samples the RSS with psutil.
+Linux records the peak of the RSS (VmHWM) and resets the peak on request, so no peak is missed.
+``ru_maxrss`` cannot be used, because in a forked child it includes the parent's memory. If the
+kernel does not have VmHWM, a thread samples the RSS with psutil.
 
-The peak can be too low for a small step, for two reasons. First, a new block may use free heap
-pages that are still resident. So ``arranged_rise`` releases free pages before the step. Second, the
-kernel counts pages separately for each processor. It adds this number to the total only after a
-batch of max(32, 2 x processors) pages. Linux 6.16 and newer report the exact size, but not the
-exact peak. So ``arranged_rise`` makes the kernel add all numbers before the step, and keeps the
-step on one processor. The last batch of the step remains uncertain. Each repeat begins at another
-point of a batch. So the spread of the repeats shows the error, and their median is accurate.
+The peak of a small step can be too low for two reasons. First, a new block may use free heap pages
+that are still resident, so ``arranged_rise`` releases free pages before the step. Second, the
+kernel counts pages for each processor, and updates the total only after a batch of max(32, 2 x
+processors) pages. Since Linux 6.16, the reported size is exact, but the peak is not. So
+``arranged_rise`` makes the kernel update the total before the step, and keeps the step on one
+processor. The last batch of the step remains uncertain. Each repeat begins at another point of a
+batch, so the spread of the repeats shows the error, and the median is accurate.
 
 Source: Documentation/filesystems/proc.rst (clear_refs, status) and mm_types.h (rss_stat),
 lib/percpu_counter.c of the Linux kernel; malloc_trim(3).
@@ -43,7 +43,7 @@ class Rise:
     """Peak memory of the process, in bytes."""
     lost_bytes: int = 0
     """Bytes that were resident before the block but not after it, e.g. library pages that the
-    kernel removed. The peak may not include these bytes."""
+    kernel removed. ``peak_bytes`` may not include these bytes."""
 
 
 _GOLDEN = 0.618

@@ -1,7 +1,7 @@
 """Observes the tensors that autograd saves for the backward pass, with saved-tensor hooks.
 
-``held()`` returns the storages that autograd keeps at the time of the call, without duplicates. So
-a tensor that two operators save is counted once, and a freed tensor is not counted. For a view, the
+``held()`` returns the storages that autograd keeps at the time of the call, without duplicates. A
+tensor that two operators save is counted once, and a freed tensor is not counted. For a view, the
 whole storage is counted, because the whole storage stays in memory.
 """
 
@@ -59,7 +59,7 @@ class SavedTensors:
 
         ``on_save`` is called with the address of each newly saved storage. A storage that autograd
         already keeps is not reported again. ``on_unpack`` is called before a saved tensor is
-        returned.
+        returned to autograd.
         """
         self._on_save = on_save
         self._on_unpack = on_unpack
@@ -99,7 +99,7 @@ class SavedTensors:
         return held.tensor
 
     def held(self) -> list[Saved]:
-        """Return the storages that autograd keeps now, without duplicates, as first saved."""
+        """Return the storages that autograd keeps now, without duplicates, in saving order."""
         storages: dict[int, Saved] = {}
         alive = [(reference, held) for reference in self._held if (held := reference())]
         self._held = [reference for reference, _ in alive]

@@ -1,4 +1,4 @@
-"""Finds the category of storages, e.g. parameter or gradient, by the role of their tensors."""
+"""Finds the category of each storage, e.g. parameter or gradient."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -54,8 +54,8 @@ def marked_steps(
 ) -> Iterator[list[Optimizer]]:
     """Mark gradients before each optimizer step, and the optimizer's state after each step.
 
-    With ``parameters``, parameters are also marked before each step. Yield a list, to which each
-    step appends its optimizer.
+    With ``parameters``, parameters are also marked before each step. Yield a list to which each
+    step appends the optimizer.
     """
     stepped: list[Optimizer] = []
 

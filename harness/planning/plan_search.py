@@ -144,10 +144,7 @@ class PlanSearch:
     def _smallest_change(
         self, change: StepChange, settings: str, counts: list[int]
     ) -> Iterator[Candidate]:
-        """Yield the candidate with the smallest number of micro-batches that fits.
-
-        Yield a second candidate if expandable segments make a smaller number fit.
-        """
+        """Yield the candidates with fewest micro-batches, without and with expandable segments."""
         plain = self._candidate(change, settings, counts)
         if plain is not None:
             yield plain

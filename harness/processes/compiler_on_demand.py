@@ -1,8 +1,8 @@
 """Delays loading ``torch._dynamo`` until code uses it, because loading takes a second.
 
-Two callers import this compiler without using it. An optimizer's step excludes itself from
-compilation, and torchvision imports a function for compiled code. For these callers, an empty
-module is enough. Any other use loads the real compiler.
+Two callers import the compiler without using it. An optimizer's step excludes itself from
+compilation, and torchvision imports a function for compiled code. For these two callers, a stand-in
+module is enough; any other use loads the real compiler.
 """
 
 import importlib
@@ -91,7 +91,8 @@ def _real(name: str) -> ModuleType:
 
 
 def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **named: Any) -> Any:
-    """Replace ``torch._dynamo.disable``; return the function unchanged if ``wrapping`` is False."""
+    """Return ``function`` unchanged if ``wrapping`` is False, else call
+    ``torch._dynamo.disable``."""
     if wrapping or _PARTS not in sys.meta_path:
         disable: Callable[..., Any] = _real(COMPILER).disable
         return disable(function, *arguments, wrapping=wrapping, **named)
@@ -100,7 +101,7 @@ def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **nam
 
 
 def _graph_break(*arguments: Any, **named: Any) -> None:
-    """Replace ``torch._dynamo.graph_break``, which does nothing outside compiled code."""
+    """Do nothing, as ``torch._dynamo.graph_break`` does outside compiled code."""
 
 
 def _is_compile_supported(device_type: str) -> bool:

@@ -33,8 +33,8 @@ from harness.processes.process_parts import note_before_torch, note_with_torch
 from harness.processes.start_child import die_first_for_memory, die_with_parent, readable
 
 FORKS_BEFORE_GATHERING = 12
-"""Number of forks after which the server moves its memory to huge pages. This takes up to a second,
-which pays off for a sweep but not for a threshold search."""
+"""Number of forks after which the server moves its memory to huge pages. Moving the memory takes up
+to a second, which pays off for a sweep but not for a threshold search."""
 
 
 def main() -> int:

@@ -24,8 +24,8 @@ class NoGpuError(HarnessError):
 def seen_in_a_fork() -> bool:
     """Return whether PyTorch sees a GPU; the check runs in a forked process.
 
-    Without NVIDIA's library NVML, the check initialises CUDA. If it ran in this process, no child
-    process could use CUDA afterwards.
+    If the check initialised CUDA in this process, no child process could use CUDA. With NVIDIA's
+    library NVML, the check does not initialise CUDA.
     """
     with contextlib.suppress(ForkFailedError):
         return _built_with_cuda() and in_fork(torch.cuda.is_available)

@@ -1,4 +1,4 @@
-"""Defines the interface of launchers, which start worker processes, and code that they share."""
+"""Defines the interface of launchers, which start worker processes, and their shared code."""
 
 import contextlib
 import os
@@ -50,7 +50,7 @@ class Launcher(Protocol):
 
 
 def environment_of_child(malloc: str) -> dict[str, str]:
-    """Return a worker's environment variables; ``malloc`` replaces inherited malloc variables."""
+    """Return the environment variables of a worker, including those of the malloc policy."""
     sets_malloc = ("MALLOC_", "GLIBC_TUNABLES")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(sets_malloc)}
     extra = {

@@ -1,7 +1,7 @@
 """Starts a process for each job, and returns the result or the failure of the job.
 
-``ForkLauncher`` forks workers from a fork server. It starts the server at the first job, and starts
-a new server if the server dies. This module does not import torch, because the metrics of child
+``ForkLauncher`` forks workers from a fork server. The launcher starts the server at the first job,
+and again if the server has died. This module does not import torch, because the metrics of child
 processes would contain torch's memory. Only one thread at a time may use a launcher, but any thread
 may call ``stop``.
 """

@@ -2,10 +2,10 @@
 
 By default, glibc keeps freed blocks in the heap and raises its mmap threshold. So the RSS says
 little about the live blocks. With the policy ``pinned``, each block of at least 64 KiB has its own
-mapping. The mapping is returned to the kernel when the block is freed.
+mapping, which is returned to the kernel when the block is freed.
 
-A library that is loaded with ``LD_PRELOAD`` can replace malloc (e.g. jemalloc, tcmalloc or a memory
-profiler). Then the policy has no effect.
+The policy has no effect if ``LD_PRELOAD`` loads a library that replaces malloc (e.g. jemalloc,
+tcmalloc or a memory profiler).
 
 Source: mallopt(3); prctl(2), PR_SET_THP_DISABLE; ld.so(8), LD_PRELOAD; proc_pid_maps(5).
 """
@@ -56,7 +56,7 @@ def glibc() -> ctypes.CDLL | None:
 def apply_policy(policy: str) -> None:
     """Apply the policy ``pinned`` to this process, if its malloc is the malloc of glibc.
 
-    With another malloc, ``fill_holes`` would not end, because glibc's counters would not change.
+    The holes of another malloc cannot be filled, because ``fill_holes`` reads glibc's counters.
     """
     libc = glibc()
     if policy == "pinned" and libc is not None and replacement() is None:
@@ -69,9 +69,8 @@ def apply_policy(policy: str) -> None:
 def fill_holes(libc: ctypes.CDLL, least_bytes: int) -> None:
     """Fill the free parts of the heap in which a block of ``least_bytes`` has room.
 
-    If the heap has a large enough hole, malloc uses this hole and creates no mapping. After PyTorch
-    is loaded, the heap has many holes. Large blocks in these holes would stay resident after they
-    are freed.
+    If the heap has a large enough hole, malloc uses this hole and creates no mapping. The heap has
+    many holes after PyTorch is loaded, and a block in a hole stays resident after it is freed.
     """
     size = _LARGEST_HOLE_BYTES
     while size >= least_bytes:

@@ -1,6 +1,6 @@
 """Computes a hash of the code that measures, so that a record identifies this code.
 
-The hash ignores comments, docstrings and blank lines. It does not depend on the version of Python.
+The hash ignores comments, docstrings and blank lines, and is the same in all versions of Python.
 """
 
 import ast

@@ -26,9 +26,9 @@ class Work(Struct, Generic[Answer], frozen=True, kw_only=True):
 
 
 class Call(Work[dict[str, Any]], frozen=True, kw_only=True):
-    """Tells a worker to call ``function`` with ``request`` and with a function for phases.
+    """Tells a worker to call ``function`` with ``request`` and a function that reports phases.
 
-    ``function`` is a name, ``module:function``, so the parent process does not import the function.
+    ``function`` is a name, ``module:function``, so the parent process need not import the module.
     """
 
     function: str

@@ -3,7 +3,7 @@
 A forked worker shares its pages with the fork server. The RSS of both processes contains these
 pages, as if the worker had loaded PyTorch. File pages are an exception, because the worker's RSS
 contains a file page only after the worker has read it. So ``of_worker`` maps all file pages that
-the fork server had in memory. Then the worker has the same RSS as a process that was not forked.
+the fork server had in memory, to give the worker the same RSS as a process that was not forked.
 
 Source: proc_pid_smaps(5).
 """

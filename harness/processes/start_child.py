@@ -1,8 +1,7 @@
 """First code that a child process runs, as ``start_child PARENT MODULE [ARGUMENT]``.
 
-First, the code makes the kernel kill this process when the parent process ends. This is done before
-torch is loaded, because the parent may end while torch is loaded. Then the code calls ``main`` of
-the module. Parent and child wait for data with ``readable``.
+Before torch is loaded, the code makes the kernel kill this process when the parent process ends.
+Then the code calls ``main`` of the module. Parent and child wait for data with ``readable``.
 
 Source: prctl(2), PR_SET_PDEATHSIG; proc_pid_oom_score_adj(5).
 """

@@ -1,10 +1,10 @@
-"""Puts a worker into a memory cgroup, in which the kernel kills a process above the budget.
+"""Puts a worker into a memory cgroup, where the kernel kills the worker above the budget.
 
 Version 1 of cgroups has a tree for each controller, and version 2 has a single tree. In both
-versions, the parent process creates the cgroup. The worker runs warm-up steps, limits the empty
-cgroup to the budget, and joins the cgroup. Memory that the worker allocated before stays charged to
-its former cgroup. After a SIGKILL, a counter of the cgroup shows whether the kernel's OOM killer
-sent the signal.
+versions of cgroups, the parent process creates the cgroup. The worker runs warm-up steps, limits
+the empty cgroup to the budget, and joins the cgroup. Memory that the worker allocated before stays
+charged to its former cgroup. After a SIGKILL, a counter of the cgroup shows whether the kernel's
+OOM killer sent the signal.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
 """
@@ -118,8 +118,8 @@ def stay_on_one_processor() -> None:
 
     The kernel charges a cgroup for batches of pages, and each processor keeps the unused rest of
     its batch. A processor also keeps the last 31 pages that it mapped, even after they are freed.
-    If a process moves to another processor, these pages stay charged, but the process cannot use
-    them.
+    If a process moves to another processor, the pages of the first processor stay charged but
+    cannot be used.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.
     """
@@ -128,7 +128,7 @@ def stay_on_one_processor() -> None:
 
 
 def available() -> tuple[bool, str]:
-    """Return whether a process can create and enter a memory cgroup, and the reason."""
+    """Test whether a process can create and enter a memory cgroup; also return the reason."""
     try:
         with group() as made:
             enter = ["/bin/sh", "-c", 'echo 0 > "$0"', str(made.folder / "cgroup.procs")]

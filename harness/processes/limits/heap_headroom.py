@@ -2,9 +2,9 @@
 
 Three effects change the threshold from run to run. A block that fits into a hole of the inherited
 heap needs no new memory. Heaps grow in large steps (glibc's heap by 132 KiB, Python's by 1 MiB).
-MKL allocates buffers at the first matmul of a size. So before a limit is set, this module fills the
-holes, reserves free heap for small objects, and runs a matmul in each layout. In a test, all 20
-fork servers then needed the same number of pages for a step.
+MKL allocates buffers at the first matmul of a size. Before a limit is set, this module therefore
+fills the holes, reserves free heap for small objects, and runs a matmul in each layout. With these
+preparations, all 20 fork servers of a test needed the same number of pages for a step.
 
 Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
 """
@@ -33,7 +33,7 @@ _MORE = (*_MATMULS, (4096, 1024, 256), (1024, 4096, 256))
 
 
 def room_bytes(layers: int) -> int:
-    """Return the size of the free heap for small blocks, which is also the smallest budget.
+    """Return the size of the free heap for small blocks, which is the smallest allowed budget.
 
     A workload with a smaller budget could run entirely in this free heap, where no limit applies.
     """
@@ -43,9 +43,9 @@ def room_bytes(layers: int) -> int:
 def settle(malloc: str, layers: int) -> None:
     """Fill the heap's holes for large blocks, and reserve free heap for small blocks.
 
-    The free heap has about 16 KiB per layer. This is three times the size of the layer's autograd
-    nodes and Python objects. With the malloc policy ``system``, the C heap stays unchanged, because
-    its behaviour is measured.
+    The free heap has about 16 KiB per layer, three times the size of the layer's autograd nodes and
+    Python objects. With the malloc policy ``system``, the C heap stays unchanged, because its
+    behaviour is measured.
     """
     gc.collect()  # so that nothing older is freed inside, which would make room
     gc.freeze()

@@ -1,15 +1,16 @@
 """Copies and counts the pages of forked processes, and combines them into huge pages.
 
-A forked process shares its pages with its parent until one of the two writes to them. Then the
-kernel copies the page and charges the copy to the writer's cgroup. The kernel also creates a page
-table when the process first runs code that its parent has loaded. Copies and page tables need
-hundreds of pages, and their number differs from run to run. ``make_own`` creates both in advance,
-so that the process's new cgroup is charged only for later allocations.
+A forked process shares its pages with its parent until one of the two writes to them. At the first
+write, the kernel copies the page and charges the copy to the writer's cgroup. The kernel also
+creates a page table when the process first runs code that its parent has loaded. Copies and page
+tables need hundreds of pages, and their number differs from run to run. ``make_own`` creates the
+copies and page tables in advance, so that the process's new cgroup is charged only for later
+allocations.
 
-A fork also copies a page-table entry for each page of its parent. After torch is loaded, these
-copies take a third of the time of a small measurement. ``gather`` combines pages into huge pages,
-which have one entry each. It only combines ranges whose pages are all in memory, so that no other
-page becomes resident.
+A fork also copies a page-table entry for each page of its parent. After torch is loaded, copying
+these entries takes a third of the time of a small measurement. ``gather`` combines pages into huge
+pages, which have one entry each. ``gather`` only combines ranges whose pages are all in memory, so
+that no other page becomes resident.
 
 Source: madvise(2), MADV_POPULATE_READ and MADV_POPULATE_WRITE (Linux 5.14), MADV_COLLAPSE (6.1);
 mincore(2); Documentation/admin-guide/mm/pagemap.rst; membarrier(2);
@@ -124,7 +125,7 @@ def pages_of_files() -> "tuple[Range, ...]":
 def map_pages(places: "Iterable[Range]") -> bool:
     """Map the pages of ``places`` into this process.
 
-    Return False if the kernel cannot do this (before Linux 5.14).
+    Return False if the kernel cannot map pages in advance (before Linux 5.14).
     """
     return all(_advise(place, _READ) for place in places)
 
@@ -159,7 +160,7 @@ def await_freed_tables() -> None:
     """Wait until the kernel has freed the page tables of memory that this process freed.
 
     Until then, the process's cgroup is charged for these page tables. In measurements, the kernel
-    freed them after 8–32 ms.
+    freed the page tables after 8–32 ms.
     """
     number = _MEMBARRIER.get(platform.machine())
     if number is not None:

@@ -19,10 +19,9 @@ _PART_BYTES = 512
 
 
 def status_bytes(name: str) -> int:
-    """Return a size from ``/proc/self/status`` in bytes, e.g. ``VmData``.
+    """Return a size from ``/proc/self/status``, such as ``VmData``, in bytes.
 
-    The file is read in small parts, because a larger buffer would have its own mapping. The size
-    would then include this mapping.
+    The file is read in small parts, because the size would include the mapping of a large buffer.
     """
     text = b""
     with _STATUS.open("rb", buffering=0) as status:
