@@ -1,7 +1,7 @@
 """Checks whether a step fits on pretended GPUs, and traces the step.
 
 A forked process traces the step. For each kind of GPU, another forked process searches the largest
-batch. These processes run in parallel, about one for each CPU core.
+batch. The forked processes run in parallel, about one for each CPU core.
 """
 
 import dataclasses
@@ -37,9 +37,9 @@ from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
 
 GATHERED_KINDS = 6
-"""Number of GPU kinds from which on memory is moved to huge pages, to make forks cheaper."""
+"""Smallest number of GPU kinds for which memory is moved to huge pages before forks."""
 ALL_SECONDS = 400.0
-"""Time limit of all searches together, in seconds; the worker process has 600 s."""
+"""Time limit of all searches together, in seconds, below the worker's limit of 600 s."""
 
 
 @answering(PredictStep, leave_values_out)
@@ -138,7 +138,7 @@ def fits_of_kind(
     find_largest: bool = False,
     seconds: float = SEARCH_SECONDS,
 ) -> FitsOnGpus:
-    """Check GPUs that differ only in memory size; the caller calls this in a forked process."""
+    """Check GPUs that differ only in memory size; call this function in a forked process."""
     values = use_gpu(question, gpus[0])
     compilations = watch_unmeasured(lambda _: None)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations, is_traced=isinstance(question, PredictStep))

@@ -89,7 +89,7 @@ def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
 
 
 def _on_known_kernels(question: Question[Answer]) -> Question[Answer]:
-    """Remove GPUs without PyTorch kernels from ``CheckGpus``; raise if it is another question."""
+    """Remove GPUs without PyTorch kernels; raise if the question is about a single GPU."""
     gpus, left_out = [], []
     for gpu in question.gpus:
         try:

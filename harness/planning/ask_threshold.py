@@ -60,24 +60,23 @@ def threshold(
 ) -> Threshold | StepThreshold:
     """Find the largest batch, depth or width that fits into a memory budget.
 
-    The threshold is predicted first. Then separate processes run the step on both sides of the
-    threshold.
+    Separate processes run the step with values on both sides of a predicted threshold.
 
     Args:
         target: a ``Workload``, a ``Step``, a network, a function that returns a network, or the
             name of a network. The search ignores the target's own batch (or depth or width).
-        gpu: GPU to pretend, a name or a ``Gpu``; implies CUDA. Not for a ``Workload``.
-        device: ``cpu`` or ``cuda``; a machine without a GPU pretends a GPU. Not for a ``Workload``.
+        gpu: GPU to pretend for a network's step, a name or a ``Gpu``; implies CUDA.
+        device: ``cpu`` or ``cuda`` for a network's step; a machine without a GPU pretends a GPU.
         budget_bytes: memory budget in bytes; on CUDA, None means all free memory of the GPU.
         solve: value to maximize, ``batch`` or (only for a ``Workload``) ``depth`` or ``width``.
         kind: method that enforces the budget: "rlimit" (RLIMIT_DATA) for the CPU, "cgroup" for a
             ``Workload`` on the CPU, "allocator" (limit of the CUDA allocator) for CUDA, or "auto".
         budget_of: "workload" to limit the allocated bytes; "process" to limit also the process's
-            heap and library buffers. "process" requires a ``Workload`` and RLIMIT_DATA.
+            heap and library buffers. The value "process" requires a ``Workload`` and RLIMIT_DATA.
         confirmations: number of equal results that confirm each side of the threshold.
         deadline_seconds: time limit of each run, in seconds.
         force: True to allow a budget above this machine's available memory.
-        step: other fields of a network's ``Step``, e.g. ``inputs``.
+        step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:
         The largest value that fits, the smallest value that does not fit, and every run.

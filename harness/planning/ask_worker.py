@@ -24,7 +24,7 @@ def ended_question(
     asks_host: bool = True,
     launcher: Launcher | None = None,
 ) -> Ended[dict[str, Any]]:
-    """Run a question in a worker process; ``launcher`` is ignored for pretended GPUs."""
+    """Answer a question in a worker process; ``launcher`` is ignored for pretended GPUs."""
     job = Call(
         function=question.answered_by,
         request=msgspec.json.encode(question),

@@ -28,7 +28,7 @@ class VersionAnswer(Struct, frozen=True, kw_only=True):
 
     Attributes:
         torch: version of PyTorch.
-        outcome: outcome of the dry run; ``error`` if it printed no result.
+        outcome: outcome of the dry run; ``error`` if the dry run printed no result.
         evidence: reason of the outcome, if the outcome is not ``ok``.
         peaks_bytes: peaks of requested, allocated and reserved bytes.
         compiled: summary of the work of ``torch.compile``.

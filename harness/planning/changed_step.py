@@ -74,10 +74,10 @@ def changed_optimizer(
 class EightBitStates(torch.optim.Optimizer):
     """Allocates the same states as the 8-bit Adam of bitsandbytes, but updates no parameters.
 
-    A parameter with at least 4,096 elements has two states of one byte per element. Each of these
-    states has one float32 scale per 256 elements. A smaller parameter has two float32 states. The
-    source of these sizes is ``bitsandbytes/optim/optimizer.py``. The real update works in place, so
-    it needs no further memory.
+    A parameter with at least 4,096 elements has two states of one byte per element. Each one-byte
+    state has a float32 scale per 256 elements. A smaller parameter has two float32 states. The
+    update of bitsandbytes works in place, so no further memory is needed
+    (``bitsandbytes/optim/optimizer.py``).
     """
 
     def __init__(self, parameters: Any) -> None:
@@ -127,10 +127,10 @@ def _adapted(forward: Any, down: nn.Module, up: nn.Module, x: Tensor) -> Any:
 
 
 def blocks_of(model: nn.Module) -> list[str]:
-    """Return the names of a network's repeated blocks, e.g. of Transformer layers.
+    """Return the names of a network's repeated blocks, such as Transformer layers.
 
-    A block is a child of a ``Sequential``, ``ModuleList`` or ``ModuleDict``. The block has
-    submodules, and at least one sibling has the same class. Blocks are not nested.
+    A block is a child of a ``Sequential``, ``ModuleList`` or ``ModuleDict``. A block has
+    submodules, and at least one sibling of the same class. Blocks are not nested.
     """
     blocks: list[str] = []
     for name, module in model.named_modules():

@@ -62,7 +62,7 @@ def measure(
 ) -> Record | StepReport:
     """Measure the memory of a step in separate processes.
 
-    If the step runs out of memory or time, ``outcome`` of the result states the failure.
+    If the step runs out of memory or time, the result's ``outcome`` states this failure.
 
     Args:
         target: a ``Step``, a ``Workload``, a network, a function that returns a network, or the
@@ -72,10 +72,10 @@ def measure(
         repeats: number of runs of a ``Workload`` that measure time and RSS without other
             instruments; default: 3.
         gpu: GPU to pretend, a name or a ``Gpu``; implies CUDA.
-        device: ``cpu`` or ``cuda``; a machine without a GPU pretends a GPU. Not for a ``Workload``.
+        device: ``cpu`` or ``cuda`` for a network's step; a machine without a GPU pretends a GPU.
         deadline_seconds: time limit of each worker process, in seconds.
         force: True to run a ``Workload`` that is predicted to need more than the available memory.
-        step: other fields of a network's ``Step``, e.g. ``inputs``.
+        step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:
         A ``Record`` for a ``Workload``, else a ``StepReport``. All sizes are in bytes.

@@ -146,7 +146,7 @@ def _config(name: str) -> dict[str, Any]:
 
 
 def _check_layers(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse more than 10,000 layers or experts, because building them would take hours."""
+    """Refuse more than 10,000 layers or experts, because the build would take hours."""
     for key, value in config.items():
         if isinstance(value, dict):
             _check_layers(name, value)

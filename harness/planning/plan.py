@@ -35,7 +35,7 @@ def plan(
             ``Workload``.
         gpu: GPU with a known memory size, a name or a ``Gpu``.
         allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
-        step: other fields of a network's ``Step``, e.g. ``inputs``.
+        step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:
         A plan, whose candidates fit on the GPU and are sorted by estimated time.

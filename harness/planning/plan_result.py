@@ -89,12 +89,12 @@ class Lever:
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """Alternative way to load or write a checkpoint, which needs less memory than the usual way.
+    """A memory-saving way to load or to write a checkpoint.
 
     Attributes:
-        name: description of the alternative.
-        of: place of the memory that is saved, e.g. ``GPU``.
-        saved_bytes: bytes that the usual way needs minus bytes that the alternative needs.
+        name: description of the memory-saving way.
+        of: place of the saved memory, ``GPU`` or ``host of each rank``.
+        saved_bytes: bytes that the usual way needs minus bytes that the memory-saving way needs.
         instead_of: description of the usual way.
         fit: prediction for a step after loading in the usual way, if this step was run.
     """
@@ -120,7 +120,7 @@ class Saving:
     Attributes:
         state_bytes: bytes of the weights and, if the optimizer is known, of its states.
         largest_bytes: bytes of the largest tensor.
-        of: description of the saved state, e.g. ``weights``.
+        of: description of the saved state, such as ``weights``.
     """
 
     state_bytes: int
@@ -149,7 +149,7 @@ class Plan:
         rejected: description of each tried step that may not fit, with its reserved bytes.
         notes: notes for the user, e.g. on changes that were not tried.
         levers: effect of each single change on memory and time.
-        edges: alternative ways to load and write a checkpoint.
+        edges: memory-saving ways to load and to write a checkpoint.
         saving: host memory for saving a checkpoint; None if the network has no weights.
 
     >>> import harness
@@ -209,7 +209,7 @@ class Plan:
 
     @property
     def usable_bytes(self) -> int:
-        """Memory of the GPU without the part of the CUDA context and libraries, in bytes."""
+        """Memory of the GPU that the CUDA context and libraries leave free, in bytes."""
         return self.as_asked.total_bytes - self.as_asked.outside_bytes[1]
 
     def steps(self) -> list[tuple[str, GpuFit]]:

@@ -1,8 +1,8 @@
 """Searches for changes that make a training step fit on a GPU.
 
 A candidate combines a change of the step with a number of micro-batches. For each change, the
-search finds the smallest number of micro-batches that fits. It also predicts that the next smaller
-number does not fit.
+search finds the smallest number of micro-batches that fits. The search also shows that the next
+smaller number does not fit.
 """
 
 from bisect import bisect_left
@@ -106,7 +106,7 @@ class PlanSearch:
             yield Lever(name="FSDP2 on 8 GPUs", why=SHARDED.format(leaves))
 
     def _edges(self, as_asked: GpuFit, settings: str) -> Iterator[Edge]:
-        """Yield alternative ways to load and write a checkpoint."""
+        """Yield memory-saving ways to load and to write a checkpoint."""
         weights, saved = self._subject.weights_bytes, self._subject.saved_bytes
         if not weights:
             return
@@ -144,7 +144,7 @@ class PlanSearch:
     def _smallest_change(
         self, change: StepChange, settings: str, counts: list[int]
     ) -> Iterator[Candidate]:
-        """Yield the candidates with fewest micro-batches, without and with expandable segments."""
+        """Yield at most two candidates for a change, without and with expandable segments."""
         plain = self._candidate(change, settings, counts)
         if plain is not None:
             yield plain
@@ -210,7 +210,7 @@ def _needed(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _worth_trying(change: StepChange, batch: int, candidates: list[Candidate]) -> list[int]:
-    """Return the numbers of micro-batches with which a change can be faster than fewer changes."""
+    """Return the numbers of micro-batches with which the change may save time."""
     parts = set(change.described())
     limits = [one.relative_time for one in candidates if set(one.parts()) < parts]
     best = min(limits, default=float("inf"))

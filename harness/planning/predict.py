@@ -46,7 +46,7 @@ def predict(
         gpu: GPU on which the step should fit, a name or a ``Gpu``; implies CUDA. For a network,
             ``all`` checks every GPU of the built-in list, without a trace.
         device: device of a network's step, ``cpu`` or ``cuda``.
-        largest: True to search the largest batch of a network that fits on ``gpu``.
+        largest: True to search the largest batch that fits on ``gpu``, for a network.
         method: prediction method for CUDA: ``dry-run``, ``estimate``, or ``auto``. ``auto`` uses
             the dry run if a CUDA build of PyTorch is installed, else the estimate.
         allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
@@ -54,10 +54,10 @@ def predict(
         torch: version of PyTorch to predict for; only for a ``Workload`` on the CPU.
         run: function that builds and trains a network on ``cuda``; replaces ``target``.
         shapes: list that is passed to ``run``; by default ``run`` has no argument.
-        step: other fields of a network's ``Step``, e.g. ``inputs``.
+        step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:
-        A report; all sizes are in bytes. Its field ``method`` names the prediction method.
+        A report with all sizes in bytes. The report's ``method`` names the prediction method.
 
     Raises:
         ArgumentError: ``target`` is missing, or an argument has the wrong type.

@@ -8,7 +8,7 @@ LEAST_EXAMPLES = 2
 
 
 class ProbeStep(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to run the step within the budget, and to return the bytes that it needed."""
+    """Tells a worker to run the step within the budget, and to return the needed bytes."""
 
     answered_by = "harness.planning.answer_probe:probed"
 

@@ -1,4 +1,4 @@
-"""Predicts the largest batch within a memory budget, and then checks it in new processes."""
+"""Predicts the largest batch within a memory budget, and checks the batch in new processes."""
 
 import dataclasses
 import time

@@ -15,7 +15,7 @@ Asked = TypeVar("Asked", bound=Question[Any])
 def answering(
     kind: type[Asked], begin: Callable[[], None] | None = None
 ) -> Callable[[Callable[[Asked, Phase], object]], Callable[[bytes, Phase], dict[str, Any]]]:
-    """Decorate a function of a ``kind`` message, so that a worker can call it with JSON.
+    """Decorate a function for messages of type ``kind``, so that a worker can call it.
 
     The decorated function calls ``begin`` before it loads the user's code.
     """

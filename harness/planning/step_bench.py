@@ -124,7 +124,7 @@ def step_bench(
 ) -> Bench:
     """Build the network once, and return a ``Bench`` that runs its step.
 
-    ``is_traced`` means that a trace already tests other unknown values at the requested batch.
+    ``is_traced`` means that a trace already tries other values at the requested batch.
     """
     model = own.network("cuda")
     may_ignore = own.compile is None

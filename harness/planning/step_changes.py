@@ -6,7 +6,7 @@ launches and its smaller kernels. With tensor cores, bfloat16 autocast multiplie
 0.6. A fused optimizer adds nothing. An optimizer without foreach adds 5%, because it launches
 kernels for each parameter. LoRA does not compute weight gradients, which are half of the backward
 pass. If the allocator has to free cached segments and allocate them again, each step takes 10%
-more. These numbers are for sorting changes, not for predicting seconds.
+more. The estimated times are for sorting changes, not for predicting seconds.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class Subject:
     loss: str = "cross-entropy"
     """Name of a built-in loss or of the user's loss function."""
     adapted: tuple[str, ...] = ()
-    """Short names of the linear layers to which LoRA adds adapters, e.g. ``q_proj``."""
+    """Short names of the linear layers to which LoRA adds adapters, such as ``q_proj``."""
     state_bytes: int = 0
     """Bytes of parameters, gradients and optimizer states, which FSDP divides among GPUs."""
     weights_bytes: int = 0

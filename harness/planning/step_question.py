@@ -1,7 +1,7 @@
 """Messages about a step to a worker process, each with the type of its result.
 
-A message contains only the name of the function that the worker calls. Thus the calling process
-does not import the worker's code.
+A message contains only the name of the worker's function, so the calling process does not import
+this function.
 """
 
 from typing import ClassVar, Generic, Literal, TypeVar, get_args

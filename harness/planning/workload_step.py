@@ -30,7 +30,7 @@ def step_of(workload: Workload) -> Step:
 
 
 def typed_name(target: str, arguments: Mapping[str, Any]) -> str:
-    """Return the name of a target for a report; the name of an MLP is e.g. ``mlp:3x64``.
+    """Return the name of a target for a report, such as ``mlp:3x64`` for an MLP.
 
     >>> typed_name(NETWORK, {"model": "mlp", "hidden": (64, 64, 64)}), typed_name("a.py:Net", {})
     ('mlp:3x64', 'a.py:Net')

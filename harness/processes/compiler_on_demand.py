@@ -91,8 +91,7 @@ def _real(name: str) -> ModuleType:
 
 
 def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **named: Any) -> Any:
-    """Return ``function`` unchanged if ``wrapping`` is False, else call
-    ``torch._dynamo.disable``."""
+    """Return ``function`` unchanged for PyTorch's calls, which pass ``wrapping=False``."""
     if wrapping or _PARTS not in sys.meta_path:
         disable: Callable[..., Any] = _real(COMPILER).disable
         return disable(function, *arguments, wrapping=wrapping, **named)
