@@ -1,10 +1,9 @@
 """Records the allocations and frees of PyTorch's allocators with the profiler.
 
 The profiler (Kineto) reports each block of the CPU or CUDA allocator, with the operators around the
-block. The profiler also reports blocks that are allocated below PyTorch's dispatcher. Profiling
-adds a few percent to a step's time. For CUDA, the profiler reports rounded sizes, and the requested
-sizes are read from the allocator's log. The category of a block is never inferred from a name. The
-caller sets the category by the block's address while the block is alive
+block. Profiling adds a few percent to a step's time. For CUDA, the profiler reports rounded sizes,
+and the requested sizes are read from the allocator's log. The category of a block is never inferred
+from a name. The caller sets the category by the block's address while the block is alive
 (``AllocationRecorder.mark``).
 
 A free is not reported if its block was allocated before the profiler started. Start the recorder
@@ -189,8 +188,7 @@ class AllocationRecorder:
     ) -> AbstractContextManager[None]:
         """Inside the ``with`` block, assign events to the module whose forward pass runs.
 
-        ``names`` is an optional list that receives the names of the running modules, innermost
-        last.
+        ``names`` is an optional list that receives the names of the running modules.
         """
         stack = [""] if names is None else names
         passages, named = self._passages, self._range

@@ -108,9 +108,8 @@ class Reader:
 
         ``passages`` has an entry for each time that a module's forward pass begins or ends. Each
         entry contains autograd's sequence number, and the module that runs afterwards. With
-        ``infer``, steps and phases are inferred unless a phase is announced. An inferred step
-        begins with a forward pass after a backward pass, or with ``accumulates`` after an optimizer
-        step.
+        ``infer``, the reader infers steps and phases. An inferred step begins with a forward pass
+        after a backward pass, or with ``accumulates`` after an optimizer step.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.
         several = device != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -222,8 +221,7 @@ class Reader:
 def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[Item]:
     """Replace block sizes in ``items`` by the requested sizes in the CUDA allocator's ``log``.
 
-    If an autograd thread frees a tensor when the thread is no longer profiled, only the log
-    contains this free.
+    Only the log contains the frees of an autograd thread that is no longer profiled.
     """
     known: set[int] = set()
     changed: list[Item] = []

@@ -93,8 +93,7 @@ class LayerOutputs:
     ) -> list[dict[str, Any]]:
         """Return a row for each module; modules that ran are first, in the order of their calls.
 
-        ``saved`` contains a record's metrics for each module. The values of ``peak_bytes`` add up
-        to the peak of the trace.
+        ``saved`` has a record's metrics for each module. All ``peak_bytes`` add up to the peak.
         """
         modules = dict(model.named_modules())
         at_peak = totals(trace.alive_at_peak(), "module")

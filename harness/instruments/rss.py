@@ -54,8 +54,7 @@ _GOLDEN = 0.618
 def arranged_rise(number: int) -> Iterator[Rise]:
     """Prepare the heap and the kernel's counters, and then measure like ``resident_rise``.
 
-    ``number`` is the index of the repeat, from 0. The result does not include the memory of the
-    preparation.
+    ``number`` is the index of the repeat. The result does not include memory of the preparation.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
@@ -118,8 +117,7 @@ def _largest_file() -> Path:
 def resident_rise() -> Iterator[Rise]:
     """Measure the increase of the RSS inside the ``with`` block.
 
-    Discard a process's first measurement, because the kernel's peak is steady only after a
-    measurement of the same size.
+    Discard a process's first measurement, because the kernel's peak is not yet steady.
     """
     if _has_kernel_mark():
         yield from _kernel_rise()

@@ -57,9 +57,8 @@ class SavedTensors:
     ) -> None:
         """Set the functions to call when autograd saves or uses a tensor.
 
-        ``on_save`` is called with the address of each newly saved storage. A storage that autograd
-        already keeps is not reported again. ``on_unpack`` is called before a saved tensor is
-        returned to autograd.
+        ``on_save`` is called with the address of each newly saved storage. ``on_unpack`` is called
+        before autograd uses a saved tensor.
         """
         self._on_save = on_save
         self._on_unpack = on_unpack

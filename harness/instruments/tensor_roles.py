@@ -54,8 +54,7 @@ def marked_steps(
 ) -> Iterator[list[Optimizer]]:
     """Mark gradients before each optimizer step, and the optimizer's state after each step.
 
-    With ``parameters``, parameters are also marked before each step. Yield a list to which each
-    step appends the optimizer.
+    With ``parameters``, also mark parameters. Yield a list of the optimizers that make a step.
     """
     stepped: list[Optimizer] = []
 

@@ -67,10 +67,8 @@ def measure(
     Args:
         target: a ``Step``, a ``Workload``, a network, a function that returns a network, or the
             name of a network.
-        batch: number of examples in a step; required unless ``target`` is a ``Step`` or a
-            ``Workload``.
-        repeats: number of runs of a ``Workload`` that measure time and RSS without other
-            instruments; default: 3.
+        batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
+        repeats: number of runs of a ``Workload`` that measure only time and RSS; default: 3.
         gpu: GPU to pretend, a name or a ``Gpu``; implies CUDA.
         device: ``cpu`` or ``cuda`` for a network's step; a machine without a GPU pretends a GPU.
         deadline_seconds: time limit of each worker process, in seconds.
@@ -83,8 +81,7 @@ def measure(
     Raises:
         ArgumentError: ``target`` has the wrong type, or ``batch`` is missing.
         StepError: an argument is invalid, or your code fails (the message contains the line).
-        UnavailableError: the workload is predicted to need more than the available memory, or a
-            process cannot be started.
+        UnavailableError: the available memory is too small, or a process cannot be started.
         HarnessError: something that the step needs is missing, e.g. a GPU.
 
     >>> import harness

@@ -31,8 +31,7 @@ def plan(
     Args:
         target: a ``Step``, a ``Workload``, a network, a function that returns a network, or the
             name of a network.
-        batch: number of examples in a step; required unless ``target`` is a ``Step`` or a
-            ``Workload``.
+        batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
         gpu: GPU with a known memory size, a name or a ``Gpu``.
         allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
         step: other fields of a network's ``Step``, such as ``inputs``.

@@ -22,8 +22,7 @@ class Candidate:
         micro_batches: number of micro-batches whose gradients are accumulated.
         micro_batch: number of examples in each micro-batch.
         allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
-        relative_time: estimated time of the changed step, divided by the time of the unchanged
-            step.
+        relative_time: estimated step time, divided by the time of the unchanged step.
         fit: predicted memory peaks, and whether the step fits.
         neighbour: prediction for the next larger micro-batch, which may not fit; None if this
             micro-batch was not tried or does not run.
@@ -57,8 +56,7 @@ class Lever:
 
     Attributes:
         name: description of the change.
-        relative_time: estimated time of the changed step, divided by the time of the unchanged
-            step; None if unknown.
+        relative_time: estimated step time, divided by the time of the unchanged step, or None.
         fit: predicted memory peaks, and whether the step fits; None if the step was not run.
         saved_bytes: reserved peak of the unchanged step minus reserved peak of the changed step.
         why: reason why the changed step was not run.
@@ -143,8 +141,7 @@ class Plan:
         batch: number of examples in a step.
         gpu: name of the GPU.
         as_asked: prediction for the unchanged step.
-        candidates: combinations of changes that fit, the fastest first; SGD, 8-bit states and LoRA
-            are last.
+        candidates: combinations of changes that fit; SGD, 8-bit states and LoRA are last.
         too_large: changes that do not run, or do not fit with any size of the micro-batch.
         rejected: description of each tried step that may not fit, with its reserved bytes.
         notes: notes for the user, e.g. on changes that were not tried.

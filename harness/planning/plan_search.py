@@ -1,8 +1,7 @@
 """Searches for changes that make a training step fit on a GPU.
 
-A candidate combines a change of the step with a number of micro-batches. For each change, the
-search finds the smallest number of micro-batches that fits. The search also shows that the next
-smaller number does not fit.
+For each change, the search finds the smallest number of micro-batches that fits. The search also
+shows that the next smaller number of micro-batches does not fit.
 """
 
 from bisect import bisect_left

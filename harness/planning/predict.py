@@ -41,8 +41,7 @@ def predict(
     Args:
         target: a ``Step``, a ``Workload``, a network, a function that returns a network, or the
             name of a network.
-        batch: number of examples in a step; required unless ``target`` is a ``Step`` or a
-            ``Workload``.
+        batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
         gpu: GPU on which the step should fit, a name or a ``Gpu``; implies CUDA. For a network,
             ``all`` checks every GPU of the built-in list, without a trace.
         device: device of a network's step, ``cpu`` or ``cuda``.

@@ -1,7 +1,6 @@
 """Starts worker processes that see a pretended GPU in place of a real GPU.
 
-For a workload, environment variables describe the GPU. For a network, the message to the worker
-process describes the GPU.
+Environment variables describe the GPU for a workload. For a network, the worker's message does.
 """
 
 import os

@@ -1,7 +1,6 @@
 """Messages about a step to a worker process, each with the type of its result.
 
-A message contains only the name of the worker's function, so the calling process does not import
-this function.
+A message contains the name of a function, which only the worker process imports.
 """
 
 from typing import ClassVar, Generic, Literal, TypeVar, get_args

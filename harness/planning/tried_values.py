@@ -31,8 +31,7 @@ def with_values_tried(
 
     Args:
         run: function that runs the code once, in a forked process.
-        differ: function that describes the difference of two results, or returns None if they are
-            equal.
+        differ: function that describes the difference of two results, or returns None.
     """
     first, checks = _settled(run, 0)
     notes = [checks_in_words(tuple(checks))] if checks else []

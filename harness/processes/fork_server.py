@@ -1,8 +1,7 @@
 """Server process that has loaded PyTorch, and forks a worker process for each request.
 
 Starting a new interpreter for each measurement takes seconds. Forking this process takes
-milliseconds, and each fork starts in the same state. The server has one thread, and runs one fork
-at a time.
+milliseconds, and each fork starts in the same state. The server runs one fork at a time.
 
 The server and its client exchange JSON over an inherited socket. A request contains the job's
 length and the job. Two file descriptors, for results and for standard error, are attached to the

@@ -4,8 +4,7 @@ By default, glibc keeps freed blocks in the heap and raises its mmap threshold. 
 little about the live blocks. With the policy ``pinned``, each block of at least 64 KiB has its own
 mapping, which is returned to the kernel when the block is freed.
 
-The policy has no effect if ``LD_PRELOAD`` loads a library that replaces malloc (e.g. jemalloc,
-tcmalloc or a memory profiler).
+The policy has no effect if ``LD_PRELOAD`` loads a library that replaces malloc (e.g. jemalloc).
 
 Source: mallopt(3); prctl(2), PR_SET_THP_DISABLE; ld.so(8), LD_PRELOAD; proc_pid_maps(5).
 """

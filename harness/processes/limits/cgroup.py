@@ -1,10 +1,9 @@
 """Puts a worker into a memory cgroup, where the kernel kills the worker above the budget.
 
-Version 1 of cgroups has a tree for each controller, and version 2 has a single tree. In both
-versions of cgroups, the parent process creates the cgroup. The worker runs warm-up steps, limits
-the empty cgroup to the budget, and joins the cgroup. Memory that the worker allocated before stays
-charged to its former cgroup. After a SIGKILL, a counter of the cgroup shows whether the kernel's
-OOM killer sent the signal.
+Version 1 of cgroups has a tree for each controller, and version 2 has a single tree. The parent
+process creates the cgroup. The worker runs warm-up steps, limits the empty cgroup to the budget,
+and joins the cgroup. Memory that the worker allocated before stays charged to its former cgroup. A
+counter of the cgroup shows whether the kernel's OOM killer killed the worker.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
 """
@@ -118,8 +117,7 @@ def stay_on_one_processor() -> None:
 
     The kernel charges a cgroup for batches of pages, and each processor keeps the unused rest of
     its batch. A processor also keeps the last 31 pages that it mapped, even after they are freed.
-    If a process moves to another processor, the pages of the first processor stay charged but
-    cannot be used.
+    If a process moves to another processor, the kept pages stay charged but cannot be used.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.
     """

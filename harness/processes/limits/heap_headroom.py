@@ -44,8 +44,7 @@ def settle(malloc: str, layers: int) -> None:
     """Fill the heap's holes for large blocks, and reserve free heap for small blocks.
 
     The free heap has about 16 KiB per layer, three times the size of the layer's autograd nodes and
-    Python objects. With the malloc policy ``system``, the C heap stays unchanged, because its
-    behaviour is measured.
+    Python objects. The malloc policy ``system`` leaves the C heap unchanged.
     """
     gc.collect()  # so that nothing older is freed inside, which would make room
     gc.freeze()
@@ -85,9 +84,8 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
 def prime_matmuls(dtype: str = "float32") -> None:
     """Run a large matmul in each layout, so that libraries allocate their buffers now.
 
-    The matrices have their own mappings, so the heap does not change. With one thread and float32,
-    larger matmuls need no larger buffers. With several threads, the buffers depend on the division
-    of the matmul among threads.
+    The matrices have their own mappings, so the heap does not change. Larger matmuls need no larger
+    buffers with one thread and float32, but may with several threads.
     """
     import torch
 
