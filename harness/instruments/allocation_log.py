@@ -3,7 +3,8 @@
 PyTorch's profiler reports the operators around a CUDA block, and the rounded size of the block. The
 log of ``torch.cuda.memory._record_memory_history`` reports the requested size. Profiler and log
 describe the same blocks at the same addresses in the same order. Only the log contains the frees of
-threads that are not profiled. Any difference except these frees raises LogMismatchError.
+threads that are not profiled. Any other difference between profiler and log raises
+LogMismatchError.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (``record_trace``, ``reportMemoryUsageToProfiler``).
 """

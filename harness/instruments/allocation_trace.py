@@ -6,8 +6,8 @@ and the requested sizes are read from the allocator's log. The category of a blo
 from a name. The caller sets the category by the block's address while the block is alive
 (``AllocationRecorder.mark``).
 
-A free is not reported if its block was allocated before the profiler started. Start the recorder
-before the workload is built, or register existing storages with ``adopt``.
+The free of a block is not reported if the block was allocated before the profiler started. Start
+the recorder before the workload is built, or register existing storages with ``adopt``.
 
 Source: torch/csrc/profiler/collection.h (Allocation events), torch/_C/_profiler.pyi.
 """

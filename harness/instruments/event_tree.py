@@ -92,8 +92,8 @@ Change = tuple[int, Callable[..., None], tuple[Any, ...]]
 class Reader:
     """Reads one event tree, and keeps track of the step and the phase.
 
-    On a GPU, the backward pass runs in a thread of autograd. In the tree, the events of this thread
-    are after all other events, so the reader sorts the events by time.
+    On a GPU, the backward pass runs in a thread of autograd. In the tree, the backward thread's
+    events are after all other events, so the reader sorts the events by time.
     """
 
     def __init__(

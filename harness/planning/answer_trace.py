@@ -74,7 +74,7 @@ def counted(question: Count, announce: Phase) -> dict[str, int]:
 
 
 def count(question: Question[Any]) -> dict[str, int]:
-    """Call the user's function; check that it returns a number for each name."""
+    """Call the user's function; check that the function returns a dict of integers."""
     find_modules(question.request)
     target = load_target(str(question.request.target))
     return msgspec.convert(target(**question.request.named_arguments()), dict[str, int])

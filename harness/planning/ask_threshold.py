@@ -60,7 +60,7 @@ def threshold(
 ) -> Threshold | StepThreshold:
     """Find the largest batch, depth or width that fits into a memory budget.
 
-    Separate processes run the step with values on both sides of a predicted threshold.
+    Separate processes run the step with values below and above the predicted threshold.
 
     Args:
         target: a ``Workload``, a ``Step``, a network, a function that returns a network, or the
@@ -79,7 +79,7 @@ def threshold(
         step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:
-        The largest value that fits, the smallest value that does not fit, and every run.
+        The largest value that fits, the smallest value that does not fit, and all runs.
 
     Raises:
         ArgumentError: an argument has the wrong type.

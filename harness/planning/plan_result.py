@@ -91,7 +91,7 @@ class Edge:
 
     Attributes:
         name: description of the memory-saving way.
-        of: place of the saved memory, ``GPU`` or ``host of each rank``.
+        of: place where less memory is needed, ``GPU`` or ``host of each rank``.
         saved_bytes: bytes that the usual way needs minus bytes that the memory-saving way needs.
         instead_of: description of the usual way.
         fit: prediction for a step after loading in the usual way, if this step was run.

@@ -156,7 +156,7 @@ class PlanSearch:
             yield expandable
 
     def _candidate(self, change: StepChange, settings: str, counts: list[int]) -> Candidate | None:
-        """Return the candidate with the smallest number in ``counts`` that fits, or None."""
+        """Return the candidate with the smallest number of micro-batches that fits, or None."""
         at = bisect_left(counts, True, key=lambda n: self._fits(change, n, settings))
         if at == len(counts):
             return None

@@ -52,7 +52,7 @@ def predict(
         budget_bytes: memory budget of a ``Workload``, in bytes.
         torch: version of PyTorch to predict for; only for a ``Workload`` on the CPU.
         run: function that builds and trains a network on ``cuda``; replaces ``target``.
-        shapes: list that is passed to ``run``; by default ``run`` has no argument.
+        shapes: list that is passed to ``run``; by default, ``run`` gets no argument.
         step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:

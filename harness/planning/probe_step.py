@@ -198,7 +198,8 @@ class _StepSearch:
         )
 
     def _estimate(self, batch: int, needed: int | None) -> int | None:
-        """Extrapolate the needed bytes of the two largest batches linearly to the budget."""
+        """Estimate the largest batch by linear extrapolation from the two largest probed
+        batches."""
         del batch, needed
         needs = {one.value: one.needed_bytes for one in self.probes.seen if one.needed_bytes}
         if len(needs) < 2:
@@ -229,7 +230,7 @@ class _StepSearch:
 
 
 def _in_examples(answer: Answer, unit: int) -> Answer:
-    """Convert an answer from micro-batches to examples."""
+    """Convert the batches in a search result from micro-batches to examples."""
 
     def times(value: int | None) -> int | None:
         return None if value is None else value * unit

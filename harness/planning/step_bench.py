@@ -34,7 +34,7 @@ class Bench:
     """Runs one step in forks of this process, which sees a pretended GPU.
 
     The function ``step`` runs the step at a given batch and returns the memory peaks. Tracking is
-    slow, so with ``may_ignore`` values are tracked only if the step reads a value from the GPU.
+    slow, so with ``may_ignore``, values are tracked only if the step reads a value from the GPU.
     """
 
     def __init__(

@@ -134,5 +134,5 @@ class StepSearch:
 
 
 def _room(gpu: Gpu, *, at_best: bool = False) -> int:
-    """Return the fewest bytes that the allocator may get; with ``at_best``, the most bytes."""
+    """Return a lower limit of the allocator's memory; with ``at_best``, an upper limit."""
     return (gpu.total_bytes or 0) - OUTSIDE_BYTES[not at_best]

@@ -55,7 +55,7 @@ class StepValues:
         return None if failed is None or failed.line in self._decided else failed
 
     def settle(self, failed: Decision) -> None:
-        """Make a failed check have the opposite result in later runs."""
+        """Invert the result of a failed check in later runs."""
         self._decided[failed.line] = not failed.answer
 
     def end_at_a_read(self) -> None:

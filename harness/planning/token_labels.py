@@ -12,7 +12,7 @@ _MISSING = "give the model its labels"
 
 
 def labelled(texts: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Add labels with the shape of the tokens; return None without tokens, or with other labels.
+    """Add labels with the shape of the tokens; return None if this is not possible.
 
     >>> labelled(("int64:128",))
     ('input_ids=int64:128', 'labels=int64:128')

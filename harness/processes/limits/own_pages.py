@@ -158,8 +158,8 @@ def gather() -> int:
 def await_freed_tables() -> None:
     """Wait until the kernel has freed the page tables of memory that this process freed.
 
-    Until then, the process's cgroup is charged for these page tables. In measurements, the kernel
-    freed the page tables after 8–32 ms.
+    The process's cgroup is charged for page tables until the kernel has freed them. In
+    measurements, the kernel freed the page tables after 8–32 ms.
     """
     number = _MEMBARRIER.get(platform.machine())
     if number is not None:
