@@ -198,8 +198,7 @@ class _StepSearch:
         )
 
     def _estimate(self, batch: int, needed: int | None) -> int | None:
-        """Estimate the largest batch by linear extrapolation from the two largest probed
-        batches."""
+        """Estimate the largest batch by linear extrapolation from the two largest batches."""
         del batch, needed
         needs = {one.value: one.needed_bytes for one in self.probes.seen if one.needed_bytes}
         if len(needs) < 2:

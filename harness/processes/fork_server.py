@@ -136,7 +136,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]] | None:
 def _serve(
     control: socket.socket, wake: int, request: bytes, descriptors: list[int], *, primed: bool
 ) -> bool:
-    """Fork a worker and wait for its end; return False if the server must end, too."""
+    """Fork a worker and wait for its end; return False if the server cannot continue."""
     results, errors = descriptors
     server = os.getpid()
     try:

@@ -2,7 +2,7 @@
 
 Version 1 of cgroups has a tree for each controller, and version 2 has a single tree. The parent
 process creates the cgroup. The worker runs warm-up steps, limits the empty cgroup to the budget,
-and joins the cgroup. Memory that the worker allocated before stays charged to its former cgroup. A
+and joins the cgroup. Memory that the worker allocated earlier stays charged to its former cgroup. A
 counter of the cgroup shows whether the kernel's OOM killer killed the worker.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
