@@ -86,7 +86,7 @@ class _StepAndPhase:
 
 
 Change = tuple[int, Callable[..., None], tuple[Any, ...]]
-"""Time of a change of step or phase, with the method to call and the arguments."""
+"""A change of the step or the phase, as time, method and arguments."""
 
 
 class Reader:

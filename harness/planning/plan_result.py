@@ -116,7 +116,7 @@ class Saving:
     """Host memory that is needed to save a checkpoint; saving needs no additional GPU memory.
 
     Attributes:
-        state_bytes: bytes of the weights and, if the optimizer is known, of its states.
+        state_bytes: bytes of the weights and of the states of a known optimizer.
         largest_bytes: bytes of the largest tensor.
         of: description of the saved state, such as ``weights``.
     """

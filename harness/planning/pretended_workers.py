@@ -1,6 +1,6 @@
 """Starts worker processes that see a pretended GPU in place of a real GPU.
 
-Environment variables describe the GPU for a workload. For a network, the worker's message does.
+The GPU is described by environment variables (workloads) or in the message (networks).
 """
 
 import os

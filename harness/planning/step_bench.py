@@ -33,8 +33,9 @@ from harness.training.own_step import OwnStep
 class Bench:
     """Runs one step in forks of this process, which sees a pretended GPU.
 
-    The function ``step`` runs the step at a given batch and returns the memory peaks. Tracking is
-    slow, so with ``may_ignore``, values are tracked only if the step reads a value from the GPU.
+    The function ``step`` runs the step at a given batch and returns the memory peaks. With
+    ``may_ignore``, values are tracked only if the step reads a value from the GPU, because tracking
+    is slow.
     """
 
     def __init__(
