@@ -197,7 +197,8 @@ class Reader:
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
-        """Return the module and the backward state of the events inside an operator."""
+        """Return the module and the place in the backward pass (0, 1 or 2) of an operator's
+        events."""
         if name.startswith(_ENGINE):
             self._change(node, self._current.backward)
             return module, 2

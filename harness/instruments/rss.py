@@ -9,8 +9,8 @@ that are still resident, so ``arranged_rise`` releases free pages before the ste
 kernel counts pages for each processor, and updates the total only after a batch of max(32, 2 x
 processors) pages. Since Linux 6.16, the reported size is exact, but the peak is not. So
 ``arranged_rise`` makes the kernel update the total before the step, and keeps the step on one
-processor. The pages of the step's last batch may be missing. Each repeat begins at another point of
-a batch, so the spread of the repeats shows the error, and the median is accurate.
+processor. The peak may not include the step's last batch of pages. Each repeat begins at another
+point of a batch, so the spread of the repeats shows the error, and the median is accurate.
 
 Source: Documentation/filesystems/proc.rst (clear_refs, status) and mm_types.h (rss_stat),
 lib/percpu_counter.c of the Linux kernel; malloc_trim(3).
@@ -73,7 +73,7 @@ def arranged_rise(number: int) -> Iterator[Rise]:
 def _settled_counts(size: int) -> Iterator[None]:
     """Make the kernel add each processor's page count to the total; stay on one processor.
 
-    Freeing ``size`` bytes of each kind of page at once also adds incomplete batches.
+    To add incomplete batches, too, ``size`` bytes of each kind of page are freed at once.
     """
     allowed = os.sched_getaffinity(0)
     try:

@@ -1,6 +1,6 @@
 """Checks whether a step fits on pretended GPUs, and traces the step.
 
-A forked process traces the step. For each kind of GPU, another forked process searches the largest
+A forked process traces the step. For each kind of GPU, another forked process finds the largest
 batch. The forked processes run in parallel, about one for each CPU core.
 """
 

@@ -109,7 +109,7 @@ def first_difference(
 
 
 def versions_text(answers: Sequence[VersionAnswer]) -> Iterator[str]:
-    """Yield the lines of a table of peaks, and describe the first difference."""
+    """Yield lines with a table of peaks, and with the first difference."""
     yield f"{'torch':<8}{'outcome':<14}" + "".join(f"{name:>14}" for name in _PEAKS)
     for answer in answers:
         sizes = [answer.peaks_bytes.get(name) for name in _PEAKS]

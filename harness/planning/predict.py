@@ -45,7 +45,7 @@ def predict(
         gpu: GPU on which the step should fit, a name or a ``Gpu``; implies CUDA. For a network,
             ``all`` checks every GPU of the built-in list, without a trace.
         device: device of a network's step, ``cpu`` or ``cuda``.
-        largest: True to search the largest batch that fits on ``gpu``, for a network.
+        largest: True to find the largest batch that fits on ``gpu``, for a network.
         method: prediction method for CUDA: ``dry-run``, ``estimate``, or ``auto``. ``auto`` uses
             the dry run if a CUDA build of PyTorch is installed, else the estimate.
         allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.

@@ -18,7 +18,7 @@ class FitsOnGpus(Struct, frozen=True, kw_only=True):
 
 
 class Estimable(Question[Answer], frozen=True, kw_only=True):
-    """Message to a worker; an estimate replaces the worker if no GPU can be pretended."""
+    """Message to a worker; the result can also be estimated on meta tensors."""
 
     estimated_by: ClassVar[str]
     """Name of the function that makes the estimate, as ``module:function``."""
@@ -35,7 +35,7 @@ class PredictStep(Estimable[StepReport], frozen=True, kw_only=True, tag=True):
 
 
 class CheckGpus(Estimable[FitsOnGpus], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to check the step on each GPU, and to search the largest batch."""
+    """Tells a worker to check the step on each GPU, and to find the largest batch."""
 
     answered_by = "harness.planning.answer_gpus:fits_on_gpus"
     estimated_by = "harness.planning.estimated_step:on_gpus"

@@ -171,7 +171,7 @@ class _StepSearch:
         return None if result is None else result["batch"]
 
     def search(self, guess: int, confirmations: int) -> Mapping[str, Any]:
-        """Search the largest batch in whole micro-batches; return fields of ``StepThreshold``."""
+        """Find the largest batch in whole micro-batches; return fields of ``StepThreshold``."""
         unit = self.request.accumulate
         try:
             return self._search(guess // unit, unit, 1, confirmations)

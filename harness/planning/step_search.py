@@ -1,4 +1,4 @@
-"""Checks whether a step fits on GPUs of one kind, and searches the largest batch that fits."""
+"""Checks whether a step fits on GPUs of one kind, and finds the largest batch that fits."""
 
 import time
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ class StepSearch:
         )
 
     def _largest(self, gpu: Gpu) -> Largest:
-        """Search the largest batch; the result has no batch if none fits or the time is over."""
+        """Find the largest batch; the result has no batch if none fits or the time is over."""
         room = _room(gpu)
         begin = time.monotonic()
         self._bench.end_at(begin + self._left)

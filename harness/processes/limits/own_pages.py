@@ -56,7 +56,7 @@ class Range(NamedTuple):
             begin = end
 
     def present(self, pagemap: IO[bytes]) -> list[bool]:
-        """Return a list with a value for each page, which is True if the page is in memory."""
+        """Return a list of booleans, True for each page that is in memory."""
         pagemap.seek(self.begin // mmap.PAGESIZE * _ENTRY_BYTES)
         pages = (self.end - self.begin) // mmap.PAGESIZE
         entries = array("Q", pagemap.read(pages * _ENTRY_BYTES))
