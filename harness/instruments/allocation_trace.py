@@ -3,7 +3,7 @@
 The profiler (Kineto) reports each block of the CPU or CUDA allocator, with the operators around the
 block. Profiling adds a few percent to a step's time. For CUDA, the profiler reports rounded sizes,
 and the requested sizes are read from the allocator's log. The category of a block is never inferred
-from a name. The caller sets the category by the block's address while the block is alive
+from a name. The caller sets the category of a live block by its address
 (``AllocationRecorder.mark``).
 
 The free of a block is not reported if the block was allocated before the profiler started. Start

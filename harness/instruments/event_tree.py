@@ -197,8 +197,7 @@ class Reader:
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
-        """Return the module and the place in the backward pass (0, 1 or 2) of an operator's
-        events."""
+        """Return the module of an operator's events, and their place in the backward pass."""
         if name.startswith(_ENGINE):
             self._change(node, self._current.backward)
             return module, 2
