@@ -1,10 +1,10 @@
 """Reads the CUDA allocator's log, which contains the requested size of each block.
 
 PyTorch's profiler reports the operators around a CUDA block, and the rounded size of the block. The
-log of ``torch.cuda.memory._record_memory_history`` reports the requested size. Profiler and log
-describe the same blocks at the same addresses in the same order. Only the log contains the frees of
-threads that are not profiled. Any other difference between profiler and log raises
-LogMismatchError.
+log of ``torch.cuda.memory._record_memory_history`` reports the requested size. The profiler and the
+log describe the same blocks at the same addresses in the same order. Only the log contains the
+frees of threads that are not profiled. If the profiler and the log report different blocks or
+another order, LogMismatchError is raised.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (``record_trace``, ``reportMemoryUsageToProfiler``).
 """

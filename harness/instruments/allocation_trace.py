@@ -1,9 +1,10 @@
 """Records the allocations and frees of PyTorch's allocators with the profiler.
 
 The profiler (Kineto) reports each block of the CPU or CUDA allocator, with the operators around the
-block. Profiling adds a few percent to a step's time. For CUDA, the profiler reports rounded sizes,
-and the requested sizes are read from the allocator's log. The category of a block is never inferred
-from a name. The caller sets the category of a live block by its address
+block. The profiler also reports blocks that PyTorch's dispatcher does not see, e.g. scratch memory
+of kernels. Profiling adds a few percent to a step's time. For CUDA, the profiler reports rounded
+sizes, and the requested sizes are read from the allocator's log. The category of a block is never
+inferred from a name. The caller sets the category of a live block by its address
 (``AllocationRecorder.mark``).
 
 The free of a block is not reported if the block was allocated before the profiler started. Start
@@ -242,7 +243,7 @@ def storage_addresses(tensors: Iterable[torch.Tensor], category: str) -> dict[in
 
 
 def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
-    """Return the storages of ``tensor``; a sparse tensor has several storages."""
+    """Return the storages of ``tensor``: one if dense, two in COO format, none in other formats."""
     if tensor.layout == torch.strided:
         return [tensor.untyped_storage()]
     if tensor.layout == torch.sparse_coo:
@@ -254,10 +255,10 @@ def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
 def _errors_only() -> Iterator[None]:
     """Hide warnings of PyTorch's C++ code inside the ``with`` block.
 
-    While the profiler runs, the CPU allocator warns at every thousandth free of an older block
-    (ProfiledCPUMemoryReporter::Delete, c10/core/CPUAllocator.cpp). In a traced step, the older
-    blocks are gradients of the previous step, which the recorder adopts. Only the log level of c10
-    can hide this warning. A log level that the user chose is not changed.
+    While the profiler runs, the CPU allocator warns at every thousandth free of a block from before
+    the recording (ProfiledCPUMemoryReporter::Delete, c10/core/CPUAllocator.cpp). In a traced step,
+    blocks from before the recording are gradients of the previous step, which the recorder adopts.
+    Only the log level of c10 can hide this warning. A log level that the user chose is not changed.
     """
     level = None if "TORCH_CPP_LOG_LEVEL" in os.environ else _log_level()
     if level is None or level.value >= _C10_ERROR:

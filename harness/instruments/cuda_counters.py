@@ -1,8 +1,8 @@
 """Reads the counters of the CUDA caching allocator, and the GPU memory outside the allocator.
 
 The counters are on the CPU, so they are exact even while the GPU is still working. The GPU is
-synchronised before each reading, so that the allocator frees blocks that wait for another stream.
-The synchronisation also raises the error of a kernel in the kernel's own step.
+synchronised before each reading, so that the next allocation can free blocks that wait for another
+stream. The synchronisation also raises a kernel's error during the step that launched the kernel.
 
 Source: ``torch.cuda.memory_stats``; aten/src/ATen/cuda/CublasHandlePool.cpp (workspaces).
 """
@@ -21,7 +21,7 @@ _COUNTERS = ("requested", "allocated", "active", "reserved")
 
 @contextmanager
 def cuda_peaks() -> Iterator[dict[str, int]]:
-    """Measure the allocator's peaks inside the ``with`` block; earlier allocations are included.
+    """Measure the allocator's peaks in a ``with`` block, including blocks allocated before it.
 
     After the ``with`` block, the yielded dict contains the peaks in bytes by their names.
     """
@@ -128,7 +128,7 @@ def gpu_bytes() -> dict[str, int]:
 
 
 def free_workspaces() -> int:
-    """Free the cuBLAS workspaces, and return their requested bytes.
+    """Free the cuBLAS workspaces, and return their requested size in bytes.
 
     Each thread that ran a matmul has a workspace, so two workspaces exist after a backward pass.
     cuBLAS allocates a workspace again at the next matmul.

@@ -1,7 +1,7 @@
 """Reads allocations and frees from the profiler's event tree, in order of time.
 
 Reading an attribute of a node calls C++, and takes as long as a small operator of the step. So this
-module reads few attributes, and for most nodes without children only the name.
+module reads few attributes; for most nodes without children, it reads only the name.
 """
 
 from bisect import bisect_right
@@ -108,8 +108,9 @@ class Reader:
 
         ``passages`` has an entry for each time that a module's forward pass begins or ends. Each
         entry contains autograd's sequence number, and the module that runs afterwards. With
-        ``infer``, the reader infers steps and phases. An inferred step begins with a forward pass
-        after a backward pass, or with ``accumulates`` after an optimizer step.
+        ``infer``, steps and phases are inferred. An inferred step begins with the first forward
+        pass after a backward pass. With ``accumulates``, a step begins with the first forward pass
+        after an optimizer step.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.
         several = device != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -197,7 +198,7 @@ class Reader:
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
-        """Return the module of an operator's events, and their place in the backward pass."""
+        """Return the module and the place in the backward pass for an operator's events."""
         if name.startswith(_ENGINE):
             self._change(node, self._current.backward)
             return module, 2
@@ -306,7 +307,7 @@ class Replay:
                 self._before.append(self._initial[address])
 
     def _end(self, address: int, step: int, phase: str) -> None:
-        """Free the block at ``address`` if it is older than the recording."""
+        """Record the free of the block at ``address`` if the block is older than the recording."""
         row = self._initial.pop(address, None)
         if row is not None and self._alive.get(address) is row[-1]:
             del self._alive[address]

@@ -1,8 +1,8 @@
 """Observes the forward pass of each module by replacing the module's ``forward``.
 
-``nn.Module`` calls ``self.forward``, so a replacement on the instance is called. The replacement
-takes a third of the time of two hooks. Unlike hooks, a replacement does not change which code path
-``nn.TransformerEncoderLayer`` uses.
+``nn.Module`` calls ``self.forward``, so a replacement on the instance is called. Calling a
+replacement takes a third of the time of calling two hooks. Unlike hooks, a replacement does not
+change which code path ``nn.TransformerEncoderLayer`` uses.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -93,7 +93,8 @@ class LayerOutputs:
     ) -> list[dict[str, Any]]:
         """Return a row for each module; modules that ran are first, in the order of their calls.
 
-        ``saved`` has a record's metrics for each module. All ``peak_bytes`` add up to the peak.
+        ``saved`` has a record's metrics for each module. The ``peak_bytes`` of all rows add up to
+        the peak.
         """
         modules = dict(model.named_modules())
         at_peak = totals(trace.alive_at_peak(), "module")

@@ -2,7 +2,7 @@
 
 The size of a page that several processes share is divided among these processes. The kernel can
 drop file pages, so file pages are counted separately. The kernel records a peak only for the RSS.
-The pages of a step are not shared, so the rise of the RSS is also the rise of the step's memory.
+The pages that a step allocates are not shared, so they raise the RSS by their full size.
 """
 
 import shutil

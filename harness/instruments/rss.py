@@ -7,10 +7,11 @@ kernel does not have VmHWM, a thread samples the RSS with psutil.
 The peak of a small step can be too low for two reasons. First, a new block may use free heap pages
 that are still resident, so ``arranged_rise`` releases free pages before the step. Second, the
 kernel counts pages for each processor, and updates the total only after a batch of max(32, 2 x
-processors) pages. Since Linux 6.16, the reported size is exact, but the peak is not. So
+processors) pages. Since Linux 6.16, the reported RSS is exact, but the peak is not. So
 ``arranged_rise`` makes the kernel update the total before the step, and keeps the step on one
-processor. The peak may not include the step's last batch of pages. Each repeat begins at another
-point of a batch, so the spread of the repeats shows the error, and the median is accurate.
+processor. The peak may not include the step's last batch of pages. Each repeat begins at a
+different position in a batch, so the spread of the repeats shows the error, and the median is
+accurate.
 
 Source: Documentation/filesystems/proc.rst (clear_refs, status) and mm_types.h (rss_stat),
 lib/percpu_counter.c of the Linux kernel; malloc_trim(3).
@@ -73,7 +74,7 @@ def arranged_rise(number: int) -> Iterator[Rise]:
 def _settled_counts(size: int) -> Iterator[None]:
     """Make the kernel add each processor's page count to the total; stay on one processor.
 
-    To add incomplete batches, too, ``size`` bytes of each kind of page are freed at once.
+    Incomplete batches are also added, because ``size`` bytes of each page kind are freed at once.
     """
     allowed = os.sched_getaffinity(0)
     try:

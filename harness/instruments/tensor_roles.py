@@ -54,7 +54,8 @@ def marked_steps(
 ) -> Iterator[list[Optimizer]]:
     """Mark gradients before each optimizer step, and the optimizer's state after each step.
 
-    With ``parameters``, also mark the parameters. Yield a list of the optimizers that make a step.
+    With ``parameters``, also mark the parameters. Yield a list to which each optimizer step adds
+    its optimizer.
     """
     stepped: list[Optimizer] = []
 

@@ -31,7 +31,7 @@ class VersionAnswer(Struct, frozen=True, kw_only=True):
         outcome: outcome of the dry run; ``error`` if the dry run printed no result.
         evidence: reason of the outcome, if the outcome is not ``ok``.
         peaks_bytes: peaks of requested, allocated and reserved bytes.
-        compiled: summary of the work of ``torch.compile``.
+        compiled: summary of what ``torch.compile`` compiled.
         allocations: size in bytes and source line of each allocation of a script.
         places: requested bytes at the peak, for each source line of a script.
     """

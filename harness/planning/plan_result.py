@@ -117,7 +117,7 @@ class Saving:
 
     Attributes:
         state_bytes: bytes of the weights and of the states of a known optimizer.
-        largest_bytes: bytes of the largest tensor.
+        largest_bytes: size of the largest tensor, in bytes.
         of: description of the saved state, such as ``weights``.
     """
 

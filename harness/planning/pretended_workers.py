@@ -1,6 +1,7 @@
 """Starts worker processes that see a pretended GPU in place of a real GPU.
 
-The GPU is described by environment variables (workloads) or in the message (networks).
+For a workload, environment variables describe the GPU. For a network, the message to the worker
+describes the GPU.
 """
 
 import os
@@ -77,7 +78,7 @@ def ended_on_gpu(
 
 
 def checked(gpu: Gpu) -> Gpu:
-    """Check that the GPU can be pretended, and add this process's CUBLAS_WORKSPACE_CONFIG."""
+    """Check that a GPU can be pretended; return it with this process's CUBLAS_WORKSPACE_CONFIG."""
     torch = torch_build()
     oldest, capability = min(torch.architectures(), default=0), gpu.capability
     if capability[0] * 10 + capability[1] < oldest:

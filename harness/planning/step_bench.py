@@ -124,7 +124,7 @@ def step_bench(
 ) -> Bench:
     """Build the network once, and return a ``Bench`` that runs its step.
 
-    ``is_traced`` means that a trace already tries other values at the requested batch.
+    Set ``is_traced`` if a trace also runs the requested batch with other values from the GPU.
     """
     model = own.network("cuda")
     may_ignore = own.compile is None
@@ -170,5 +170,5 @@ def _need(step: BuiltStep) -> Need:
 
 
 def _peaks() -> tuple[int, int]:
-    """Return the peaks of allocated and reserved bytes since the last reset."""
+    """Return the peaks of allocated and reserved bytes since ``reset_peak_memory_stats``."""
     return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()

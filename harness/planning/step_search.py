@@ -73,7 +73,7 @@ class StepSearch:
         )
 
     def _largest(self, gpu: Gpu) -> Largest:
-        """Find the largest batch; the result has no batch if none fits or the time is over."""
+        """Find the largest batch; the result has no batch if no batch fits or time runs out."""
         room = _room(gpu)
         begin = time.monotonic()
         self._bench.end_at(begin + self._left)
@@ -111,7 +111,7 @@ class StepSearch:
         )
 
     def peak(self, batch: int) -> int | None:
-        """Return the peak of allocated bytes of a batch; return None if the batch does not run."""
+        """Return a batch's allocated peak; ``ENDLESS_BYTES`` if too large, None after an error."""
         try:
             return self.need(batch).most_allocated_bytes
         except TooLargeError:
@@ -134,5 +134,5 @@ class StepSearch:
 
 
 def _room(gpu: Gpu, *, at_best: bool = False) -> int:
-    """Return a lower limit of the allocator's memory; with ``at_best``, an upper limit."""
+    """Return the least memory that the allocator gets on a GPU; with ``at_best``, the most."""
     return (gpu.total_bytes or 0) - OUTSIDE_BYTES[not at_best]

@@ -50,7 +50,7 @@ class StepValues:
         return deciding_lines(self._reads.places())
 
     def failed_check(self, error: BaseException) -> Decision | None:
-        """Return the unsettled check of an unknown value that caused ``error``, or None."""
+        """Return the check of an unknown value that caused ``error``, unless it is settled."""
         failed = self._reads.decisions.failed_by(error)
         return None if failed is None or failed.line in self._decided else failed
 

@@ -79,7 +79,7 @@ def _load_if_wanted() -> None:
 
 
 def _real(name: str) -> ModuleType:
-    """Remove the stand-ins, load the compiler, and return one of its modules."""
+    """Remove the stand-ins, load the compiler, and return the compiler's module ``name``."""
     if _PARTS in sys.meta_path:
         sys.meta_path.remove(_PARTS)
         del sys.modules[COMPILER], sys.modules[PART]

@@ -1,4 +1,4 @@
-"""Defines the interface of launchers, which start worker processes, and their shared code."""
+"""Defines the interface and the shared code of launchers, which start worker processes."""
 
 import contextlib
 import os

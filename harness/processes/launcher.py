@@ -2,7 +2,7 @@
 
 ``ForkLauncher`` forks workers from a fork server. The launcher starts the server at the first job,
 and again if the server has died. This module does not import torch, because a child's metrics would
-contain torch's memory. One thread at a time may use a launcher; any thread may call ``stop``.
+then contain torch's memory. One thread at a time may use a launcher; any thread may call ``stop``.
 """
 
 import contextlib
@@ -234,7 +234,8 @@ def _runs(server: "subprocess.Popen[bytes]") -> bool:
 def _kill_group(server: "subprocess.Popen[bytes]") -> None:
     """Kill the server's process group, which contains the server and its worker.
 
-    Killing only the server is not enough, because a new worker does not yet end with the server.
+    Killing only the server is not enough, because a new worker has not yet called
+    ``die_with_parent``.
     """
     if server.returncode is None:  # or its number may be another's by now
         with contextlib.suppress(ProcessLookupError):

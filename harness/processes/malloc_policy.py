@@ -26,8 +26,8 @@ ENVIRONMENT = {
     },
     "system": {},
 }
-"""Environment variables of a new process, by malloc policy. A forked child cannot set the policy,
-because it would reuse holes of the inherited heap."""
+"""Environment variables of a new process, by malloc policy. A forked child calls ``apply_policy``
+instead, which also fills the holes of the inherited heap."""
 
 _LARGEST_HOLE_BYTES = 1 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

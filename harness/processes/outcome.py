@@ -151,7 +151,7 @@ def _users_place(error: BaseException) -> str | None:
 
 
 def _short(file: str) -> str:
-    """Return the path relative to the current folder, or its last two parts if it is outside."""
+    """Return the path relative to the current folder; outside this folder, its last two parts."""
     path = Path(file)
     if path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))

@@ -53,7 +53,7 @@ def note_with_torch() -> None:
 
 
 def of_worker() -> dict[str, int] | None:
-    """Return the bytes of the interpreter and of libraries, or None without a fork server."""
+    """Return the bytes of the interpreter and PyTorch's libraries; None without a fork server."""
     if _server.before is None or not _server.pages or not map_pages(_server.pages):
         return None
     more = status_bytes("RssFile") - _server.file_pages_bytes

@@ -31,16 +31,16 @@ _CODE = (
     " del sys.argv[:2];"
     " raise SystemExit(importlib.import_module(sys.argv[0]).main())"
 )
-"""Program that loads the harness from its file, because another package may have the same name.
-With ``-P``, ``sys.path`` contains neither the current folder nor a script's folder."""
+"""Program that loads the harness by its path, because another package may have the same name. With
+``-P``, ``sys.path`` contains neither the current folder nor a script's folder."""
 
 
 def die_with_parent(parent: int) -> None:
     """Make the kernel kill this process when its parent process ends.
 
-    If the process ``parent`` has already ended, exit now. The kernel regards the thread that
-    started a process as its parent. So a launcher's fork server ends with the thread that first
-    used the launcher. At the next use, the launcher starts a new server.
+    If the process ``parent`` has already ended, exit now. For the kernel, the parent of a process
+    is the thread that started the process. So a launcher's fork server ends with the thread that
+    first used the launcher. At the next use, the launcher starts a new server.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the kernel was asked

@@ -3,8 +3,8 @@
 A forked process shares its pages with its parent until one of the two writes to them. At the first
 write, the kernel copies the page and charges the copy to the writer's cgroup. The kernel also
 creates a page table when the process first runs code of its parent. Copies and page tables need
-hundreds of pages, and their number differs from run to run. ``make_own`` creates the copies and
-page tables in advance, so that a new cgroup is charged only for later allocations.
+hundreds of pages, and the number of these pages differs from run to run. ``make_own`` creates the
+copies and page tables in advance, so that a new cgroup is charged only for later allocations.
 
 A fork also copies a page-table entry for each page of its parent. After torch is loaded, copying
 these entries takes a third of the time of a small measurement. ``gather`` combines pages into huge

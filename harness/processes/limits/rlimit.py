@@ -2,8 +2,8 @@
 
 ``data_segment`` limits the private writable memory of the process (``RLIMIT_DATA``). The kernel
 refuses a mapping above the limit, so the allocation fails with an error. ``caching_allocator``
-limits PyTorch's CUDA allocator. The third kind of budget is a memory cgroup, which kills the
-process (``harness.processes.limits.cgroup``).
+limits PyTorch's CUDA allocator. A third kind of budget is a memory cgroup, in which the kernel
+kills the process (``harness.processes.limits.cgroup``).
 
 Source: setrlimit(2); proc(5), VmData; mm/mmap.c of the Linux kernel (``may_expand_vm``).
 """
@@ -21,7 +21,7 @@ _PART_BYTES = 512
 def status_bytes(name: str) -> int:
     """Return a size from ``/proc/self/status``, such as ``VmData``, in bytes.
 
-    The file is read in small parts, because the size would include the mapping of a large buffer.
+    The file is read in small parts, because a large buffer would increase the reported size.
     """
     text = b""
     with _STATUS.open("rb", buffering=0) as status:
