@@ -24,7 +24,7 @@ def ended_question(
     asks_host: bool = True,
     launcher: Launcher | None = None,
 ) -> Ended[dict[str, Any]]:
-    """Answer a question in a worker process; ``launcher`` is ignored for pretended GPUs."""
+    """Send a question to a worker process; ``launcher`` is ignored for pretended GPUs."""
     job = Call(
         function=question.answered_by,
         request=msgspec.json.encode(question),
@@ -45,7 +45,7 @@ def ended_question(
 def failed_report(
     request: StepRequest, method: Method, outcome: Outcome, evidence: FailureEvidence
 ) -> StepReport:
-    """Return the report of a failed step, with the reason of the failure."""
+    """Return the report of a failed step, with the reason for the failure."""
     return StepReport(
         method=method,
         target=request.subject,

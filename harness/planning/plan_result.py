@@ -24,8 +24,8 @@ class Candidate:
         allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
         relative_time: estimated step time, divided by the time of the unchanged step.
         fit: predicted memory peaks, and whether the step fits.
-        neighbour: prediction for the next larger micro-batch, which may not fit; None if this
-            micro-batch was not tried or does not run.
+        neighbour: prediction for the next larger micro-batch, which may not fit; None if no larger
+            micro-batch exists, or if it does not run.
         code: Python code that makes the changes.
 
     """
@@ -142,7 +142,7 @@ class Plan:
         gpu: name of the GPU.
         as_asked: prediction for the unchanged step.
         candidates: combinations of changes that fit; SGD, 8-bit states and LoRA are last.
-        too_large: changes that do not run, or do not fit with any size of the micro-batch.
+        too_large: changes with which the step does not run, or does not fit with any micro-batches.
         rejected: description of each tried step that may not fit, with its reserved bytes.
         notes: notes for the user, e.g. on changes that were not tried.
         levers: effect of each single change on memory and time.

@@ -171,7 +171,7 @@ class _StepSearch:
         return None if result is None else result["batch"]
 
     def search(self, guess: int, confirmations: int) -> Mapping[str, Any]:
-        """Find the largest batch in whole micro-batches; return fields of ``StepThreshold``."""
+        """Find the largest batch of equal micro-batches; return the fields of ``StepThreshold``."""
         unit = self.request.accumulate
         try:
             return self._search(guess // unit, unit, 1, confirmations)
@@ -198,7 +198,7 @@ class _StepSearch:
         )
 
     def _estimate(self, batch: int, needed: int | None) -> int | None:
-        """Estimate the largest batch by linear extrapolation from the two largest batches."""
+        """Extrapolate the largest micro-batch linearly from the two largest batches that ran."""
         del batch, needed
         needs = {one.value: one.needed_bytes for one in self.probes.seen if one.needed_bytes}
         if len(needs) < 2:
@@ -229,7 +229,7 @@ class _StepSearch:
 
 
 def _in_examples(answer: Answer, unit: int) -> Answer:
-    """Convert the batches in a search result from micro-batches to examples."""
+    """Convert the sizes in a search result from micro-batches to whole batches."""
 
     def times(value: int | None) -> int | None:
         return None if value is None else value * unit

@@ -5,8 +5,8 @@ the forward pass of the blocks that it wraps. Each further micro-batch adds 2% f
 launches and its smaller kernels. With tensor cores, bfloat16 autocast multiplies the step time by
 0.6. A fused optimizer adds no time. An optimizer without foreach adds 5%, because it launches
 kernels for each parameter. LoRA does not compute weight gradients, which are half of the backward
-pass. If the allocator has to free cached segments and allocate them again, each step takes 10%
-more. The estimated times are for sorting changes, not for predicting seconds.
+pass. If the allocator has to free cached segments and allocate them again, each step takes 10% more
+time. The estimated times are for sorting changes, not for predicting seconds.
 """
 
 from collections.abc import Sequence

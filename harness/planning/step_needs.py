@@ -24,7 +24,7 @@ class Need(NamedTuple):
     """Peak of allocated bytes while the network is built and all steps run."""
     most_reserved_bytes: int
     notes: tuple[str, ...] = ()
-    """Notes on libraries that determined sizes, e.g. cuDNN for its workspaces."""
+    """Notes on libraries that chose the size of a block, e.g. cuDNN for a workspace."""
     compiles: bool = False
     """True if kernels were compiled for the step; compilation takes seconds."""
 

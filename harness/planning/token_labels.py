@@ -12,7 +12,7 @@ _MISSING = "give the model its labels"
 
 
 def labelled(texts: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Add labels with the shape of the tokens; return None if this is not possible.
+    """Add labels in the shape of the tokens to the inputs; return None if this is not possible.
 
     >>> labelled(("int64:128",))
     ('input_ids=int64:128', 'labels=int64:128')
@@ -28,7 +28,7 @@ def labelled(texts: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def with_labels(request: StepRequest, refusal: StepError) -> StepRequest | None:
-    """Add labels to a request that was refused because labels are missing, or return None."""
+    """If a request was refused because labels are missing, return it with labels, else None."""
     is_default = request.loss == "cross-entropy" and request.mode == "train"
     if _MISSING not in str(refusal) or not is_default or not request.inputs:
         return None

@@ -1,9 +1,9 @@
-"""Puts a worker into a memory cgroup, where the kernel kills the worker above the budget.
+"""Puts a worker into a memory cgroup; the kernel kills a worker that exceeds the budget.
 
 Version 1 of cgroups has a tree for each controller, and version 2 has a single tree. The parent
 process creates the cgroup. The worker runs warm-up steps, limits the empty cgroup to the budget,
-and joins the cgroup. Memory that the worker allocated earlier stays charged to its former cgroup. A
-counter of the cgroup shows whether the kernel's OOM killer killed the worker.
+and joins the cgroup. Memory that the worker allocated earlier stays charged to the worker's former
+cgroup. A counter of the cgroup shows whether the kernel's OOM killer killed the worker.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
 """
@@ -86,7 +86,7 @@ class ControlGroup:
 
 @contextmanager
 def group() -> Iterator[ControlGroup]:
-    """Create a memory cgroup for the ``with`` block; also remove unused cgroups."""
+    """Create a memory cgroup for the ``with`` block; also remove old cgroups of killed runs."""
     made = _make()
     try:
         for folder in made.folder.parent.glob(f"{_PREFIX}*"):  # of makers that were killed

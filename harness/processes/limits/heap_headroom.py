@@ -43,8 +43,9 @@ def room_bytes(layers: int) -> int:
 def settle(malloc: str, layers: int) -> None:
     """Fill the heap's holes for large blocks, and reserve free heap for small blocks.
 
-    The free heap has about 16 KiB per layer, three times the size of the layer's autograd nodes and
-    Python objects. The malloc policy ``system`` leaves the C heap unchanged.
+    The free heap has 4 MiB plus 16 KiB per layer, at most 256 MiB. A layer's autograd nodes and
+    Python objects need a third of the 16 KiB. The malloc policy ``system`` leaves the C heap
+    unchanged.
     """
     gc.collect()  # so that nothing older is freed inside, which would make room
     gc.freeze()
