@@ -1,1 +1,1 @@
-"""One file for each instrument; instruments do not depend on models or workloads."""
+"""Instruments that observe memory, and that do not depend on models or workloads."""

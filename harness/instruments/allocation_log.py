@@ -1,10 +1,10 @@
-"""The CUDA allocator's own log, which has requested bytes; the profiler has block sizes.
+"""Reads the CUDA allocator's log, which contains the requested size of each block.
 
-PyTorch's profiler reports the operators around a CUDA block and its size in the pool, which is
-rounded up. The log of ``torch.cuda.memory._record_memory_history`` reports the requested bytes.
-Both describe the same blocks at the same addresses in the same order. Only the log has the frees of
-a thread that is not profiled. Any other difference is an error, because conclusions from it would
-be wrong.
+PyTorch's profiler reports the operators around a CUDA block, and the rounded size of the block. The
+log of ``torch.cuda.memory._record_memory_history`` reports the requested size. The profiler and the
+log describe the same blocks at the same addresses in the same order. Only the log contains the
+frees of threads that are not profiled. If the profiler and the log report different blocks or
+another order, LogMismatchError is raised.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (``record_trace``, ``reportMemoryUsageToProfiler``).
 """
@@ -26,7 +26,7 @@ class LogMismatchError(UnsupportedError):
 
 
 class Entry(NamedTuple):
-    """A block allocated (``size_bytes`` > 0) or freed (< 0), in requested bytes."""
+    """Allocation or free of a block; ``size_bytes`` is the requested size, negative for a free."""
 
     size_bytes: int
     address: int
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 class AllocationLog:
     """Records the log of the current device between ``start`` and ``stop``.
 
-    If another recording is active, e.g. of the dry run, its log is read and not ended.
+    If another recording is already active, e.g. in a dry run, the log continues after ``stop``.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class AllocationLog:
             torch.cuda.memory._record_memory_history("all", context=None, stacks="python")
 
     def stop(self) -> None:
-        """End the recording and read it."""
+        """Stop the recording, and store the log in ``entries``."""
         events = _recorded()
         if self._others_events is None:
             torch.cuda.memory._record_memory_history(None)
@@ -66,7 +66,7 @@ def _recorded() -> list[dict[str, Any]]:
 
 
 def _entries(trace: Iterable[dict[str, Any]]) -> Iterator[Entry]:
-    """Yield allocations and frees; frees of blocks that are older than the log are left out."""
+    """Yield allocations and frees, except frees of blocks that are older than the log."""
     known: set[int] = set()
     for entry in trace:
         action = entry["action"]  # one that was refused ("oom") has no address

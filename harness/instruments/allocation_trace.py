@@ -1,13 +1,14 @@
-"""The allocation trace of PyTorch's allocators, recorded with the profiler.
+"""Records the allocations and frees of PyTorch's allocators with the profiler.
 
-Kineto reports every block that the CPU or CUDA allocator allocates and frees, also below the
-dispatcher, with the operators around the block. It adds a few percent to a step's time. On CUDA it
-reports the blocks of the pool; the requested sizes come from the allocator's own log. Categories
-come from facts, never from names. The caller names the categories of addresses at marked moments
-(``AllocationRecorder.mark``); a block that is then alive at such an address gets its category.
+The profiler (Kineto) reports each block of the CPU or CUDA allocator, with the operators around the
+block. The profiler also reports blocks that PyTorch's dispatcher does not see, e.g. scratch memory
+of kernels. Profiling adds a few percent to a step's time. For CUDA, the profiler reports rounded
+sizes, and the requested sizes are read from the allocator's log. The category of a block is never
+inferred from a name. The caller sets the category of a live block by its address
+(``AllocationRecorder.mark``).
 
-The profiler does not report the free of a block that was allocated before it started. Start it
-before the workload is built, or register existing storages (``adopt``).
+The free of a block is not reported if the block was allocated before the profiler started. Start
+the recorder before the workload is built, or register existing storages with ``adopt``.
 
 Source: torch/csrc/profiler/collection.h (Allocation events), torch/_C/_profiler.pyi.
 """
@@ -56,7 +57,7 @@ _OUTLINE = {RecordScope.USER_SCOPE, RecordScope.BACKWARD_FUNCTION}
 
 
 class _UserRange:
-    """A named range that the profiler records even if it leaves out operators."""
+    """Named range that is recorded even if operators are not recorded."""
 
     __slots__ = ("_handle", "_name")
 
@@ -71,12 +72,12 @@ class _UserRange:
 
 
 class AllocationRecorder:
-    """Records one thread's trace between ``start`` and ``stop``.
+    """Records the allocation trace of one thread inside a ``with`` block.
 
-    Use the recorder as a context manager; ``trace`` is available after the context. Do not nest
-    recorders, because a process has a single profiler. With ``operators=False`` the events name
-    modules, phases and the nodes of the backward pass, but no operators, at a third of the cost.
-    With ``infer`` the recorder infers steps and phases if none is announced.
+    ``trace`` is available after the ``with`` block. Do not nest recorders, because a process has
+    only one profiler. ``operators=False`` records modules, phases and backward nodes but no
+    operators, for a third of the cost. With ``infer=True``, the recorder infers steps and phases,
+    unless the caller announces a phase.
     """
 
     def __init__(self, device: str = "cpu", *, operators: bool = True, infer: bool = False) -> None:
@@ -94,7 +95,7 @@ class AllocationRecorder:
         self._log = AllocationLog() if self._device == "cuda" else None
         self._whole = self._range(WHOLE)
         self.accumulates = False
-        """True if an inferred step ends with an optimizer's step."""
+        """True if each inferred step ends with an optimizer step."""
         self._result: Any = None
 
     def __enter__(self) -> "AllocationRecorder":
@@ -132,29 +133,29 @@ class AllocationRecorder:
                 self._log.stop()
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Attribute the block's events to phase ``name`` of the current step."""
+        """Assign events inside the ``with`` block to the phase ``name`` of the current step."""
         return self._range(f"{PHASE}{self._step}:{name}")
 
     def next_step(self) -> None:
-        """Begin the next step; step 1 follows the build."""
+        """Begin the next step; step 0 is the build of the network."""
         self._step += 1
 
     def mark_saved(self, address: int) -> None:
-        """State that the block at ``address`` was just saved for the backward pass."""
+        """Mark the memory block at ``address`` as an activation saved for the backward pass."""
         self.mark({address: "activation"})
 
     def mark(self, categories: Mapping[int, str]) -> None:
-        """Set the categories of the blocks that are alive now at these addresses.
+        """Set the categories of live memory blocks by their addresses.
 
-        A later mark does not change an earlier one of the same block.
+        Only the first mark of a block has an effect.
         """
         self._claim([BlockClaim(address, category) for address, category in categories.items()])
 
     def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
-        """Register existing storages, allocated before the recording or during it.
+        """Register storages that may have been allocated before the recording.
 
-        Storages from before the recording come first in the trace, and their frees are recorded.
-        Storages of another device are left out, e.g. an optimizer's step counters on the CPU.
+        Storages from before the recording are first in the trace, and their frees are recorded.
+        Storages on other devices are ignored, e.g. an optimizer's step counters on the CPU.
         """
         claims = []
         for storage in itertools.chain.from_iterable(map(storages_of, tensors)):
@@ -180,15 +181,15 @@ class AllocationRecorder:
                 pass
 
     def module_scope(self, name: str) -> AbstractContextManager[None]:
-        """Attribute the block's events to the forward pass of the module ``name``."""
+        """Assign events inside the ``with`` block to the forward pass of the module ``name``."""
         return self._range(MODULE + name)
 
     def module_scopes(
         self, model: nn.Module, names: list[str] | None = None
     ) -> AbstractContextManager[None]:
-        """Name each module's forward in the trace while the context lasts.
+        """Inside the ``with`` block, assign events to the module whose forward pass runs.
 
-        ``names``, if given, is the stack of the modules that are running.
+        ``names`` is an optional list that receives the names of the running modules.
         """
         stack = [""] if names is None else names
         passages, named = self._passages, self._range
@@ -219,7 +220,7 @@ class AllocationRecorder:
 
     @functools.cached_property
     def trace(self) -> Trace:
-        """The trace; the profiler's events are read on first use."""
+        """The recorded trace; the profiler's events are converted at the first access."""
         reader = event_tree.Reader(
             device=self._device,
             passages=self._passages,
@@ -236,13 +237,13 @@ class AllocationRecorder:
 
 
 def storage_addresses(tensors: Iterable[torch.Tensor], category: str) -> dict[int, str]:
-    """Return ``{address: category}`` of the tensors' storages without empty storages."""
+    """Map the address of each nonempty storage of the tensors to ``category``."""
     storages = itertools.chain.from_iterable(map(storages_of, tensors))
     return {storage.data_ptr(): category for storage in storages if storage.nbytes()}
 
 
 def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
-    """Return the storages of ``tensor``; a sparse tensor has several."""
+    """Return the storages of ``tensor``: one if dense, two in COO format, none in other formats."""
     if tensor.layout == torch.strided:
         return [tensor.untyped_storage()]
     if tensor.layout == torch.sparse_coo:
@@ -252,12 +253,12 @@ def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
 
 @contextmanager
 def _errors_only() -> Iterator[None]:
-    """Raise c10's log level from warnings to errors, if the user did not choose a level.
+    """Hide warnings of PyTorch's C++ code inside the ``with`` block.
 
-    During profiling, the CPU allocator warns at every thousandth free of a block from before the
-    profile (ProfiledCPUMemoryReporter::Delete, c10/core/CPUAllocator.cpp). In a traced step these
-    blocks are the gradients of the previous step, which the recorder adopts. Only the log level
-    turns the message off, because it is not a Python warning.
+    While the profiler runs, the CPU allocator warns at every thousandth free of a block from before
+    the recording (ProfiledCPUMemoryReporter::Delete, c10/core/CPUAllocator.cpp). In a traced step,
+    blocks from before the recording are gradients of the previous step, which the recorder adopts.
+    Only the log level of c10 can hide this warning. A log level that the user chose is not changed.
     """
     level = None if "TORCH_CPP_LOG_LEVEL" in os.environ else _log_level()
     if level is None or level.value >= _C10_ERROR:
@@ -272,7 +273,7 @@ def _errors_only() -> Iterator[None]:
 
 @functools.cache
 def _log_level() -> ctypes.c_int | None:
-    """Return c10's variable; None if the build does not export it."""
+    """Return the C++ variable with c10's log level, or None if PyTorch does not export it."""
     folder = Path(torch.__file__).parent / "lib"
     try:
         library = ctypes.CDLL(str(next(folder.glob("*c10.*"))))

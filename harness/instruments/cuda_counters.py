@@ -1,8 +1,8 @@
-"""The CUDA caching allocator's own counters, and the memory that the driver holds outside it.
+"""Reads the counters of the CUDA caching allocator, and the GPU memory outside the allocator.
 
-The allocator keeps its counters on the CPU, so they are exact even if the device has not finished.
-The device is synchronised before each reading, so that the allocator frees blocks that wait for
-another stream, and an error of a kernel is raised in its step.
+The counters are on the CPU, so they are exact even while the GPU is still working. The GPU is
+synchronised before each reading, so that the next allocation can free blocks that wait for another
+stream. The synchronisation also raises a kernel's error during the step that launched the kernel.
 
 Source: ``torch.cuda.memory_stats``; aten/src/ATen/cuda/CublasHandlePool.cpp (workspaces).
 """
@@ -21,9 +21,9 @@ _COUNTERS = ("requested", "allocated", "active", "reserved")
 
 @contextmanager
 def cuda_peaks() -> Iterator[dict[str, int]]:
-    """Measure the allocator's peaks over the block; they include bytes alive at its beginning.
+    """Measure the allocator's peaks in a ``with`` block, including blocks allocated before it.
 
-    After the block, the dict has the peaks in bytes, under the names that a record uses.
+    After the ``with`` block, the yielded dict contains the peaks in bytes by their names.
     """
     peaks: dict[str, int] = {}
     torch.cuda.synchronize()
@@ -39,7 +39,7 @@ def cuda_peaks() -> Iterator[dict[str, int]]:
 
 @contextmanager
 def reserved_rise() -> Iterator[Rise]:
-    """Measure the rise of the allocator's reserved memory over the block."""
+    """Measure how much the reserved memory grows inside the ``with`` block."""
     result = Rise("cuda")
     before = torch.cuda.memory_reserved()
     with cuda_peaks() as peaks:
@@ -48,38 +48,38 @@ def reserved_rise() -> Iterator[Rise]:
 
 
 class PhasePeaks:
-    """The peaks of each phase of a step; the higher peaks if a phase occurs twice."""
+    """Measures the peaks of each phase of a step; a repeated phase keeps its highest peaks."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, dict[str, int]] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Attribute the block's peaks to phase ``name``."""
+        """Measure the peaks inside the ``with`` block for the phase ``name``."""
         with cuda_peaks() as peaks:
             yield
         self.metrics[name] = highest([self.metrics.get(name, peaks), peaks])
 
 
 class StepPeaks:
-    """The peaks of a build and of each step after it, phase by phase."""
+    """Measures the peaks of each phase, in the build and in each later step."""
 
     def __init__(self) -> None:
         self._parts: list[dict[str, dict[str, int]]] = []
 
     def next_part(self) -> PhasePeaks:
-        """Begin the build, or another step."""
+        """Begin to measure the build or the next step."""
         peaks = PhasePeaks()
         self._parts.append(peaks.metrics)
         return peaks
 
     @property
     def last(self) -> dict[str, int]:
-        """The highest peaks of the last step, or of the build."""
+        """Highest peaks of the part that was measured last (the build or a step)."""
         return highest(self._parts[-1].values())
 
     def metrics(self) -> dict[str, Any]:
-        """Return a record's metrics from the steps; the last step is the measured step."""
+        """Return the metrics for a record; the last step is the measured step."""
         build, first, *_, last = self._parts
         return {
             "workspace_bytes": free_workspaces(),
@@ -90,7 +90,7 @@ class StepPeaks:
 
 
 def highest(several: Iterable[dict[str, int]]) -> dict[str, int]:
-    """Return the highest of each counter's peaks."""
+    """Return the highest peak of each counter."""
     result: dict[str, int] = {}
     for peaks in several:
         result |= {name: max(peak, result.get(name, 0)) for name, peak in peaks.items()}
@@ -98,12 +98,12 @@ def highest(several: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def steps_until_steady(run: Callable[[], int], reserved_bytes: int) -> int:
-    """Run steps until one does not reserve more than its predecessor; return its number.
+    """Run steps until reserved memory stops growing; return the number of steps.
 
     The first step allocates gradients, optimizer state and cuBLAS workspaces. Later steps may find
-    free blocks in another order and reserve more; at most ``MOST_STEPS`` steps are run. ``run``
-    runs a step and returns its peak of reserved bytes; ``reserved_bytes`` is the peak of the first
-    step, which has been run.
+    free blocks in another order and reserve more memory. At most ``MOST_STEPS`` steps run. ``run``
+    runs a step and returns its reserved peak in bytes. ``reserved_bytes`` is the reserved peak of
+    the first step, which the caller has run.
     """
     number, before, now = 1, 0, reserved_bytes
     while now > before and number < MOST_STEPS:
@@ -112,9 +112,9 @@ def steps_until_steady(run: Callable[[], int], reserved_bytes: int) -> int:
 
 
 def gpu_bytes() -> dict[str, int]:
-    """Return the device's total and free memory now, and the holders of the rest.
+    """Return the GPU's total, free and reserved bytes, and the bytes outside the allocator.
 
-    Memory outside the allocator belongs to the context, the libraries and other processes.
+    Memory outside the allocator belongs to the CUDA context, libraries and other processes.
     """
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
@@ -128,10 +128,10 @@ def gpu_bytes() -> dict[str, int]:
 
 
 def free_workspaces() -> int:
-    """Free the cuBLAS workspaces; return the bytes that were requested for them.
+    """Free the cuBLAS workspaces, and return their requested size in bytes.
 
-    Each thread that ran a matmul has a workspace, so two exist after a backward pass. cuBLAS
-    allocates them again when it needs them.
+    Each thread that ran a matmul has a workspace, so two workspaces exist after a backward pass.
+    cuBLAS allocates a workspace again at the next matmul.
     """
     torch.cuda.synchronize()
     key = "requested_bytes.all.current"

@@ -1,7 +1,7 @@
-"""Reads the allocations and frees in the profiler's event tree, in order.
+"""Reads allocations and frees from the profiler's event tree, in order of time.
 
-Every access to a node calls C++ and takes as long as a small operator of the step. So the walk
-reads few attributes; of a node without children it reads only the name.
+Reading an attribute of a node calls C++, and takes as long as a small operator of the step. So this
+module reads few attributes; for most nodes without children, it reads only the name.
 """
 
 from bisect import bisect_right
@@ -34,14 +34,13 @@ _new = tuple.__new__  # half the time of Event(*fields)
 
 
 class BlockClaim(NamedTuple):
-    """A statement on the block alive at an address; the first statement about a block counts."""
+    """Category for the live block at an address; later claims for the same block are ignored."""
 
     address: int
     category: str
     module: str = ""
     size_bytes: int = 0
-    """If this is not 0 and the address has no known block, it has a block of this size that is
-    older than the recording."""
+    """Size of the block if the block may be older than the recording, else 0."""
 
 
 # What the walk finds, ordered by its first field, the time:
@@ -51,7 +50,7 @@ Item = tuple[Any, ...]
 
 
 class _StepAndPhase:
-    """Step and phase at the current point of the recording."""
+    """Step and phase of the events that are read next."""
 
     def __init__(self, *, infer: bool, accumulates: bool) -> None:
         self.step = 0
@@ -61,12 +60,12 @@ class _StepAndPhase:
         self._stepped = False
 
     def announced(self, step: int, phase: str) -> None:
-        """Set the step and phase explicitly, and stop inferring them."""
+        """Set the step and phase explicitly, and stop inferring steps and phases."""
         self.step, self.phase = step, phase
         self._infer = False
 
     def forward(self) -> None:
-        """Enter the forward pass, and the next step if one begins."""
+        """Set the phase to the forward pass, and begin a step if the previous step has ended."""
         if not self._infer:
             return
         ended = self._stepped or (self.phase == "backward" and not self._accumulates)
@@ -80,21 +79,21 @@ class _StepAndPhase:
             self.phase = "backward"
 
     def optimizer(self, stepped: bool) -> None:
-        """Enter an optimizer, which may have ``stepped``."""
+        """Set the phase to the optimizer; ``stepped`` is True for an optimizer step."""
         if self._infer:
             self.phase = "optimizer"
             self._stepped |= stepped
 
 
 Change = tuple[int, Callable[..., None], tuple[Any, ...]]
-"""A change of step or phase: its time, a method of ``_StepAndPhase`` and the arguments."""
+"""A change of the step or the phase, as time, method and arguments."""
 
 
 class Reader:
-    """Walks one event tree; it keeps the current step and phase.
+    """Reads one event tree, and keeps track of the step and the phase.
 
-    On a GPU the backward pass runs in a thread of autograd. The tree has the events of this thread
-    after the calling thread's events, so events are sorted by time.
+    On a GPU, the backward pass runs in a thread of autograd. In the tree, the backward thread's
+    events are after all other events, so the reader sorts the events by time.
     """
 
     def __init__(
@@ -105,12 +104,13 @@ class Reader:
         infer: bool = False,
         accumulates: bool = False,
     ) -> None:
-        """Prepare to read.
+        """Prepare to read one event tree.
 
-        ``passages``: autograd's sequence number at each entry to a module and each exit, and the
-        module that runs from there on. ``infer``: find steps and phases if none is announced. A
-        forward pass after a backward pass then begins a step. If the step ``accumulates``, a
-        forward pass begins a step only after an optimizer's step.
+        ``passages`` has an entry for each time that a module's forward pass begins or ends. Each
+        entry contains autograd's sequence number, and the module that runs afterwards. With
+        ``infer``, steps and phases are inferred. An inferred step begins with the first forward
+        pass after a backward pass. With ``accumulates``, a step begins with the first forward pass
+        after an optimizer step.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.
         several = device != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -122,7 +122,7 @@ class Reader:
         self._items: list[Item] = []
 
     def read(self, tree: Sequence[Any]) -> list[Item]:
-        """Return the allocator's events and the claims in ``tree``, in order of time."""
+        """Return the allocations, the frees and the claims in ``tree``, in order of time."""
         # A frame: nodes not yet read, operators around them, module, place in the backward
         # pass (0 outside, 1 inside, 2 directly below a node of autograd's engine).
         stack: list[tuple[Iterator[Any], str, str, int]] = [(iter(tree), "", "", 0)]
@@ -150,7 +150,7 @@ class Reader:
         return self._items if self._changes is None else self._in_time(self._changes)
 
     def _in_time(self, changes: list[Change]) -> list[Item]:
-        """Return the events with the step and phase at their time."""
+        """Assign each event to the step and the phase at the time of the event."""
         changes.sort(key=itemgetter(0), reverse=True)
         current = self._current
         placed = []
@@ -162,7 +162,7 @@ class Reader:
         return placed
 
     def _change(self, node: Any, change: Callable[..., None], *arguments: Any) -> None:
-        """Change step or phase at ``node``, now or in the order of time."""
+        """Change step or phase now, or record the change if events will be sorted by time."""
         if self._changes is None:
             change(*arguments)
         else:
@@ -180,7 +180,7 @@ class Reader:
             )
 
     def _ours(self, node: Any, name: str, module: str, backward: int) -> str:
-        """Read a mark of the recorder; return the module of the events inside."""
+        """Read a range of the recorder; return the module of the events inside the range."""
         if name.startswith(MODULE):
             if not backward:
                 self._change(node, self._current.forward)
@@ -198,7 +198,7 @@ class Reader:
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
-        """Return the module and the backward node of the events inside an operator."""
+        """Return the module and the place in the backward pass for an operator's events."""
         if name.startswith(_ENGINE):
             self._change(node, self._current.backward)
             return module, 2
@@ -220,10 +220,9 @@ class Reader:
 
 
 def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[Item]:
-    """Return ``items`` with the requested bytes from CUDA's ``log`` in place of block sizes.
+    """Replace block sizes in ``items`` by the requested sizes in the CUDA allocator's ``log``.
 
-    If a thread of autograd holds a tensor last, only the log has the tensor's free, because the
-    thread is not profiled after its work.
+    Only the log contains the frees of an autograd thread that is no longer profiled.
     """
     known: set[int] = set()
     changed: list[Item] = []
@@ -254,7 +253,7 @@ def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[It
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """A block during the replay, with its origin and a category that may still change."""
+    """Memory block during the replay; its category may still change."""
 
     operator: str
     module: str
@@ -266,7 +265,7 @@ _Row = tuple[int, str, int, int, _Block]
 
 
 class Replay:
-    """Replays the events, so that each claim finds the block that is alive at its time."""
+    """Replays the events, and applies each claim to the block that is alive at the claim's time."""
 
     def __init__(self, claims: Sequence[Sequence[BlockClaim]]) -> None:
         self._claims = claims
@@ -276,7 +275,7 @@ class Replay:
         self._rows: list[_Row] = []
 
     def run(self, items: Sequence[Item]) -> list[Event]:
-        """Return the events in order; blocks from before the recording come first."""
+        """Return the events in order; blocks from before the recording are first."""
         alive, rows = self._alive, self._rows
         for item in items:
             size, address = item[1], item[2]
@@ -308,7 +307,7 @@ class Replay:
                 self._before.append(self._initial[address])
 
     def _end(self, address: int, step: int, phase: str) -> None:
-        """Free the block at ``address`` if the profiler does not know it."""
+        """Record the free of the block at ``address`` if the block is older than the recording."""
         row = self._initial.pop(address, None)
         if row is not None and self._alive.get(address) is row[-1]:
             del self._alive[address]

@@ -1,7 +1,8 @@
-"""Observes the forward pass of every module by replacing ``forward`` during a context.
+"""Observes the forward pass of each module by replacing the module's ``forward``.
 
-``nn.Module`` calls ``self.forward``. A replacement on the instance takes a third of the time of a
-pair of hooks. Unlike hooks, it does not change the path of ``nn.TransformerEncoderLayer``.
+``nn.Module`` calls ``self.forward``, so a replacement on the instance is called. Calling a
+replacement takes a third of the time of calling two hooks. Unlike hooks, a replacement does not
+change which code path ``nn.TransformerEncoderLayer`` uses.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from harness.schema.events import Trace, totals
 from harness.training.nested_tensors import tensors
 
 ROOT = "(network)"
-"""Name of the network among its modules."""
+"""Name of the whole network in a list of its modules."""
 
 Forward = Callable[..., Any]
 Wrap = Callable[[str, Forward], Forward | None]
@@ -22,11 +23,11 @@ Wrap = Callable[[str, Forward], Forward | None]
 
 @contextmanager
 def wrapped_forwards(model: nn.Module, wrap: Wrap) -> Iterator[None]:
-    """Replace the forward of ``model``'s modules by ``wrap(name, forward)``, if it is not None.
+    """Replace each module's forward by ``wrap(name, forward)``, unless ``wrap`` returns None.
 
     A module that several parents share is wrapped once, under its first name. Modules whose forward
-    cannot be replaced, such as scripted modules, stay unchanged. So do modules inside a compiled
-    module, where a replacement would be compiled too, or break the graph.
+    cannot be replaced, e.g. scripted modules, stay unchanged. Modules inside a compiled module also
+    stay unchanged, because a replacement would be compiled or would break the graph.
     """
     replaced: list[tuple[dict[str, Any], str, Any]] = []
     compiled: list[str] = []
@@ -55,7 +56,7 @@ def wrapped_forwards(model: nn.Module, wrap: Wrap) -> Iterator[None]:
 
 
 def on_stack(modules: list[str]) -> Callable[[str, Forward], Forward]:
-    """Return a wrapper that keeps the names of running modules in ``modules``, innermost last."""
+    """Return a ``wrap`` function that keeps the names of running modules in ``modules``."""
 
     def wrap(name: str, forward: Forward) -> Forward:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -71,13 +72,13 @@ def on_stack(modules: list[str]) -> Callable[[str, Forward], Forward]:
 
 
 class LayerOutputs:
-    """Records each module's output, in a step that is not traced."""
+    """Records the output size of each module, in a step that is not traced."""
 
     def __init__(self) -> None:
         self._bytes: dict[str, int] = {}
 
     def named(self, name: str, forward: Forward) -> Forward:
-        """Return a replacement of a module's forward."""
+        """Return a replacement of ``forward`` that records the size of the output."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             self._bytes.setdefault(name, 0)
@@ -90,9 +91,10 @@ class LayerOutputs:
     def rows(
         self, model: nn.Module, trace: Trace, saved: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """Return a row for each module; modules that ran come first, in their order.
+        """Return a row for each module; modules that ran are first, in the order of their calls.
 
-        ``saved`` has the metrics of a record's modules. The bytes at the peak add up to the peak.
+        ``saved`` has a record's metrics for each module. The ``peak_bytes`` of all rows add up to
+        the peak.
         """
         modules = dict(model.named_modules())
         at_peak = totals(trace.alive_at_peak(), "module")
@@ -113,7 +115,7 @@ class LayerOutputs:
 
 
 def own_tensors(module: nn.Module) -> list[Tensor]:
-    """Return the parameters and buffers of a module without its submodules."""
+    """Return the parameters and buffers of a module, without those of submodules."""
     return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
 
 
@@ -128,7 +130,7 @@ def is_compiled(module: nn.Module) -> bool:
 
 
 def entry_of(module: nn.Module) -> str:
-    """Return the name of the attribute through which uncompiled code calls the module."""
+    """Return the name of the attribute with the function that runs when the module is called."""
     return _IN_PLACE if vars(module).get(_IN_PLACE) is not None else "forward"
 
 

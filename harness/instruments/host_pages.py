@@ -1,8 +1,8 @@
-"""Memory of the host by the kernel's count of pages (proc_pid_smaps(5), ``smaps_rollup``).
+"""Reads the host memory of a process from ``smaps_rollup`` (proc_pid_smaps(5)).
 
-If several processes share a page, a part of it is counted for each. Pages of files can be dropped,
-so they are counted separately. The kernel keeps a peak only of the resident size. A step does not
-share its pages with other processes, so the peak of the resident size gives its rise.
+The size of a page that several processes share is divided among these processes. The kernel can
+drop file pages, so file pages are counted separately. The kernel records a peak only for the RSS.
+The pages that a step allocates are not shared, so they raise the RSS by their full size.
 """
 
 import shutil
@@ -15,14 +15,14 @@ MAIN = "main"
 
 
 def page_sums(process: int | str = "self") -> dict[str, int]:
-    """Return the bytes that the kernel counts for a process, by name."""
+    """Return the sizes in ``smaps_rollup`` of a process by name, in bytes."""
     _, *lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     parts = (line.split() for line in lines)
     return {name.rstrip(":"): int(kilobytes) << 10 for name, kilobytes, _ in parts}
 
 
 def shared_memory() -> tuple[int, int]:
-    """Return the limit of shared memory, and the bytes in use."""
+    """Return the size of the shared memory ``/dev/shm``, and its used part, in bytes."""
     with suppress(OSError):
         return shutil.disk_usage("/dev/shm")[:2]
     return 0, 0
@@ -32,8 +32,8 @@ def host_at_peak(peak_bytes: int, pinned_bytes: tuple[int, int] | None = None) -
     """Return the host memory of this process; None if the kernel does not report it.
 
     Args:
-        peak_bytes: peak of the process's resident size in a step that has ended.
-        pinned_bytes: most pinned bytes in use, and most bytes reserved; None if unknown.
+        peak_bytes: peak of the process's RSS in a step that has ended.
+        pinned_bytes: peaks of pinned bytes in use and of reserved pinned bytes; None if unknown.
     """
     try:
         sums = page_sums()

@@ -1,4 +1,4 @@
-"""The tensors that a parameter consists of."""
+"""Finds the tensors of a parameter, including the tensors of its quantization."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def parts_of_parameter(parameter: Tensor) -> Iterator[Tensor]:
-    """Yield a parameter, and the tensors that a quantized parameter of bitsandbytes also needs."""
+    """Yield the parameter and, if bitsandbytes quantized it, the tensors of the quantization."""
     yield parameter
     state = getattr(parameter, "quant_state", None)
     while state is not None:

@@ -1,12 +1,12 @@
-"""Pinned memory of the host, as counted by PyTorch's host allocator."""
+"""Reads the peaks of pinned host memory from PyTorch's host allocator."""
 
 import torch
 
 
 def pinned_bytes() -> tuple[int, int] | None:
-    """Return the peaks of pinned bytes: in use, and reserved by PyTorch's host allocator.
+    """Return the peaks of pinned bytes in use and of reserved pinned bytes; None if unknown.
 
-    Up to torch 2.9 the allocator does not count bytes in use, and before 2.8 it has no counters.
+    The allocator has counters since torch 2.8, and counts bytes in use since torch 2.10.
     """
     counts: dict[str, int] = getattr(torch.cuda, "host_memory_stats", dict)()
     taken = counts.get("allocated_bytes.peak")

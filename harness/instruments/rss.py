@@ -1,16 +1,17 @@
-"""Measures the peak of a process's resident memory during a step, with the kernel's counters.
+"""Measures the peak of a process's RSS during a step with the kernel's counters.
 
-Linux keeps the peak of the resident size (VmHWM) and resets it on request, so no sampling thread is
-needed and no peak is missed. ``ru_maxrss`` cannot be used, because in a forked child it includes
-the parent's memory. If the kernel lacks VmHWM, psutil's resident size is sampled.
+Linux records the peak of the RSS (VmHWM) and resets the peak on request, so no peak is missed.
+``ru_maxrss`` cannot be used, because in a forked child it includes the parent's memory. If the
+kernel does not have VmHWM, a thread samples the RSS with psutil.
 
-The peak can miss a small step for two reasons, which ``arranged_rise`` removes. First, a new block
-may use free pages of the heap that are still resident, so free pages are released first. Second,
-the kernel counts pages per processor and adds a processor's count to the total only after a batch
-of max(32, 2 x processors) pages; newer kernels (6.16) report the exact size, but not the exact
-peak. So every count is added first, and the step stays on one processor. The last batch of the step
-remains uncertain. Each repeat begins at another point of a batch, so the spread of the repeats
-shows this error, and the median is accurate.
+The peak of a small step can be too low for two reasons. First, a new block may use free heap pages
+that are still resident, so ``arranged_rise`` releases free pages before the step. Second, the
+kernel counts pages for each processor, and updates the total only after a batch of max(32, 2 x
+processors) pages. Since Linux 6.16, the reported RSS is exact, but the peak is not. So
+``arranged_rise`` makes the kernel update the total before the step, and keeps the step on one
+processor. The peak may not include the step's last batch of pages. Each repeat begins at a
+different position in a batch, so the spread of the repeats shows the error, and the median is
+accurate.
 
 Source: Documentation/filesystems/proc.rst (clear_refs, status) and mm_types.h (rss_stat),
 lib/percpu_counter.c of the Linux kernel; malloc_trim(3).
@@ -34,27 +35,27 @@ _SAMPLE_SECONDS = 0.001
 
 @dataclass
 class Rise:
-    """Rise of a process's memory above its value before the block; set when the block ends."""
+    """Increase of a process's memory in a ``with`` block; set at the end of the block."""
 
     source: str
-    """``VmHWM`` (the kernel's peak), ``psutil`` (sampled each millisecond) or ``cuda``."""
+    """Source of the peak: ``VmHWM`` (kernel), ``psutil`` (sampled each millisecond) or ``cuda``."""
     rise_bytes: int = 0
     peak_bytes: int = 0
-    """The most bytes that the process held."""
+    """Peak memory of the process, in bytes."""
     lost_bytes: int = 0
-    """Bytes that were resident before the block and not after it; the peak may miss them.
-    The kernel takes pages of libraries from a process if another process needs memory."""
+    """Bytes that were resident before the block but not after it, e.g. library pages that the
+    kernel removed. ``peak_bytes`` may not include these bytes."""
 
 
 _GOLDEN = 0.618
-"""Inverse golden ratio; the fractional parts of its multiples are spread evenly."""
+"""Inverse golden ratio, whose multiples have evenly spread fractional parts."""
 
 
 @contextmanager
 def arranged_rise(number: int) -> Iterator[Rise]:
-    """Measure as ``resident_rise`` does, after free pages are released and counts are added.
+    """Prepare the heap and the kernel's counters, and then measure like ``resident_rise``.
 
-    ``number`` counts the repeats from 0. The result does not include memory of the preparation.
+    ``number`` is the index of the repeat. The result does not include memory of the preparation.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
@@ -71,9 +72,9 @@ def arranged_rise(number: int) -> Iterator[Rise]:
 
 @contextmanager
 def _settled_counts(size: int) -> Iterator[None]:
-    """Add the processors' counts of pages to the totals; stay on one processor in the block.
+    """Make the kernel add each processor's page count to the total; stay on one processor.
 
-    Freeing ``size`` bytes of pages of each kind at once also adds the rest of a batch.
+    Incomplete batches are also added, because ``size`` bytes of each page kind are freed at once.
     """
     allowed = os.sched_getaffinity(0)
     try:
@@ -92,7 +93,7 @@ def _settled_counts(size: int) -> Iterator[None]:
 
 @contextmanager
 def _touched(size: int, flags: int = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) -> Iterator[None]:
-    """Hold ``size`` bytes of memory that is resident."""
+    """Allocate ``size`` bytes of resident memory during the ``with`` block."""
     if not size:
         yield
         return
@@ -106,7 +107,7 @@ def _map(file: int, size: int, flags: int, rights: int = mmap.PROT_READ) -> mmap
 
 @functools.cache
 def _largest_file() -> Path:
-    """Return the largest file that this process has mapped, which is a library."""
+    """Return the path of the largest file that this process has mapped."""
     names = {line.split(maxsplit=5)[5] for line in _MAPS.read_text().splitlines() if "/" in line}
     return max(
         (path for path in map(Path, names) if path.is_file()), key=lambda p: p.stat().st_size
@@ -115,10 +116,9 @@ def _largest_file() -> Path:
 
 @contextmanager
 def resident_rise() -> Iterator[Rise]:
-    """Measure the rise of the resident size over the block.
+    """Measure the increase of the RSS inside the ``with`` block.
 
-    Discard the first block of a process, because the kernel's peak is steady only after a block of
-    the same size.
+    Discard a process's first measurement, because the kernel's peak is not yet steady.
     """
     if _has_kernel_mark():
         yield from _kernel_rise()
@@ -127,7 +127,7 @@ def resident_rise() -> Iterator[Rise]:
 
 
 def _has_kernel_mark() -> bool:
-    """Return whether the kernel resets its peak on request (Linux, /proc writable)."""
+    """Return whether the kernel can reset the peak of the RSS (Linux with writable ``/proc``)."""
     try:
         _CLEAR.write_text("5")
         return status_bytes("VmHWM") > 0
@@ -152,12 +152,12 @@ _KINDS = ("RssAnon", "RssFile", "RssShmem")
 
 
 def status_bytes(name: str) -> int:
-    """Return a size of /proc/self/status."""
+    """Return a size from ``/proc/self/status``, in bytes."""
     return _status_sizes()[name]
 
 
 def _status_sizes() -> dict[str, int]:
-    """Return the sizes of /proc/self/status, converted from KiB to bytes."""
+    """Return all sizes from ``/proc/self/status``, in bytes."""
     lines = (line.split() for line in _STATUS.read_text().splitlines())
     return {line[0][:-1]: int(line[1]) << 10 for line in lines if line[-1] == "kB"}
 

@@ -1,8 +1,8 @@
-"""Tensors that autograd keeps for the backward pass, seen through saved-tensor hooks.
+"""Observes the tensors that autograd saves for the backward pass, with saved-tensor hooks.
 
-``held()`` returns the unique storages that are held at the time of the call. So a tensor that two
-operators save is counted once, and a dropped tensor is not counted. For a view the whole storage is
-counted, because the whole storage stays in memory.
+``held()`` returns the storages that autograd keeps at the time of the call, without duplicates. A
+tensor that two operators save is counted once, and a freed tensor is not counted. For a view, the
+whole storage is counted, because the whole storage stays in memory.
 """
 
 import weakref
@@ -25,12 +25,12 @@ _UNSEEN = (
 
 
 class Saved(NamedTuple):
-    """One storage that autograd holds."""
+    """Storage that autograd keeps for the backward pass."""
 
     address: int
     size_bytes: int
     module: str
-    """Module whose forward pass saved the storage first; the empty name stands for the network."""
+    """Module whose forward pass saved the storage first; an empty name means the whole network."""
 
 
 class _Held:
@@ -48,30 +48,30 @@ class _Held:
 
 
 class SavedTensors:
-    """Observes the tensors that autograd saves during a context."""
+    """Observes the tensors that autograd saves while ``watch`` is active."""
 
     def __init__(
         self,
         on_save: Callable[[int], object] | None = None,
         on_unpack: Callable[[], object] | None = None,
     ) -> None:
-        """Set the functions that are called when a tensor is saved and when it is needed again.
+        """Set the functions to call when autograd saves or uses a tensor.
 
-        ``on_save`` gets the address of each storage that is saved, once while autograd holds the
-        storage. ``on_unpack`` is called before a saved tensor is returned.
+        ``on_save`` is called with the address of each newly saved storage. ``on_unpack`` is called
+        before autograd uses a saved tensor.
         """
         self._on_save = on_save
         self._on_unpack = on_unpack
         self._held: list[weakref.ref[_Held]] = []
         self._known: dict[int, weakref.ref[_Held]] = {}
         self.modules = [""]
-        """Names of the modules whose forward is running, innermost last."""
+        """Names of the modules whose forward pass is running, innermost last."""
         self.most: list[Saved] = []
-        """The held storages at the call of ``keep_most`` with the largest sum of bytes."""
+        """Storages that autograd kept when ``keep_most`` found the largest total size."""
 
     @contextmanager
     def watch(self) -> Iterator["SavedTensors"]:
-        """Observe autograd until the context ends."""
+        """Observe autograd inside the ``with`` block."""
         with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
             try:
                 yield self
@@ -98,7 +98,7 @@ class SavedTensors:
         return held.tensor
 
     def held(self) -> list[Saved]:
-        """Return the unique storages that autograd holds now, in the order they were saved."""
+        """Return the storages that autograd keeps now, without duplicates, in saving order."""
         storages: dict[int, Saved] = {}
         alive = [(reference, held) for reference in self._held if (held := reference())]
         self._held = [reference for reference, _ in alive]
@@ -111,20 +111,20 @@ class SavedTensors:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """At the end of a forward pass, call ``keep_most``."""
+        """Call ``keep_most`` at the end of the ``with`` block, if the phase is a forward pass."""
         yield
         if name == "forward":
             self.keep_most()
 
     def keep_most(self) -> None:
-        """Keep the storages that autograd holds now if their sum of bytes is the largest so far."""
+        """Update ``most`` if the storages that autograd keeps now have a larger total size."""
         self.most = max(self.most, self.held(), key=lambda saved: sum(s.size_bytes for s in saved))
 
 
 def saved_metrics(
     held: Sequence[Saved], parameters: Collection[int], inputs: Collection[int]
 ) -> dict[str, Any]:
-    """Return a record's ``saved_bytes`` metrics; ``parameters`` and ``inputs`` are addresses."""
+    """Return a record's metrics of saved bytes; ``parameters`` and ``inputs`` are addresses."""
     counted = [saved for saved in held if saved.address not in parameters]
     total = sum(saved.size_bytes for saved in counted)
     of_input = sum(saved.size_bytes for saved in counted if saved.address in inputs)

@@ -1,4 +1,4 @@
-"""The role of each tensor over time, which decides the category of allocator events."""
+"""Finds the category of each storage, e.g. parameter or gradient."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,30 +16,30 @@ from harness.training.nested_tensors import tensors
 
 
 def parameter_addresses(model: nn.Module) -> dict[int, str]:
-    """Return the storages of ``model``'s parameters and buffers."""
+    """Map the storage addresses of ``model``'s parameters and buffers to ``parameter``."""
     parameters = [part for one in model.parameters() for part in parts_of_parameter(one)]
     return storage_addresses([*parameters, *model.buffers()], "parameter")
 
 
 def gradient_addresses(model: nn.Module) -> dict[int, str]:
-    """Return the storages of the gradients that ``model`` holds now."""
+    """Map the storage addresses of ``model``'s present gradients to ``gradient``."""
     return storage_addresses(gradients(model.parameters()), "gradient")
 
 
 def state_addresses(optimizer: Optimizer | None) -> dict[int, str]:
-    """Return the storages of the tensors in ``optimizer``'s state."""
+    """Map the storage addresses of ``optimizer``'s state to ``optimizer_state``."""
     if optimizer is None:
         return {}
     return storage_addresses(list(tensors(optimizer.state)), "optimizer_state")
 
 
 def input_addresses(*inputs: object) -> dict[int, str]:
-    """Return the storages of the tensors in ``inputs``, nested in any containers."""
+    """Map the storage addresses of the tensors in ``inputs`` to ``input``."""
     return storage_addresses(list(tensors(inputs)), "input")
 
 
 def gradients(held: Iterable[Tensor]) -> list[Tensor]:
-    """Return the current gradients of tensors."""
+    """Return the existing gradients of tensors."""
     return [tensor.grad for tensor in held if tensor.grad is not None]
 
 
@@ -52,9 +52,10 @@ def updated_by(optimizer: Optimizer) -> list[Tensor]:
 def marked_steps(
     recorder: AllocationRecorder, *, parameters: bool = False
 ) -> Iterator[list[Optimizer]]:
-    """Mark gradients before the step of any optimizer, and the optimizer's state after the step.
+    """Mark gradients before each optimizer step, and the optimizer's state after each step.
 
-    With ``parameters``, parameters are marked, too. Yields the list of optimizers, one per step.
+    With ``parameters``, also mark the parameters. Yield a list to which each optimizer step adds
+    its optimizer.
     """
     stepped: list[Optimizer] = []
 

@@ -1,1 +1,1 @@
-"""Predicts or measures a step of any target, and plans changes if it does not fit."""
+"""Predicts or measures the memory of a training step, and plans changes of the step."""

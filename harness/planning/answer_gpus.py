@@ -1,7 +1,7 @@
-"""Returns the verdicts on pretended GPUs, with the traced step.
+"""Checks whether a step fits on pretended GPUs, and traces the step.
 
-Every part runs in a fork that has not used CUDA, and one part runs per processor. One fork records
-the traced step; a fork for each kind of GPU tries other batches.
+A forked process traces the step. For each kind of GPU, another forked process finds the largest
+batch. The forked processes run in parallel, about one for each CPU core.
 """
 
 import dataclasses
@@ -37,14 +37,14 @@ from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
 
 GATHERED_KINDS = 6
-"""From this many kinds of GPU on, memory is gathered in huge pages, so that forks copy less."""
+"""Smallest number of GPU kinds for which memory is moved to huge pages before forks."""
 ALL_SECONDS = 400.0
-"""Seconds after which searches on all kinds of GPU end; the deadline of the question is 600 s."""
+"""Time limit of all searches together, in seconds, below the worker's limit of 600 s."""
 
 
 @answering(PredictStep, leave_values_out)
 def fitted(question: PredictStep, announce: Phase) -> StepReport:
-    """Return the traced step, and the verdict on its GPU if it is requested."""
+    """Trace the step; if requested, also check whether the step fits on the GPU."""
     own, (gpu, *_) = step_of(question), question.gpus
     searched = ", its largest batch is searched" if question.largest else ""
     tell(announce, f"it is traced on {gpu.name}{searched}")
@@ -56,7 +56,7 @@ def fitted(question: PredictStep, announce: Phase) -> StepReport:
 
 @answering(CheckGpus, leave_values_out)
 def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
-    """Return the verdict on each GPU; a compiled step is traced, to check that it compiled."""
+    """Check whether the step fits on each GPU; a compiled step is also traced."""
     own = step_of(question)
     tell(announce, f"its largest batch is searched on {len(question.gpus)} GPUs")
     report, tracing = StepReport(method="dry run"), None
@@ -70,7 +70,7 @@ def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
 
 
 def with_fit(question: PredictStep | TraceRun, report: StepReport, fits: FitsOnGpus) -> StepReport:
-    """Return the report with the first verdict and the notes of a dry run."""
+    """Add the result for the first GPU and the notes of the dry run to the report."""
     fit = fits.fits[0] if fits.fits else None
     return replace(by_dry_run(question, report, fits.notes), fit=fit)
 
@@ -83,7 +83,7 @@ def _fits_while(
     *,
     find_largest: bool,
 ) -> FitsOnGpus:
-    """Return the verdicts; an error of the trace has priority, because it has the user's line."""
+    """Check the GPUs; if this check and the trace both fail, raise the error of the trace."""
     try:
         also_tracing = tracing is not None
         return _fits(question, own, known, find_largest=find_largest, also_tracing=also_tracing)
@@ -101,7 +101,7 @@ def _fits(
     find_largest: bool,
     also_tracing: bool,
 ) -> FitsOnGpus:
-    """Return the verdict on each GPU; GPUs that differ only in memory share a bench."""
+    """Check whether the step fits on each GPU; GPUs that differ only in memory share a process."""
     kinds: dict[Gpu, list[Gpu]] = {}
     for gpu in gpus:
         kinds.setdefault(dataclasses.replace(gpu, name="", total_bytes=None), []).append(gpu)
@@ -138,7 +138,7 @@ def fits_of_kind(
     find_largest: bool = False,
     seconds: float = SEARCH_SECONDS,
 ) -> FitsOnGpus:
-    """Return the verdicts on GPUs that differ only in memory, in a fork."""
+    """Check GPUs that differ only in memory size; call this function in a forked process."""
     values = use_gpu(question, gpus[0])
     compilations = watch_unmeasured(lambda _: None)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations, is_traced=isinstance(question, PredictStep))

@@ -1,4 +1,4 @@
-"""Makes the plan of a step, with each change tried in a fork on a pretended GPU."""
+"""Plans changes of a step, and tries each change in a forked process on a pretended GPU."""
 
 import dataclasses
 from functools import partial
@@ -22,7 +22,7 @@ from harness.training.module_step import Phase
 
 @answering(PlanStep, leave_values_out)
 def planned(question: PlanStep, announce: Phase) -> Plan:
-    """Return the plan with changes that make the step fit on the first GPU."""
+    """Return a plan with changes that make the step fit on the GPU."""
     own, gpu = step_of(question), question.gpus[0]
     notes: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Runs a step or a count on a pretended GPU in the worker, with trial runs for unknown values."""
+"""Runs a step or a counting function on a pretended GPU, in the worker process."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -28,14 +28,14 @@ KERNELS = "PyTorch's own kernels decided what is allocated"
 
 @answering(TraceStep, leave_values_out)
 def traced(question: TraceStep, announce: Phase) -> StepReport:
-    """Return the step as it runs on the question's first GPU."""
+    """Trace the step on the pretended GPU."""
     own = step_of(question)
     tell(announce, f"it is traced on {question.gpus[0].name}")
     return by_dry_run(question, trace_in_fork(question, own, announce))
 
 
 def trace_in_fork(question: Question[Any], own: OwnStep, announce: Phase) -> StepReport:
-    """Return the traced step, in forks that have not used CUDA."""
+    """Trace the step in forked processes that have not used CUDA before."""
 
     def trace() -> StepReport:
         compilations = watch_unmeasured(partial(tell, announce))
@@ -45,7 +45,7 @@ def trace_in_fork(question: Question[Any], own: OwnStep, announce: Phase) -> Ste
 
 
 def tried_in_fork(question: Question[Any], trace: Callable[[], StepReport]) -> StepReport:
-    """Return the result of ``trace`` on the first GPU, in forks that have not used CUDA."""
+    """Call ``trace`` in forked processes that have not used CUDA before, and return its report."""
 
     def traced(trial: int, decided: Mapping[str, bool]) -> Tried[StepReport] | Decision:
         values = use_gpu(question, question.gpus[0], trial, decided)
@@ -76,7 +76,7 @@ def tried_in_fork(question: Question[Any], trace: Callable[[], StepReport]) -> S
 
 
 def _other_peaks(one: StepReport, other: StepReport) -> str | None:
-    """Return the difference of two runs' peaks in words."""
+    """Return the two reserved peaks in words, or None if both runs use the same memory."""
     if one.cuda == other.cuda:
         return None
     known = [each.cuda for each in (one, other) if each.cuda is not None]
@@ -87,7 +87,7 @@ def _other_peaks(one: StepReport, other: StepReport) -> str | None:
 def by_dry_run(
     question: Question[Any], report: StepReport, notes: Iterable[str] = ()
 ) -> StepReport:
-    """Return the report; the notes of a dry run follow the notes of the bench."""
+    """Mark the report as a dry run, and insert ``notes`` before the report's own notes."""
     return replace(
         report,
         method="dry run",
@@ -98,7 +98,7 @@ def by_dry_run(
 
 @answering(Count, leave_values_out)
 def counted(question: Count, announce: Phase) -> dict[str, int]:
-    """Return the counts of the target, a function, on the question's first GPU."""
+    """Call the user's counting function on a pretended GPU, and return its numbers."""
 
     def tried(trial: int, decided: Mapping[str, bool]) -> Tried[dict[str, int]]:
         values = use_gpu(question, question.gpus[0], trial, decided)

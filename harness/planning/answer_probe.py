@@ -1,4 +1,4 @@
-"""Runs a step of any network within a budget, in the worker of a threshold search."""
+"""Runs a step within a memory budget, in the worker process of a threshold search."""
 
 import gc
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from harness.training.requested_step import requested_step
 
 @answering(ProbeStep)
 def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
-    """Run the step within the budget; return the bytes that it needed, None if unknown."""
+    """Run the step within the memory budget, and return the bytes that the step needed."""
     if question.gpus:
         leave_values_out()
     own = requested_step(question.request)
@@ -51,7 +51,7 @@ def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
 
 @answering(LargestByLiveBytes)
 def largest_by_live_bytes(question: LargestByLiveBytes, announce: Phase) -> dict[str, int | None]:
-    """Return the largest batch by the estimate, in a worker because it runs the user's code."""
+    """Return the largest batch whose estimated live bytes fit; the estimate runs user code."""
     unit = question.request.accumulate
 
     def live_bytes(count: int) -> int:
@@ -69,9 +69,9 @@ def largest_by_live_bytes(question: LargestByLiveBytes, announce: Phase) -> dict
 
 
 def _on_cpu(own: OwnStep, budget_bytes: int, announce: Phase) -> dict[str, int | None]:
-    """Run two steps (one in inference) within a limit of the data segment.
+    """Run two training steps, or one inference step, with a limit on the data segment.
 
-    The network is built once before the limit is set, to count its layers and load its code.
+    Before the limit is set, the network is built once, to count its modules and to load its code.
     """
     layers = sum(1 for _ in own.network("cpu").modules())
     if budget_bytes < (least := heap_headroom.room_bytes(layers)):
@@ -93,7 +93,7 @@ def _on_cpu(own: OwnStep, budget_bytes: int, announce: Phase) -> dict[str, int |
 def _on_gpu(
     own: OwnStep, limit: AbstractContextManager[None], announce: Phase
 ) -> dict[str, int | None]:
-    """Run steps until a step reserves no more than its predecessor, and then one more step."""
+    """Run steps until reserved memory stops growing, and then run one more step."""
     with limit:
         try:
             run = _built(own, "cuda", announce)
@@ -112,7 +112,7 @@ def _on_gpu(
 
 
 def _built(own: OwnStep, device: str, announce: Phase) -> Callable[[], object]:
-    """Return a function that runs one step of the network."""
+    """Build the network, and return a function that runs one step."""
     with announce("build"):
         step = own.step(own.network(device), device)
     return lambda: run_step(step, announce)

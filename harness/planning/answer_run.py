@@ -1,4 +1,4 @@
-"""Traces a whole training loop of the user."""
+"""Traces the user's whole training loop on a pretended GPU."""
 
 import pickle
 from functools import partial
@@ -21,7 +21,7 @@ from harness.training.requested_step import find_modules
 
 @answering(TraceRun, leave_values_out)
 def traced_run(question: TraceRun, announce: Phase) -> StepReport:
-    """Return the report of the user's training loop, with the verdict if it is requested."""
+    """Trace the training loop; if requested, also check whether it fits on the GPU."""
     del announce
     find_modules(question.request)
     gpu = question.gpus[0]

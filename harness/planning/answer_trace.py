@@ -1,4 +1,4 @@
-"""Traces a step, or calls a counting function, on this CPU or GPU."""
+"""Traces a step, or calls a counting function, on this machine's CPU or GPU."""
 
 from typing import Any
 
@@ -33,14 +33,14 @@ NOT_ASKED = (
 
 @answering(TraceStep)
 def traced(question: TraceStep, announce: Phase) -> StepReport:
-    """Return the traced step on this CPU or GPU."""
+    """Trace the step on this machine's CPU or GPU."""
     own = step_of(question)
     compilations = watch(lambda words: tell(announce, words))
     return traced_step(own.with_values(), question.device, announce, compilations)
 
 
 def step_of(question: Question[Any]) -> OwnStep:
-    """Return the step of a question; refuse CUDA graphs, which a trace cannot show."""
+    """Return the step to trace; refuse CUDA graphs, because a trace cannot show their memory."""
     own = requested_step(question.request)
     if question.device == "cuda" and own.compile in CUDA_GRAPHS:
         raise UnsupportedError(GRAPHS)
@@ -50,7 +50,7 @@ def step_of(question: Question[Any]) -> OwnStep:
 def traced_step(
     own: OwnStep, device: str, announce: Phase, compilations: Compilations
 ) -> StepReport:
-    """Return the traced step and its compilations; refuse the step if nothing was compiled."""
+    """Trace the step; raise an error if ``torch.compile`` was requested but compiled nothing."""
     report = trace_step(own, device, announce)
     compiled = compilations.compiled()
     snapshot: Any = torch.cuda.memory_snapshot
@@ -68,19 +68,19 @@ def traced_step(
 
 @answering(Count)
 def counted(question: Count, announce: Phase) -> dict[str, int]:
-    """Return the counts of the target, a function."""
+    """Call the user's counting function, and return its numbers."""
     with announce("forward"):
         return count(question)
 
 
 def count(question: Question[Any]) -> dict[str, int]:
-    """Call the target and return its numbers."""
+    """Call the user's function; check that the function returns a dict of integers."""
     find_modules(question.request)
     target = load_target(str(question.request.target))
     return msgspec.convert(target(**question.request.named_arguments()), dict[str, int])
 
 
 def tell(announce: Phase, words: str) -> None:
-    """Report the current trial or compilation."""
+    """Report ``words`` to the user as the current phase of the work."""
     with announce(words):
         pass

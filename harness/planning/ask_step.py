@@ -1,4 +1,4 @@
-"""Answers a question about a step with a worker on pretended GPUs, or with the estimate."""
+"""Runs a step on pretended GPUs in a worker process, or estimates its memory."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ from harness.schema.record import Outcome
 
 DEADLINE_SECONDS = 600.0
 COMPILING_SECONDS = 3600.0
-"""Deadline of a step that is compiled."""
+"""Time limit of a compiled step, in seconds."""
 
 
 def answered(
     question: Estimable[Answer], method: str = "auto", progress: OnPhase | None = None
 ) -> Answer:
-    """Return the answer by a dry run, or else by the estimate with the reason as its first note.
+    """Return the result of a dry run; if a dry run is not possible, return an estimate.
 
-    A step on the CPU is always estimated, so its notes give no reason. An estimate loads PyTorch in
-    this process.
+    A step on the CPU is always estimated. On CUDA, a note gives the reason for an estimate. The
+    estimate loads PyTorch into this process.
     """
     try:
         with with_advice(question.request):
@@ -70,7 +70,7 @@ def _with_notes(notes: Sequence[str], answer: Answer) -> Answer:
 
 
 def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
-    """Return the answer of a worker on pretended GPUs."""
+    """Send the question to a worker process that sees pretended GPUs, and return the result."""
     deadline = DEADLINE_SECONDS if question.request.compile is None else COMPILING_SECONDS
     asks_host = isinstance(question, TraceRun)
     ended = ended_question(_on_known_kernels(question), deadline, progress, asks_host=asks_host)
@@ -89,7 +89,7 @@ def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
 
 
 def _on_known_kernels(question: Question[Answer]) -> Question[Answer]:
-    """Leave out GPUs that PyTorch has no kernels for; raise if the question is about one GPU."""
+    """Remove GPUs without PyTorch kernels; for a single GPU, raise UnsupportedError instead."""
     gpus, left_out = [], []
     for gpu in question.gpus:
         try:

@@ -1,4 +1,4 @@
-"""``harness.threshold``, for a workload or a step of the user's own network."""
+"""Implements ``harness.threshold`` for workloads and for the user's own networks."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Unpack, overload
@@ -58,34 +58,34 @@ def threshold(
     force: bool = False,
     **step: Unpack[StepOptions],
 ) -> Threshold | StepThreshold:
-    """Find the largest batch of a step, or depth or width of a workload, that fits a budget.
+    """Find the largest batch, depth or width that fits into a memory budget.
 
-    The threshold is predicted first; then separate processes run the step on both sides of it.
+    Separate processes run the step with values below and above the predicted threshold.
 
     Args:
-        target: a ``Workload`` or a ``Step``, whose value of ``solve`` is ignored; or a network, a
-            function that returns a network, or its name, with ``step``.
-        gpu: the GPU to pretend, for a step; it implies CUDA.
-        device: ``cpu`` or ``cuda``, for a step; without a GPU, ``cuda`` is a pretended GPU.
-        budget_bytes: the budget in bytes. On CUDA None means all free memory of the GPU.
-        solve: the value to maximize; ``depth`` and ``width`` are allowed for a workload.
-        kind: enforcement of the budget; on the CPU "rlimit" (RLIMIT_DATA) or, for a workload,
-            "cgroup"; on CUDA "allocator" (its limit); or "auto".
-        budget_of: "workload" for a budget of allocated bytes; "process" for a budget that includes
-            the process's own heap and library buffers, for a workload and RLIMIT_DATA only.
-        confirmations: number of times that each side of the threshold is observed.
-        deadline_seconds: seconds after which a probe is stopped.
-        force: True to try a budget above this machine's available memory.
-        step: the other fields of a ``Step``, such as ``inputs``.
+        target: a ``Workload``, a ``Step``, a network, a function that returns a network, or the
+            name of a network. The search ignores the target's own batch (or depth or width).
+        gpu: GPU to pretend for a network's step, a name or a ``Gpu``; implies CUDA.
+        device: ``cpu`` or ``cuda`` for a network's step; a machine without a GPU pretends a GPU.
+        budget_bytes: memory budget in bytes; on CUDA, None means all free memory of the GPU.
+        solve: value to maximize, ``batch`` or (only for a ``Workload``) ``depth`` or ``width``.
+        kind: method that enforces the budget: "rlimit" (RLIMIT_DATA) for the CPU, "cgroup" for a
+            ``Workload`` on the CPU, "allocator" (limit of the CUDA allocator) for CUDA, or "auto".
+        budget_of: "workload" to limit the allocated bytes; "process" to limit also the process's
+            heap and library buffers. The value "process" requires a ``Workload`` and RLIMIT_DATA.
+        confirmations: number of equal results that confirm each side of the threshold.
+        deadline_seconds: time limit of each run, in seconds.
+        force: True to allow a budget above this machine's available memory.
+        step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:
-        The largest value that fits, the smallest value that does not fit, and every probe.
+        The largest value that fits, the smallest value that does not fit, and all runs.
 
     Raises:
         ArgumentError: an argument has the wrong type.
-        BudgetError: the budget is too small, or cannot be enforced here.
-        MemoryUnavailableError: the budget exceeds the available memory.
-        StepError: an argument is invalid, or your code fails; the message has the line.
+        BudgetError: the budget is too small, or this machine cannot enforce it.
+        MemoryUnavailableError: the budget exceeds this machine's available memory.
+        StepError: an argument is invalid, or your code fails (the message contains the line).
         LaunchError: a worker process cannot be started.
 
     >>> import harness

@@ -1,4 +1,4 @@
-"""Sends a question about a step to a worker, and reads the answer, without torch."""
+"""Sends a question about a step to a worker process, without importing torch."""
 
 from contextlib import closing
 from typing import Any
@@ -24,7 +24,7 @@ def ended_question(
     asks_host: bool = True,
     launcher: Launcher | None = None,
 ) -> Ended[dict[str, Any]]:
-    """Return the end of a question's worker; pretended GPUs do not use ``launcher``."""
+    """Send a question to a worker process; ``launcher`` is ignored for pretended GPUs."""
     job = Call(
         function=question.answered_by,
         request=msgspec.json.encode(question),
@@ -45,7 +45,7 @@ def ended_question(
 def failed_report(
     request: StepRequest, method: Method, outcome: Outcome, evidence: FailureEvidence
 ) -> StepReport:
-    """Return the report of a step that did not end well, with the reason."""
+    """Return the report of a failed step, with the reason for the failure."""
     return StepReport(
         method=method,
         target=request.subject,
@@ -57,7 +57,7 @@ def failed_report(
 
 
 def error_of(failure: Failure) -> HarnessError:
-    """Return the error that a failure raises in the caller."""
+    """Convert a worker's failure to the exception that the calling process raises."""
     if failure.is_unsupported:
         return UnsupportedError(failure.message)
     if failure.users_mistake:

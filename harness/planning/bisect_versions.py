@@ -1,4 +1,4 @@
-"""Asks a question under several versions of PyTorch, and finds the first difference."""
+"""Repeats a dry run under several versions of PyTorch, and finds the first difference."""
 
 import json
 import subprocess
@@ -24,16 +24,16 @@ Allocation = tuple[int, str]
 
 
 class VersionAnswer(Struct, frozen=True, kw_only=True):
-    """The answer under one version.
+    """Result of a dry run under one version of PyTorch.
 
     Attributes:
-        torch: the version.
-        outcome: outcome of the run; ``error`` without an answer.
-        evidence: reason if the outcome is not ok.
-        peaks_bytes: requested, allocated and reserved.
-        compiled: work of ``torch.compile``, in words.
-        allocations: allocations of a script, each with its line.
-        places: bytes of each line of a script at the peak.
+        torch: version of PyTorch.
+        outcome: outcome of the dry run; ``error`` if the dry run printed no result.
+        evidence: reason of the outcome, if the outcome is not ``ok``.
+        peaks_bytes: peaks of requested, allocated and reserved bytes.
+        compiled: summary of what ``torch.compile`` compiled.
+        allocations: size in bytes and source line of each allocation of a script.
+        places: requested bytes at the peak, for each source line of a script.
     """
 
     torch: str
@@ -48,9 +48,9 @@ class VersionAnswer(Struct, frozen=True, kw_only=True):
 def ask_versions(
     versions: Sequence[str], arguments: Sequence[str], *, program: str, offline: bool
 ) -> Iterator[VersionAnswer]:
-    """Yield the answer of ``harness dry-run ARGUMENTS`` under each version.
+    """Run ``harness dry-run ARGUMENTS`` under each version, and yield the results.
 
-    ``program`` is the module whose ``main`` is the command line.
+    ``program`` is the module with the function ``main`` of the command line.
     """
     pythons = {version: python_of(version, offline=offline) for version in versions}
     for version, python in pythons.items():
@@ -109,7 +109,7 @@ def first_difference(
 
 
 def versions_text(answers: Sequence[VersionAnswer]) -> Iterator[str]:
-    """Yield a table of the peaks, the first version that differs, and its first difference."""
+    """Yield lines with a table of peaks, and with the first difference."""
     yield f"{'torch':<8}{'outcome':<14}" + "".join(f"{name:>14}" for name in _PEAKS)
     for answer in answers:
         sizes = [answer.peaks_bytes.get(name) for name in _PEAKS]

@@ -1,4 +1,4 @@
-"""Applies the changes of a plan to a step, e.g. checkpoints, autocast or another optimizer."""
+"""Applies the changes of a plan to a step, e.g. checkpointing, autocast or another optimizer."""
 
 from dataclasses import replace
 from functools import partial
@@ -20,14 +20,14 @@ from harness.training.module_step import OptimizerMaker, make_optimizer
 from harness.training.own_step import ExampleInputs, OwnStep
 
 LOADED = "_harness_loaded_"
-"""Prefix of the names of the buffers that a resumed step keeps."""
+"""Name prefix of the buffers that represent loaded checkpoint weights."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def changed_step(own: OwnStep, change: StepChange, micro_batches: int) -> OwnStep:
     """Return the changed step, with at most two micro-batches.
 
-    Later micro-batches need the same memory as the second.
+    Later micro-batches need the same memory as the second micro-batch.
     """
     run, prepare = min(micro_batches, 2), own.prepare
 
@@ -53,7 +53,7 @@ def changed_step(own: OwnStep, change: StepChange, micro_batches: int) -> OwnSte
 def changed_optimizer(
     optimizer: str | OptimizerMaker, variant: OptimizerVariant
 ) -> str | OptimizerMaker:
-    """Return the optimizer of ``variant`` as an argument of ``harness.predict``."""
+    """Return the changed optimizer in a form that ``harness.predict`` accepts."""
     if variant == "as asked":
         return optimizer
     if variant == "sgd":
@@ -72,10 +72,11 @@ def changed_optimizer(
 
 
 class EightBitStates(torch.optim.Optimizer):
-    """Allocates the states of bitsandbytes' Adam, whose kernel updates in place.
+    """Allocates the same states as the 8-bit Adam of bitsandbytes, but updates no parameters.
 
-    A parameter of 4,096 elements or more has two states with one byte for each element, and a scale
-    for each 256 elements of a state. A smaller parameter has two states of float32
+    A parameter with at least 4,096 elements has two states of one byte per element. Each one-byte
+    state has a float32 scale per 256 elements. A smaller parameter has two float32 states. The
+    update of bitsandbytes works in place, so no further memory is needed
     (``bitsandbytes/optim/optimizer.py``).
     """
 
@@ -84,7 +85,7 @@ class EightBitStates(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Create the states of parameters that have a gradient and no states."""
+        """Create states for each parameter that has a gradient but no states yet."""
         del closure
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -102,14 +103,14 @@ class EightBitStates(torch.optim.Optimizer):
 
 
 def adapted_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return the linear layers that LoRA adapts, i.e. the layers of the repeated blocks."""
+    """Return the linear layers inside repeated blocks by name; LoRA adapts only these layers."""
     blocks = tuple(f"{name}." for name in blocks_of(model))
     layers = ((name, each) for name, each in model.named_modules() if type(each) is nn.Linear)
     return {name: each for name, each in layers if name.startswith(blocks)}
 
 
 def adapt(model: nn.Module) -> None:
-    """Freeze a network and add LoRA's adapters, as the package peft does."""
+    """Freeze the network's parameters and add LoRA adapters, as the peft package does."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for layer in adapted_layers(model).values():
@@ -126,10 +127,10 @@ def _adapted(forward: Any, down: nn.Module, up: nn.Module, x: Tensor) -> Any:
 
 
 def blocks_of(model: nn.Module) -> list[str]:
-    """Return the names of the repeated blocks of a network, as checkpointing wraps them.
+    """Return the names of a network's repeated blocks, such as Transformer layers.
 
-    A block is a child of a container (``Sequential``, ``ModuleList``) outside other blocks. The
-    class of a block has submodules and occurs at least twice in the container.
+    A block is a child of a ``Sequential``, ``ModuleList`` or ``ModuleDict``. A block has
+    submodules, and at least one sibling of the same class. Blocks are not nested.
     """
     blocks: list[str] = []
     for name, module in model.named_modules():
@@ -144,27 +145,27 @@ def blocks_of(model: nn.Module) -> list[str]:
 
 
 def checkpoint_blocks(model: nn.Module, change: StepChange) -> None:
-    """Make the network checkpoint the blocks that the change wraps."""
+    """Apply ``torch.utils.checkpoint`` to the blocks that ``change`` selects."""
     for name in wrapped_blocks(blocks_of(model), change.checkpointing):
         block: Any = model.get_submodule(name)
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def keep_loaded(model: nn.Module) -> None:
-    """Keep a buffer for each storage that ``torch.load`` puts on the network's device."""
+    """Add a buffer for each storage that ``torch.load`` would put on the network's device."""
     for number, storage in enumerate(storages_of(model)):
         loaded = torch.empty(storage.nbytes(), dtype=torch.uint8, device=storage.device)
         model.register_buffer(f"{LOADED}{number}", loaded, persistent=False)
 
 
 def storages_of(model: nn.Module) -> list[torch.UntypedStorage]:
-    """Return each storage in a checkpoint of a network, once."""
+    """Return the storages of the network's ``state_dict``, without duplicates."""
     values = (each for each in model.state_dict().values() if isinstance(each, Tensor))
     return list({one._cdata: one for one in (each.untyped_storage() for each in values)}.values())
 
 
 def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
-    """Return the facts on the step, its network and the GPU that a plan needs."""
+    """Return the properties of the step, the network and the GPU that a plan depends on."""
     norms = nn.modules.batchnorm._BatchNorm
     specs = own.inputs.specs if isinstance(own.inputs, ExampleInputs) else ()
     names = [spec.name or f"x{number}" for number, spec in enumerate(specs, 1)]

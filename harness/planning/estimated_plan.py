@@ -1,4 +1,4 @@
-"""Makes the plan of a step, with each change estimated on meta tensors."""
+"""Plans changes of a step, and estimates the memory of each change on meta tensors."""
 
 import torch
 
@@ -14,7 +14,7 @@ from harness.training.requested_step import requested_step
 
 
 def plan(question: PlanStep, progress: Progress) -> Plan:
-    """Return the plan of a step, with each change estimated."""
+    """Return a plan whose memory sizes are estimates."""
     own, gpu = requested_step(question.request), question.gpus[0]
     with torch.device("meta"):
         model = own.build()

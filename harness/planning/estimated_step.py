@@ -1,4 +1,4 @@
-"""Answers a question about a step by the estimate on meta tensors, if it cannot be run."""
+"""Estimates the memory of a step on meta tensors, if the step cannot be run."""
 
 from collections.abc import Callable
 from functools import cache
@@ -22,18 +22,18 @@ from harness.training.requested_step import requested_step
 Progress = Callable[[str], object]
 
 _LOCK = Lock()
-"""Lock for one estimate at a time, because the simulated GPU patches PyTorch."""
+"""Lock that allows one estimate at a time, because the simulated GPU patches PyTorch."""
 
 
 def step(question: PredictStep, progress: Progress) -> StepReport:
-    """Return the estimate of a step and, if requested, of its largest batch on its GPU."""
+    """Estimate the memory of a step and, if requested, the largest batch that fits on the GPU."""
     del progress
     gpu = question.gpus[0] if question.fits else None
     return _report(question, gpu, find_largest=question.largest)
 
 
 def on_gpus(question: CheckGpus, progress: Progress) -> FitsOnGpus:
-    """Return the verdict of the estimate on each GPU."""
+    """Estimate whether the step fits on each GPU."""
     del progress
     reports = [_report(question, gpu, find_largest=True) for gpu in question.gpus]
     fits = tuple(report.fit for report in reports if report.fit is not None)
@@ -44,7 +44,7 @@ def on_gpus(question: CheckGpus, progress: Progress) -> FitsOnGpus:
 def _report(
     question: CheckGpus | PredictStep, gpu: Gpu | None, *, find_largest: bool
 ) -> StepReport:
-    """Return the estimate of a step and, if requested, of its largest batch on ``gpu``."""
+    """Estimate the memory of a step and, if requested, the largest batch that fits on ``gpu``."""
     request = question.request
     if request.compile is not None:
         raise ArgumentError(
@@ -70,7 +70,7 @@ def _report(
 
 
 class _Estimates:
-    """The estimates of a step at any batch, on one GPU."""
+    """Estimates the peak of a step at any batch, for the search of the largest batch."""
 
     def __init__(self, at: Callable[[int], StepReport]) -> None:
         self._at = at
@@ -92,6 +92,6 @@ class _Estimates:
 
 
 def estimated(own: OwnStep, question: Estimable[Any], gpu: Gpu | None, settings: str) -> StepReport:
-    """Return the estimate of one step, while no other estimate runs."""
+    """Estimate the memory of one step, after estimates in other threads have ended."""
     with _LOCK:
         return estimate_step(own, device=question.device, gpu=gpu, allocator_settings=settings)

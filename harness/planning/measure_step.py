@@ -1,4 +1,4 @@
-"""``harness.measure``, for a workload or a step of the user's own network."""
+"""Implements ``harness.measure`` for workloads and for the user's own networks."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Unpack, overload
@@ -60,31 +60,29 @@ def measure(
     force: bool = False,
     **step: Unpack[StepOptions],
 ) -> Record | StepReport:
-    """Measure a step in separate processes.
+    """Measure the memory of a step in separate processes.
 
-    A failed measurement also returns a result, whose ``outcome`` names the failure.
+    If the step runs out of memory or time, the result's ``outcome`` states this failure.
 
     Args:
-        target: a ``Step`` or a ``Workload``; or a network, a function that returns a network, or
-            its name, with ``batch`` and ``step``.
-        batch: examples in a step of a network.
-        repeats: number of passes of a workload without instruments, which time the step and read
-            its RSS; 3 if it is None.
-        gpu: the GPU to pretend; it implies CUDA.
-        device: ``cpu`` or ``cuda``, for a step; without a GPU, ``cuda`` is a pretended GPU.
-        deadline_seconds: seconds after which a worker process is stopped.
-        force: True to try a workload that is predicted to need more memory than is available.
-        step: the other fields of a ``Step``, such as ``inputs``.
+        target: a ``Step``, a ``Workload``, a network, a function that returns a network, or the
+            name of a network.
+        batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
+        repeats: number of runs of a ``Workload`` that measure only time and RSS; default: 3.
+        gpu: GPU to pretend, a name or a ``Gpu``; implies CUDA.
+        device: ``cpu`` or ``cuda`` for a network's step; a machine without a GPU pretends a GPU.
+        deadline_seconds: time limit of each worker process, in seconds.
+        force: True to run a ``Workload`` that is predicted to need more than the available memory.
+        step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:
-        A ``Record`` for a workload, a ``StepReport`` for a network; all sizes are bytes.
+        A ``Record`` for a ``Workload``, else a ``StepReport``. All sizes are in bytes.
 
     Raises:
-        ArgumentError: ``target`` has a wrong type, or its batch is missing.
-        StepError: an argument is invalid, or your code fails; the message has the line.
-        UnavailableError: the workload is predicted to need more memory than is available, or a
-            process cannot be started.
-        HarnessError: something that the step needs is missing, such as a GPU.
+        ArgumentError: ``target`` has the wrong type, or ``batch`` is missing.
+        StepError: an argument is invalid, or your code fails (the message contains the line).
+        UnavailableError: the available memory is too small, or a process cannot be started.
+        HarnessError: something that the step needs is missing, e.g. a GPU.
 
     >>> import harness
     >>> record = harness.measure(harness.Workload(width=8, in_features=8, batch=4), repeats=1)
@@ -118,7 +116,7 @@ def measure_step(
     deadline_seconds: float,
     progress: OnPhase | None = None,
 ) -> StepReport:
-    """Return the traced step of a request, even if the step fails."""
+    """Trace the step in a worker process; if it runs out of memory or time, report the failure."""
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
     gpus = (checked(gpu_of(gpu)),) if pretends else ()
     question = TraceStep(request=request, device=device, gpus=gpus)

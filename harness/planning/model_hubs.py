@@ -1,7 +1,7 @@
-"""Networks by their names in a hub, with the prefix ``hf:``, ``timm:`` or ``torchvision:``.
+"""Builds networks that are named ``hf:NAME``, ``timm:NAME`` or ``torchvision:NAME``.
 
-A network of Hugging Face is built from its ``config.json``; its weights are never read. The file
-comes from a local folder, from Hugging Face's cache, or from the hub.
+A Hugging Face network is built from ``config.json`` without its pretrained weights. The file
+``config.json`` comes from a local folder, from Hugging Face's cache, or from the hub.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LENGTH = 1024
-"""Default number of tokens of an example, if the network allows that many."""
+"""Default number of tokens per example, unless the network's limit is lower."""
 _SECONDS = 10
 _NO_MODEL = "there is no such model, or it is private and needs HF_TOKEN or: hf auth login"
 _REFUSALS: Mapping[str | int, str] = {
@@ -31,7 +31,7 @@ _REFUSALS: Mapping[str | int, str] = {
     "EntryNotFound": "it has no config.json",
     "GatedRepo": "accept its terms at {page}, then set HF_TOKEN or run: hf auth login",
 }
-"""Meanings of the hub's error codes and of HTTP's codes."""
+"""Messages for error codes of Hugging Face's hub and for HTTP status codes."""
 _TEXT = {"input_ids": "int64:{length}"}
 _TOKENS = {**_TEXT, "labels": "int64:{length}"}
 _FORMS: Mapping[str, Mapping[str, str]] = {
@@ -42,14 +42,14 @@ _FORMS: Mapping[str, Mapping[str, str]] = {
     "ForImageClassification": {"pixel_values": "{dtype}:{image}", "labels": "int64:"},
     "Model": _TEXT,
 }
-"""Inputs of a network's class, by the end of the class's name; loss ``sum`` if it has no labels."""
+"""Default inputs of a Hugging Face network, by the suffix of its class name."""
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _MOST_LAYERS = 10_000
 _LABELS = ("labels", "start_positions", "end_positions")
 
 
 def named_step(step: Step) -> tuple[Step, tuple[str, ...]]:
-    """Return the step with the hub's network in place of its name, and notes on the choices."""
+    """Replace a hub name in the step by a function that builds the network; also return notes."""
     hub = hub_of(step.target)
     if hub is None:
         return step, ()
@@ -69,7 +69,7 @@ def named_step(step: Step) -> tuple[Step, tuple[str, ...]]:
 
 
 def _image_side(name: str) -> int:
-    """Return the side of the images that a network's name states, else 224."""
+    """Return the image size in the network's name, e.g. 384 in ``vit_384``; the default is 224."""
     sides = [int(word) for word in name.replace(".", "_").split("_") if word.isdigit()]
     return next((side for side in reversed(sides) if 96 <= side <= 1024), 224)
 
@@ -104,7 +104,7 @@ def _of_hugging_face(step: Step, name: str) -> tuple[Step, tuple[str, ...]]:
 
 
 def _not_quantized(target: object, config: dict[str, Any]) -> Iterator[str]:
-    """Remove the quantization from a config, and add a note."""
+    """Remove ``quantization_config`` if it exists, and yield a note that it is not applied."""
     asked = config.pop("quantization_config", None)
     if asked is not None:
         form = asked.get("quant_method", "unknown") if isinstance(asked, dict) else asked
@@ -124,7 +124,7 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _config(name: str) -> dict[str, Any]:
-    """Return the ``config.json`` of a file, a folder or a name of the hub."""
+    """Read ``config.json`` from a file, a folder, the local cache or the hub."""
     place = Path(name).expanduser()
     path = place / "config.json" if place.is_dir() else place
     if path.is_file():
@@ -146,7 +146,7 @@ def _config(name: str) -> dict[str, Any]:
 
 
 def _check_layers(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse a number of layers far above real networks, whose build would take hours."""
+    """Refuse more than 10,000 layers or experts, because the build would take hours."""
     for key, value in config.items():
         if isinstance(value, dict):
             _check_layers(name, value)
@@ -158,7 +158,7 @@ def _check_layers(name: str, config: Mapping[str, Any]) -> None:
 
 
 def _cached(name: str) -> str | None:
-    """Return the file in Hugging Face's cache."""
+    """Return the text of ``config.json`` from Hugging Face's cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(name, "config.json")
@@ -188,7 +188,7 @@ def _downloaded(name: str) -> str:
 
 
 def of_config(config: dict[str, Any], changed: Sequence[str]) -> "nn.Module":
-    """Return a new network from a ``config.json``, with some values ``changed``."""
+    """Build a network from a config; ``changed`` contains the names of values that the user set."""
     import transformers
 
     known = config["model_type"] in transformers.CONFIG_MAPPING

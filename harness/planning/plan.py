@@ -1,4 +1,4 @@
-"""``harness.plan`` returns changes of a training step that make a batch fit on a GPU."""
+"""Implements ``harness.plan``, which finds changes that make a training step fit on a GPU."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Unpack
@@ -27,24 +27,24 @@ def plan(
     allocator_settings: str = "",
     **step: Unpack[StepOptions],
 ) -> Plan:
-    """Return the changes with which a training step of ``batch`` examples fits on ``gpu``.
+    """Find changes that make a training step of ``batch`` examples fit on ``gpu``.
 
     Args:
-        target: a ``Step`` or a ``Workload``; or a network, a function that returns a network, or
-            its name, with ``batch`` and ``step``.
-        batch: examples in a step of a network.
-        gpu: a GPU of known size, or its name.
-        allocator_settings: as in PYTORCH_ALLOC_CONF.
-        step: the other fields of a ``Step``, such as ``inputs``.
+        target: a ``Step``, a ``Workload``, a network, a function that returns a network, or the
+            name of a network.
+        batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
+        gpu: GPU with a known memory size, a name or a ``Gpu``.
+        allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
+        step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:
-        The candidates that fit, ranked by their estimated time.
+        A plan, whose candidates fit on the GPU and are sorted by estimated time.
 
     Raises:
         GpuError: the GPU or its memory is unknown.
-        ArgumentError: a workload sets ``foreach`` of its optimizer.
-        StepError: an argument is wrong, or your code fails.
-        UnsupportedError: there is no answer; the message gives the reason.
+        ArgumentError: a ``Workload`` sets ``foreach``.
+        StepError: an argument is invalid, or your code fails.
+        UnsupportedError: no plan can be made; the message gives the reason.
 
     >>> import harness
     >>> from torch import nn
@@ -69,7 +69,7 @@ def plan_step(
     allocator_settings: str = "",
     progress: OnPhase | None = None,
 ) -> Plan:
-    """Return the plan of a step; the arguments are those of ``harness.plan``."""
+    """Return the plan for a step; ``harness.plan`` describes the arguments."""
     used = gpu_of(gpu)
     if used.total_bytes is None:
         raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")

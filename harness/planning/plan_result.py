@@ -1,4 +1,4 @@
-"""The answer of ``harness.plan``, with ranked candidates and the proof of each candidate."""
+"""Result of ``harness.plan``, with sorted candidates and the predicted memory of each candidate."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A combination of changes that trains with the requested batch.
+    """A combination of changes with which the requested batch fits on the GPU.
 
     Attributes:
-        change: changes of the step.
-        micro_batches: number of micro-batches whose gradients are added up.
-        micro_batch: examples in each micro-batch.
-        allocator_settings: as in PYTORCH_ALLOC_CONF.
-        relative_time: estimated time of a step, relative to the step as asked.
-        fit: the verdict and the peaks.
-        neighbour: verdict on the next larger micro-batch, which does not fit; None if the whole
-            batch is one micro-batch.
-        code: lines of Python that make the changes.
+        change: changes of the step, except micro-batches.
+        micro_batches: number of micro-batches whose gradients are accumulated.
+        micro_batch: number of examples in each micro-batch.
+        allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
+        relative_time: estimated step time, divided by the time of the unchanged step.
+        fit: predicted memory peaks, and whether the step fits.
+        neighbour: prediction for the next larger micro-batch, which may not fit; None if no larger
+            micro-batch exists, or if it does not run.
+        code: Python code that makes the changes.
 
     """
 
@@ -40,27 +40,27 @@ class Candidate:
     code: str = field(repr=False)
 
     def parts(self) -> tuple[str, ...]:
-        """Return each change in words, apart from micro-batches."""
+        """Return a description of each change except micro-batches."""
         settings = self.allocator_settings
         return *self.change.described(), *[f"PYTORCH_ALLOC_CONF={settings}"] * bool(settings)
 
     def described(self) -> str:
-        """Return all changes in words."""
+        """Return one description of all changes."""
         micro = f"{self.micro_batches} micro-batches of {self.micro_batch:,}"
         return ", ".join([*[micro] * (self.micro_batches > 1), *self.parts()]) or "nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lever:
-    """A single change, applied to the whole batch.
+    """Effect of a single change on the step with the whole batch.
 
     Attributes:
-        name: the change in words.
-        relative_time: estimated time of a step, relative to the step as asked; None if unknown.
-        fit: the verdict and the peaks; None if it was not run.
-        saved_bytes: reserved bytes of the step as asked minus reserved bytes of this step.
-        why: reason why the change was not run.
-        code: lines of Python that make the change.
+        name: description of the change.
+        relative_time: estimated step time, divided by the time of the unchanged step, or None.
+        fit: predicted memory peaks, and whether the step fits; None if the step was not run.
+        saved_bytes: reserved peak of the unchanged step minus reserved peak of the changed step.
+        why: reason why the changed step was not run.
+        code: Python code that makes the change.
     """
 
     name: str
@@ -72,11 +72,11 @@ class Lever:
 
     @property
     def order(self) -> float:
-        """Key that sorts by saved bytes, with changes that were not run last."""
+        """Sort key: the saved bytes, or minus infinity if the changed step was not run."""
         return float("-inf") if self.saved_bytes is None else self.saved_bytes
 
     def cells(self) -> tuple[str, ...]:
-        """Return the time, the bytes saved, the peak, the verdict and the name; none if not run."""
+        """Return the cells of a table row, or an empty tuple if the changed step was not run."""
         if self.fit is None or self.saved_bytes is None:
             return ()
         time = f"{self.relative_time:.2f}"
@@ -87,14 +87,14 @@ class Lever:
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """Another way to load or to save, and the memory that it saves.
+    """A memory-saving way to load or to write a checkpoint.
 
     Attributes:
-        name: description of the way.
-        of: owner of the saved memory.
-        saved_bytes: bytes of the other way minus the bytes of this way.
-        instead_of: the other way.
-        fit: the verdict on a step that was resumed in the other way, if that step was run.
+        name: description of the memory-saving way.
+        of: place where less memory is needed, ``GPU`` or ``host of each rank``.
+        saved_bytes: bytes that the usual way needs minus bytes that the memory-saving way needs.
+        instead_of: description of the usual way.
+        fit: prediction for a step after loading in the usual way, if this step was run.
     """
 
     name: str
@@ -113,12 +113,12 @@ class Edge:
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """Bytes of the host that saving a checkpoint takes; it does not take memory of the GPU.
+    """Host memory that is needed to save a checkpoint; saving needs no additional GPU memory.
 
     Attributes:
-        state_bytes: bytes of the model and of the states of a known optimizer.
-        largest_bytes: bytes of the largest tensor.
-        of: owner of the state, in words.
+        state_bytes: bytes of the weights and of the states of a known optimizer.
+        largest_bytes: size of the largest tensor, in bytes.
+        of: description of the saved state, such as ``weights``.
     """
 
     state_bytes: int
@@ -135,19 +135,19 @@ class Saving:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Candidates that fit, the fastest first; candidates with another optimizer come last.
+    """Changes that make a training step fit on a GPU, the fastest first.
 
     Attributes:
-        batch: examples in a step.
+        batch: number of examples in a step.
         gpu: name of the GPU.
-        as_asked: verdict on the step without any change.
-        candidates: candidates that fit, ranked.
-        too_large: changes that do not fit with the smallest micro-batch, or do not run.
-        rejected: tried steps that may not fit, each with its reserved bytes.
-        notes: changes that were not tried, and other facts.
-        levers: each single change, with its saved bytes and its time.
-        edges: other ways to load and to save, with their saved bytes.
-        saving: bytes of the host while a checkpoint is saved; None without weights.
+        as_asked: prediction for the unchanged step.
+        candidates: combinations of changes that fit; SGD, 8-bit states and LoRA are last.
+        too_large: changes with which the step does not run, or does not fit with any micro-batches.
+        rejected: description of each tried step that may not fit, with its reserved bytes.
+        notes: notes for the user, e.g. on changes that were not tried.
+        levers: effect of each single change on memory and time.
+        edges: memory-saving ways to load and to write a checkpoint.
+        saving: host memory for saving a checkpoint; None if the network has no weights.
 
     >>> import harness
     >>> from torch import nn
@@ -173,12 +173,12 @@ class Plan:
     saving: Saving | None = None
 
     def __repr__(self) -> str:
-        """Return the first candidate, in one line."""
+        """Return the batch, the GPU and the first candidate in one line."""
         first = self.candidates[0].described() if self.candidates else "no candidate fits"
         return f"<Plan: batch {self.batch:,} on {self.gpu}: {first}>"
 
     def summary(self) -> str:
-        """Return the first candidate, its need, and the step as asked, each in a line."""
+        """Return lines with the first candidate, its memory, the unchanged step and the notes."""
         head = f"batch {self.batch:,} on {self.gpu}: "
         if not self.candidates:
             lines = [f"{head}nothing that was tried fits"]
@@ -189,10 +189,10 @@ class Plan:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row for each candidate, the fastest first.
+        """Return a table with a row for each candidate, in the order of ``candidates``.
 
-        ``change`` is in words; ``reserved_peak_low_bytes`` and ``reserved_peak_high_bytes`` are
-        the lowest and the highest peak.
+        The column ``change`` describes the candidate. The columns ``reserved_peak_low_bytes`` and
+        ``reserved_peak_high_bytes`` contain the lowest and the highest predicted peak.
         """
         import pandas as pd
 
@@ -206,11 +206,11 @@ class Plan:
 
     @property
     def usable_bytes(self) -> int:
-        """Bytes that the CUDA context and libraries leave free on the GPU."""
+        """Memory of the GPU that the CUDA context and libraries leave free, in bytes."""
         return self.as_asked.total_bytes - self.as_asked.outside_bytes[1]
 
     def steps(self) -> list[tuple[str, GpuFit]]:
-        """Return the step as asked and each candidate, in words, with its verdict."""
+        """Return a description and the prediction of the unchanged step and of each candidate."""
         found = (
             (f"{one.described()}: {one.relative_time:.2f}x the time", one.fit)
             for one in self.candidates
@@ -218,9 +218,9 @@ class Plan:
         return [("as asked", self.as_asked), *found]
 
     def plot(self) -> "Figure":
-        """Return a picture of the reserved peak of the step as asked and of each candidate.
+        """Plot the reserved peak of the unchanged step and of each candidate.
 
-        The picture marks the memory that the CUDA context and libraries leave free.
+        The figure marks the GPU memory that the CUDA context and libraries leave free.
         """
         steps, usable = self.steps(), self.usable_bytes
         return picture(

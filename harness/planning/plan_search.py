@@ -1,7 +1,7 @@
-"""Searches the changes of a training step with which a batch fits on a GPU.
+"""Searches for changes that make a training step fit on a GPU.
 
-Every candidate is a change of the step with a number of micro-batches, and is tried. For each
-change the plan takes the fewest micro-batches that fit, and shows that fewer do not fit.
+For each change, the search finds the smallest number of micro-batches that fits. The search also
+shows that the next smaller number of micro-batches does not fit.
 """
 
 from bisect import bisect_left
@@ -34,14 +34,14 @@ FULL = "a full state of weights and optimizer that each rank gathers"
 NORMS = "batch normalization computes its statistics for each micro-batch"
 
 Progress = Callable[[str], object]
-"""Function that is called with the words for each step that is tried."""
+"""Function that is called with a description of each step before the step is tried."""
 FitOf = Callable[[StepChange, int, str], GpuFit | str]
-"""Function that returns the verdict on a change with a number of micro-batches and allocator
-settings, or the reason why it does not run. If the whole batch does not run, it raises an error."""
+"""Function that predicts whether a changed step fits, or returns the reason why the step does not
+run. If the unchanged step does not run, the function raises an error."""
 
 
 class PlanSearch:
-    """Tries the step once with each change."""
+    """Finds the candidates of a plan, and predicts each changed step only once."""
 
     def __init__(self, subject: Subject, fit_of: FitOf, progress: Progress = str) -> None:
         self._subject = subject
@@ -50,7 +50,7 @@ class PlanSearch:
         self._known: dict[tuple[StepChange, int, str], GpuFit | str] = {}
 
     def plan(self, settings: str) -> Plan:
-        """Return the candidates that fit, ranked by their estimated time."""
+        """Return the plan for the given settings of the CUDA allocator."""
         as_asked = self._fit(StepChange(), 1, settings)
         assert isinstance(as_asked, GpuFit), "a whole batch that does not run is an error"
         changes: tuple[StepChange, ...] = (StepChange(),)
@@ -82,7 +82,7 @@ class PlanSearch:
         )
 
     def _levers(self, as_asked: GpuFit, settings: str) -> Iterator[Lever]:
-        """Yield the effect of each change on the whole batch, also of omitted changes."""
+        """Yield the effect of each single change on the step with the whole batch."""
         micro = [(StepChange(), 2, settings)] if self._subject.batch % 2 == 0 else []
         changes = [(change, 1, settings) for change in levers_of(self._subject)]
         more = [] if "expandable_segments" in settings else [_joined(settings, EXPANDABLE)]
@@ -105,7 +105,7 @@ class PlanSearch:
             yield Lever(name="FSDP2 on 8 GPUs", why=SHARDED.format(leaves))
 
     def _edges(self, as_asked: GpuFit, settings: str) -> Iterator[Edge]:
-        """Yield the effect of other ways to load and to save, which is outside the steps."""
+        """Yield memory-saving ways to load and to write a checkpoint."""
         weights, saved = self._subject.weights_bytes, self._subject.saved_bytes
         if not weights:
             return
@@ -117,7 +117,7 @@ class PlanSearch:
         yield Edge(name=SHARDS, of="GPU", saved_bytes=saved * 7 // 8, instead_of=FULL)
 
     def _saving(self) -> Saving | None:
-        """Return the memory of the host that saving a checkpoint needs."""
+        """Return the host memory for saving a checkpoint, or None if the network has no weights."""
         subject = self._subject
         if not subject.weights_bytes:
             return None
@@ -128,7 +128,7 @@ class PlanSearch:
         return Saving(state_bytes=subject.saved_bytes, largest_bytes=subject.largest_bytes, of=of)
 
     def _rejected(self) -> Iterator[str]:
-        """Yield each tried step that may not fit, in the order of the search."""
+        """Yield a description of each tried step that may not fit, in the order of the search."""
         for (change, parts, settings), fit in self._known.items():
             what = self._words(change, parts, settings)
             if isinstance(fit, str):
@@ -143,7 +143,7 @@ class PlanSearch:
     def _smallest_change(
         self, change: StepChange, settings: str, counts: list[int]
     ) -> Iterator[Candidate]:
-        """Yield the candidate with fewest micro-batches; fewer may fit with expandable segments."""
+        """Yield at most two candidates for a change, without and with expandable segments."""
         plain = self._candidate(change, settings, counts)
         if plain is not None:
             yield plain
@@ -156,7 +156,7 @@ class PlanSearch:
             yield expandable
 
     def _candidate(self, change: StepChange, settings: str, counts: list[int]) -> Candidate | None:
-        """Return the candidate with the fewest micro-batches of ``counts``; None if none fits."""
+        """Return the candidate with the smallest number of micro-batches that fits, or None."""
         at = bisect_left(counts, True, key=lambda n: self._fits(change, n, settings))
         if at == len(counts):
             return None
@@ -180,7 +180,7 @@ class PlanSearch:
         return isinstance(fit, GpuFit) and fit.verdict == "fits"
 
     def _fit(self, change: StepChange, parts: int, settings: str) -> GpuFit | str:
-        """Return the verdict on the step, or the reason why it does not run."""
+        """Predict whether the changed step fits, or return the reason why the step does not run."""
         question = change, parts, settings
         if question not in self._known:
             self._progress(self._words(change, parts, settings))
@@ -199,7 +199,7 @@ def _rank(candidate: Candidate) -> tuple[bool, float, int]:
 
 
 def _needed(candidates: list[Candidate]) -> list[Candidate]:
-    """Leave out candidates with the same time as another candidate but more changes."""
+    """Remove each candidate that adds changes to another candidate but is not faster."""
 
     def beats(other: Candidate, one: Candidate) -> bool:
         fewer = set(other.parts()) < set(one.parts())
@@ -209,7 +209,7 @@ def _needed(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _worth_trying(change: StepChange, batch: int, candidates: list[Candidate]) -> list[int]:
-    """Return the numbers of micro-batches with which a change may be the fastest candidate."""
+    """Return the numbers of micro-batches with which the change may save time."""
     parts = set(change.described())
     limits = [one.relative_time for one in candidates if set(one.parts()) < parts]
     best = min(limits, default=float("inf"))

@@ -1,4 +1,4 @@
-"""The sheet of a plan, with the first candidate, the others, and each single change."""
+"""Makes the page of a plan, with all candidates and the effect of each single change."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ _LEVER_HEADS = (">time, about", ">saves", ">reserved peak", "fits", "one change 
 
 
 def plan_sheet(plan: Plan, target: str = "your network") -> Sheet:
-    """Return the answer first, then the candidates and the notes."""
+    """Return the page of a plan, with the first candidate at the top."""
     head = f"{target}, batch {plan.batch:,}"
     answer = f"{head}: nothing that was tried fits on {plan.gpu}"
     if plan.candidates:
@@ -32,7 +32,7 @@ def plan_sheet(plan: Plan, target: str = "your network") -> Sheet:
 
 
 def plan_html(plan: Plan) -> str:
-    """Return the sheet as a notebook shows it."""
+    """Return the page of a plan as HTML for a notebook."""
     return sheet_html(plan_sheet(plan))
 
 

@@ -1,7 +1,7 @@
-"""``harness.predict``, for a workload, a network's step or a whole training loop.
+"""Implements ``harness.predict`` for a workload, a network's step or a training loop.
 
-A workload on the CPU needs no torch. PyTorch runs a step on CUDA on a pretended GPU. If that is not
-possible, and for the CPU, the step is estimated on meta tensors.
+The prediction of a workload on the CPU does not import torch. For CUDA, PyTorch runs the step on a
+pretended GPU. For the CPU, or if no GPU can be pretended, the step is estimated on meta tensors.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,35 +36,35 @@ def predict(
     shapes: Iterable[object] | None = None,
     **step: Unpack[StepOptions],
 ) -> StepReport:
-    """Predict the memory of a workload, of a network's step or of a whole training loop.
+    """Predict the memory of a workload, a network's step or a whole training loop.
 
     Args:
-        target: a ``Step`` or a ``Workload``; or a network, a function that returns a network, or
-            its name, with ``batch`` and ``step``.
-        batch: examples in a step of a network.
-        gpu: the GPU to check against, a name or a ``Gpu``; it implies CUDA. For a step,
-            ``all`` gives the verdict on every GPU of the list instead of a trace.
-        device: ``cpu`` or ``cuda``, for a step.
-        largest: True to search the largest batch for ``gpu``, for a step.
-        method: for CUDA, ``dry-run``, ``estimate``, or ``auto``, which is the dry run if a CUDA
-            build of PyTorch is installed.
-        allocator_settings: as in PYTORCH_ALLOC_CONF.
-        budget_bytes: budget to check a workload against.
-        torch: version of PyTorch to describe, for a workload on the CPU.
-        run: a function that builds and trains on ``cuda``, instead of ``target``.
-        shapes: arguments of ``run``.
-        step: the other fields of a ``Step``, such as ``inputs``.
+        target: a ``Step``, a ``Workload``, a network, a function that returns a network, or the
+            name of a network.
+        batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
+        gpu: GPU on which the step should fit, a name or a ``Gpu``; implies CUDA. For a network,
+            ``all`` checks every GPU of the built-in list, without a trace.
+        device: device of a network's step, ``cpu`` or ``cuda``.
+        largest: True to find the largest batch that fits on ``gpu``, for a network.
+        method: prediction method for CUDA: ``dry-run``, ``estimate``, or ``auto``. ``auto`` uses
+            the dry run if a CUDA build of PyTorch is installed, else the estimate.
+        allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
+        budget_bytes: memory budget of a ``Workload``, in bytes.
+        torch: version of PyTorch to predict for; only for a ``Workload`` on the CPU.
+        run: function that builds and trains a network on ``cuda``; replaces ``target``.
+        shapes: list that is passed to ``run``; by default, ``run`` gets no argument.
+        step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:
-        The report; all sizes are bytes. ``method`` names the source of its numbers.
+        A report with all sizes in bytes. The report's ``method`` names the prediction method.
 
     Raises:
-        ArgumentError: a target is missing, or an argument has the wrong type.
-        StepError: an argument is invalid, or your code fails; the message has the line.
-        UnsupportedError: there is no answer; the message gives the reason.
-        UnavailableError: ``method="dry-run"`` or ``run`` is given, and a GPU cannot be pretended.
-        GpuError: the GPU is unknown, or is given for a step on the CPU.
-        AllocatorSettingsError: the settings are not supported.
+        ArgumentError: ``target`` is missing, or an argument has the wrong type.
+        StepError: an argument is invalid, or your code fails (the message contains the line).
+        UnsupportedError: no prediction is possible; the message gives the reason.
+        UnavailableError: ``method="dry-run"`` or ``run`` is given, but no GPU can be pretended.
+        GpuError: ``gpu`` is unknown, or is given for a step on the CPU.
+        AllocatorSettingsError: the allocator settings are not supported.
 
     >>> import harness
     >>> step = harness.Workload(depth=8, width=256, batch=512)
@@ -114,7 +114,7 @@ def predict_workload(
     torch: str | None = None,
     method: "Method | None" = None,
 ) -> StepReport:
-    """Return the prediction of a workload by closed forms on the CPU, or a dry run on CUDA."""
+    """Predict the memory of a workload by formulas on the CPU, or by a dry run on CUDA."""
     if check_workload(workload).device == "cuda":
         from harness.planning.predict_on_cuda import predict_on_cuda
 
@@ -137,7 +137,7 @@ def predict_workload(
 
 
 def _refuse(kind: str, options: dict[str, Any]) -> None:
-    """Refuse options that do not apply to the target."""
+    """Raise ArgumentError if an option does not apply to this kind of target."""
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise ArgumentError(f"predict of {kind} takes no {given[0]}")

@@ -1,4 +1,4 @@
-"""Predicts a workload on CUDA in the same way as a step of any network."""
+"""Predicts the memory of a workload on CUDA, by a dry run or an estimate."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ def predict_on_cuda(
     torch: str | None = None,
     method: str = "auto",
 ) -> StepReport:
-    """Return the prediction; the arguments are those of ``harness.predict``."""
+    """Predict the memory of a workload on CUDA; ``harness.predict`` describes the arguments."""
     check_bytes("budget_bytes", budget_bytes)
     if torch is not None:
         raise ArgumentError(
@@ -65,7 +65,7 @@ def predict_on_cuda(
 
 
 def request_of(workload: Workload) -> StepRequest:
-    """Return the request for a workload's step."""
+    """Convert a workload to the request that a worker process receives."""
     return StepRequest(
         workload=workload, batch=workload.batch, mode=workload.mode, threads=workload.threads
     )
@@ -74,7 +74,7 @@ def request_of(workload: Workload) -> StepRequest:
 def _budget(
     request: StepRequest, gpu: Gpu, settings: str, budget_bytes: int, method: str
 ) -> BudgetFit:
-    """Return the verdict on a budget, as if a GPU had this memory for the allocator."""
+    """Check the budget on a GPU whose allocator can use exactly ``budget_bytes``."""
     room = dataclasses.replace(gpu, total_bytes=budget_bytes + OUTSIDE_BYTES[1])
     every = CheckGpus(request=request, device="cuda", gpus=(room,), settings=settings)
     (fit,) = answered(every, method).fits

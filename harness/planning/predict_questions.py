@@ -1,4 +1,4 @@
-"""Questions of ``harness.predict``; an estimate can answer all but a whole run."""
+"""Messages that ``harness.predict`` sends to a worker process."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from harness.schema.step_report import Method, StepReport
 
 
 class FitsOnGpus(Struct, frozen=True, kw_only=True):
-    """Verdicts on several GPUs, all by the same method."""
+    """Predictions for several GPUs, all made by one method."""
 
     fits: tuple[GpuFit, ...]
     method: Method = "dry run"
@@ -18,14 +18,14 @@ class FitsOnGpus(Struct, frozen=True, kw_only=True):
 
 
 class Estimable(Question[Answer], frozen=True, kw_only=True):
-    """A question that an estimate answers if a GPU cannot be pretended."""
+    """Message to a worker; the result can also be estimated on meta tensors."""
 
     estimated_by: ClassVar[str]
-    """Function that estimates the answer, as ``module:function``."""
+    """Name of the function that makes the estimate, as ``module:function``."""
 
 
 class PredictStep(Estimable[StepReport], frozen=True, kw_only=True, tag=True):
-    """The traced step and, if ``fits``, the verdict on the GPU, with its ``largest`` batch."""
+    """Tells a worker to trace the step and, if ``fits`` is True, to check the step on the GPU."""
 
     answered_by = "harness.planning.answer_gpus:fitted"
     estimated_by = "harness.planning.estimated_step:step"
@@ -35,14 +35,14 @@ class PredictStep(Estimable[StepReport], frozen=True, kw_only=True, tag=True):
 
 
 class CheckGpus(Estimable[FitsOnGpus], frozen=True, kw_only=True, tag=True):
-    """The verdict on each GPU, with the largest batch."""
+    """Tells a worker to check the step on each GPU, and to find the largest batch."""
 
     answered_by = "harness.planning.answer_gpus:fits_on_gpus"
     estimated_by = "harness.planning.estimated_step:on_gpus"
 
 
 class TraceRun(Question[StepReport], frozen=True, kw_only=True, tag=True):
-    """The request's loop traced as a whole; if ``fits``, also the verdict on the GPU."""
+    """Tells a worker to trace a training loop and, if ``fits`` is True, to check it on the GPU."""
 
     answered_by = "harness.planning.answer_run:traced_run"
 

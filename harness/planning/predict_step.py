@@ -1,4 +1,4 @@
-"""Predicts one step of a network, on one GPU or on all, or a whole training loop."""
+"""Predicts the memory of a network's step or of a whole training loop."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
@@ -17,7 +17,7 @@ from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest, own_places
 
 Method = Literal["auto", "dry-run", "estimate"]
-"""Method for a network's step on CUDA; auto is the dry run if it works here, else an estimate."""
+"""Prediction method for CUDA; ``auto`` uses the dry run if possible, else the estimate."""
 
 
 def predict_step(
@@ -30,7 +30,7 @@ def predict_step(
     method: str = "auto",
     progress: OnPhase | None = None,
 ) -> StepReport:
-    """Return the prediction of a step; the arguments are those of ``harness.predict``."""
+    """Predict the memory of a step; ``harness.predict`` describes the arguments."""
     check_choice("method", method, get_args(Method))
     on_all = isinstance(gpu, str) and gpu.lower() == "all"
     kind = device_of(device, gpu)
@@ -70,7 +70,7 @@ def predict_run(
     gpu: Gpu | str | None = None,
     allocator_settings: str = "",
 ) -> StepReport:
-    """Return the peaks of a whole training loop, which is reported as one step."""
+    """Predict the memory of a whole training loop; the report describes the loop as one step."""
     if not callable(run):
         raise ArgumentError(f"run must be a function, got a {type(run).__name__}")
     if shapes is not None and not isinstance(shapes, Iterable):

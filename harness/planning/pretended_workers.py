@@ -1,6 +1,7 @@
-"""Starts workers that see a pretended GPU, for code that otherwise measures.
+"""Starts worker processes that see a pretended GPU in place of a real GPU.
 
-Workers of a workload get the GPU by their environment; a question about a network names its GPU.
+For a workload, environment variables describe the GPU. For a network, the message to the worker
+describes the GPU.
 """
 
 import os
@@ -32,12 +33,12 @@ _ON_GPU: Final[Mapping[str, str]] = {
     TraceStep.answered_by: "harness.planning.answer_pretended:traced",
     Count.answered_by: "harness.planning.answer_pretended:counted",
 }
-"""Functions that answer on a pretended GPU, for questions that a real device can answer, too."""
+"""Maps a worker's function for a real device to the function for a pretended GPU."""
 
 
 @contextmanager
 def gpu_or_dry_run(device: str, gpu: Gpu | str | None = None) -> Iterator[str | None]:
-    """Pretend a GPU for the workers started in the block, if they need a GPU and none exists."""
+    """Pretend ``gpu``, or a default GPU if CUDA is needed but this machine has no GPU."""
     if device != "cuda" or pretended_device() or (gpu is None and has_gpu()):
         yield pretended_device() if device == "cuda" else None
         return
@@ -54,7 +55,7 @@ def gpu_or_dry_run(device: str, gpu: Gpu | str | None = None) -> Iterator[str | 
 
 @contextmanager
 def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None]:
-    """Make every process that is started in the block see a pretended GPU."""
+    """Let each process that is started inside the ``with`` block see a pretended GPU."""
     variables = pretending(gpu, torch, stub) | SEEN
     before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ.update(variables)
@@ -69,7 +70,7 @@ def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None
 def ended_on_gpu(
     job: Call, settings: str, deadline_seconds: float, progress: OnPhase | None
 ) -> Ended[dict[str, Any]]:
-    """Return the end of a question's worker that sees a pretended GPU."""
+    """Start a worker process that sees a pretended GPU, and return its result or its failure."""
     refuse_unfollowed(os.environ, settings)
     function = _ON_GPU.get(job.function, job.function)
     job = replace(job, function=function, malloc="system")
@@ -77,7 +78,7 @@ def ended_on_gpu(
 
 
 def checked(gpu: Gpu) -> Gpu:
-    """Return a GPU that a worker can pretend, with this process's CUBLAS_WORKSPACE_CONFIG."""
+    """Check that a GPU can be pretended; return it with this process's CUBLAS_WORKSPACE_CONFIG."""
     torch = torch_build()
     oldest, capability = min(torch.architectures(), default=0), gpu.capability
     if capability[0] * 10 + capability[1] < oldest:

@@ -1,14 +1,14 @@
-"""Questions about a step and a budget, for the threshold of any network."""
+"""Messages that the threshold search of a network sends to worker processes."""
 
 from harness.planning.step_question import Question
 from harness.schema.threshold import Enforcement
 
 LEAST_EXAMPLES = 2
-"""Smallest micro-batch with which every network runs; batch normalization refuses 1."""
+"""Smallest micro-batch that every network accepts; batch normalization refuses 1 example."""
 
 
 class ProbeStep(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=True):
-    """The bytes that a step needs, if it completes within the budget."""
+    """Tells a worker to run the step within the budget, and to return the needed bytes."""
 
     answered_by = "harness.planning.answer_probe:probed"
 
@@ -17,7 +17,7 @@ class ProbeStep(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=
 
 
 class LargestByLiveBytes(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=True):
-    """The largest batch whose estimated live bytes fit into the budget."""
+    """Tells a worker to find the largest batch whose estimated live bytes fit into the budget."""
 
     answered_by = "harness.planning.answer_probe:largest_by_live_bytes"
 

@@ -1,4 +1,4 @@
-"""Predicts the threshold of a step of any network, then probes it in new processes."""
+"""Predicts the largest batch within a memory budget, and checks the batch in new processes."""
 
 import dataclasses
 import time
@@ -37,7 +37,7 @@ from harness.thresholds.probes import NeededEnd, Probes, found
 from harness.thresholds.search import CONFIRMATIONS, Answer, search
 
 _START = 32
-"""First batch of a search without a prediction."""
+"""First batch that a search tries if there is no prediction."""
 COMPILED = (
     "the largest batch is not searched: each one would be compiled anew; harness predict says"
     " whether a batch fits"
@@ -45,7 +45,7 @@ COMPILED = (
 
 
 def first_batch(accumulate: int) -> int:
-    """Return the first batch of a search for a step's batch, in whole micro-batches.
+    """Return the first batch that a search tries, which is a multiple of ``accumulate``.
 
     >>> first_batch(1), first_batch(5), first_batch(64)
     (32, 30, 128)
@@ -64,7 +64,7 @@ def threshold_of_step(
     deadline_seconds: float,
     force: bool,
 ) -> StepThreshold:
-    """Return the largest batch of a network's step; the arguments are those of ``threshold``."""
+    """Find the largest batch of a step; ``harness.threshold`` describes the arguments."""
     started = time.monotonic()
     if step.compile_mode is not None:
         raise UnsupportedError(COMPILED)
@@ -111,7 +111,7 @@ def threshold_of_step(
 
 
 def _room(gpu: Gpu | None, budget_bytes: int | None) -> int | None:
-    """Return the memory of a pretended GPU's allocator; None without a pretended GPU."""
+    """Return the bytes that the allocator of a pretended GPU can use; None for a real device."""
     if gpu is None:
         return None
     if not gpu.total_bytes:
@@ -124,14 +124,14 @@ def _room(gpu: Gpu | None, budget_bytes: int | None) -> int | None:
 
 
 def _predicted(step: Step, gpu: Gpu, budget_bytes: int) -> int | None:
-    """Return the largest batch by PyTorch's allocator on a pretended GPU."""
+    """Predict the largest batch that fits into the budget on a pretended GPU."""
     room = dataclasses.replace(gpu, total_bytes=budget_bytes + OUTSIDE_BYTES[1])
     fit = predict_step(step, gpu=room, largest=True).fit
     return None if fit is None else fit.largest_batch
 
 
 def _step_text(step: Step, request: StepRequest, device: str, gpu: Gpu | None) -> str:
-    """Return the options of a step without its target and batch, as text."""
+    """Describe the options of a step, without the network and the batch."""
     parts = [request.mode]
     if request.mode == "train":
         named = isinstance(step.optimizer, str), isinstance(step.loss, str)
@@ -146,7 +146,7 @@ def _step_text(step: Step, request: StepRequest, device: str, gpu: Gpu | None) -
 
 @dataclasses.dataclass
 class _StepSearch:
-    """A search for the batch of a step."""
+    """Search for the largest batch of a step within a memory budget."""
 
     request: StepRequest
     device: Literal["cpu", "cuda"]
@@ -165,13 +165,13 @@ class _StepSearch:
         )
 
     def by_live_bytes(self) -> int | None:
-        """Return the largest batch by the estimate; None if the estimate fails."""
+        """Estimate the largest batch from live bytes; return None if the estimate fails."""
         question = LargestByLiveBytes(request=self.request, budget_bytes=self.budget_bytes)
         result = ended_question(question, self.deadline_seconds, launcher=self.launcher).result
         return None if result is None else result["batch"]
 
     def search(self, guess: int, confirmations: int) -> Mapping[str, Any]:
-        """Return the result as fields of a threshold; batches are whole micro-batches."""
+        """Find the largest batch of equal micro-batches; return the fields of ``StepThreshold``."""
         unit = self.request.accumulate
         try:
             return self._search(guess // unit, unit, 1, confirmations)
@@ -198,7 +198,7 @@ class _StepSearch:
         )
 
     def _estimate(self, batch: int, needed: int | None) -> int | None:
-        """Return the batch at which a line through the two largest needs meets the budget."""
+        """Extrapolate the largest micro-batch linearly from the two largest batches that ran."""
         del batch, needed
         needs = {one.value: one.needed_bytes for one in self.probes.seen if one.needed_bytes}
         if len(needs) < 2:
@@ -207,7 +207,7 @@ class _StepSearch:
         return line_meets(self.budget_bytes, before, last) // self.request.accumulate
 
     def _launched(self, batch: int, budget_bytes: int) -> NeededEnd:
-        """Return the end of a probe; raise an error of the user's code."""
+        """Run a batch in a worker process; raise an error if the user's code fails."""
         request = msgspec.structs.replace(self.request, batch=batch)
         question = ProbeStep(
             request=request,
@@ -229,7 +229,7 @@ class _StepSearch:
 
 
 def _in_examples(answer: Answer, unit: int) -> Answer:
-    """Convert an answer from micro-batches to examples."""
+    """Convert the sizes in a search result from micro-batches to whole batches."""
 
     def times(value: int | None) -> int | None:
         return None if value is None else value * unit

@@ -1,4 +1,4 @@
-"""Makes the request for a step, in which names stay names and Python objects are pickled."""
+"""Converts a step to a request for a worker process; Python objects are pickled."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -20,7 +20,7 @@ _SAME = ("batch", "mode", "accumulate", "classes", "threads")
 
 
 def request_of(step: Step, send: Callable[[dict[str, Any]], bytes] = sent) -> StepRequest:
-    """Return the request; ``send`` turns its Python objects into bytes."""
+    """Convert a step to a request; ``send`` pickles the objects of the step."""
     shown = step.target
     step, chosen = named_step(step)
     plain: dict[str, Any] = {name: getattr(step, name) for name in _SAME}
@@ -56,13 +56,13 @@ def request_of(step: Step, send: Callable[[dict[str, Any]], bytes] = sent) -> St
 
 
 def name_of(target: object) -> str | None:
-    """Return the name of a network, or of the function that makes it; None for a lambda."""
+    """Return the name of a function or of a network's class; return None for a lambda."""
     name = getattr(target, "__name__", type(target).__name__)
     return None if name == "<lambda>" else str(name)
 
 
 def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
-    """Return the device of the arguments, ``cpu`` or ``cuda``."""
+    """Return ``cpu`` or ``cuda``; if ``device`` is None, a given ``gpu`` means ``cuda``."""
     if device is None:
         return "cpu" if gpu is None else "cuda"
     kind = str(device).partition(":")[0]
@@ -76,20 +76,20 @@ def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
 
 
 def _check_named(value: object) -> None:
-    """Refuse the ``MODULE:CALLABLE`` name of a function that does not exist."""
+    """Raise an error if ``value`` is a name ``MODULE:CALLABLE`` that does not exist."""
     if isinstance(value, str) and ":" in value:
         check_target_name(value)
 
 
 def _texts(step: Step) -> tuple[str, ...]:
-    """Return each input as text; text of the user stays unchanged."""
+    """Convert the inputs to text; inputs that the user gave as text stay unchanged."""
     given: Any = (step.inputs,) if isinstance(step.inputs, str) else step.inputs
     texts = not isinstance(given, dict) and all(isinstance(one, str) for one in given)
     return tuple(given) if texts else tuple(map(str, step.specs))
 
 
 def _refuse_compiled(step: Step) -> None:
-    """Refuse a compiled network, whose compiled code cannot be pickled."""
+    """Refuse a compiled network, because compiled code cannot be pickled."""
     from harness.training.own_step import builder_of
 
     builder_of(step.target, may_be_compiled=step.compile_mode is not None)

@@ -1,4 +1,4 @@
-"""Adds advice to the messages of errors of the user's network."""
+"""Adds advice to the error messages of the user's network."""
 
 import re
 import tomllib
@@ -16,7 +16,7 @@ _ADVICE: Mapping[str, str] = tomllib.loads(
 
 @contextmanager
 def with_advice(request: StepRequest) -> Iterator[None]:
-    """Add advice to an error in the block, if there is any."""
+    """Add advice to errors inside the ``with`` block, if advice exists for the message."""
     try:
         yield
     except UnsupportedError:
@@ -29,7 +29,7 @@ def with_advice(request: StepRequest) -> Iterator[None]:
 
 
 def advised(message: str, request: StepRequest) -> str:
-    """Return the message of an error with advice, if there is any."""
+    """Return the error message with added advice, if advice exists for the message."""
     wrong = re.search(r"Unrecognized key '([^']+)' in Accelerator allocator config", message)
     if wrong is not None:
         return f"--alloc-conf: there is no {wrong[1]!r}; write NAME:VALUE, as in PYTORCH_ALLOC_CONF"

@@ -1,4 +1,4 @@
-"""Decodes a question in a worker, answers it, and returns the answer as plain data."""
+"""Decodes a message in a worker process, and encodes the result as plain data."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,9 +15,9 @@ Asked = TypeVar("Asked", bound=Question[Any])
 def answering(
     kind: type[Asked], begin: Callable[[], None] | None = None
 ) -> Callable[[Callable[[Asked, Phase], object]], Callable[[bytes, Phase], dict[str, Any]]]:
-    """Convert a function that answers a kind of question into a function that a worker calls.
+    """Decorate a function for messages of type ``kind``, so that a worker can call it.
 
-    The worker calls ``begin`` first, before it loads the user's code.
+    The decorated function calls ``begin`` before it loads the user's code.
     """
 
     def as_called(function: Callable[[Asked, Phase], object]) -> Any:

@@ -1,7 +1,7 @@
-"""Tries a step on a pretended GPU, at any batch and within any memory, each time in a fork.
+"""Runs a step on a pretended GPU at any batch and memory limit, each time in a new fork.
 
-A try takes a fork and a few steps, some tens of milliseconds for ResNet-50. Its allocator is in the
-same state as in a separate run that has built the network.
+In each fork, the allocator starts in the state after the network was built. For ResNet-50, a fork
+with a few steps takes tens of milliseconds.
 """
 
 import sys
@@ -31,10 +31,11 @@ from harness.training.own_step import OwnStep
 
 
 class Bench:
-    """Tries one step on this process's GPU.
+    """Runs one step in forks of this process, which sees a pretended GPU.
 
-    ``step`` runs a number of examples and returns the need. Tracking values takes longer than the
-    step, so with ``may_ignore`` values are tracked only if the step reads one.
+    The function ``step`` runs the step at a given batch and returns the memory peaks. With
+    ``may_ignore``, values are tracked only if the step reads a value from the GPU, because tracking
+    is slow.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Bench:
         torch.cuda._is_in_bad_fork = lambda: False
 
     def need(self, batch: int) -> Need:
-        """Return the peaks at a batch with unlimited memory."""
+        """Return the memory peaks of a batch, without a memory limit."""
         need = self.tried(batch, ENDLESS_BYTES)
         if need is None:
             raise TooLargeError
@@ -63,15 +64,15 @@ class Bench:
         return need
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
-        """Return whether the build and the steps complete within a given memory."""
+        """Check whether building the network and running the steps fits into ``memory_bytes``."""
         return self._built_bytes <= memory_bytes and self.tried(batch, memory_bytes) is not None
 
     def end_at(self, deadline: float | None) -> None:
-        """Make later tries raise TimeoutError at ``deadline``, a time of ``time.monotonic``."""
+        """Make later runs raise TimeoutError when ``time.monotonic()`` reaches ``deadline``."""
         self._deadline = deadline
 
     def tried(self, batch: int, memory_bytes: int) -> Need | None:
-        """Try in a fork, and again if it reads a value or fails; return None if memory runs out."""
+        """Run the step in a fork, with tracked values if needed; return None if memory runs out."""
         if self._ignores:
             with suppress(ForkFailedError):
                 run = partial(self._run, batch, memory_bytes, follow=False)
@@ -121,9 +122,9 @@ class Bench:
 def step_bench(
     own: OwnStep, values: StepValues, compilations: Compilations, *, is_traced: bool = False
 ) -> Bench:
-    """Return the bench of a step whose network is built once.
+    """Build the network once, and return a ``Bench`` that runs its step.
 
-    A trace tries other values in place of unknown values, at the requested batch.
+    Set ``is_traced`` if a trace also runs the requested batch with other values from the GPU.
     """
     model = own.network("cuda")
     may_ignore = own.compile is None
@@ -137,7 +138,7 @@ def step_bench(
 
 
 def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
-    """Return the bench of a training loop, which builds its own network."""
+    """Return a ``Bench`` of a training loop; each run of the loop builds the network again."""
 
     def run(batch: int) -> Need:
         del batch
@@ -148,12 +149,12 @@ def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
 
 
 def _refused() -> int:
-    """Return the number of allocations that did not fit."""
+    """Return the number of out-of-memory errors of the CUDA allocator."""
     return int(torch.cuda.memory_stats().get("num_ooms", 0))
 
 
 def _need(step: BuiltStep) -> Need:
-    """Run steps until the reserved memory stops rising, and then the measured step."""
+    """Run steps until reserved memory stops growing, and then run and measure one more step."""
     peaks = [_peaks()]  # of the build
 
     def run() -> int:
@@ -169,5 +170,5 @@ def _need(step: BuiltStep) -> Need:
 
 
 def _peaks() -> tuple[int, int]:
-    """Return the peaks of allocated and reserved bytes since the last reset."""
+    """Return the peaks of allocated and reserved bytes since ``reset_peak_memory_stats``."""
     return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()

@@ -1,12 +1,12 @@
-"""Changes of a training step that a plan may make, each with its cost in time.
+"""Changes of a training step that a plan can propose, with their estimated costs in time.
 
-The cost model is simple. A forward pass takes a third of a step, and a backward pass takes two
-thirds. Checkpointing repeats the forward pass of the blocks that it wraps. Each further micro-batch
-adds 2% for its kernel launches and its smaller kernels. With tensor cores, a step under bfloat16
-autocast takes 0.6 of its time. A fused optimizer adds nothing; an optimizer without foreach
-launches a kernel for each parameter, which adds 5%. LoRA leaves out the gradients of the weights,
-half of the backward pass. If the allocator has to free cached segments and allocate them again,
-each step takes 10% more. So the numbers rank changes; they do not predict seconds.
+A forward pass takes a third of a step, and a backward pass takes two thirds. Checkpointing repeats
+the forward pass of the blocks that it wraps. Each further micro-batch adds 2% for its kernel
+launches and its smaller kernels. With tensor cores, bfloat16 autocast multiplies the step time by
+0.6. A fused optimizer adds no time. An optimizer without foreach adds 5%, because it launches
+kernels for each parameter. LoRA does not compute weight gradients, which are half of the backward
+pass. If the allocator has to free cached segments and allocate them again, each step takes 10% more
+time. The estimated times are for sorting changes, not for predicting seconds.
 """
 
 from collections.abc import Sequence
@@ -38,46 +38,46 @@ _NAMED = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "momentum": "SGD"}
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The step and the GPU of a plan."""
+    """Properties of the step, the network and the GPU that a plan depends on."""
 
     batch: int
     optimizer: str | None
-    """Name of the optimizer; None for a function of the user."""
+    """Name of the optimizer; None if the user gave a function."""
     autocast: bool
     blocks: tuple[str, ...]
     has_norms: bool
     gpu: str
     capability: tuple[int, int]
     inputs: tuple[str, ...] = ("x",)
-    """Names of the tensors that the model is called with."""
+    """Names of the input tensors of the model."""
     are_named: bool = False
     loss: str = "cross-entropy"
-    """Name of a loss of the harness, or of a function."""
+    """Name of a built-in loss or of the user's loss function."""
     adapted: tuple[str, ...] = ()
-    """Last parts of the names of the linear layers that LoRA would adapt."""
+    """Short names of the linear layers to which LoRA adds adapters, such as ``q_proj``."""
     state_bytes: int = 0
-    """Bytes of parameters, gradients and optimizer state, which sharding divides."""
+    """Bytes of parameters, gradients and optimizer states, which FSDP divides among GPUs."""
     weights_bytes: int = 0
-    """Bytes of a checkpoint of the network."""
+    """Size of the network's checkpoint, in bytes."""
     saved_bytes: int = 0
-    """Bytes of a checkpoint of the network and of the optimizer's states."""
+    """Size of a checkpoint with the network and the optimizer states, in bytes."""
     largest_bytes: int = 0
-    """Bytes of the largest storage in the checkpoint."""
+    """Size of the largest storage in the checkpoint, in bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepChange:
-    """Changes of a step that can be combined; ``None`` or the first choice changes nothing."""
+    """Combination of changes of a step; the default values change nothing."""
 
     checkpointing: Checkpointing = "none"
     autocast: Literal["bfloat16"] | None = None
     optimizer: OptimizerVariant = "as asked"
     adapters: bool = False
     resumed: bool = False
-    """True if a checkpoint's weights were loaded onto the GPU and a variable keeps them."""
+    """True if loaded checkpoint weights stay on the GPU because a variable keeps them."""
 
     def relative_time(self, micro_batches: int) -> float:
-        """Return the estimated time of a step, relative to the step as asked."""
+        """Return the estimated step time, relative to the unchanged step."""
         stride = _STRIDES.get(self.checkpointing)
         arithmetic = (BFLOAT16_TIME if self.autocast else 1.0) * (LORA_TIME if self.adapters else 1)
         time = arithmetic * (1 + FORWARD_SHARE * (1 / stride if stride else 0.0))
@@ -85,7 +85,7 @@ class StepChange:
         return time + MICRO_BATCH_COST * (micro_batches - 1)
 
     def described(self) -> tuple[str, ...]:
-        """Return the changes in words."""
+        """Return a short description of each change."""
         parts = (
             f"checkpoint {self.checkpointing}" if self.checkpointing != "none" else "",
             f"autocast {self.autocast}" if self.autocast else "",
@@ -97,7 +97,7 @@ class StepChange:
 
 
 def possible_changes(subject: Subject) -> tuple[StepChange, ...]:
-    """Return the combinations that are useful for the step, the unchanged step first."""
+    """Return the combinations of changes that can help the step, starting with no change."""
     kinds: list[Checkpointing] = ["none", *(_STRIDES if subject.blocks else ())]
     casts: list[Literal["bfloat16"] | None] = [None]
     if not subject.autocast and subject.capability >= (8, 0):
@@ -120,18 +120,18 @@ def possible_changes(subject: Subject) -> tuple[StepChange, ...]:
 
 
 def wrapped_blocks(names: Sequence[str], checkpointing: Checkpointing) -> Sequence[str]:
-    """Return the blocks that ``checkpointing`` wraps."""
+    """Return the names of the blocks that ``checkpointing`` wraps."""
     return names[:: _STRIDES[checkpointing]] if checkpointing in _STRIDES else ()
 
 
 def levers_of(subject: Subject) -> tuple[StepChange, ...]:
-    """Return each single change that is useful for the step."""
+    """Return each possible change that is not a combination of several changes."""
     possible = possible_changes(subject)
     return tuple(change for change in possible if len(change.described()) == 1)
 
 
 def code_of(change: StepChange, subject: Subject, micro_batches: int) -> str:
-    """Return the lines of Python that make the changes in the user's training loop."""
+    """Return Python code that makes the changes in the user's training loop."""
     lines: list[str] = []
     if change.adapters:
         lines += [
@@ -166,7 +166,7 @@ def code_of(change: StepChange, subject: Subject, micro_batches: int) -> str:
 
 
 def _loss_code(subject: Subject) -> tuple[str, list[str]]:
-    """Return the line that makes the loss, and the line's names for tensors of a batch."""
+    """Return the line of code that computes the loss, and the tensor names in this line."""
     named = subject.are_named
     call = f"model({', '.join(f'{name}={name}' if named else name for name in subject.inputs)})"
     tensors = list(subject.inputs)

@@ -1,4 +1,4 @@
-"""The memory that a try of a step needs, as plain data, and the interface of a bench."""
+"""Defines the memory peaks of a step, and an interface for running the step."""
 
 from typing import NamedTuple, Protocol
 
@@ -15,28 +15,28 @@ class TooLargeError(UnsupportedError):
 
 
 class Need(NamedTuple):
-    """Peaks of the CUDA allocator's counters, in bytes."""
+    """Memory peaks of a step in the CUDA allocator, in bytes."""
 
     allocated_bytes: int
-    """Peak of allocated bytes over the measured step."""
+    """Peak of allocated bytes during the measured step."""
     reserved_bytes: int
     most_allocated_bytes: int
-    """Peak of allocated bytes over the build and all steps."""
+    """Peak of allocated bytes while the network is built and all steps run."""
     most_reserved_bytes: int
     notes: tuple[str, ...] = ()
-    """Facts on the libraries that returned sizes."""
+    """Notes on libraries that chose the size of a block, e.g. cuDNN for a workspace."""
     compiles: bool = False
-    """True if kernels were compiled for the step, which takes seconds."""
+    """True if kernels were compiled for the step; compilation takes seconds."""
 
 
 class Tries(Protocol):
-    """Interface that tries a step at any batch and within any memory."""
+    """Interface that runs a step at any batch and memory limit."""
 
     def need(self, batch: int) -> Need:
-        """Return the peaks with unlimited memory; raise TooLargeError above the largest GPU."""
+        """Return the memory peaks of a batch; raise TooLargeError if no GPU is large enough."""
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
-        """Return whether the build and the steps complete within the given memory."""
+        """Check whether building the network and running the steps fits into ``memory_bytes``."""
 
     def end_at(self, deadline: float | None) -> None:
-        """Make later tries raise TimeoutError at ``deadline``, a time of ``time.monotonic``."""
+        """Make later runs raise TimeoutError when ``time.monotonic()`` reaches ``deadline``."""

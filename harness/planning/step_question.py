@@ -1,7 +1,6 @@
-"""Questions about a step that are sent to a worker, each with the type of its answer.
+"""Messages about a step to a worker process, each with the type of its result.
 
-A question names the function that answers it in a worker, so the caller does not load the code of
-other questions.
+A message contains the name of a function, which only the worker process imports.
 """
 
 from typing import ClassVar, Generic, Literal, TypeVar, get_args
@@ -13,38 +12,38 @@ from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 
 SEED = 0x6861726E657373
-"""Seed of PyTorch's random numbers when a worker begins; users' programs do not set this seed."""
+"""Seed that a worker sets first in PyTorch; a user's program is unlikely to set this seed."""
 
 Answer = TypeVar("Answer")
 
 
 class Question(Struct, Generic[Answer], frozen=True, kw_only=True):
-    """The common part of questions, with the step, the device, and the GPUs to pretend."""
+    """Base class of messages to a worker, with the step, the device and the GPUs to pretend."""
 
     answered_by: ClassVar[str]
-    """Function that answers the question in a worker, as ``module:function``."""
+    """Name of the function that the worker calls, as ``module:function``."""
 
     request: StepRequest
     device: Literal["cpu", "cuda"] = "cpu"
     gpus: tuple[Gpu, ...] = ()
     left_out: tuple[str, ...] = ()
-    """Notes with the reasons why other GPUs have no verdict."""
+    """Notes on GPUs that were left out, with the reasons."""
     settings: str = ""
 
     def answer_type(self) -> type[Answer]:
-        """Return the type of the answer, which the kind of question states."""
+        """Return the type of the result, which the message's class declares."""
         (base,) = vars(type(self))["__orig_bases__"]
         kind: type[Answer] = get_args(base)[0]
         return kind
 
 
 class TraceStep(Question[StepReport], frozen=True, kw_only=True, tag=True):
-    """The traced step."""
+    """Tells a worker to trace the step."""
 
     answered_by = "harness.planning.answer_trace:traced"
 
 
 class Count(Question[dict[str, int]], frozen=True, kw_only=True, tag=True):
-    """The numbers that the target, a function, returns."""
+    """Tells a worker to call the user's counting function, and to return its numbers."""
 
     answered_by = "harness.planning.answer_trace:counted"

@@ -1,4 +1,4 @@
-"""Finds verdicts on GPUs of one kind, and the largest batch that fits, by running the step."""
+"""Checks whether a step fits on GPUs of one kind, and finds the largest batch that fits."""
 
 import time
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from harness.schema.memory_fit import Fit, GpuFit, fit_of
 WOULD_COMPILE = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 
 SEARCH_SECONDS = 120.0
-"""Seconds after which a search for the largest batch ends with its results so far."""
+"""Time limit of a search for the largest batch, in seconds."""
 
 
 class StepSearch:
-    """Searches on one bench of a step; no try is made twice.
+    """Runs a step at several batches and memory limits, and caches each result.
 
-    A batch is a multiple of ``unit``; ``least`` is the smallest batch that runs, if it is known.
-    ``needs`` has known peaks by batch. ``notes`` names the GPUs on which the search ended before a
-    batch failed. All searches together take at most ``seconds``.
+    Each batch is a multiple of ``unit``. ``least`` is the smallest batch that runs, or None if it
+    is unknown. ``needs`` maps each batch that was run to its memory peaks. ``notes`` has the
+    reasons why searches ended early. ``seconds`` limits the time of all searches together.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class StepSearch:
         self._completed: dict[tuple[int, int], bool] = {}
 
     def fits(self, gpus: Sequence[Gpu], *, find_largest: bool = False) -> list[GpuFit]:
-        """Return the verdicts on GPUs of one kind and of known memory."""
+        """Check whether the step fits on each GPU; the GPUs differ only in memory size."""
         return [self._fit(gpu, find_largest) for gpu in gpus]
 
     def _fit(self, gpu: Gpu, find_largest: bool) -> GpuFit:
@@ -73,7 +73,7 @@ class StepSearch:
         )
 
     def _largest(self, gpu: Gpu) -> Largest:
-        """Return the largest batch, or a result without a batch if no batch fits or time ends."""
+        """Find the largest batch; the result has no batch if no batch fits or time runs out."""
         room = _room(gpu)
         begin = time.monotonic()
         self._bench.end_at(begin + self._left)
@@ -98,7 +98,7 @@ class StepSearch:
         return largest
 
     def need(self, batch: int) -> Need:
-        """Return the peaks at a batch with unlimited memory."""
+        """Return the memory peaks of a batch, without a memory limit."""
         if batch not in self.needs:
             self.needs[batch] = self._bench.need(batch)
         return self.needs[batch]
@@ -111,7 +111,7 @@ class StepSearch:
         )
 
     def peak(self, batch: int) -> int | None:
-        """Return the peak of allocated bytes at a batch; None if the batch does not run."""
+        """Return a batch's allocated peak; ``ENDLESS_BYTES`` if too large, None after an error."""
         try:
             return self.need(batch).most_allocated_bytes
         except TooLargeError:
@@ -120,7 +120,7 @@ class StepSearch:
             return None
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
-        """Return whether the step completes within the given memory."""
+        """Check whether the step completes within the given memory."""
         known = self.needs.get(batch)
         if known is not None:
             if known.most_allocated_bytes > memory_bytes and not known.notes:
@@ -134,5 +134,5 @@ class StepSearch:
 
 
 def _room(gpu: Gpu, *, at_best: bool = False) -> int:
-    """Return the allocator's memory with most bytes outside it; with ``at_best``, the fewest."""
+    """Return the least memory that the allocator gets on a GPU; with ``at_best``, the most."""
     return (gpu.total_bytes or 0) - OUTSIDE_BYTES[not at_best]

@@ -1,4 +1,4 @@
-"""Values that a step reads from a pretended GPU, and the GPU that this process sees."""
+"""Tracks the values that a step reads from a pretended GPU, and sets up this GPU."""
 
 import ctypes
 import os
@@ -27,7 +27,7 @@ from harness.schema.errors import UnsupportedError
 
 
 class StepValues:
-    """Tracks values read from the GPU, which are known, answered by the user, or unknown."""
+    """Tracks the values that a step reads from the pretended GPU."""
 
     def __init__(
         self, answers: tuple[str, ...], trial: int = 0, decided: Mapping[str, bool] | None = None
@@ -39,31 +39,31 @@ class StepValues:
         self._reads.listen()
 
     def refuse_unknown_sizes(self) -> None:
-        """Raise UnsupportedError if the upper limit of a tensor's size is unknown."""
+        """Raise UnsupportedError if a tensor's size has no known upper limit."""
         reason = unsent() or unknown_sizes(self._reads.places())
         if reason is not None:
             raise UnsupportedError(reason)
 
     def deciding_lines(self) -> tuple[str, ...]:
-        """Return the lines whose decisions depend on unknown values."""
+        """Return the source lines whose decisions depend on unknown values."""
         self._reads.look_at_the_host()
         return deciding_lines(self._reads.places())
 
     def failed_check(self, error: BaseException) -> Decision | None:
-        """Return the check of an unknown value that raised an error, if it is not settled."""
+        """Return the check of an unknown value that caused ``error``, unless it is settled."""
         failed = self._reads.decisions.failed_by(error)
         return None if failed is None or failed.line in self._decided else failed
 
     def settle(self, failed: Decision) -> None:
-        """Let a failed check pass from now on."""
+        """Invert the result of a failed check in later runs."""
         self._decided[failed.line] = not failed.answer
 
     def end_at_a_read(self) -> None:
-        """Stop tracking values; end this process if it reads a value."""
+        """Stop tracking values; end this process if the step reads a value from the GPU."""
         self._reads.end_at_a_read()
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes on the number of values read, and on sizes that the user answered."""
+        """Return notes on the number of values that were read, and on sizes that the user gave."""
         reads = self._reads.places()
         return (*[reads_in_words(reads)] * bool(reads), *bounds(reads))
 
@@ -71,13 +71,13 @@ class StepValues:
 def use_gpu(
     question: Question[Any], gpu: Gpu, trial: int = 0, decided: Mapping[str, bool] | None = None
 ) -> StepValues:
-    """Make this process, which has not used CUDA, see a GPU; return the tracker of its values.
+    """Let this process see a pretended GPU; CUDA must not have been used before.
 
     Args:
-        question: the question.
-        gpu: the GPU.
-        trial: number of the run; in run 0 unknown values are zeros, in other runs they differ.
-        decided: lines whose decision is settled.
+        question: message with the allocator settings and the user's values.
+        gpu: GPU to pretend.
+        trial: number of the run; unknown values are zero in run 0, and different in later runs.
+        decided: results of decisions that are already settled, by source line.
     """
     architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")
     os.environ.update(of_any_size(gpu).variables([*map(int, architectures)]))
@@ -91,7 +91,7 @@ def use_gpu(
 
 
 def refuse_what_is_not_pretended() -> None:
-    """Raise UnsupportedError if this process called a function that the stub lacks."""
+    """Raise UnsupportedError if this process called a CUDA function that is not pretended."""
     name = ctypes.CDLL(None).pretend_first_unsupported
     name.restype = ctypes.c_char_p
     if (called := name()) is not None:

@@ -1,4 +1,4 @@
-"""Uses the tokens as labels of a language model that gets only tokens, as in pretraining."""
+"""Uses the input tokens of a language model also as its labels, as in pretraining."""
 
 from msgspec.structs import replace
 
@@ -8,11 +8,11 @@ from harness.schema.step_request import StepRequest
 
 _TOKENS = "input_ids"
 _MISSING = "give the model its labels"
-"""Words of the error for a model whose output has logits and no loss."""
+"""Part of the error message for a model that returns logits but no loss."""
 
 
 def labelled(texts: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return inputs with the tokens as labels, too; None if they are not tokens without labels.
+    """Add labels in the shape of the tokens to the inputs; return None if this is not possible.
 
     >>> labelled(("int64:128",))
     ('input_ids=int64:128', 'labels=int64:128')
@@ -28,7 +28,7 @@ def labelled(texts: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def with_labels(request: StepRequest, refusal: StepError) -> StepRequest | None:
-    """Return the request with labels if a step was refused for missing labels; else None."""
+    """If a request was refused because labels are missing, return it with labels, else None."""
     is_default = request.loss == "cross-entropy" and request.mode == "train"
     if _MISSING not in str(refusal) or not is_default or not request.inputs:
         return None

@@ -1,4 +1,4 @@
-"""Tries the decisions of a step or a count that depend on unknown values, each in a fork."""
+"""Repeats a run with other values if decisions in the code depend on unknown GPU values."""
 
 from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
@@ -14,24 +14,24 @@ Result = TypeVar("Result")
 
 
 class Tried(NamedTuple, Generic[Result]):
-    """The result of one run, and the lines that decide by unknown values in it."""
+    """Result of one run, and the source lines whose decisions depend on unknown values."""
 
     result: Result
     lines: tuple[str, ...]
 
 
 Run = Callable[[int, Mapping[str, bool]], Tried[Result] | Decision]
-"""Function that runs with the values of a trial, and returns a failed check of an unknown value."""
+"""Function that runs the code once, and returns the result or a failed check of a value."""
 
 
 def with_values_tried(
     run: Run[Result], differ: Callable[[Result, Result], str | None]
 ) -> tuple[Result, tuple[str, ...]]:
-    """Return the result of a run, and notes; refuse it if other values change the result.
+    """Return the first run's result, and notes; raise an error if other values change the result.
 
     Args:
-        run: function that runs with the values of a trial.
-        differ: function that returns the difference of two results, None if they are equal.
+        run: function that runs the code once, in a forked process.
+        differ: function that describes the difference of two results, or returns None.
     """
     first, checks = _settled(run, 0)
     notes = [checks_in_words(tuple(checks))] if checks else []
@@ -54,7 +54,7 @@ def with_values_tried(
 
 
 def _settled(run: Run[Result], trial: int) -> tuple[Tried[Result], Mapping[str, bool]]:
-    """Return a run without failed checks of unknown values, and the checks that failed before."""
+    """Repeat a run until no check of an unknown value fails; also return the failed checks."""
     checks: dict[str, bool] = {}
     while True:
         tried = in_fork(lambda given=dict(checks): run(trial, given))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Converts a workload's step to a step of any network, so that a plan can change it."""
+"""Converts a workload to a ``Step``, so that a plan can change the step."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ _OF_STEP = ("optimizer", "mode", "autocast", "accumulate", "classes", "threads")
 
 
 def step_of(workload: Workload) -> Step:
-    """Return the step of a workload; its data does not influence memory."""
+    """Convert a workload to a ``Step``, without its data, which do not influence memory."""
     if workload.foreach != "auto":
         raise ArgumentError(f"a plan takes a Workload with foreach auto, got {workload.foreach!r}")
     network = {name: getattr(workload, name) for name in _OF_NETWORK}
@@ -30,7 +30,7 @@ def step_of(workload: Workload) -> Step:
 
 
 def typed_name(target: str, arguments: Mapping[str, Any]) -> str:
-    """Return the name of a target in a report; an MLP has the name that a user types.
+    """Return the name of a target for a report, such as ``mlp:3x64`` for an MLP.
 
     >>> typed_name(NETWORK, {"model": "mlp", "hidden": (64, 64, 64)}), typed_name("a.py:Net", {})
     ('mlp:3x64', 'a.py:Net')
@@ -44,7 +44,7 @@ def typed_name(target: str, arguments: Mapping[str, Any]) -> str:
 
 
 def network(**fields: Any) -> "nn.Module":
-    """Return the network of a workload with the given fields."""
+    """Build the network of a workload that has the given fields."""
     from harness.training.training_step import build
 
     return build(Workload(batch=2, **fields), lambda *_: None).model

@@ -1,1 +1,1 @@
-"""One process per measurement: fork server, launcher, worker, messages, outcomes."""
+"""Runs each measurement in a separate process."""

@@ -1,8 +1,8 @@
-"""Loads PyTorch's compiler only if something uses it, because loading takes a second.
+"""Delays loading ``torch._dynamo`` until code uses it, because loading takes a second.
 
-Two things name the compiler and do not need it: an optimizer's step asks not to be compiled, and
-torchvision imports a function for compiled code. A stand-in answers both. Any other use loads the
-compiler, which replaces the stand-in.
+Two callers import the compiler without using it. An optimizer's step excludes itself from
+compilation, and torchvision imports a function for compiled code. For these two callers, a stand-in
+module is enough; any other use loads the real compiler.
 """
 
 import importlib
@@ -23,14 +23,14 @@ COMPILER = "torch._dynamo"
 PART = f"{COMPILER}.utils"
 
 _untouched: list[Any] = []
-"""Functions of PyTorch that asked not to be compiled before the compiler was loaded."""
+"""Functions that PyTorch excluded from compilation before the compiler was loaded."""
 
 _wanted = mmap.mmap(-1, 1)
-"""Shared memory of forks: not 0 once this process or a fork has loaded the compiler."""
+"""Byte of shared memory, which is 1 after this process or a fork has loaded the compiler."""
 
 
 class _StandIn(ModuleType):
-    """Stand-in that the real module replaces once code asks for another attribute."""
+    """Module that loads the real module when code reads an unknown attribute."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # imports and ``inspect`` ask every module for these
@@ -39,25 +39,25 @@ class _StandIn(ModuleType):
 
 
 class _Parts(MetaPathFinder, Loader):
-    """Finds modules below the compiler's module by loading the compiler."""
+    """Import hook that loads the compiler when code imports a submodule of the compiler."""
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        """Return a specification with this loader."""
+        """Return an import specification for a submodule of the compiler, else None."""
         return importlib.util.spec_from_loader(name, self) if name.startswith(COMPILER) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return the real module."""
+        """Load the compiler, and return the real module."""
         return _real(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Leave the module as it is."""
+        """Do nothing, because the module is already loaded."""
 
 
 _PARTS = _Parts()
 
 
 def postpone() -> None:
-    """Put the stand-in in the compiler's place, if the process has not loaded the compiler."""
+    """Replace the compiler's module by a stand-in; call this before the compiler is loaded."""
     whole, part = _StandIn(COMPILER), _StandIn(PART)
     whole.__path__ = [str(Path(torch.__file__).parent / "_dynamo")]
     vars(whole).update(disable=_disable, graph_break=_graph_break, utils=part)
@@ -73,13 +73,13 @@ def load() -> None:
 
 
 def _load_if_wanted() -> None:
-    """Load the compiler if a fork loaded it, so that the next fork need not load it."""
+    """Load the compiler before a fork if an earlier fork has loaded the compiler."""
     if _wanted[0]:
         load()
 
 
 def _real(name: str) -> ModuleType:
-    """Return a module of the compiler after removing the stand-ins."""
+    """Remove the stand-ins, load the compiler, and return the compiler's module ``name``."""
     if _PARTS in sys.meta_path:
         sys.meta_path.remove(_PARTS)
         del sys.modules[COMPILER], sys.modules[PART]
@@ -91,7 +91,7 @@ def _real(name: str) -> ModuleType:
 
 
 def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **named: Any) -> Any:
-    """Return a function unchanged if PyTorch asks; only PyTorch passes ``wrapping=False``."""
+    """Return ``function`` unchanged for PyTorch's calls, which pass ``wrapping=False``."""
     if wrapping or _PARTS not in sys.meta_path:
         disable: Callable[..., Any] = _real(COMPILER).disable
         return disable(function, *arguments, wrapping=wrapping, **named)
@@ -100,10 +100,10 @@ def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **nam
 
 
 def _graph_break(*arguments: Any, **named: Any) -> None:
-    """Do nothing, like the compiler outside of compiled code."""
+    """Do nothing, as ``torch._dynamo.graph_break`` does outside compiled code."""
 
 
 def _is_compile_supported(device_type: str) -> bool:
-    """Ask the compiler."""
+    """Load the compiler, and call its function of the same name."""
     answer: bool = _real(PART).is_compile_supported(device_type)
     return answer

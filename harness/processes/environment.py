@@ -1,4 +1,4 @@
-"""The environment of a record: versions, machine and policy, found without importing torch."""
+"""Collects the environment of a record, e.g. versions and CPU, without importing torch."""
 
 import contextlib
 import functools
@@ -18,13 +18,13 @@ from harness.schema.workload import Workload
 from harness.version import PACKAGE, __version__
 
 PRETENDED = "HARNESS_DRY_RUN_NAME"
-"""Variable that ``harness.dry_run`` sets if this process and its workers see a pretended GPU.
+"""Environment variable that a dry run sets in processes that see a pretended GPU.
 
-Kernels do not run and values are zero, so a record leaves out numbers on values or time."""
+A pretended GPU runs no kernels, so a record contains no times and no computed values."""
 
 
 def describe(workload: Workload, launcher: str) -> Environment:
-    """Return the facts that a reader needs to judge or repeat a measurement of ``workload``."""
+    """Return the versions, machine and settings that are needed to repeat a measurement."""
     return _machine() | {
         "code": measuring_code(pretended=pretended_device() is not None),
         "launcher": launcher,
@@ -35,7 +35,7 @@ def describe(workload: Workload, launcher: str) -> Environment:
 
 @functools.cache
 def _machine() -> Environment:
-    """Return the part that cannot change while a process runs."""
+    """Return the part of the environment that cannot change while this process runs."""
     memory_bytes = None
     with contextlib.suppress(OSError):  # no /proc is mounted
         memory_bytes = int(psutil.virtual_memory().total)
@@ -57,7 +57,7 @@ def _machine() -> Environment:
 
 @functools.cache
 def versions(*packages: str) -> Environment:
-    """Return the versions of the installed packages that matter."""
+    """Return the versions of those ``packages`` that are installed."""
     found: dict[str, str] = {}
     for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -84,7 +84,7 @@ def _bfloat16_instructions() -> str:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout of this package, with ``+`` if files are changed."""
+    """Return the git commit of this package, with ``+`` if files differ from the commit."""
     command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=12", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -94,12 +94,12 @@ def git_commit() -> str | None:
 
 
 def pretended_device() -> str | None:
-    """Return a record's text for a pretended GPU, e.g. ``dry run, a100-40gb``; None without it."""
+    """Return a record's name for the pretended GPU, like ``dry run, a100-40gb``, or None."""
     name = os.environ.get(PRETENDED)
     return None if name is None else f"dry run, {name}"
 
 
 def has_gpu() -> bool:
-    """Return whether this machine has NVIDIA's driver; this does not initialise CUDA."""
+    """Return whether this machine has an NVIDIA driver, without initialising CUDA."""
     under_windows = Path("/dev/dxg")  # Windows' subsystem for Linux
     return any(Path("/dev").glob("nvidia[0-9]*")) or under_windows.exists()

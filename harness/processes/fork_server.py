@@ -1,12 +1,13 @@
-"""A process that has loaded and primed torch, and forks a worker per request.
+"""Server process that has loaded PyTorch, and forks a worker process for each request.
 
-A fresh interpreter costs seconds per cell. A fork of this process costs milliseconds and is always
-in the same state. The server has one thread and one fork at a time, which does a job.
+Starting a new interpreter for each measurement takes seconds. Forking this process takes
+milliseconds, and each fork starts in the same state. The server runs one fork at a time.
 
-Protocol on the inherited socket, lines of JSON both ways. A request is a length line and the job,
-with two descriptors attached (results, standard error). The replies are ``{"pid": n}`` and then
-``{"status": exit code, negative for a signal}``. If the system allows no further process, the reply
-is ``{"refused": why}``, also at the start.
+The server and its client exchange JSON over an inherited socket. A request contains the job's
+length and the job. Two file descriptors, for results and for standard error, are attached to the
+request. The server replies ``{"pid": n}`` after the fork, and ``{"status": exit code}`` after the
+worker's end. The exit code is negative for a signal. If the system allows no further process, the
+server replies ``{"refused": why}``.
 """
 
 import contextlib
@@ -31,12 +32,12 @@ from harness.processes.process_parts import note_before_torch, note_with_torch
 from harness.processes.start_child import die_first_for_memory, die_with_parent, readable
 
 FORKS_BEFORE_GATHERING = 12
-"""Number of forks after which a sweep is under way, so that gathering (up to a second) pays off; a
-threshold search needs fewer forks."""
+"""Number of forks after which the server moves its memory to huge pages. Moving the memory takes up
+to a second, which pays off for a sweep but not for a threshold search."""
 
 
 def main() -> int:
-    """Serve until the other end of the socket closes."""
+    """Fork a worker for each request, until the client closes the socket."""
     control = socket.socket(fileno=int(sys.argv[1]))
     allow_huge_pages(False)
     note_before_torch()
@@ -68,7 +69,7 @@ def _load_primed(module: str) -> bool:
     """Load torch and the module of the first job, and run tiny steps.
 
     Returns:
-        False if there is a GPU; workers then run the tiny steps themselves.
+        False if the machine has a GPU; each worker on the CPU then runs the tiny steps itself.
 
     """
     import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
@@ -90,7 +91,7 @@ def _load_primed(module: str) -> bool:
 
 
 def _load_unprimed() -> bool:
-    """Load torch without its compiler; the forks run all steps of the user's own network."""
+    """Load torch without its compiler, and run no step."""
     from harness.processes import compiler_on_demand
 
     compiler_on_demand.postpone()
@@ -99,7 +100,7 @@ def _load_unprimed() -> bool:
 
 
 def _load_called(request: bytes) -> None:
-    """Import the module of a job's function; in each fork the import would take half the time."""
+    """Import the module of a job's function before the fork, so that no fork imports it again."""
     from harness.processes import compiler_on_demand
 
     job = msgspec.json.decode(request, type=Call)
@@ -118,7 +119,7 @@ def _reply(control: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]] | None:
-    """Return a job's bytes and its two descriptors, or None at the end of requests."""
+    """Return the bytes and the two file descriptors of a job, or None if the socket is closed."""
     head, descriptors, _, _ = socket.recv_fds(control, 16, 2)
     if not head:
         return None
@@ -135,7 +136,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]] | None:
 def _serve(
     control: socket.socket, wake: int, request: bytes, descriptors: list[int], *, primed: bool
 ) -> bool:
-    """Fork a worker and wait for its end; return whether the requester is still there."""
+    """Fork a worker and wait for its end; return False if the server cannot continue."""
     results, errors = descriptors
     server = os.getpid()
     try:
@@ -162,7 +163,7 @@ def _serve(
 
 
 def _wait(pid: int, control: socket.socket, wake: int) -> int | None:
-    """Return the worker's wait status; None if the requester ended first."""
+    """Wait for the worker, and return its wait status, or None if the client ends first."""
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -175,7 +176,7 @@ def _wait(pid: int, control: socket.socket, wake: int) -> int | None:
 
 
 def _work(request: bytes, results: int, errors: int, *, primed: bool) -> None:
-    """Act as the worker, and never return to the server's loop."""
+    """Run the job in the forked worker process, and then end this process."""
     code = 70
     try:
         from harness.processes.worker import line_sender, run_job

@@ -1,4 +1,4 @@
-"""Calls a function in a fork of this process, so that the call leaves nothing behind."""
+"""Calls a function in a forked process, so that the call does not change this process."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class ForkedCall(Generic[Result]):
-    """One call that runs in a child process; ``result`` waits for its end."""
+    """Function call in a forked process; ``result`` waits for the end of the call."""
 
     def __init__(self, function: Callable[[], Result]) -> None:
         reader, writer = os.pipe()
@@ -30,7 +30,7 @@ class ForkedCall(Generic[Result]):
         self._reader = reader
 
     def result(self, deadline: float | None = None) -> Result:
-        """Return the function's result; end the call at ``deadline`` (of ``time.monotonic``)."""
+        """Return the function's result; raise TimeoutError at ``deadline`` (``time.monotonic``)."""
         seconds = None if deadline is None else deadline - time.monotonic()
         late = not readable([self._reader], seconds)
         if late:
@@ -50,12 +50,12 @@ class ForkedCall(Generic[Result]):
 
 
 def in_fork(function: Callable[[], Result], deadline: float | None = None) -> Result:
-    """Call ``function`` in a fork and return its result; raise TimeoutError at ``deadline``."""
+    """Call ``function`` in a forked process; raise TimeoutError at ``deadline``."""
     return ForkedCall(function).result(deadline)
 
 
 def _work(function: Callable[[], object], writer: int) -> None:
-    """Act as the child, and never return."""
+    """Call the function in the forked process, send the result, and end the process."""
     code = 1
     try:
         try:

@@ -1,4 +1,4 @@
-"""The GPU that a worker uses: its presence, its properties, and the owners of its memory."""
+"""Finds, hides and describes the GPU that a worker process uses."""
 
 import contextlib
 import os
@@ -18,13 +18,14 @@ _SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 class NoGpuError(HarnessError):
-    """torch cannot use a GPU here; the message says why."""
+    """PyTorch cannot use a GPU on this machine; the message gives the reason."""
 
 
 def seen_in_a_fork() -> bool:
-    """Return whether torch sees a GPU; a fork asks, because the question may initialise CUDA.
+    """Return whether PyTorch sees a GPU; the check runs in a forked process.
 
-    After that no child could use CUDA. If NVIDIA's library is installed, it answers without CUDA.
+    If the check initialised CUDA in this process, no child process could use CUDA. With NVIDIA's
+    library NVML, the check does not initialise CUDA.
     """
     with contextlib.suppress(ForkFailedError):
         return _built_with_cuda() and in_fork(torch.cuda.is_available)
@@ -36,15 +37,15 @@ def _built_with_cuda() -> bool:
 
 
 def hide() -> None:
-    """Hide all GPUs from this process, so that a step on the CPU makes no CUDA context.
+    """Hide all GPUs from this process, so that a step on the CPU creates no CUDA context.
 
-    Call this before anything initialises CUDA, such as an optimizer's step.
+    Call this before any code that initialises CUDA, e.g. before an optimizer step.
     """
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def start() -> Environment:
-    """Initialise CUDA on the current device; return the device's facts for a record."""
+    """Initialise CUDA, and return the properties of the current GPU for a record."""
     if not _built_with_cuda():
         raise NoGpuError("device: 'cuda': the installed torch is a build without CUDA")
     if not torch.cuda.is_available():
@@ -72,7 +73,7 @@ def start() -> Environment:
 
 
 def driver_version() -> str | None:
-    """Return the NVIDIA kernel driver's version; None if no driver is loaded."""
+    """Return the version of the NVIDIA kernel driver, or None if no driver is loaded."""
     with contextlib.suppress(OSError):
         words = _DRIVER.read_text().split()
         return next((word for word in words if word[0].isdigit() and "." in word), None)
@@ -80,7 +81,7 @@ def driver_version() -> str | None:
 
 
 def memory_at_failure() -> dict[str, int] | None:
-    """Return the holders of the GPU's memory, for a failure's evidence; None without a GPU."""
+    """Return the total, free, reserved and other memory of the GPU; None if CUDA is unused."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return None
     with contextlib.suppress(RuntimeError):

@@ -1,4 +1,4 @@
-"""Parts of every launcher: its interface, the environment of its processes, and their output."""
+"""Defines the interface and the shared code of launchers, which start worker processes."""
 
 import contextlib
 import os
@@ -15,11 +15,11 @@ from harness.schema.errors import UnavailableError
 _TAIL_BYTES = 2000
 
 OnPhase = Callable[[str], object]
-"""Function that is called with each phase when a worker begins the phase."""
+"""Function that is called with the name of a phase when a worker begins the phase."""
 
 
 class LaunchError(UnavailableError):
-    """No worker process can be started, for example because of a limit; the message says why.
+    """No worker process can be started, e.g. because of a limit; the message gives the reason.
 
     >>> import harness
     >>> def measured(step):
@@ -31,26 +31,26 @@ class LaunchError(UnavailableError):
 
 
 class Launcher(Protocol):
-    """Runs jobs, one at a time, each in a process of its own."""
+    """Runs jobs one after the other, each job in a separate process."""
 
     name: str
 
     def launch(
         self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
     ) -> Ended[Answer]:
-        """Run ``job`` to its end, or kill it at the deadline; call ``on_phase`` for each phase."""
+        """Run ``job`` until it ends or its deadline passes; call ``on_phase`` for each phase."""
 
     def stop(self) -> None:
-        """End the job that another thread waits for, and refuse every further job."""
+        """Kill the job that another thread waits for, and refuse later jobs."""
         return
 
     def close(self) -> None:
-        """End every process that this launcher started."""
+        """End all processes that this launcher started."""
         return
 
 
 def environment_of_child(malloc: str) -> dict[str, str]:
-    """Return a worker's environment; its malloc variables come only from the malloc policy."""
+    """Return the environment variables of a worker, including those of the malloc policy."""
     sets_malloc = ("MALLOC_", "GLIBC_TUNABLES")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(sets_malloc)}
     extra = {
@@ -62,7 +62,7 @@ def environment_of_child(malloc: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def as_launch_error() -> Iterator[None]:
-    """Raise LaunchError if the system has no process, file or memory left for a worker."""
+    """Convert an OSError inside the ``with`` block to a LaunchError."""
     try:
         yield
     except OSError as error:
@@ -70,7 +70,7 @@ def as_launch_error() -> Iterator[None]:
 
 
 class Report:
-    """The output of a worker so far."""
+    """Collects the messages of a worker process."""
 
     def __init__(self, on_phase: OnPhase | None = None) -> None:
         self._on_phase = on_phase
@@ -81,7 +81,7 @@ class Report:
         self._decoder = msgspec.json.Decoder(Message)
 
     def feed(self, data: bytes) -> None:
-        """Add bytes; skip a line that is not a message, such as a torn last line."""
+        """Decode the messages in ``data``, and skip lines that are not messages."""
         *lines, rest = data.split(b"\n")
         if lines:
             lines[0] = b"".join([*self._rest, lines[0]])
@@ -97,7 +97,7 @@ class Report:
                 self.failure = message.failure or self.failure
 
     def ended(self, errors: IO[bytes], started: float, **how: Any) -> Ended[Any]:
-        """Return the end of the process with its messages and output."""
+        """Return an ``Ended`` with the messages, the output and the exit status of the process."""
         return Ended(
             phase=self.phase,
             result=self.result,
@@ -109,7 +109,7 @@ class Report:
 
 
 def tail(errors: IO[bytes]) -> str:
-    """Return the end of a process's output, without the profiler's own messages."""
+    """Return the last 2,000 bytes of a process's output, without messages of the profiler."""
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - _TAIL_BYTES))
     lines = errors.read().decode(errors="replace").splitlines()

@@ -1,8 +1,8 @@
-"""Starts one process per job and reports how it ended.
+"""Starts a process for each job, and returns the result or the failure of the job.
 
-``ForkLauncher`` forks workers from a fork server that is started on first use, and again if it
-dies. This module does not import torch, because a child's metrics would contain its memory. One
-thread at a time uses a launcher; only ``stop`` may come from another thread.
+``ForkLauncher`` forks workers from a fork server. The launcher starts the server at the first job,
+and again if the server has died. This module does not import torch, because a child's metrics would
+then contain torch's memory. One thread at a time may use a launcher; any thread may call ``stop``.
 """
 
 import contextlib
@@ -36,16 +36,16 @@ from harness.processes.start_child import command, readable
 __all__ = ["ForkLauncher", "LaunchError", "Launcher", "default_launcher"]
 
 UNPRIMED = "unprimed"
-"""Argument of a fork server that loads PyTorch and runs nothing."""
+"""Command-line argument for a fork server that loads PyTorch but runs no step."""
 
 GRACE_SECONDS = 5.0
-"""Seconds to wait for the end of a killed process, and for the fork server's report of an end."""
+"""Time to wait until a killed process has ended and its end is reported, in seconds."""
 FORK_SECONDS = 30.0
-"""Seconds that a running fork server may take to fork."""
+"""Time limit for a fork by a running fork server, in seconds."""
 
 
 class ForkLauncher:
-    """Forks a worker for each job from a server of its own."""
+    """Starts a fork server, which forks a worker process for each job."""
 
     name = "fork"
 
@@ -64,7 +64,7 @@ class ForkLauncher:
     def launch(
         self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
     ) -> Ended[Answer]:
-        """Run ``job`` in a fork of the server; ``on_phase`` hears of each phase as it begins."""
+        """Run ``job`` in a fork of the server; call ``on_phase`` when a phase begins."""
         try:
             with contextlib.ExitStack() as stack:
                 call = job.as_call()
@@ -97,7 +97,7 @@ class ForkLauncher:
     def _follow(
         self, control: socket.socket, results: int, deadline: float, report: Report
     ) -> dict[str, Any]:
-        """Listen to the worker and the server until the worker's end is known."""
+        """Read messages from the worker and the server until the worker has ended."""
         pid: int | None = None
         timed_out = False
         lost = "the fork server did not fork; it was ended"
@@ -172,7 +172,7 @@ class ForkLauncher:
         raise LaunchError(f"no worker process can be started: {why}")
 
     def _read_replies(self, control: socket.socket) -> list[dict[str, Any]] | None:
-        """Return the complete replies so far; None if the server has ended."""
+        """Read the complete replies of the server; return None if the server has ended."""
         try:
             data = control.recv(1 << 16)
         except OSError:
@@ -188,7 +188,7 @@ class ForkLauncher:
         return replies
 
     def stop(self) -> None:
-        """End the job that another thread waits for, and refuse every further job."""
+        """Kill the job that another thread waits for, and refuse later jobs."""
         self._stopped = True
         server = self._server
         if server is not None:
@@ -207,34 +207,35 @@ class ForkLauncher:
 
 
 def _lines(errors: IO[bytes]) -> list[str]:
-    """Return the first lines of a process's output; an error in C++ precedes its frames."""
+    """Return the first lines of a process's output, which contain the message of a C++ error."""
     errors.seek(0)
     return errors.read(1 << 16).decode(errors="replace").splitlines()
 
 
 def _drain(results: int, report: Report) -> None:
-    """Read the rest of the pipe of an ended process."""
+    """Read the remaining messages of a worker that has ended."""
     while readable([results], 0) and (data := os.read(results, 1 << 16)):
         report.feed(data)
 
 
 def _is_stopped(pid: int) -> bool:
-    """Return whether a signal such as SIGSTOP holds the process."""
+    """Return whether a signal such as SIGSTOP has stopped the process."""
     with contextlib.suppress(psutil.Error):
         return psutil.Process(pid).status() == psutil.STATUS_STOPPED
     return False
 
 
 def _runs(server: "subprocess.Popen[bytes]") -> bool:
-    """Return whether the server runs; an ended server keeps its process id, for ``_kill_group``."""
+    """Return whether the server is running, but do not release the id of an ended server."""
     ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return server.returncode is None and os.waitid(os.P_PID, server.pid, ended) is None
 
 
 def _kill_group(server: "subprocess.Popen[bytes]") -> None:
-    """Kill the server and its worker, which is in the server's process group.
+    """Kill the server's process group, which contains the server and its worker.
 
-    A worker that is stopped right after its fork does not yet die with the server.
+    Killing only the server is not enough, because a new worker has not yet called
+    ``die_with_parent``.
     """
     if server.returncode is None:  # or its number may be another's by now
         with contextlib.suppress(ProcessLookupError):
@@ -242,5 +243,5 @@ def _kill_group(server: "subprocess.Popen[bytes]") -> None:
 
 
 def default_launcher(malloc: str) -> Launcher:
-    """Return the default launcher for a malloc policy."""
+    """Return a ``ForkLauncher`` with the malloc policy ``malloc``."""
     return ForkLauncher(malloc)

@@ -1,7 +1,7 @@
-"""Waits for a process that loads PyTorch, as long as the process works.
+"""Waits for a process that loads PyTorch, unless the process is stuck.
 
-A cold disk or a busy machine makes loading take minutes. A process that neither uses its processor
-nor reads is stuck.
+On a busy machine or a slow disk, loading can take minutes. A stuck process does not use the CPU and
+does not read from disk.
 """
 
 import os
@@ -14,13 +14,13 @@ from harness.processes.start_child import readable
 from harness.schema.argument_checks import ArgumentError
 
 STILL_SECONDS = 120.0
-"""Seconds for which a process may do nothing while it loads."""
+"""Time after which a process without progress is regarded as stuck, in seconds."""
 VARIABLE = "HARNESS_START_SECONDS"
 _LOOK_SECONDS = 2.0
 
 
 def answers(connection: socket.socket, process: int) -> bool:
-    """Wait for data on ``connection`` and return True; False if ``process`` does nothing."""
+    """Wait for data on ``connection``; return False if ``process`` is stuck, else True."""
     patience = _patience()
     seen, until = _progress(process), time.monotonic() + patience
     while time.monotonic() < until:
@@ -33,7 +33,7 @@ def answers(connection: socket.socket, process: int) -> bool:
 
 
 def stuck(process: str) -> str:
-    """Return a message on a process that does nothing, with advice."""
+    """Return an error message on a stuck process, with advice."""
     return (
         f"{process} has done nothing for {_patience():g} s while it loads PyTorch; end other "
         f"processes, or set {VARIABLE} to more seconds, then run the command again"
@@ -52,7 +52,7 @@ def _patience() -> float:
 
 
 def _progress(process: int) -> object:
-    """Return numbers that change while a process works; a wait for the disk is work, too."""
+    """Return a value that changes while the process uses the CPU or waits for the disk."""
     try:
         one = psutil.Process(process)
         waits = one.status() == psutil.STATUS_DISK_SLEEP

@@ -1,11 +1,10 @@
 """Sets the policy of the C allocator, and refuses a library that replaces the allocator.
 
-glibc's defaults adapt. Freed blocks stay in the heap and the mmap threshold grows, so the resident
-size says little about the live blocks. Under the pinned policy every block of 64 KiB and more is a
-mapping of its own, which returns to the kernel when the block is freed.
+By default, glibc keeps freed blocks in the heap and raises its mmap threshold. So the RSS says
+little about the live blocks. With the policy ``pinned``, each block of at least 64 KiB has its own
+mapping, which is returned to the kernel when the block is freed.
 
-An allocator that is loaded before the C library (``LD_PRELOAD``: jemalloc, tcmalloc, a memory
-profiler) replaces malloc, so that the policy has no effect.
+The policy has no effect if ``LD_PRELOAD`` loads a library that replaces malloc (e.g. jemalloc).
 
 Source: mallopt(3); prctl(2), PR_SET_THP_DISABLE; ld.so(8), LD_PRELOAD; proc_pid_maps(5).
 """
@@ -27,8 +26,8 @@ ENVIRONMENT = {
     },
     "system": {},
 }
-"""Variables that a process must start with, by policy. Setting the policy only in a child would be
-too late, because the child reuses the holes in the heap that it inherits."""
+"""Environment variables of a new process, by malloc policy. A forked child calls ``apply_policy``
+instead, which also fills the holes of the inherited heap."""
 
 _LARGEST_HOLE_BYTES = 1 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -36,14 +35,14 @@ _PR_SET_THP_DISABLE = 41
 
 
 class _MallocInfo(ctypes.Structure):
-    """``struct mallinfo2`` has ten sizes; the fourth, ``hblks``, is the number of mappings."""
+    """The C structure ``mallinfo2``, whose fourth field is the number of mappings."""
 
     _fields_ = [("sizes", ctypes.c_size_t * 10)]
 
 
 @functools.cache
 def glibc() -> ctypes.CDLL | None:
-    """Return the C library with its allocator's functions declared; None if it is not glibc."""
+    """Return the C library with declared malloc functions, or None if it is not glibc."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2"):
         return None
@@ -54,9 +53,9 @@ def glibc() -> ctypes.CDLL | None:
 
 
 def apply_policy(policy: str) -> None:
-    """Pin this process's malloc if ``policy`` says so and malloc is glibc's.
+    """Apply the policy ``pinned`` to this process, if its malloc is the malloc of glibc.
 
-    Holes of another malloc could not be filled, because glibc's counts would never change.
+    The holes of another malloc cannot be filled, because ``fill_holes`` reads glibc's counters.
     """
     libc = glibc()
     if policy == "pinned" and libc is not None and replacement() is None:
@@ -67,10 +66,10 @@ def apply_policy(policy: str) -> None:
 
 
 def fill_holes(libc: ctypes.CDLL, least_bytes: int) -> None:
-    """Fill every hole and the free end of the heap that a block of ``least_bytes`` could use.
+    """Fill the free parts of the heap in which a block of ``least_bytes`` has room.
 
-    malloc looks for a hole before it makes a mapping. In a process that has loaded PyTorch, or
-    inherits such a heap, large blocks would lie in holes and stay resident when they are freed.
+    If the heap has a large enough hole, malloc uses this hole and creates no mapping. The heap has
+    many holes after PyTorch is loaded, and a block in a hole stays resident after it is freed.
     """
     size = _LARGEST_HOLE_BYTES
     while size >= least_bytes:
@@ -82,21 +81,21 @@ def fill_holes(libc: ctypes.CDLL, least_bytes: int) -> None:
 
 
 def allow_huge_pages(allowed: bool) -> None:
-    """Allow or forbid the kernel to round this process's blocks up to 2 MiB pages."""
+    """Allow or forbid transparent huge pages (2 MiB) in this process."""
     ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, int(not allowed), 0, 0, 0)
 
 
 class MallocReplacedError(HarnessError):
-    """An allocator other than the C library's is loaded; the message names it."""
+    """A library replaces the C library's malloc; the message names the library."""
 
 
 _ALLOCATING = ("malloc", "calloc", "realloc", "free")
-"""A replacement defines all of these functions, because one frees the blocks of another."""
+"""Functions that each replacement of malloc defines."""
 
 
 @functools.cache
 def replacement() -> str | None:
-    """Return the file name of the library that replaces malloc; None without one."""
+    """Return the file name of the library that replaces malloc, or None."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return None
@@ -108,7 +107,7 @@ def replacement() -> str | None:
 
 
 def _file_of(libc: ctypes.CDLL, name: str) -> str:
-    """Return the file that contains a function, by the process's mappings."""
+    """Return the path of the file that contains the C function ``name``."""
     address = ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0
     for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
         addresses, _, _, _, _, *file = line.split(maxsplit=5)
@@ -119,7 +118,7 @@ def _file_of(libc: ctypes.CDLL, name: str) -> str:
 
 
 def refuse_replacement() -> None:
-    """Raise MallocReplacedError if the process's malloc is not the C library's."""
+    """Raise MallocReplacedError if a library replaces the C library's malloc."""
     library = replacement()
     if library is not None:
         rule = "it takes memory in its own way; run the command without it (LD_PRELOAD)"

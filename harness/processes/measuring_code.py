@@ -1,7 +1,6 @@
-"""Hashes the code that measures, because a reference run belongs to the code that made it.
+"""Computes a hash of the code that measures, so that a record identifies this code.
 
-Comments, docstrings and blank lines do not count, so the hash of one text is the same in every
-version of Python.
+The hash ignores comments, docstrings and blank lines, and is the same in all versions of Python.
 """
 
 import ast
@@ -13,19 +12,19 @@ from pathlib import Path
 from harness.version import PACKAGE
 
 MEASURING = ("training", "instruments", "processes", "measurement", "thresholds")
-"""Packages whose code builds, runs, watches and limits a step."""
+"""Packages whose code builds, runs, observes and limits a step."""
 PRETENDING = ("dry_runs",)
-"""Packages that also decide the result of a step on a pretended GPU."""
+"""Packages that influence the results only on a pretended GPU."""
 
 _C_COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 @functools.cache
 def measuring_code(*, pretended: bool) -> str:
-    """Return twelve digits that change with the code that measures.
+    """Return the hash of the measuring code, as 12 hexadecimal digits.
 
     Args:
-        pretended: whether the code of the dry run counts.
+        pretended: True to include the code of dry runs.
 
     >>> len(measuring_code(pretended=False))
     12
@@ -40,7 +39,7 @@ def measuring_code(*, pretended: bool) -> str:
 
 
 def essence(path: Path) -> bytes:
-    """Return the lines of a file of Python or C that a compiler reads."""
+    """Return a Python or C file without comments, docstrings and blank lines."""
     text = path.read_bytes()
     if path.suffix != ".py":
         return b"\n".join(_C_COMMENT.sub(b"", text).split())

@@ -1,4 +1,4 @@
-"""Messages between the parent and a worker: plain data, no torch."""
+"""Messages between the parent process and a worker process."""
 
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
@@ -12,23 +12,23 @@ Answer = TypeVar("Answer")
 
 
 class Described(TypedDict):
-    """The part of the environment that only a worker knows."""
+    """Result with the part of the environment that only a worker process can determine."""
 
     environment: Environment
 
 
 class Work(Struct, Generic[Answer], frozen=True, kw_only=True):
-    """The work of one process; each kind of work states the type of its answer."""
+    """Job for one worker process; each subclass declares the type of the job's result."""
 
     def as_call(self) -> "Call":
-        """Return the work in the form that a worker gets."""
+        """Convert the job to the ``Call`` that is sent to the worker process."""
         raise NotImplementedError
 
 
 class Call(Work[dict[str, Any]], frozen=True, kw_only=True):
-    """``function``, named ``module:function``, is called with ``request`` and a phase manager.
+    """Tells a worker to call ``function`` with ``request`` and a function that reports phases.
 
-    The caller only names the function and does not load it.
+    ``function`` is a name, ``module:function``, so the parent process need not import the module.
     """
 
     function: str
@@ -36,9 +36,9 @@ class Call(Work[dict[str, Any]], frozen=True, kw_only=True):
     device: str
     malloc: str
     asks_host: bool = False
-    """True if the answer says how much of the host's memory the process takes."""
+    """True if the result contains the host memory of the worker process."""
     inject: str | None = None
-    """Failure that the job must end with, for tests and ``harness measure --inject``."""
+    """Failure that the job simulates, for tests and ``harness measure --inject``."""
 
     def as_call(self) -> "Call":
         """Return this call."""
@@ -46,16 +46,16 @@ class Call(Work[dict[str, Any]], frozen=True, kw_only=True):
 
 
 class OfWorkload(Work[Answer], frozen=True, kw_only=True):
-    """The common part of all work on a workload."""
+    """Base class of jobs for a workload."""
 
     done_by: ClassVar[str]
-    """Name of the function that does the work in a worker; see ``doing``."""
+    """Name of the worker function that runs the job, made with ``doing``."""
 
     workload: Workload
     inject: str | None = None
 
     def as_call(self) -> Call:
-        """Return the work in the form that a worker gets."""
+        """Convert the job to the ``Call`` that is sent to the worker process."""
         return Call(
             function=self.done_by,
             request=msgspec.json.encode(self),
@@ -66,28 +66,28 @@ class OfWorkload(Work[Answer], frozen=True, kw_only=True):
 
 
 class Describe(OfWorkload[Described], frozen=True, kw_only=True):
-    """Request for the environment of the workload's steps; no step runs."""
+    """Tells a worker to return its environment, without running a step."""
 
     done_by = "harness.processes.workload_job:described"
 
 
 class Failure(Struct, frozen=True, kw_only=True):
-    """An exception that ended a job, as the worker saw it."""
+    """Exception that ended a job in the worker process."""
 
     type: str
     message: str
     out_of_memory: bool
     users_mistake: bool = False
     is_unsupported: bool = False
-    """True if the harness cannot answer, although the user made no mistake."""
+    """True if the harness does not support the request, although the user made no mistake."""
     place: str | None = None
-    """Line of the user's code that led to the failure, if there is one."""
+    """Line of the user's code that led to the failure, if this line is known."""
     gpu_memory: dict[str, int] | None = None
-    """Holders of the GPU's memory at the failure, if a GPU was in use."""
+    """Total, free, reserved and other bytes of the GPU at the failure, if CUDA was in use."""
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line from worker to parent: a phase that begins, a result, or a failure."""
+    """Message from a worker about a new phase, a result or a failure."""
 
     phase: str | None = None
     result: dict[str, Any] | None = None
@@ -95,9 +95,9 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ended(Struct, Generic[Answer], frozen=True, kw_only=True):
-    """The end of a worker's process, as the parent saw it.
+    """Result or failure of a worker process, as the parent process sees it.
 
-    ``exit_code`` is negative for a signal and None if the process was lost from sight.
+    ``exit_code`` is negative if a signal ended the process, and None if it is unknown.
     """
 
     exit_code: int | None
@@ -108,8 +108,8 @@ class Ended(Struct, Generic[Answer], frozen=True, kw_only=True):
     stderr_tail: str = ""
     seconds: float = 0.0
     lost: str | None = None
-    """Reason why the process was lost from sight, such as the fork server's own end."""
+    """Reason why the exit code is unknown, e.g. the end of the fork server."""
     fork_server: str | None = None
-    """Name of the process's fork server, different after each start; None without a server."""
+    """Random name of the fork server, new at each start; None without a fork server."""
     oom_kills: int = 0
-    """Number of processes in the worker's own cgroup that the kernel killed for memory."""
+    """Number of processes in the worker's cgroup that the kernel's OOM killer killed."""

@@ -1,6 +1,6 @@
-"""The outcome of an ended process, and the failure that an exception means.
+"""Finds the outcome of an ended process, and converts exceptions to failures.
 
-Only this file recognises out of memory, on the host and on a GPU.
+Only this file decides whether an error means that memory ran out, on the host or on a GPU.
 """
 
 import os
@@ -20,7 +20,7 @@ from harness.version import PACKAGE
 
 _HARNESS = f"{PACKAGE.resolve()}{os.sep}"
 _PACKAGES = re.compile(r"(?:site|dist)-packages.(?!torch\W)")
-"""Files of packages other than PyTorch."""
+"""Pattern of paths of installed packages other than PyTorch."""
 _MOST_CHARACTERS = 2000
 
 # What libraries say under a limit. A refused CPU allocation is a plain RuntimeError.
@@ -36,11 +36,11 @@ _OUT_OF_MEMORY_TEXTS = (
 
 
 _LIMIT_TEXTS = ("too many open files", "resource temporarily unavailable", "can't start new thread")
-"""Messages of errors under a limit on files, processes and threads."""
+"""Parts of error messages that mean a limit on files, processes or threads."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` says that memory was refused.
+    """Return whether ``error`` means that memory ran out.
 
     ``torch.OutOfMemoryError`` is recognised by its name, so that this file needs no torch.
     """
@@ -59,7 +59,7 @@ def signal_name(number: int) -> str:
 
 
 def is_under_limit(failure: Failure) -> bool:
-    """Return whether a job failed because the host had no file, process or thread left."""
+    """Return whether a job failed because of a limit on files, processes or threads."""
     return _has_any(_LIMIT_TEXTS, failure.message)
 
 
@@ -69,7 +69,7 @@ def _has_any(phrases: Iterable[str], text: str) -> bool:
 
 
 def classify(ended: Ended[Any]) -> tuple[Outcome, FailureEvidence]:
-    """Return the outcome of ``ended`` and its evidence, which is empty if all went well."""
+    """Return the outcome of a process and the evidence of a failure (empty without a failure)."""
     outcome, evidence = _classify(ended)
     if outcome is not Outcome.OK:
         evidence["phase"] = ended.phase
@@ -115,7 +115,7 @@ def _ended_by_signal(ended: Ended[Any], number: int) -> tuple[Outcome, FailureEv
 
 
 class ForkFailedError(Exception):
-    """A call in a fork raised an error, or its process ended without a result."""
+    """A call in a forked process raised an error, or the process ended without a result."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -123,7 +123,7 @@ class ForkFailedError(Exception):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return ``error`` as a failure; an error class of the harness means a user's mistake."""
+    """Convert an exception to a ``Failure``; a ``HarnessError`` means a mistake of the user."""
     if isinstance(error, ForkFailedError):
         return error.failure
     text = str(error).encode(errors="backslashreplace").decode()
@@ -138,7 +138,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _users_place(error: BaseException) -> str | None:
-    """Return file, line and function of the innermost frame in the user's code or a library."""
+    """Return file, line and function of the innermost frame in user code, else in a library."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{_short(error.filename)}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -151,7 +151,7 @@ def _users_place(error: BaseException) -> str | None:
 
 
 def _short(file: str) -> str:
-    """Return the path from the current folder, or the last two parts of another path."""
+    """Return the path relative to the current folder; outside this folder, its last two parts."""
     path = Path(file)
     if path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))

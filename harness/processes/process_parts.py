@@ -1,9 +1,10 @@
-"""Parts of a process's resident memory: the interpreter before PyTorch, and PyTorch's libraries.
+"""Measures two parts of a worker's RSS: the interpreter, and PyTorch's libraries.
 
-A forked worker shares its pages with the fork server. The RSS of both contains these pages, as in a
-process that has loaded PyTorch itself. Pages of files are an exception, because a fork gets their
-entries one by one, when it reads them. ``of_worker`` maps the file pages that the fork server had
-in memory, so that the worker has the RSS of a process that was not forked.
+A forked worker shares its pages with the fork server. The RSS of the server and of the worker
+contains the shared pages, as if the worker had loaded PyTorch. File pages are an exception, because
+the worker's RSS contains a file page only after the worker has read it. So ``of_worker`` maps all
+file pages that the fork server had in memory, to give the worker the same RSS as a process that was
+not forked.
 
 Source: proc_pid_smaps(5).
 """
@@ -25,10 +26,10 @@ class _Resident(NamedTuple):
 
 @dataclass
 class _Server:
-    """Notes of a fork server, which its forks inherit."""
+    """Memory sizes that a fork server records, and that its forks inherit."""
 
     before: _Resident | None = None
-    """Resident memory of the server before it loaded PyTorch."""
+    """Resident memory of the server before PyTorch was loaded."""
     libraries_bytes: int = 0
     file_pages_bytes: int = 0
     pages: tuple[Range, ...] = ()
@@ -38,13 +39,13 @@ _server = _Server()
 
 
 def note_before_torch() -> None:
-    """Note the resident memory before PyTorch, which is the interpreter and this package."""
+    """Record the resident memory of the interpreter and this package, before PyTorch is loaded."""
     if _SMAPS.exists():
         _server.before = _resident()
 
 
 def note_with_torch() -> None:
-    """Note the pages of PyTorch's libraries once, so that no fork needs to."""
+    """Record the pages of PyTorch's libraries once, so that forks need not find these pages."""
     if _server.before is not None:
         _server.libraries_bytes = _resident().of_files_bytes - _server.before.of_files_bytes
         _server.file_pages_bytes = status_bytes("RssFile")
@@ -52,7 +53,7 @@ def note_with_torch() -> None:
 
 
 def of_worker() -> dict[str, int] | None:
-    """Return the parts that do not depend on the step; None in a process that no server forked."""
+    """Return the bytes of the interpreter and PyTorch's libraries; None without a fork server."""
     if _server.before is None or not _server.pages or not map_pages(_server.pages):
         return None
     more = status_bytes("RssFile") - _server.file_pages_bytes
@@ -63,7 +64,7 @@ def of_worker() -> dict[str, int] | None:
 
 
 def _resident() -> _Resident:
-    """Return the resident size of all mappings, and of the mappings of files."""
+    """Return the resident bytes of all mappings, and of file mappings only."""
     total = of_files = 0
     in_file = False
     for line in _SMAPS.read_text(errors="replace").splitlines():

@@ -1,7 +1,7 @@
-"""The first code of a child process: ``start_child PARENT MODULE [ARGUMENT]``.
+"""First code that a child process runs, as ``start_child PARENT MODULE [ARGUMENT]``.
 
-This code ties the process to its parent before torch is loaded, because the parent may end in the
-seconds of loading. Then it calls the module's ``main``. Both ends wait with ``readable``.
+Before torch is loaded, the code makes the kernel kill this process when the parent process ends.
+Then the code calls ``main`` of the module. Parent and child wait for data with ``readable``.
 
 Source: prctl(2), PR_SET_PDEATHSIG; proc_pid_oom_score_adj(5).
 """
@@ -31,15 +31,16 @@ _CODE = (
     " del sys.argv[:2];"
     " raise SystemExit(importlib.import_module(sys.argv[0]).main())"
 )
-"""With ``-P``, the path contains neither the current folder nor a script's folder. The package is
-loaded from its file, because another package of its name, or an older version, may be installed."""
+"""Program that loads the harness by its path, because another package may have the same name. With
+``-P``, ``sys.path`` contains neither the current folder nor a script's folder."""
 
 
 def die_with_parent(parent: int) -> None:
-    """Make the kernel kill this process when ``parent``, its parent, ends, or has ended.
+    """Make the kernel kill this process when its parent process ends.
 
-    The parent is the thread that started the process. A launcher's server ends with the thread that
-    first used the launcher, and is started again at the next use.
+    If the process ``parent`` has already ended, exit now. For the kernel, the parent of a process
+    is the thread that started the process. So a launcher's fork server ends with the thread that
+    first used the launcher. At the next use, the launcher starts a new server.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the kernel was asked
@@ -47,24 +48,24 @@ def die_with_parent(parent: int) -> None:
 
 
 def die_first_for_memory() -> None:
-    """Make the kernel choose this process if the machine runs out of memory."""
+    """Make the kernel's OOM killer kill this process first."""
     with contextlib.suppress(OSError):  # no /proc
         _OOM_SCORE.write_text(_FIRST_TO_DIE)
 
 
 def own_interpreter(module: str, *arguments: str) -> list[str]:
-    """Return the command line that runs the function ``main`` of a module of the harness."""
+    """Return the command line that runs ``main`` of a module of the harness."""
     package = PACKAGE / "__init__.py"
     return [sys.executable, "-P", "-c", _CODE, str(package), module, *arguments]
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Return the command line that runs ``module`` as a child of this process."""
+    """Return the command line that runs ``module`` in a child of this process."""
     return own_interpreter(__name__, str(os.getpid()), module, *arguments)
 
 
 def main() -> int:
-    """Run the module's ``main`` in this process."""
+    """Call ``main`` of the module that the command line names."""
     parent, module, *arguments = sys.argv[1:]
     die_with_parent(int(parent))
     sys.argv = [module, *arguments]
@@ -73,7 +74,7 @@ def main() -> int:
 
 
 def readable(files: Iterable[socket.socket | int], seconds: float | None = None) -> list[int]:
-    """Return the descriptors with data, or at their end, within ``seconds``.
+    """Wait for at most ``seconds``; return the descriptors that have data or are closed.
 
     Unlike ``select.select``, this function accepts descriptors above 1,023.
     """

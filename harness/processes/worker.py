@@ -1,4 +1,4 @@
-"""Does one job in a process of its own: primes, builds, runs the passes, reports in lines.
+"""Runs one job in a worker process, and sends messages as lines of JSON.
 
 The fork server calls ``run_job`` in a forked child.
 """
@@ -25,12 +25,12 @@ Send = Callable[[Message], None]
 
 
 def prime(*, forward_only: bool = False) -> None:
-    """Run tiny steps, so that libraries do their one-time work before a measurement.
+    """Run tiny steps, so that libraries finish their one-time work before a measurement.
 
-    The steps run only on the CPU, because a step on a GPU would leave blocks and workspaces in the
-    allocator, and a measurement there begins with a fresh allocator. ``forward_only`` is for a
-    process that will fork next to a GPU: a backward pass starts a thread per device, and an
-    optimizer's step initialises CUDA.
+    The steps run only on the CPU. A step on a GPU would leave blocks in the CUDA allocator, but a
+    measurement must begin with an empty allocator. Use ``forward_only`` in a process that will fork
+    on a machine with a GPU, because a backward pass would start GPU threads and an optimizer step
+    would initialise CUDA.
     """
     torch.set_num_threads(1)
     mode = "inference" if forward_only else "train"
@@ -42,7 +42,7 @@ def prime(*, forward_only: bool = False) -> None:
 
 
 def run_job(job: Call, send: Send, *, primed: bool = True) -> int:
-    """Do ``job``, send its result or failure, and return the exit code."""
+    """Run ``job``, send its result or failure, and return the exit code."""
     try:
         apply_policy(job.malloc)
         if job.device == "cpu":
@@ -59,7 +59,7 @@ def run_job(job: Call, send: Send, *, primed: bool = True) -> int:
 
 
 def _announcer(job: Call, send: Send) -> Phase:
-    """Return a phase manager that sends each phase to the parent as it begins."""
+    """Return a context manager function that sends the name of a phase to the parent process."""
     pending = [] if job.inject is None else [job.inject]
 
     @contextmanager
@@ -73,7 +73,7 @@ def _announcer(job: Call, send: Send) -> Phase:
 
 
 def _inject(fault: str) -> None:
-    """Fail in the way that the hidden option of ``harness measure`` names."""
+    """Simulate the failure that the hidden option ``harness measure --inject`` names."""
     if fault == "kill":
         os.kill(os.getpid(), 9)
     elif fault == "hang":

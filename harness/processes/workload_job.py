@@ -1,4 +1,4 @@
-"""Decodes the work on a workload in a worker, does it, and adds the worker's environment."""
+"""Decodes and runs a workload's job in a worker, and adds the worker's environment."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ def doing(
 ) -> Callable[
     [Callable[[Job, Phase], Mapping[str, Any]]], Callable[[bytes, Phase], dict[str, Any]]
 ]:
-    """Turn a function for one kind of work into a function that a worker can call."""
+    """Decorate a function for a job of type ``kind``, so that a worker can call it with JSON."""
 
     def as_called(function: Callable[[Job, Phase], Mapping[str, Any]]) -> Any:
         def do(request: bytes, announce: Phase) -> dict[str, Any]:
@@ -35,13 +35,13 @@ def doing(
 
 @doing(Describe)
 def described(job: Describe, announce: Phase) -> Mapping[str, Any]:
-    """Return only the environment."""
+    """Return an empty result, to which the decorator adds the environment."""
     del job, announce
     return {}
 
 
 def _environment(device: str) -> Environment:
-    """Return the facts that only a process with torch knows."""
+    """Return the part of the environment that only a process with torch can determine."""
     facts: Environment = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
     facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if (library := malloc_policy.replacement()) is not None:

@@ -1,9 +1,9 @@
-"""Makes a memory cgroup around one worker, in which the kernel kills at the budget.
+"""Puts a worker into a memory cgroup; the kernel kills a worker that exceeds the budget.
 
-Version 1 has a tree for each controller, version 2 has one tree. In both the parent makes a group.
-The worker warms up, limits the empty group to the budget, and joins it. Memory that the worker
-holds by then stays charged to its former group. The group's own counter shows the parent whether a
-SIGKILL came from the kernel because memory ran out.
+Version 1 of cgroups has a tree for each controller, and version 2 has a single tree. The parent
+process creates the cgroup. The worker runs warm-up steps, limits the empty cgroup to the budget,
+and joins the cgroup. Memory that the worker allocated earlier stays charged to the worker's former
+cgroup. A counter of the cgroup shows whether the kernel's OOM killer killed the worker.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
 """
@@ -20,30 +20,30 @@ from typing import NamedTuple
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
 _STALE_SECONDS = 3600.0
-"""Age in seconds after which a group is unused: every probe has ended by its deadline."""
+"""Age above which a cgroup is certainly unused, in seconds."""
 _ROOTS = (
     (1, Path("/sys/fs/cgroup/memory")),
     (2, Path("/sys/fs/cgroup")),
     (2, Path("/sys/fs/cgroup/unified")),
 )
-"""Version and root of the hierarchies in which systemd can mount the memory controller."""
+"""Versions of cgroups, with the folders in which systemd may mount the memory controller."""
 _OWN = Path("/proc/self/cgroup")
 
 
 class CgroupError(OSError):
-    """No memory cgroup can be made on this machine; the message says why."""
+    """No memory cgroup can be created on this machine; the message gives the reason."""
 
 
 class Names(NamedTuple):
-    """The files of one version's memory controller."""
+    """File names of the memory controller in one version of cgroups."""
 
     limit: tuple[str, ...]
-    """Files to which the limit is written, in this order; only the first file must exist."""
+    """Files to write the limit to, in this order; only the first file must exist."""
     usage: str
     peak: str
-    """File with the most bytes charged at once; an old kernel lacks the file."""
+    """File with the peak of charged bytes; old kernels do not have this file."""
     events: str
-    """File with a line ``oom_kill N``."""
+    """File whose line ``oom_kill N`` contains the number of killed processes."""
 
 
 VERSIONS = {
@@ -61,13 +61,13 @@ VERSIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ControlGroup:
-    """A cgroup that this process made."""
+    """A cgroup that this process created."""
 
     folder: Path
     version: int
 
     def oom_kills(self) -> int:
-        """Return the number of the group's processes that the kernel killed for memory."""
+        """Return the number of the cgroup's processes that the kernel's OOM killer killed."""
         for line in (self.folder / VERSIONS[self.version].events).read_text().splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill":
@@ -75,9 +75,9 @@ class ControlGroup:
         return 0
 
     def charged_bytes(self) -> int | None:
-        """Return the most bytes charged at once; None if the kernel does not tell.
+        """Return the peak of charged bytes, or None if the kernel does not report the peak.
 
-        The bytes include pages charged ahead, up to 64 a processor (``MEMCG_CHARGE_BATCH``).
+        The kernel charges up to 64 pages per processor in advance (``MEMCG_CHARGE_BATCH``).
         """
         with suppress(OSError, ValueError):
             return int((self.folder / VERSIONS[self.version].peak).read_text())
@@ -86,7 +86,7 @@ class ControlGroup:
 
 @contextmanager
 def group() -> Iterator[ControlGroup]:
-    """Remove old memory cgroups; make a cgroup for the block and remove it afterwards."""
+    """Create a memory cgroup for the ``with`` block; also remove old cgroups of killed runs."""
     made = _make()
     try:
         for folder in made.folder.parent.glob(f"{_PREFIX}*"):  # of makers that were killed
@@ -100,7 +100,7 @@ def group() -> Iterator[ControlGroup]:
 
 @contextmanager
 def joined(folder: str, budget_bytes: int) -> Iterator[None]:
-    """Limit the empty cgroup to the budget and move this process into it."""
+    """Limit the empty cgroup to the budget, and move this process into the cgroup."""
     place = Path(folder)
     names = VERSIONS[2 if (place / "memory.max").exists() else 1]
     for name in names.limit:
@@ -113,11 +113,11 @@ def joined(folder: str, budget_bytes: int) -> Iterator[None]:
 
 
 def stay_on_one_processor() -> None:
-    """Keep this thread on one processor, which is the same in each child of a fork server.
+    """Bind this thread to one processor, the same for all children of a fork server.
 
-    The kernel charges a group in batches, and each processor keeps the rest of its batch. A
-    processor also keeps the last 31 pages that it mapped, even if they are freed. If a process
-    moves to another processor, both stay charged and are of no use to the process.
+    The kernel charges a cgroup for batches of pages, and each processor keeps the unused rest of
+    its batch. A processor also keeps the last 31 pages that it mapped, even after they are freed.
+    If a process moves to another processor, the kept pages stay charged but cannot be used.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.
     """
@@ -126,7 +126,7 @@ def stay_on_one_processor() -> None:
 
 
 def available() -> tuple[bool, str]:
-    """Try to make and enter a memory cgroup; return whether that works, and why (not)."""
+    """Test whether a process can create and enter a memory cgroup; also return the reason."""
     try:
         with group() as made:
             enter = ["/bin/sh", "-c", 'echo 0 > "$0"', str(made.folder / "cgroup.procs")]
@@ -139,7 +139,7 @@ def available() -> tuple[bool, str]:
 
 
 def _make() -> ControlGroup:
-    """Make a group below this process's group, or below the nearest ancestor that allows it."""
+    """Create a cgroup below this process's cgroup, or below its nearest writable ancestor."""
     reason = "no memory controller is mounted"
     for version, parent in places():
         folder = parent / f"{_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
@@ -156,7 +156,7 @@ def _make() -> ControlGroup:
 
 
 def places() -> Iterator[tuple[int, Path]]:
-    """Yield this process's group and its ancestors, from the inside out; version 1 first."""
+    """Yield this process's cgroup and then its ancestors; version 1 of cgroups is first."""
     own: dict[int, str] = {}
     with suppress(OSError):  # no Linux, or no /proc
         for line in _OWN.read_text().splitlines():
@@ -174,7 +174,7 @@ def places() -> Iterator[tuple[int, Path]]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a group; its last process may take a moment to end."""
+    """Remove a cgroup; retry for a second, until its last process has ended."""
     for _ in range(_ATTEMPTS):
         try:
             folder.rmdir()

@@ -1,10 +1,10 @@
-"""Fills the heap's holes and leaves room, so that a threshold depends only on the workload.
+"""Prepares the heap, so that a memory threshold depends only on the workload.
 
-Three things move a threshold from run to run, or hide bytes from it. A block in a hole of the
-inherited heap costs nothing. Heaps grow in jumps (glibc's heap by 132 KiB, Python's by 1 MiB). MKL
-allocates buffers at the first matmul of a size. So before a limit is set, the holes are filled,
-libraries get room for their own small objects, and a matmul of every layout makes MKL's buffers.
-All 20 fork servers of a test then needed the same number of pages for a step.
+Three effects change the threshold from run to run. A block that fits into a hole of the inherited
+heap needs no new memory. Heaps grow in large steps (glibc's heap by 132 KiB, Python's by 1 MiB).
+MKL allocates buffers at the first matmul of a size. Before a limit is set, this module therefore
+fills the holes, reserves free heap for small objects, and runs a matmul in each layout. With these
+preparations, all 20 fork servers of a test needed the same number of pages for a step.
 
 Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
 """
@@ -16,35 +16,36 @@ import mmap
 from harness.processes.malloc_policy import fill_holes, glibc
 
 PAGE_BYTES = mmap.PAGESIZE
-"""Size of the smallest block that is a mapping of its own, in whole pages."""
+"""Size of a page, and of the smallest block that has its own mapping, in bytes."""
 
 _M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4
 _ROOM_BYTES, _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES = 4 << 20, 16 << 10, 256 << 20
 _HOLE_BYTES = PAGE_BYTES - 16
-"""Bytes, with malloc's header, of the largest block that is not a mapping of its own."""
+"""Size of the largest block without its own mapping, in bytes, including malloc's header."""
 _HEADER_BYTES = 8
 _ARENA_BITS = 20
 _OBJECT_BYTES = 400
-"""Size below the limit of Python's own allocator (512 with the header of ``bytes``)."""
+"""Size of an object that Python's small-object allocator allocates, in bytes (limit: 512)."""
 
 _MATMULS = ((1024, 1024, 1024),)
 _MORE = (*_MATMULS, (4096, 1024, 256), (1024, 4096, 256))
-"""Shapes (m, k) x (k, n) of matmuls."""
+"""Sizes m, k and n of matmuls of an (m, k) matrix with a (k, n) matrix."""
 
 
 def room_bytes(layers: int) -> int:
-    """Return the room for small blocks, which a limit does not count; it is the least budget.
+    """Return the size of the free heap for small blocks, which is the smallest allowed budget.
 
-    A smaller budget could lie in that room as a whole, and no limit would count it.
+    A workload with a smaller budget could run entirely in this free heap, where no limit applies.
     """
     return min(_ROOM_BYTES + layers * _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES)
 
 
 def settle(malloc: str, layers: int) -> None:
-    """Prepare this process for a limit: fill holes for large blocks, leave room for small blocks.
+    """Fill the heap's holes for large blocks, and reserve free heap for small blocks.
 
-    The room is about 16 KiB a layer, three times the need of its autograd nodes and Python objects.
-    Under the ``system`` policy the C heap does not change, because its behaviour is measured.
+    The free heap has 4 MiB plus 16 KiB per layer, at most 256 MiB. A layer's autograd nodes and
+    Python objects need a third of the 16 KiB. The malloc policy ``system`` leaves the C heap
+    unchanged.
     """
     gc.collect()  # so that nothing older is freed inside, which would make room
     gc.freeze()
@@ -56,14 +57,14 @@ def settle(malloc: str, layers: int) -> None:
 
 
 def _reserve_python_heap(size: int) -> None:
-    """Make Python's allocator hold ``size`` bytes of arenas, each with only one object."""
+    """Make Python's allocator keep ``size`` bytes of arenas, with one object in each arena."""
     objects = [bytes(_OBJECT_BYTES) for _ in range(size // _OBJECT_BYTES)]
     kept = {id(item) >> _ARENA_BITS: item for item in objects}
     _HELD.append(list(kept.values()))
 
 
 _HELD: list[object] = []
-"""Objects that live as long as the process, one in each of Python's arenas."""
+"""Objects that keep Python's arenas alive, one object in each arena."""
 
 
 def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
@@ -82,10 +83,10 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
 
 
 def prime_matmuls(dtype: str = "float32") -> None:
-    """Run a matmul in every layout, of sizes above which the libraries' buffers hardly grow.
+    """Run a large matmul in each layout, so that libraries allocate their buffers now.
 
-    The factors are mappings of their own, so the heap does not change. With one thread and float32
-    the buffers grow no further; with several threads the division of the matmul decides.
+    The matrices have their own mappings, so the heap does not change. Larger matmuls need no larger
+    buffers with one thread and float32, but may with several threads.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""Memory available on this machine, and the refusal of larger requests.
+"""Finds the memory that is available on this machine, and refuses larger requests.
 
-If a step needs more than is available, the kernel's OOM killer may kill any process. A memory
-cgroup of this process or of an ancestor may allow less than the machine has.
+If a step needs more than the available memory, the kernel's OOM killer may kill any process. A
+memory cgroup that contains this process may allow less memory than the machine has.
 
 Source: proc_meminfo(5), MemAvailable; Documentation/admin-guide/cgroup-v1/memory.rst and
 cgroup-v2.rst of the Linux kernel.
@@ -18,11 +18,11 @@ from harness.schema.errors import UnavailableError
 from harness.schema.units import format_bytes
 
 _UNLIMITED = 1 << 60
-"""Size above which a cgroup's limit means no limit; version 1 writes the largest whole page."""
+"""Size above which a cgroup's limit means no limit, in bytes."""
 
 
 class MemoryUnavailableError(UnavailableError):
-    """More memory is requested than is available; the message has both numbers.
+    """More memory is requested than is available; the message contains both sizes.
 
     >>> import harness
     >>> harness.measure(harness.Workload(batch=10**9))  # doctest: +ELLIPSIS
@@ -34,14 +34,14 @@ class MemoryUnavailableError(UnavailableError):
 
 @dataclass(frozen=True, kw_only=True)
 class Available:
-    """Bytes that a new process may take, and the limit that decides."""
+    """Bytes that a new process can allocate, and the name of the limit."""
 
     bytes: int
     source: str
 
 
 def available() -> Available:
-    """Return the least memory that the machine, or a cgroup around this process, has left."""
+    """Return the memory that the machine and the cgroups of this process still allow."""
     try:
         machine_bytes = psutil.virtual_memory().available
     except OSError as error:
@@ -55,13 +55,13 @@ def available() -> Available:
 
 
 def limit_bytes() -> int:
-    """Return the bytes that this machine can hold, with swap, or the least cgroup limit."""
+    """Return the machine's memory with swap, or the smallest cgroup limit if that is smaller."""
     machine = int(psutil.virtual_memory().total + psutil.swap_memory().total)
     return min([machine, *(limit for _, limit, _ in _limited_groups())])
 
 
 def refuse_more_than_available(name: str, needed_bytes: int, hint: str) -> None:
-    """Refuse the work called ``name`` if its ``needed_bytes`` are not available."""
+    """Raise MemoryUnavailableError if ``needed_bytes`` exceed the available memory."""
     there = available()
     if needed_bytes > there.bytes:
         given, most = format_bytes(needed_bytes), format_bytes(there.bytes)
@@ -70,9 +70,9 @@ def refuse_more_than_available(name: str, needed_bytes: int, hint: str) -> None:
 
 
 def _limited_groups() -> Iterator[tuple[Path, int, int]]:
-    """Yield each cgroup around this process that has a limit, with its limit and its use.
+    """Yield the folder, the limit and the used bytes of each cgroup that limits this process.
 
-    Pages of files that were not used lately do not count, because the kernel drops them first.
+    Inactive file pages are not counted as used, because the kernel drops these pages first.
     """
     for version, place in cgroup.places():
         names = cgroup.VERSIONS[version]

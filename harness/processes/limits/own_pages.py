@@ -1,14 +1,15 @@
-"""Copies, counts and gathers the memory of forked processes, page by page.
+"""Copies and counts the pages of forked processes, and combines them into huge pages.
 
-A forked process shares its pages with its parent until one of the two writes to them. Then the
-kernel copies the page and charges the copy to the writer's cgroup. The kernel also makes a page
-table when the process first touches code that its parent has loaded. Both cost hundreds of pages, a
-number that differs from run to run. ``make_own`` does both beforehand, so that a process's own
-group is charged only for memory that it allocates there.
+A forked process shares its pages with its parent until one of the two writes to them. At the first
+write, the kernel copies the page and charges the copy to the writer's cgroup. The kernel also
+creates a page table when the process first runs code of its parent. Copies and page tables need
+hundreds of pages, and the number of these pages differs from run to run. ``make_own`` creates the
+copies and page tables in advance, so that a new cgroup is charged only for later allocations.
 
-A fork also copies an entry for each small page of its parent. With torch loaded, this takes a third
-of the time of a small cell. A huge page has one entry (``gather``). Only ranges whose small pages
-are all in memory are gathered, so that no other page becomes resident.
+A fork also copies a page-table entry for each page of its parent. After torch is loaded, copying
+these entries takes a third of the time of a small measurement. ``gather`` combines pages into huge
+pages, which have one entry each. ``gather`` only combines ranges whose pages are all in memory, so
+that no other page becomes resident.
 
 Source: madvise(2), MADV_POPULATE_READ and MADV_POPULATE_WRITE (Linux 5.14), MADV_COLLAPSE (6.1);
 mincore(2); Documentation/admin-guide/mm/pagemap.rst; membarrier(2);
@@ -31,23 +32,23 @@ from harness.instruments.host_pages import page_sums
 _READ, _WRITE, _COLLAPSE = 22, 23, 25
 """MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE."""
 HUGE_BYTES = 2 << 20
-"""Bytes of a huge page, which are the bytes that one page table maps."""
+"""Size of a huge page, and of the memory that one page table maps, in bytes."""
 _ENTRY_BYTES, _PRESENT = 8, 1 << 63
 _MAPS, _PAGEMAP = Path("/proc/self/maps"), Path("/proc/self/pagemap")
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283}
-"""The number of the system call; glibc has no function for it."""
+"""Number of the system call ``membarrier`` by machine type; glibc has no function for it."""
 _GLOBAL = 1
-"""MEMBARRIER_CMD_GLOBAL, which returns after a grace period of the kernel's RCU."""
+"""Argument MEMBARRIER_CMD_GLOBAL, which waits for a grace period of the kernel's RCU."""
 
 
 class Range(NamedTuple):
-    """Addresses of this process, of whole pages."""
+    """Range of addresses of this process, in whole pages."""
 
     begin: int
     end: int
 
     def parts(self) -> "Iterator[Range]":
-        """Yield parts that one page table each maps."""
+        """Split the range into parts that need one page table each."""
         begin = self.begin
         while begin < self.end:
             end = min(self.end, (begin // HUGE_BYTES + 1) * HUGE_BYTES)
@@ -55,14 +56,14 @@ class Range(NamedTuple):
             begin = end
 
     def present(self, pagemap: IO[bytes]) -> list[bool]:
-        """Return a truth value for each page: True if the page is in memory."""
+        """Return a list of booleans, True for each page that is in memory."""
         pagemap.seek(self.begin // mmap.PAGESIZE * _ENTRY_BYTES)
         pages = (self.end - self.begin) // mmap.PAGESIZE
         entries = array("Q", pagemap.read(pages * _ENTRY_BYTES))
         return [entry >= _PRESENT for entry in entries]
 
     def runs(self, pagemap: IO[bytes]) -> "Iterator[Range]":
-        """Yield each run of pages that are in memory."""
+        """Yield each range of consecutive pages that are in memory."""
         at = self.begin
         for there, pages in itertools.groupby(self.present(pagemap)):
             end = at + len(list(pages)) * mmap.PAGESIZE
@@ -80,12 +81,12 @@ def _libc() -> ctypes.CDLL:
 
 
 def _advise(place: Range, advice: int) -> bool:
-    """Return whether the kernel accepted the advice."""
+    """Call ``madvise`` for a range; return whether the kernel accepted the advice."""
     return not _libc().madvise(place.begin, place.end - place.begin, advice)
 
 
 def _private_mappings() -> Iterator[tuple[Range, str, str]]:
-    """Yield each readable private mapping with its rights and its name."""
+    """Yield the range, the rights and the name of each readable private mapping."""
     for line in _MAPS.read_text().splitlines():
         addresses, rights, _, _, _, *name = line.split(maxsplit=5)
         if rights[0] == "r" and rights[3] == "p" and name not in (["[vvar]"], ["[vdso]"]):
@@ -94,10 +95,10 @@ def _private_mappings() -> Iterator[tuple[Range, str, str]]:
 
 
 def make_own() -> None:
-    """Copy the pages that this process may write to, and make tables for pages that it reads.
+    """Copy all writable pages of this process, and create page tables for the other pages.
 
-    Only the parts of files that are in memory are mapped; nothing is read from a disk. Nothing is
-    done before Linux 5.14, or if the kernel does not show which pages are in memory.
+    File pages are mapped only if they are in memory, so nothing is read from disk. The function
+    does nothing before Linux 5.14, or if the kernel does not show which pages are in memory.
     """
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         for place, rights, name in _private_mappings():
@@ -113,7 +114,7 @@ def make_own() -> None:
 
 
 def pages_of_files() -> "tuple[Range, ...]":
-    """Return the ranges of file pages in memory; nothing if the kernel does not show them."""
+    """Return the ranges of file pages that are in memory, or an empty tuple if unknown."""
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         places = [place for place, _, name in _private_mappings() if name.startswith("/")]
         return tuple(run for place in places for run in place.runs(pagemap))
@@ -123,13 +124,13 @@ def pages_of_files() -> "tuple[Range, ...]":
 def map_pages(places: "Iterable[Range]") -> bool:
     """Map the pages of ``places`` into this process.
 
-    Return False if the kernel maps nothing ahead (before Linux 5.14).
+    Return False if the kernel cannot map pages in advance (before Linux 5.14).
     """
     return all(_advise(place, _READ) for place in places)
 
 
 def _cached_page(part: Range) -> Range | None:
-    """Return the first page of the part that the kernel holds."""
+    """Return the first page of ``part`` that is in memory, or None."""
     held = ctypes.create_string_buffer((part.end - part.begin) // mmap.PAGESIZE)
     _libc().mincore(part.begin, part.end - part.begin, held)
     index = held.raw.find(b"\1")
@@ -138,9 +139,9 @@ def _cached_page(part: Range) -> Range | None:
 
 
 def gather() -> int:
-    """Gather this process's memory in huge pages if the kernel can; return the gathered bytes.
+    """Combine this process's pages into huge pages; return the number of combined bytes.
 
-    Allow huge pages to the process before the call.
+    Call ``allow_huge_pages(True)`` before this function.
     """
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         full = [
@@ -155,10 +156,10 @@ def gather() -> int:
 
 
 def await_freed_tables() -> None:
-    """Wait until the kernel has freed the page tables of this process's freed memory.
+    """Wait until the kernel has freed the page tables of memory that this process freed.
 
-    Until then the process's group is charged for the tables. The kernel frees them after a grace
-    period of 8 to 32 ms (as measured).
+    The process's cgroup is charged for page tables until the kernel has freed them. In
+    measurements, the kernel freed the page tables after 8–32 ms.
     """
     number = _MEMBARRIER.get(platform.machine())
     if number is not None:
@@ -166,7 +167,7 @@ def await_freed_tables() -> None:
 
 
 def written_bytes() -> int | None:
-    """Return the bytes of pages that only this process has and wrote to; None if unknown."""
+    """Return the bytes of written pages that only this process uses, or None if unknown."""
     with suppress(OSError, KeyError):
         return page_sums()["Private_Dirty"]
     return None

@@ -1,9 +1,9 @@
-"""Budgets that the system itself enforces on one process.
+"""Memory budgets that the kernel or the CUDA allocator enforces for one process.
 
-``data_segment``: the kernel refuses the mapping that would take the process's private writable
-memory past the limit (``RLIMIT_DATA``), and the allocation fails with an error.
-``caching_allocator``: PyTorch's CUDA allocator refuses to exceed its share of a GPU. A memory
-cgroup, the third kind, kills instead of refusing: ``harness.processes.limits.cgroup``.
+``data_segment`` limits the private writable memory of the process (``RLIMIT_DATA``). The kernel
+refuses a mapping above the limit, so the allocation fails with an error. ``caching_allocator``
+limits PyTorch's CUDA allocator. A third kind of budget is a memory cgroup, in which the kernel
+kills the process (``harness.processes.limits.cgroup``).
 
 Source: setrlimit(2); proc(5), VmData; mm/mmap.c of the Linux kernel (``may_expand_vm``).
 """
@@ -19,10 +19,9 @@ _PART_BYTES = 512
 
 
 def status_bytes(name: str) -> int:
-    """Return a size of this process that the kernel reports, such as ``VmData`` (Linux).
+    """Return a size from ``/proc/self/status``, such as ``VmData``, in bytes.
 
-    The file is read in small parts, because a buffer of a page or more would be a mapping of its
-    own that the size would include.
+    The file is read in small parts, because a large buffer would increase the reported size.
     """
     text = b""
     with _STATUS.open("rb", buffering=0) as status:
@@ -36,10 +35,10 @@ def status_bytes(name: str) -> int:
 
 @contextmanager
 def data_segment(budget_bytes: int) -> Iterator[None]:
-    """Let this process take at most ``budget_bytes`` more than it holds now.
+    """Let this process allocate at most ``budget_bytes`` in addition to its present memory.
 
-    Memory that the process frees inside may be taken again. The limit is lifted on leaving, so that
-    a failure can be reported.
+    Memory that is freed inside the ``with`` block can be allocated again. The limit ends with the
+    block, so that a failure can be reported.
     """
     import resource
 
@@ -55,8 +54,8 @@ def data_segment(budget_bytes: int) -> Iterator[None]:
 def caching_allocator(budget_bytes: int) -> Iterator[None]:
     """Limit PyTorch's CUDA allocator to ``budget_bytes`` of the current GPU.
 
-    The allocator computes its limit from a share of the GPU. The limit is exactly these bytes,
-    whether it rounds down or to the nearest.
+    PyTorch computes the limit from a fraction of the GPU's memory. The fraction is chosen so that
+    rounding makes the limit exactly ``budget_bytes``.
     """
     import torch
 
@@ -82,7 +81,7 @@ with data_segment(1 << 20):
 
 
 def data_segment_available() -> tuple[bool, str]:
-    """Return whether the kernel enforces ``RLIMIT_DATA`` (tried in a process), and why (not)."""
+    """Test in a new process whether the kernel enforces ``RLIMIT_DATA``; also return the reason."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", _REFUSED], capture_output=True, text=True, check=False
     )
