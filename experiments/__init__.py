@@ -1,1 +1,1 @@
-"""One file or folder for each experiment, with its cells, analysis and figures."""
+"""Each experiment is a file or folder that defines its cells, analysis and figures."""

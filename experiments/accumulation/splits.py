@@ -1,4 +1,4 @@
-"""Compares a step in micro-batches with the same step of the whole batch, by exact metrics."""
+"""Compares steps in micro-batches with the unsplit step of the same depth and batch."""
 
 import pandas as pd
 
@@ -9,15 +9,15 @@ _KEYS = ["depth", "batch"]
 
 
 def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return every good cell next to the cell of equal depth and batch in a single part.
+    """Return each successful cell together with the unsplit cell of the same depth and batch.
 
-    Columns: ``depth, batch, parts, rows`` (of the largest part), ``saved_activation_bytes,
-    saved_by_formula_bytes, whole_bytes`` (saved by the single part), ``peak_live_bytes,
-    whole_peak_bytes, peak_over_whole, floor_bytes, parameter_bytes, batch_bytes``. The floor has
-    the bytes alive just before the step.
+    Columns: ``depth, batch, parts`` (number of micro-batches), ``rows`` (examples in the largest
+    micro-batch), ``saved_activation_bytes, saved_by_formula_bytes, whole_bytes`` (saved activations
+    of the unsplit step), ``peak_live_bytes, whole_peak_bytes, peak_over_whole, floor_bytes`` (bytes
+    alive before the step), ``parameter_bytes, batch_bytes``.
 
     Raises:
-        AnalysisError: cells with one part, or with several parts, are missing.
+        AnalysisError: the unsplit cell, or every cell with several micro-batches, is missing.
 
     """
     metrics = ["saved_activation_bytes", "peak_live_bytes", "live_at_start_bytes"]
@@ -49,7 +49,7 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_peak(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the bytes at the peak, with a row for each cell, named by depth and parts."""
+    """Return the live bytes at the peak by category, with one row per cell."""
     known = ok_cells(frame, *AT_PEAK).sort_values([*_KEYS, "accumulate"])
     known = known.assign(
         panel="Depth " + known["depth"].astype("string"),
