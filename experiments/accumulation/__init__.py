@@ -34,7 +34,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare each number of parts with the whole batch and with the lower bound."""
+    """Compare steps in micro-batches with the unsplit step and with the memory before a step."""
     table = splits.beside_whole(evidence.frame)
     frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
     asked, split = evidence.frame["accumulate"] > 1, table["parts"] > 1

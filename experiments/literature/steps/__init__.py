@@ -1,4 +1,5 @@
-"""Networks, optimizers and counting functions that the steps of the claims name.
+"""Networks, optimizers and counting functions for the claims of the literature.
 
-A worker imports these files, with torch; a claim names them with a leading dot.
+Only worker processes import these files, which need torch. A job names a function of a file with a
+leading dot, e.g. ``.networks:chain``.
 """
