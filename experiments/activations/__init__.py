@@ -1,4 +1,4 @@
-"""Counts the tensors that each activation function keeps per hidden layer for backward.
+"""Counts the tensors per hidden layer that autograd keeps for each activation function.
 
 For each additional hidden layer, autograd keeps one or more tensors of batch x width elements. The
 number depends on the derivative of the activation function. If the derivative is computed from the

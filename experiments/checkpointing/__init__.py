@@ -67,7 +67,7 @@ def _spread(depth: int) -> list[int]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Fit a formula to each network's memory, and compare fitted and measured minimum."""
+    """Fit a formula to each network's memory; compare its optimum with the measured optimum."""
     frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
     result = law.curves(evidence.frame)
     missing = evidence.frame.groupby(law.KEYS).ngroups - len(result)

@@ -19,7 +19,7 @@ from harness.schema.units import format_bytes
 from .curve import Curve, counts_in_words
 
 SECOND_FORWARD = 4 / 3
-"""Expected time of a step with a second forward pass, divided by the time without it."""
+"""Expected ratio of the step times with and without a second forward pass."""
 _REGIMES = {
     "activations": ("where activations outweigh parameters", "where activations outweigh"),
     "both": (
@@ -87,7 +87,7 @@ def _root(chosen: list[Curve], table: pd.DataFrame, regime: str, **every: object
 
 
 def _is_best(curve: Curve) -> bool:
-    """Return True if √depth segments need nearly the least memory, and both extremes more."""
+    """Return True if √depth is nearly the best number, and the smallest and largest are not."""
     ends = min(curve.at(1), curve.at(curve.most)) / curve.lowest - 1
     return curve.excess_at_root <= ROUGHLY < ends
 

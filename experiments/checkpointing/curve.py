@@ -50,7 +50,7 @@ class Curve:
 
     @property
     def root(self) -> int:
-        """The square root of the depth, to the nearest whole number."""
+        """The square root of the depth, rounded to a whole number."""
         return round(math.sqrt(self.depth))
 
     @property

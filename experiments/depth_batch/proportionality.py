@@ -42,7 +42,7 @@ class Growth:
     values: NDArray[np.int64]
     """Bytes of each cell."""
     spans: Mapping[Cell, Span]
-    """Bytes at each depth and batch. They are predicted if the predictions equal all measured
+    """Bytes at each depth and batch. The bytes are predicted if the predictions equal all measured
     cells, and measured otherwise. For a noisy quantity, a span is the 99% interval of the
     repeats."""
     exact: ExactForm | None
@@ -165,12 +165,12 @@ def _neighbours(depth: NDArray[np.int64], batch: NDArray[np.int64]) -> list[list
 def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
     """Test proportionality on each square of four known cells.
 
-    A square has two depths and two batches, each a value and its double. ``depth`` and ``batch``
+    A square combines a depth and its double with a batch and its double. ``depth`` and ``batch``
     are the smaller values. ``by_depth`` and ``by_batch`` are the factors by which the bytes grow if
-    the depth or the batch doubles. ``doubles`` is 1 if all these factors are near 2. ``rate`` is
-    the largest relative deviation of the bytes per layer and example from their median. ``holds``
-    is 1 if ``doubles`` is 1 and these deviations are small. ``doubles`` and ``holds`` are 0 if a
-    test fails, and missing if noise leaves the test open.
+    the depth or the batch doubles. ``doubles`` is 1 if every doubling of depth or batch nearly
+    doubles the bytes. ``rate`` is the largest relative deviation of the bytes per layer and example
+    from their median. ``holds`` is 1 if ``doubles`` is 1 and these deviations are small.
+    ``doubles`` and ``holds`` are 0 if a test fails, and missing if noise leaves the test open.
     """
     rows = []
     for depth, batch in sorted(known):

@@ -120,7 +120,7 @@ def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False)
 
 
 def claim_experiment(claim: str | ClaimText, *, jobs: Jobs, judge: Judge) -> Experiment:
-    """Return the experiment that tests a claim, given as a name in ``claims.toml`` or as a text.
+    """Return the experiment that tests a claim, given as a name in ``claims.toml`` or a ClaimText.
 
     ``judge`` gets the steps that ended well. If steps are missing and ``judge`` raises an error,
     the claim is open.

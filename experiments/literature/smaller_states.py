@@ -71,7 +71,7 @@ def state_bytes(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
-    """Return the peak by the closed form, in the backward pass or the largest weight's update.
+    """Return the closed form of the peak, in the backward pass or the largest weight's update.
 
     Adam and 8-bit Adam need two temporary float32 tensors of the weight's size. Adafactor needs one
     temporary tensor of this size, the product of its factors. On CUDA, this matmul also uses the

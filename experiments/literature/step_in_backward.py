@@ -29,7 +29,7 @@ GRIDS = {
     Size.DEFAULT: (("cpu", "cuda"), (SGD, ADAM), (16, 256, 1024)),
 }
 VIT = {False: 6_000_000_000, True: 4_000_000_000}
-"""Published peaks of ViT-L/16 with Adam, in bytes; True is a step inside the backward pass."""
+"""Published peaks of ViT-L/16 with Adam, in bytes; True means a step inside the backward pass."""
 
 ROUNDED_BYTES = 500_000_000
 """Largest rounding error of the published peaks, which are whole gigabytes."""
@@ -58,7 +58,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def peak_by_law(own: Mlp, adam: bool, fused: bool, device: str) -> int:
-    """Return the peak by the closed form, in the backward pass or in Adam's update.
+    """Return the closed form of the peak, in the backward pass or in Adam's update.
 
     Adam's update of a weight needs two temporary tensors of the weight's size.
     """

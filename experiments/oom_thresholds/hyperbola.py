@@ -2,8 +2,8 @@
 
 If a step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes, then the depths and batches that
 just fill a budget M are on a hyperbola, (depth + a)(batch + b) = c. Here a = k2/k3 and b = k1/k3 do
-not depend on the budget, and c grows with it. In inference, k3 is 0 because each layer's output is
-freed. Then the points are on a straight line.
+not depend on the budget, and c grows with the budget. In inference, k3 is 0 because each layer's
+output is freed. Then the points are on a straight line.
 """
 
 from collections.abc import Sequence

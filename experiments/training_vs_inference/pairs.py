@@ -69,7 +69,7 @@ def named(row: "pd.Series[Any]") -> str:
 def by_depth(table: pd.DataFrame) -> pd.DataFrame:
     """Return ``rise``, the last ratio divided by the first, for each optimizer and batch.
 
-    ``rise`` is 0 if the ratio does not increase from every depth to the next depth.
+    ``rise`` is 0 unless the ratio increases from each depth to the next depth.
     """
     rows = [
         (*key, float(part["ratio"].iloc[-1] / part["ratio"].iloc[0]) * _rises(part["ratio"]))

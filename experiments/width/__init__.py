@@ -2,9 +2,9 @@
 
 The note advises widths "divisible by larger powers of 2", as "computationally efficient due to the
 way memory is allocated and addressed in hardware". Bytes at powers of two are compared with bytes
-at neighbouring widths, and times at odd widths with times at multiples of 8. Times are compared
-within blocks. A block measures every width once, each in a separate process. A block has its own
-seed, which changes only the weights.
+at neighbouring widths. Times at odd widths are compared with times at multiples of 8, within
+blocks. A block measures every width once, each in a separate process. A block has its own seed,
+which changes only the weights.
 """
 
 from collections.abc import Iterable

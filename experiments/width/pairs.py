@@ -1,8 +1,8 @@
 """Compares times that were measured in blocks, by ratios within a block.
 
 A block measures every variant once, one after the other. If the machine is slow for a while, a
-whole block is slow, and the ratios within it stay the same. Statistics treat each block as one
-observation.
+whole block is slow, and the ratios within the block stay the same. Statistics treat each block as
+one observation.
 """
 
 import numpy as np

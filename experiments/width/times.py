@@ -37,7 +37,7 @@ def contrasts(ratios: pd.DataFrame, column: str = "ratio") -> dict[str, Ratio]:
 
 
 def time_verdict(ratios: pd.DataFrame) -> Claim | None:
-    """Judge whether odd widths take more than 5% longer, power by power."""
+    """Judge for each power of two if odd widths take more than 5% longer."""
     if ratios.empty:  # a pretended GPU has no times
         return None
     every = contrasts(ratios)

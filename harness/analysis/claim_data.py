@@ -46,7 +46,7 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Commits that wrote a claim's rule, first measured the claim, and changed the rule."""
 
     source: str
-    """Source of the limit."""
+    """Source of the rule's limit, e.g. the note or a paper."""
     first_data: RuleChange
     written: RuleChange
     changes: tuple[RuleChange, ...] = ()
@@ -79,13 +79,14 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: str
     measured: str = ""
     value: str | tuple[str, ...] = ""
-    """Columns or pandas expressions; each of them must have the ``relation`` to the ``limit``."""
+    """Columns or pandas expressions. A row satisfies the claim if ``relation`` holds between each
+    value and ``limit``."""
     relation: Relation = "near"
     limit: float = 1.0
     where: str = ""
     """Pandas query that selects the rows that the claim is about; empty for all rows."""
     axes: tuple[str, ...] = ()
-    """Columns whose values name a cell in a verdict."""
+    """Columns whose values identify a cell in the verdict, e.g. ``depth`` and ``batch``."""
     steps: bool = False
     """True if a row describes the change from one value of an axis to the next larger value."""
     control: Control | None = None
@@ -102,19 +103,19 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def claim_data(file: str, claim: str) -> ClaimData:
-    """Return the entry of ``claim`` in ``claims.toml`` (next to ``file``)."""
+    """Read the entry of ``claim`` from ``claims.toml`` in the folder of ``file``."""
     every = _tables(Path(file).with_name("claims.toml"))
     return msgspec.convert({**every.get("all", {}), **every[claim]}, ClaimData)
 
 
 def text(file: str, name: str, /, **given: object) -> str:
-    """Return the paragraph ``name`` of ``claims.toml`` (next to ``file``), with names filled in."""
+    """Read paragraph ``name`` from ``claims.toml`` in the folder of ``file``; fill in ``given``."""
     words: str = _tables(Path(file).with_name("claims.toml"))["text"][name]
     return words.format(**given)
 
 
 def figure_data(file: str, name: str) -> dict[str, Any]:
-    """Return the settings of the figure ``name`` in ``claims.toml`` (next to ``file``)."""
+    """Read the settings of the figure ``name`` from ``claims.toml`` in the folder of ``file``."""
     own: dict[str, Any] = _tables(Path(file).with_name("claims.toml"))["figures"][name]
     return own
 

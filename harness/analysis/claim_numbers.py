@@ -1,4 +1,4 @@
-"""Statistics of a column for the texts of ``claims.toml``, e.g. ``{ratio.ends:.3g}``."""
+"""Statistics of columns that the texts of ``claims.toml`` use, e.g. ``{ratio.ends:.3g}``."""
 
 import math
 

@@ -33,7 +33,7 @@ COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 FAR_APART = 10
 """Noisy metrics that differ by more than this factor are reported as far apart."""
 SMALLEST_BYTES = 256 * 1024
-"""Smaller differences of noisy metrics are ignored, because pages and heap can cause them."""
+"""Differences of noisy metrics below this size are ignored; pages and the heap can cause them."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -72,7 +72,7 @@ class PredictionComparison:
 def compare_predictions(
     first: Path, second: Path, tolerance: Fraction = Fraction(0)
 ) -> PredictionComparison:
-    """Return the differences of two files; sizes may change by a fraction ``tolerance``."""
+    """Return the differences between two files, except relative changes up to ``tolerance``."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))

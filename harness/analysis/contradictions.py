@@ -22,7 +22,7 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 ITEM_BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "bool": 1}
-"""Bytes per element by dtype; every other dtype has 4."""
+"""Bytes per element by dtype; every other dtype has 4 bytes."""
 LABEL_BYTES = 8
 
 
@@ -150,7 +150,7 @@ def batch_bytes(workload: Workload) -> int:
 
 
 def _of_repeats(line: Record) -> Iterator[str]:
-    """Check that medians lie between their repeats, and that the parts of RSS sum to its peak."""
+    """Check that medians are in the range of the repeats, and that the parts of RSS add up."""
     for name in ("rss_rise_bytes", "wall_seconds"):
         value = getattr(line, name)
         own = [seen for one in line.repeats if (seen := getattr(one, name)) is not None]

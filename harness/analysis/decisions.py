@@ -175,10 +175,10 @@ def ratio_of_means(over: Values, under: Values, confidence: float = CONFIDENCE) 
 
 
 def _repeats(limit: float, low: float, high: float, repeats: int) -> int:
-    """Return the number of repeats at which the narrowed interval would end at the limit.
+    """Estimate the number of repeats at which the interval would not contain the limit.
 
-    The estimate assumes that the interval keeps its middle and narrows with the square root of the
-    number of repeats.
+    The estimate assumes that the middle of the interval stays, and that the interval narrows with
+    the square root of the number of repeats.
     """
     distance = abs(limit - (low + high) / 2)
     if not distance or not math.isfinite(high - low):

@@ -2,7 +2,7 @@
 
 A cell has no numbers if its result is missing, failed or contradicts itself. Two attempts at a cell
 must agree. All results must come from one version of PyTorch, one version of the code and one
-processor. After any contradiction, every claim of the experiment is open, and its reason names the
+processor. If there is a contradiction, every claim of the experiment is open and states the
 contradiction.
 """
 
@@ -175,8 +175,8 @@ def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> E
     """Return the last good result of each requested cell; other cells have no numbers.
 
     Args:
-        experiment: defines the requested cells, at the smallest size that contains all measured
-            cells.
+        experiment: experiment that requests the cells, in the smallest size that contains all
+            measured cells.
         folder: folder with the experiment's results.
         believed: True to keep contradictory numbers, for text and figures.
 

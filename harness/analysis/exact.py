@@ -1,4 +1,4 @@
-"""Finds the exact formula behind whole numbers, if there is one.
+"""Finds a formula that gives whole numbers exactly, if such a formula exists.
 
 An allocator's bytes do not contain noise, so a formula is rejected if it misses a single value.
 Values are compared in rational arithmetic, without rounding.
@@ -92,8 +92,8 @@ def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fractio
 class ExactMaximum:
     """A maximum of several formulas that equals the value in ``rows`` of ``total`` rows.
 
-    In the other rows, all formulas are below the value. A memory peak has this form, because the
-    live bytes at each moment of a step follow a formula, and the peak is the largest of them.
+    In the other rows, all formulas are below the value. A memory peak has this form, because each
+    moment of a step has its own formula, and the peak is the largest value.
     """
 
     forms: tuple[ExactForm, ...]
@@ -109,9 +109,9 @@ def exact_maximum(
 ) -> ExactMaximum | None:
     """Find up to MOST_FORMS formulas of ``columns`` whose maximum equals the ``values``.
 
-    Each entry of ``neighbours`` is a list of row indices, from which a formula is computed. A
-    formula is accepted if it never exceeds a value, and if it equals the value in at least two rows
-    more than it has coefficients. The result is None if no formula is accepted.
+    Each entry of ``neighbours`` is a list of row indices, and a formula is computed from these
+    rows. A formula is accepted if it never exceeds a value, and if it equals the value in at least
+    two rows more than it has coefficients. The result is None if no formula is accepted.
     """
     rows, targets = _exactly(columns, values)
     proposed = _proposals(rows, targets, neighbours)

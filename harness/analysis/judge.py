@@ -94,7 +94,7 @@ def judge_cells(
     missing: int = 0,
     steps: bool = False,
 ) -> Decided:
-    """Return the verdict over all cells, which names regions where the claim holds or fails.
+    """Return the verdict over all cells, with names of regions where the claim holds or fails.
 
     Args:
         cells: one row per cell, with a column of numbers or names for each of ``axes``.
