@@ -1,4 +1,4 @@
-"""Judges the claims on √depth segments, on saved memory, and on the second forward pass."""
+"""Judges the claims on √depth segments, on less memory, and on the second forward pass."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ _KINDS = {
 
 
 def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]:
-    """Judge √depth separately for two kinds of networks, and judge the saved memory."""
+    """Judge the claim on √depth for two kinds of networks, and the claim on less memory."""
     rows = [
         {
             "network": one.name,

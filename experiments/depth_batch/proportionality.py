@@ -46,9 +46,9 @@ class Growth:
     cells, and measured otherwise. For a noisy quantity, a span is the 99% interval of the
     repeats."""
     exact: ExactForm | None
-    """Formula with the terms of PRODUCT that is exact in every cell, or None."""
+    """Formula of PRODUCT's terms that is exact in every cell; None if there is none."""
     pieces: ExactMaximum | None
-    """Formulas whose maximum is exact in many or all cells, as for peaks, or None."""
+    """Formulas whose maximum is exact in many or all cells; None if there are none."""
     derived: tuple[int, int]
     """Number of measured cells that equal their prediction, and number of cells with a
     prediction."""
@@ -134,7 +134,7 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
 
 
 def spans(known: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
-    """Return the bytes of each cell as a span, which is an interval for a noisy quantity."""
+    """Return the bytes of each cell as (low, high), which are equal for an exact quantity."""
     reach = (
         REACH * known[SPREAD].fillna(0)
         if quantity in NOISY and SPREAD in known

@@ -152,7 +152,7 @@ def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[
 
 
 def _alive(known: pd.DataFrame) -> str:
-    """Return a sentence on how often activations are the largest part of the peak."""
+    """Return a sentence with the number of cells in which activations dominate the peak."""
     largest = (
         known[AT_PEAK].astype("int64").idxmax(axis=1).map(lambda name: str(name).split(".")[1])
     )

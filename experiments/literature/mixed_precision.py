@@ -106,7 +106,7 @@ def peak_bytes(kept: int) -> int:
 
 
 def blocks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return the kept bytes and the peak that a block adds, measured and by the closed form."""
+    """Return what a block adds to the kept bytes and to the peak, measured and calculated."""
     rows = []
     for device, tokens in _grid(size):
         for autocast in (False, True):

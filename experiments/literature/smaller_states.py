@@ -86,7 +86,7 @@ def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return the bytes that each smaller state saves of Adam's state and of Adam's peak."""
+    """Return how much each optimizer reduces Adam's state and Adam's peak."""
     rows = []
     for device, own in _grid(size):
         adam = own.job(ADAM, device)
@@ -114,7 +114,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge which share of the saved state bytes also lowers the peak."""
+    """Judge how much of the reduction in state bytes also reduces the peak."""
     table = peaks(steps, size).sort_values("optimizer", kind="stable")
     cases = table.assign(holds=table["reached"] >= 1 - ROUGHLY)
     state = state_bytes(Mlp(depth=DEPTH, width=WIDTH, batch=1), ADAM, "cuda")

@@ -1,9 +1,9 @@
 """Lv et al. 2023 (LOMO): an optimizer step inside the backward pass removes the gradients.
 
-The claim is true, because only one layer's gradients are alive at a time. The saved memory depends
-on the moment of the peak. If the peak is at the end of the backward pass, all gradients except the
-largest layer's are saved. If the peak is at the beginning, nothing is saved, because gradients are
-not yet alive.
+The claim is true, because only one layer's gradients are alive at a time. The reduction of memory
+depends on the moment of the peak. If the peak is at the end of the backward pass, the peak falls by
+the bytes of all gradients except the largest layer's. If the peak is at the beginning, the peak
+does not fall, because gradients are not yet alive.
 """
 
 from collections.abc import Iterable
@@ -75,7 +75,7 @@ def peak_by_law(own: Mlp, adam: bool, fused: bool, device: str) -> int:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return a row per pair of steps, with both peaks and the share of gradients saved."""
+    """Return a row per pair of steps, with both peaks and the reduction of the peak."""
     rows = []
     for device, pair, own in _grid(size):
         own_jobs = [own.job(optimizer, device) for optimizer in pair]

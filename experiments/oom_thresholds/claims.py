@@ -1,4 +1,4 @@
-"""Judges that deeper networks run out of memory sooner, and that the batch is predictable."""
+"""Judges two claims: deeper networks run out of memory sooner, and the batch is predictable."""
 
 from collections.abc import Iterator
 
@@ -104,7 +104,7 @@ def _under(pinned: pd.DataFrame) -> str:
 
 
 def texts(table: pd.DataFrame, pinned: pd.DataFrame, fits: Fits) -> Iterator[str]:
-    """Yield the report's texts on confirmed thresholds, missing fits and undecided thresholds."""
+    """Yield the texts about confirmed thresholds, missing fits and undecided thresholds."""
     probes = pinned["probes"].astype("float64")
     sharp = int(((pinned["band"] == 0) & pinned["confirmed"]).sum())
     facts = {"sharp": sharp, "total": len(pinned), "mean": probes.mean(), "most": probes.max()}

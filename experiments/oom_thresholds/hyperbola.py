@@ -37,7 +37,7 @@ class Frontier:
 
 
 def fit_frontier(depths: Sequence[int], batches: Sequence[int]) -> Frontier:
-    """Fit the hyperbola to thresholds (one batch per depth), with small relative errors.
+    """Fit the hyperbola to thresholds (one batch per depth), by minimizing relative errors.
 
     The equation depth·batch = (c - a·b) - a·batch - b·depth is linear in its three coefficients. An
     error e of this equation is an error e / (depth + a) of the batch. So each iteration weights the

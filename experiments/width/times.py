@@ -69,7 +69,7 @@ def _decide(wide: Ratio | None) -> Decided:
 
 
 def time_text(ratios: pd.DataFrame) -> list[str]:
-    """Return the text on the measurement of time, with the ratio's bias for quadratic growth."""
+    """Return the text about the measurement of time and the ratio's bias for quadratic growth."""
     if ratios.empty:
         return []
     powers = ratios["power"].to_numpy(dtype=float)

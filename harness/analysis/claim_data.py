@@ -46,7 +46,7 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Commits that wrote a claim's rule, first measured the claim, and changed the rule."""
 
     source: str
-    """Source of the rule's limit, e.g. the note or a paper."""
+    """Reason for the rule's limit, e.g. "10%, by judgement"."""
     first_data: RuleChange
     written: RuleChange
     changes: tuple[RuleChange, ...] = ()

@@ -155,7 +155,7 @@ def _equal(derived: Equal | None) -> str:
 
 
 def _unlike(derived: Equal | None) -> str:
-    """Return text on the cells that a second calculation contradicts; empty if there are none."""
+    """Return text about cells that a second calculation contradicts; empty if there are none."""
     if derived is None or derived[0] == derived[1]:
         return ""
     return f"; not as derived in {derived[1] - derived[0]} of {derived[1]} cells"

@@ -33,7 +33,7 @@ COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 FAR_APART = 10
 """Noisy metrics that differ by more than this factor are reported as far apart."""
 SMALLEST_BYTES = 256 * 1024
-"""Differences of noisy metrics below this size are ignored; pages and the heap can cause them."""
+"""Smaller differences of noisy metrics in bytes are ignored; pages and the heap can cause them."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -54,7 +54,7 @@ class Comparison:
             cells, and spreads are over the repeats).
         far_apart: cells in which a noisy metric differs more than tenfold, with the columns ``cell,
             metric, a, b``. These cells do not change ``equal``.
-        tolerance: largest difference that is treated as equal, as a fraction of the value in ``a``.
+        tolerance: largest difference that is ignored, as a fraction of the value in ``a``.
 
     See ``harness.compare`` for an example.
     """

@@ -93,7 +93,7 @@ def _of_inputs(line: StepRun) -> Iterator[str]:
 
 
 def given_bytes(job: StepJob) -> int:
-    """Return the bytes of a micro-batch with its labels (of the batch if it is not split).
+    """Return the bytes of a micro-batch with its labels; an unsplit batch is one micro-batch.
 
     >>> given_bytes(StepJob(network=".n:n", batch=4, inputs=("bfloat16:8x2",)))
     160

@@ -110,7 +110,7 @@ def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> De
 
 
 def exactly(holds: bool) -> Decided:
-    """Return the decision on a claim about an exact number, i.e. supported or refuted.
+    """Return the decision "supported" if ``holds`` is True, otherwise "refuted".
 
     >>> exactly(False).verdict.name
     'REFUTED'

@@ -1,4 +1,4 @@
-"""Fits least squares and power laws, with confidence intervals that allow uneven noise.
+"""Fits linear models and power laws, with confidence intervals that allow uneven noise.
 
 The intervals use HC3 standard errors (MacKinnon & White, 1985, J. Econometrics 29:305), which do
 not assume equal noise in all cells. Power laws are fitted to logarithms, because sizes span four

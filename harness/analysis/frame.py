@@ -52,7 +52,7 @@ def load(folder: Path | str) -> pd.DataFrame:
 
 
 def load_files(files: Iterable[Path]) -> pd.DataFrame:
-    """Return a data frame like ``load`` from ``files``; a file's folder names its experiment."""
+    """Read ``files`` into a data frame, as ``load`` does; a file's folder names its experiment."""
     notes: list[str] = []
     chunks: list[pd.DataFrame] = []
     rows: list[dict[str, Any]] = []

@@ -10,8 +10,8 @@ RESOLVED_BYTES = 2**20
 """Smallest rise of live bytes for which the growth of RSS is tested; pages, counters and heap hide
 smaller rises."""
 MMAP_THRESHOLD_BYTES = 64 * 2**10
-"""Block size at which the pinned malloc policy uses mmap. Smaller blocks are in the heap, which
-malloc returns to the kernel only in part."""
+"""Smallest block for which the pinned malloc policy uses mmap. Smaller blocks are in the heap,
+which malloc returns to the kernel only in part."""
 _NEEDED = ("rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes")
 
 
