@@ -43,7 +43,7 @@ def missing(steps: pd.DataFrame, models: tuple[str, ...], functions: tuple[str, 
 
 
 def counts(steps: pd.DataFrame) -> str:
-    """Return text with the functions for each number of tensors, e.g. ``1 (relu, tanh)``."""
+    """Return text with the functions for each number of tensors, such as ``1 (relu, tanh)``."""
     grouped: dict[float, list[str]] = {}
     for name, part in steps.groupby("activation", sort=False):
         for count in sorted(part["tensors"].unique()):

@@ -1,11 +1,11 @@
 """Measures the memory of a step as a function of its number of checkpointed segments.
 
 A step with ``k`` checkpointed segments keeps only the input of each segment. The backward pass runs
-the forward pass of a segment again to recompute the activations of the segment. So about ``k``
-inputs and the activations of ``depth / k`` layers are alive at the peak. Chen et al. (2016,
+the forward pass of a segment again to recompute the activations of the segment. About ``k`` inputs
+and the activations of ``depth / k`` layers are alive at the peak. Chen and co-authors (2016,
 "Training deep nets with sublinear memory cost") conclude that the best ``k`` is about the square
-root of the depth. Three networks test this conclusion. In one network, activations are far larger
-than parameters. The other two networks have the note's width, at which gradients are not
+root of the depth. Three networks test if √depth segments are best. In one network, activations are
+far larger than parameters. Two networks have the note's width, at which gradients are not
 negligible.
 """
 

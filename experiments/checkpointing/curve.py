@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 DOMINANCE = 4.0
-"""Activations dominate if an activation is at least this many times a layer's gradients."""
+"""Smallest ratio of a layer's activations to its gradients at which activations dominate."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

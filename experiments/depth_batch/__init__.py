@@ -1,8 +1,8 @@
 """Tests the note's main claim: memory grows with the number of layers and the batch size.
 
 The note says that the size of the intermediate values "is roughly proportional to the number of
-network layers and the batch size". The experiment tests this statement at many depths and batches,
-for the bytes that autograd keeps, for all live bytes, and for the process's RSS.
+network layers and the batch size". The experiment tests the proportionality at many depths and
+batches, for the bytes that autograd keeps, for all live bytes, and for the process's RSS.
 """
 
 import itertools
@@ -23,8 +23,8 @@ from .verdicts import QUANTITIES, proportionality
 
 BASE = Workload(width=256)
 _DEFAULT_LARGEST = 2**14
-"""Largest product of layers and batch that is measured by default. The ten larger cells would take
-four fifths of the computation, and their bytes can be predicted."""
+"""Largest product of layers and batch that is measured by default. Ten larger cells would take four
+fifths of the computation, and their bytes can be predicted."""
 
 
 CONTROL = Workload(width=1)

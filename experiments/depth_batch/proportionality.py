@@ -1,6 +1,6 @@
 """Tests whether a quantity grows in proportion to depth x batch.
 
-A quantity is a column of bytes, e.g. ``saved_bytes`` or ``peak_live_bytes``.
+A quantity is a column of bytes, such as ``saved_bytes`` or ``peak_live_bytes``.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from harness.analysis.frame import NOISY, ok_cells
 PRODUCT = ("constant", "depth", "batch", "depth·batch")
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
-"""A claim about growth covers all these depths and batches, even if a run measures only some."""
+"""Depths and batches that a claim about growth covers, even if a run measures only some of them."""
 SPREAD = "rss_rise_spread_bytes"
 REACH = 3.4
 """Half the width of the 99% t interval of three repeats, divided by the range of the repeats."""
@@ -165,12 +165,13 @@ def _neighbours(depth: NDArray[np.int64], batch: NDArray[np.int64]) -> list[list
 def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
     """Test proportionality on each square of four known cells.
 
-    A square combines a depth and its double with a batch and its double. ``depth`` and ``batch``
-    are the smaller values. ``by_depth`` and ``by_batch`` are the factors by which the bytes grow if
-    the depth or the batch doubles. ``doubles`` is 1 if every doubling of depth or batch nearly
-    doubles the bytes. ``rate`` is the largest relative deviation of the bytes per layer and example
-    from their median. ``holds`` is 1 if ``doubles`` is 1 and these deviations are small.
-    ``doubles`` and ``holds`` are 0 if a test fails, and missing if noise leaves the test open.
+    A square combines a depth and its double with a batch and its double. The columns ``depth`` and
+    ``batch`` contain the smaller depth and the smaller batch. ``by_depth`` and ``by_batch`` are the
+    factors by which the bytes grow if the depth or the batch doubles. ``doubles`` is 1 if every
+    doubling of depth or batch nearly doubles the bytes. ``rate`` is the largest relative deviation
+    of the bytes per layer and example from their median. ``holds`` is 1 if ``doubles`` is 1 and
+    ``rate`` is small. ``doubles`` and ``holds`` are 0 if a test fails, and missing if noise leaves
+    the test open.
     """
     rows = []
     for depth, batch in sorted(known):

@@ -39,8 +39,8 @@ def held_bytes(workload: Workload, strategy: Strategy, world_size: int) -> int:
 def owned_bytes(workload: Workload, world_size: int) -> int:
     """Return the bytes of the parameters whose moments ZeRO assigns to rank 0.
 
-    ZeRO does not split a parameter. From the largest to the smallest, it assigns each parameter to
-    the rank with the fewest bytes.
+    ZeRO does not split a parameter. ZeRO assigns the parameters from the largest to the smallest,
+    each to the rank with the fewest bytes.
     """
     ranks = [(0, rank) for rank in range(world_size)]
     for rows, row in sorted(shapes(workload), key=lambda shape: -shape[0] * shape[1]):

@@ -1,7 +1,7 @@
 """Folklore: with gradient accumulation, a step needs only the memory of one micro-batch.
 
-The claim is true for activations. But the gradients of earlier micro-batches stay alive while the
-next micro-batches run. These gradients have the size of all parameters.
+The claim is true for activations. But gradients of the size of all parameters stay alive from
+earlier micro-batches while the next micro-batches run.
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """Computes the bytes of an MLP and the peak of its backward pass by closed forms.
 
-If the batch is many times the width, CUDA needs a further buffer to sum a bias gradient (16 MiB for
-4,096 x 512). The closed forms do not include this buffer.
+The closed forms do not include a buffer that CUDA needs to sum a bias gradient if the batch is many
+times the width (16 MiB for 4,096 x 512).
 """
 
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ class Mlp:
         """Return the peak of the backward pass, without parameters, optimizer state and batch.
 
         The backward pass begins with the last layer. In each layer, the backward of ReLU first
-        allocates a gradient of the size of its output. Then the backward of the linear layer
+        allocates a gradient of the size of its output. After ReLU, the backward of the linear layer
         allocates the gradients of its input, weight and bias.
         """
         sizes, hidden = self.layer_bytes, self.hidden_bytes

@@ -1,8 +1,8 @@
 """Gomez et al. 2017 (RevNet): reversible blocks do not store activations, at any depth.
 
-The same blocks run in two forms: with the tensors that autograd keeps, and with inputs recomputed
-from outputs. With recomputed inputs, the kept bytes do not grow with depth, but parameters and
-gradients do.
+The blocks run in two forms: with the tensors that autograd keeps, and with inputs recomputed from
+outputs. With recomputed inputs, the kept bytes do not grow with depth, but parameters and gradients
+do.
 """
 
 import itertools

@@ -1,8 +1,8 @@
 """Korthikanti et al. 2022: a transformer layer keeps s b h (34 + 5 a s / h) bytes.
 
-Here s is the sequence length, b the batch, h the hidden size and a the number of heads. The formula
-is tested for a layer of plain PyTorch modules in bfloat16 with dropout on CUDA. Further tests use
-the CPU, SDPA, float32, or a layer without dropout.
+In the formula, s is the sequence length, b the batch, h the hidden size and a the number of heads.
+The formula is tested for a layer of plain PyTorch modules in bfloat16 with dropout on CUDA. Further
+tests use the CPU, SDPA, float32, or a layer without dropout.
 """
 
 from collections.abc import Iterable

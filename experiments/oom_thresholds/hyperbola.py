@@ -1,9 +1,9 @@
 """Collects the thresholds in a data frame, and fits a hyperbola to the thresholds.
 
 If a step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes, then the depths and batches that
-just fill a budget M are on a hyperbola, (depth + a)(batch + b) = c. Here a = k2/k3 and b = k1/k3 do
-not depend on the budget, and c grows with the budget. In inference, k3 is 0 because each layer's
-output is freed. Then the points are on a straight line.
+just fill a budget M are on a hyperbola, (depth + a)(batch + b) = c. The constants a = k2/k3 and b =
+k1/k3 do not depend on the budget, and c grows with the budget. In inference, each layer's output is
+freed, so k3 is 0 and the points are on a straight line.
 """
 
 from collections.abc import Sequence
@@ -40,8 +40,8 @@ def fit_frontier(depths: Sequence[int], batches: Sequence[int]) -> Frontier:
     """Fit the hyperbola to thresholds (one batch per depth), by minimizing relative errors.
 
     The equation depth·batch = (c - a·b) - a·batch - b·depth is linear in its three coefficients. An
-    error e of this equation is an error e / (depth + a) of the batch. So each iteration weights the
-    rows with the latest a.
+    error e of the equation is an error e / (depth + a) of the batch. Each iteration therefore
+    weights the rows with the latest value of a.
 
     Raises:
         AnalysisError: there are fewer than four depths, or a hyperbola does not fit them.
@@ -101,7 +101,7 @@ def _row(result: Threshold) -> dict[str, Any]:
 
 
 def series(result: Threshold) -> str:
-    """Return the kind of step, e.g. ``training, sgd``, ``training, adam`` or ``inference``."""
+    """Return the kind of step, such as ``training, sgd``, ``training, adam`` or ``inference``."""
     if result.workload.mode == "inference":
         return "inference"
     return f"training, {result.workload.optimizer}"

@@ -95,7 +95,7 @@ def _texts(table: pd.DataFrame) -> Iterable[str]:
 
 
 def _names(table: pd.DataFrame) -> "pd.Series[str]":
-    """Return each row's optimizer and form as text, e.g. ``adam`` or ``adam, foreach``."""
+    """Return each row's optimizer and form as text, such as ``adam`` or ``adam, foreach``."""
     suffix = table["foreach"].map({"on": ", foreach"}).fillna("")
     return (table["optimizer"] + suffix).astype("string")
 

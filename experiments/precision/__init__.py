@@ -1,8 +1,8 @@
 """Measures the memory of a network in float32, in bfloat16 and under autocast.
 
 A narrower dtype makes all tensors of that dtype smaller. Under autocast, parameters, gradients and
-the batch stay in float32. Matmuls run in bfloat16, and the bfloat16 copies of their inputs are kept
-for the backward pass.
+the batch stay in float32. Matmuls run in bfloat16, and autograd keeps the bfloat16 copies of their
+inputs.
 """
 
 from collections.abc import Iterable

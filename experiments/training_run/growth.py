@@ -91,7 +91,7 @@ def resident_slope(run: Run) -> Slope | None:
 def growth_interval(levels: Vector) -> tuple[float, float, float]:
     """Return the mean difference between successive ``levels``, with its interval.
 
-    Successive levels of a process's memory are not independent. So the interval of a line fitted to
+    Successive levels of a process's memory are not independent, so the interval of a line fitted to
     the levels would be too narrow. The differences of levels are independent if the noise
     accumulates (a random walk). If the noise does not accumulate, neighbouring differences partly
     cancel, and the interval is too wide.

@@ -46,7 +46,7 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Commits that wrote a claim's rule, first measured the claim, and changed the rule."""
 
     source: str
-    """Reason for the rule's limit, e.g. "10%, by judgement"."""
+    """Reason for the rule's limit, such as "10%, by judgement"."""
     first_data: RuleChange
     written: RuleChange
     changes: tuple[RuleChange, ...] = ()
@@ -86,7 +86,7 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     where: str = ""
     """Pandas query that selects the rows that the claim is about; empty for all rows."""
     axes: tuple[str, ...] = ()
-    """Columns whose values identify a cell in the verdict, e.g. ``depth`` and ``batch``."""
+    """Columns whose values identify a cell in the verdict, such as ``depth`` and ``batch``."""
     steps: bool = False
     """True if a row describes the change from one value of an axis to the next larger value."""
     control: Control | None = None

@@ -1,4 +1,4 @@
-"""Statistics of columns that the texts of ``claims.toml`` use, e.g. ``{ratio.ends:.3g}``."""
+"""Statistics of columns that the texts of ``claims.toml`` use, such as ``{ratio.ends:.3g}``."""
 
 import math
 

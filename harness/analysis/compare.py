@@ -33,7 +33,8 @@ COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 FAR_APART = 10
 """Noisy metrics that differ by more than this factor are reported as far apart."""
 SMALLEST_BYTES = 256 * 1024
-"""Smaller differences of noisy metrics in bytes are ignored; pages and the heap can cause them."""
+"""Smallest difference in bytes at which a noisy metric is reported as far apart. Pages and the heap
+can cause smaller differences."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -44,7 +45,7 @@ class Comparison:
         cells: number of cells that both runs have.
         only_a: number of cells that only the first run has.
         only_b: number of cells that only the second run has.
-        across: workload fields, e.g. ``device``, that have one value in ``a`` and another in ``b``.
+        across: workload fields, such as ``device``, with one value in ``a`` and another in ``b``.
         outcomes: cells with different outcomes, with the columns ``cell, a, b``.
         compared: number of compared values of exact metrics.
         different: values of exact metrics that differ, with the columns ``cell, metric, a_bytes,
@@ -53,7 +54,7 @@ class Comparison:
             high_ratio, median_spread_a_bytes, median_spread_b_bytes`` (ratios are b / a over the
             cells, and spreads are over the repeats).
         far_apart: cells in which a noisy metric differs more than tenfold, with the columns ``cell,
-            metric, a, b``. These cells do not change ``equal``.
+            metric, a, b``. Cells that are far apart do not change ``equal``.
         tolerance: largest difference that is ignored, as a fraction of the value in ``a``.
 
     See ``harness.compare`` for an example.

@@ -1,7 +1,8 @@
 """Finds contradictions between the numbers in one line of a results file.
 
 A peak or a sum must equal the sum of its parts. The bytes of a batch and of the parameters must
-follow from their shapes. These checks find wrong units, swapped columns and lost parts.
+follow from their shapes. The checks of this module find wrong units, swapped columns and lost
+parts.
 """
 
 import itertools

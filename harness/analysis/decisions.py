@@ -1,8 +1,8 @@
 """Decides claims about noisy numbers; a claim stays open if noise could change its verdict.
 
 A claim compares a number with a limit. The claim is supported or refuted only if the number's whole
-99% interval is on one side of the limit. Otherwise the claim stays open, with an estimate of the
-number of repeats that would decide it.
+99% interval is on one side of the limit. A claim that is neither supported nor refuted stays open,
+with an estimate of the number of repeats that would decide it.
 """
 
 import math

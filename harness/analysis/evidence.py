@@ -45,7 +45,7 @@ _ORIGIN = ("time", "git_commit")
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """One kind of results file of an experiment, e.g. ``records.jsonl``."""
+    """One kind of results file of an experiment, such as ``records.jsonl``."""
 
     file: str
     decode: Callable[[bytes], Any]

@@ -41,8 +41,8 @@ def _amount(value: Fraction) -> str:
 def exact_form(columns: Mapping[str, Column], values: Column) -> ExactForm | None:
     """Return the linear formula of ``columns`` that equals all ``values``; None without a formula.
 
-    ``columns`` maps each term to integers, one per row. The result is also None if the rows do not
-    determine the coefficients, or if no row is left to check them.
+    ``columns`` maps each term to integers, one per row. The result is None if the rows do not
+    determine the coefficients, or if no row is left to check the coefficients.
     """
     rows, targets = _exactly(columns, values)
     solution = _solve(rows, targets) if len(rows) > len(columns) else None
@@ -92,8 +92,8 @@ def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fractio
 class ExactMaximum:
     """A maximum of several formulas that equals the value in ``rows`` of ``total`` rows.
 
-    In the other rows, all formulas are below the value. A memory peak has this form, because each
-    moment of a step has its own formula, and the peak is the largest value.
+    In rows that no formula gives, all formulas are below the value. A memory peak is a maximum of
+    formulas, because each moment of a step has its own formula.
     """
 
     forms: tuple[ExactForm, ...]

@@ -1,9 +1,9 @@
 """Fits linear models and power laws, with confidence intervals that allow uneven noise.
 
-The intervals use HC3 standard errors (MacKinnon & White, 1985, J. Econometrics 29:305), which do
-not assume equal noise in all cells. Power laws are fitted to logarithms, because sizes span four
-orders of magnitude and noise grows with size. Tests in tests/analysis check that the 95% intervals
-contain the true value in 95% of samples.
+The intervals use HC3 standard errors (MacKinnon & White, 1985, Journal of Econometrics 29:305),
+which do not assume equal noise in all cells. Power laws are fitted to logarithms, because sizes
+span four orders of magnitude and noise grows with size. Tests in tests/analysis check that the 95%
+intervals contain the true value in 95% of samples.
 """
 
 from collections.abc import Mapping, Sequence

@@ -159,7 +159,7 @@ def ok_cells(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def categories(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rename the columns of AT_PEAK to bare category names, e.g. ``gradient``."""
+    """Rename the columns of AT_PEAK to bare category names, such as ``gradient``."""
     return frame.rename(columns=dict(zip(AT_PEAK, CATEGORIES, strict=True)))
 
 

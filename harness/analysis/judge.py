@@ -29,7 +29,7 @@ class Part:
     """A group of cases, with the decision on a claim for this group."""
 
     name: str
-    """Name of the group after the words "holds for", e.g. "Adam" or "batch 512 and more"."""
+    """Name of the group after the words "holds for", such as "Adam" or "batch 512 and more"."""
     decision: Decided
     """Decision that the claim holds, fails or is open for the group."""
     cells: int = 1
@@ -99,7 +99,7 @@ def judge_cells(
     Args:
         cells: one row per cell, with a column of numbers or names for each of ``axes``.
         held: for each cell True if the claim holds, False if it fails, missing if unknown.
-        axes: columns whose values describe a region, e.g. ``batch``.
+        axes: columns whose values describe a region, such as ``batch``.
         missing: number of requested cells that ``cells`` lacks.
         steps: True if a cell describes the change to the next larger value of an axis; the largest
             value is then written with "≥".

@@ -25,7 +25,7 @@ def trace_rise(known: pd.DataFrame) -> "pd.Series[int]":
     """Return the peak of the live bytes minus their value when the RSS measurement starts.
 
     The RSS measurement starts when the gradients of the previous step are freed. In old records
-    without ``live_before_forward_bytes``, the measurement starts while these gradients are still
+    without ``live_before_forward_bytes``, the measurement starts while the old gradients are still
     alive.
     """
     start = known["live_before_forward_bytes"].fillna(known["live_at_start_bytes"])

@@ -1,8 +1,8 @@
 """The language model of Stanford's CS336, measured as in two published runs on real GPUs.
 
-Students of this course write every part themselves, e.g. RMS norm, rotary positions, SwiGLU,
-attention that keeps its scores, and an AdamW that allocates new states in each step. This file has
-the same operators as EnzoDing-rgb/cs336-assignment2-systems, but different code.
+Students of CS336 write every part themselves, such as RMS norm, rotary positions, SwiGLU, attention
+that keeps its scores, and an AdamW that allocates new states in each step. This file has the same
+operators as EnzoDing-rgb/cs336-assignment2-systems, but different code.
 """
 
 import functools
