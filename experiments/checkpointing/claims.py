@@ -1,4 +1,4 @@
-"""Judges the claims on √depth segments, on less memory, and on the second forward pass."""
+"""Judges the claims on √depth segments, on reduced memory, and on the second forward pass."""
 
 from collections.abc import Sequence
 
@@ -32,11 +32,11 @@ _KINDS = {
     "both": "gradients that weigh as much",
     "gradients": "gradients that outweigh activations",
 }
-"""Descriptions of the networks by ``Curve.regime``."""
+"""Words that describe a network, by its ``Curve.regime``."""
 
 
 def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]:
-    """Judge the claim on √depth for two kinds of networks, and the claim on less memory."""
+    """Judge the claims that √depth segments are best and that segments reduce memory."""
     rows = [
         {
             "network": one.name,

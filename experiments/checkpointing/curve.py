@@ -26,7 +26,7 @@ class Curve:
     a: float
     """Bytes per segment."""
     b: float
-    """Bytes per layer in the longest segment."""
+    """Fitted bytes per layer in the longest segment."""
     c: float
     r2: float
     is_whole: bool

@@ -2,10 +2,8 @@
 
 ``harness reproduce --literature`` runs all claims; other commands run a claim only if you name it.
 
-claims.toml            Each claim's quote, sentence, rule, closed form, limits and figure
-claim_texts.py         Reads claims.toml
-judgements.py          Judges a claim from traced steps; if steps are missing, the claim is open
-mlp_peaks.py           Closed forms of the peak of an MLP's backward pass
-pictures.py            Draws the figure of a claim with the options of claims.toml
-steps/                 Networks, optimizers and counting functions of the steps
+``claims.toml`` contains each claim's quote, sentence, rule, closed form, limits and figure.
+``claim_texts.py`` reads ``claims.toml``. ``judgements.py`` judges a claim from traced steps.
+``mlp_peaks.py`` computes the peak of an MLP's backward pass by closed forms. ``pictures.py`` draws
+the figure of a claim. ``steps/`` contains the networks, optimizers and counting functions.
 """

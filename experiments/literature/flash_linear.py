@@ -78,7 +78,7 @@ def rounded(size_bytes: int) -> int:
 
 
 def laws(length: int) -> dict[str, int]:
-    """Return kept bytes and peaks, by closed forms, for attention that keeps its scores."""
+    """Return closed forms of kept bytes and peaks, for attention that keeps its scores."""
     q, row = rounded(4 * BATCH * length * WIDTH), rounded(4 * BATCH * length)
     square = rounded(4 * BATCH * length * length)
     saved = 2 * square + 3 * row

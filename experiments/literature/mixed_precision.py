@@ -39,7 +39,8 @@ MODEL = {
     (128, True): (51.416, 51.406),
     (512, True): (65.538, 62.674),
 }
-"""Published peaks in GiB, without and with autocast, by (context length, True for training)."""
+"""Published peaks in GiB, without and with autocast. A key is a context length with True for
+training or False for inference."""
 
 APART = round(0.02 * GIB)
 

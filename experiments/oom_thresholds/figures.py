@@ -74,7 +74,7 @@ def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
 
 
 def _here(thresholds: Sequence[Threshold]) -> list[tuple[object, ...]]:
-    """Return predictions only at the measured depths, because each takes seconds for a GPU."""
+    """Return predictions only at the measured depths, because a GPU's prediction takes seconds."""
     return [
         (series(one), one.budget_bytes, one.workload.depth, one.predicted) for one in thresholds
     ]

@@ -39,7 +39,7 @@ def _amount(value: Fraction) -> str:
 
 
 def exact_form(columns: Mapping[str, Column], values: Column) -> ExactForm | None:
-    """Return the linear formula of ``columns`` that equals all ``values``; None without a formula.
+    """Return the linear formula of ``columns`` that equals all ``values``, or None.
 
     ``columns`` maps each term to integers, one per row. The result is None if the rows do not
     determine the coefficients, or if no row is left to check the coefficients.
@@ -110,8 +110,8 @@ def exact_maximum(
     """Find up to MOST_FORMS formulas of ``columns`` whose maximum equals the ``values``.
 
     Each entry of ``neighbours`` is a list of row indices, and a formula is computed from these
-    rows. A formula is accepted if it never exceeds a value, and if it equals the value in at least
-    two rows more than it has coefficients. The result is None if no formula is accepted.
+    rows. A formula is accepted if it never exceeds a value, and if the number of its exact rows is
+    at least its number of coefficients plus two. The result is None if no formula is accepted.
     """
     rows, targets = _exactly(columns, values)
     proposed = _proposals(rows, targets, neighbours)
