@@ -11,10 +11,9 @@ _KEYS = ["depth", "batch"]
 def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
     """Return each successful cell together with the unsplit cell of the same depth and batch.
 
-    Columns: ``depth, batch, parts`` (number of micro-batches), ``rows`` (examples in the largest
-    micro-batch), ``saved_activation_bytes, saved_by_formula_bytes, whole_bytes`` (saved activations
-    of the unsplit step), ``peak_live_bytes, whole_peak_bytes, peak_over_whole, floor_bytes`` (bytes
-    alive before the step), ``parameter_bytes, batch_bytes``.
+    The column ``parts`` is the number of micro-batches, and ``rows`` is the number of examples in
+    the largest micro-batch. ``whole_bytes`` is the size of the unsplit step's saved activations.
+    ``floor_bytes`` is the size of all tensors alive before the step.
 
     Raises:
         AnalysisError: the unsplit cell, or every cell with several micro-batches, is missing.

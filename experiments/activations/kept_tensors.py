@@ -12,9 +12,9 @@ IN_OUTPUT = ("relu", "sigmoid", "tanh", "identity")
 def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs of cells that differ only by one hidden layer.
 
-    Columns: ``model, activation, batch, width, mode, depth`` (of the shallower network),
-    ``tensors`` (saved bytes of the added layer, divided by the bytes of batch x width elements) and
-    ``named`` (true if the note names the function).
+    The column ``depth`` is the depth of the shallower network. ``tensors`` is the number of tensors
+    of batch x width elements that the added layer keeps. ``named`` is True if the note names the
+    activation function.
     """
     keys = ["model", "activation", "batch", "width", "dtype", "mode"]
     known = frame[frame["outcome"] == "ok"]

@@ -1,9 +1,9 @@
 """FlashAttention 2022: attention's memory grows linearly with the sequence, not quadratically.
 
 One attention head is measured as in a published benchmark on a real GPU. The metrics are the bytes
-that the forward pass keeps, and the peaks of the forward and the backward pass without the inputs.
-Plain attention, which keeps its scores, is compared with PyTorch's scaled_dot_product_attention
-(SDPA).
+that the forward pass keeps, the peak of the forward pass and the peak of the backward pass. The
+peaks do not include the inputs. Plain attention, which keeps its scores, is compared with PyTorch's
+scaled_dot_product_attention (SDPA).
 """
 
 from collections.abc import Iterable, Mapping

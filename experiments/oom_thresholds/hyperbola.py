@@ -1,9 +1,9 @@
 """Collects the thresholds in a data frame, and fits a hyperbola to the thresholds.
 
-If a step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes, then the depths and batches that
-just fill a budget M are on a hyperbola, (depth + a)(batch + b) = c. The constants a = k2/k3 and b =
-k1/k3 do not depend on the budget, and c grows with the budget. In inference, each layer's output is
-freed, so k3 is 0 and the points are on a straight line.
+A training step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes. The depths and batches that
+just fill a budget are therefore on the hyperbola (depth + a)(batch + b) = c. The constants a =
+k2/k3 and b = k1/k3 do not depend on the budget, and c grows with the budget. In inference, each
+layer's output is freed, so k3 is 0 and the points are on a straight line.
 """
 
 from collections.abc import Sequence

@@ -13,10 +13,9 @@ STATE = "categories_at_peak.optimizer_state"
 def with_states(table: pd.DataFrame) -> pd.DataFrame:
     """Return ``table`` with the closed form of the state, and with the columns for claims.
 
-    Columns: ``moments`` and ``tensors`` (expected and measured state, as multiples of the
-    parameters), ``expected`` (bytes of state by the closed form; on a GPU, Adam's counters are in
-    host memory), ``times`` (peak without the batch, divided by the parameters) and ``adam`` (True
-    for Adam and AdamW).
+    The columns ``moments`` and ``tensors`` are the expected and the measured state, as multiples of
+    the parameters. ``expected`` is the state in bytes by the closed form; on a GPU, Adam's counters
+    are in host memory. ``times`` is the peak without the batch, divided by the parameters.
     """
     parameters = table["categories_at_peak.parameter"]
     moments = table["optimizer"].map(MOMENTS).astype("Int64")

@@ -20,9 +20,9 @@ def labels(frame: pd.DataFrame) -> "pd.Series[str]":
 def beside_float32(frame: pd.DataFrame) -> pd.DataFrame:
     """Return successful training cells with metrics divided by the float32 cell's metrics.
 
-    Columns: ``precision, depth, batch``, sizes in bytes, ``*_ratio`` (divided by float32),
-    ``saved_less_labels_ratio`` (ratio of saved bytes without int64 labels), and
-    ``saved_by_formula_bytes`` (only for autocast).
+    Columns that end in ``_ratio`` are divided by the value of float32. ``saved_less_labels_ratio``
+    is the ratio of saved bytes without int64 labels. ``saved_by_formula_bytes`` is known only for
+    autocast.
 
     Raises:
         AnalysisError: a float32 cell for the comparison is missing.

@@ -16,10 +16,9 @@ PEAK = "peak_live_bytes"
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
     """Return each training cell joined with its inference cell.
 
-    Columns: ``optimizer, depth, width, batch, in_features, classes, parameter_bytes``,
-    ``training_bytes`` and ``inference_bytes`` (the peaks), ``ratio``, ``difference_bytes``,
-    ``more_<category>_bytes`` (difference within the category), ``leading`` (category with the
-    largest difference) and ``limit`` (ratio for very large batches).
+    The columns ``training_bytes`` and ``inference_bytes`` are the two peaks.
+    ``more_<category>_bytes`` is the difference within a category. ``leading`` is the category with
+    the largest difference. ``limit`` is the ratio for very large batches.
     """
     known = ok_cells(frame, PEAK, *AT_PEAK)
     known = known[known["width"].notna() & (known["width"] >= known["classes"])]

@@ -16,9 +16,8 @@ def odd_ratios(times: pd.DataFrame) -> pd.DataFrame:
     row per block and power of two p, if all five widths near p were measured. ``ratio`` is the mean
     time at p - 1 and p + 1, divided by the mean time at p - 8, p and p + 8. ``power_ratio`` is the
     mean time at p - 8 and p + 8, divided by the time at p. If time grows linearly with the width,
-    the mean time of two widths at equal distances from p equals the time at p. If time grows with
-    the square of the width, the mean time of these two widths is slightly larger than the time at
-    p.
+    the mean time at p - 8 and p + 8 equals the time at p. If time grows with the square of the
+    width, the mean time at p - 8 and p + 8 is slightly larger than the time at p.
     """
     rows = []
     for block, part in times.groupby("block"):

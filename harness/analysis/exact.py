@@ -110,8 +110,8 @@ def exact_maximum(
     """Find up to MOST_FORMS formulas of ``columns`` whose maximum equals the ``values``.
 
     Each entry of ``neighbours`` is a list of row indices, and a formula is computed from these
-    rows. A formula is accepted if it never exceeds a value, and if the number of its exact rows is
-    at least its number of coefficients plus two. The result is None if no formula is accepted.
+    rows. A formula is accepted if it never exceeds a value and is exact in enough rows, i.e. at
+    least two more rows than it has coefficients. The result is None if no formula is accepted.
     """
     rows, targets = _exactly(columns, values)
     proposed = _proposals(rows, targets, neighbours)

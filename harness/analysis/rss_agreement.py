@@ -35,9 +35,8 @@ def trace_rise(known: pd.DataFrame) -> "pd.Series[int]":
 def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the RSS rise next to the rise of live bytes, for rises above BIG_RISE_BYTES.
 
-    Columns: ``depth, batch, peak_bytes, trace_rise_bytes, rss_rise_bytes,
-    spread_over_repeats_bytes, difference_percent, one_activation_bytes, from_the_heap`` ("yes" if
-    an activation is below the mmap threshold).
+    The column ``one_activation_bytes`` is the size of a hidden layer's output. ``from_the_heap`` is
+    "yes" if ``one_activation_bytes`` is below the mmap threshold.
     """
     known = ok_cells(frame, *_NEEDED)
     known = known[trace_rise(known) > BIG_RISE_BYTES].sort_values(["depth", "batch"])
