@@ -151,7 +151,7 @@ def batch_bytes(workload: Workload) -> int:
 
 
 def _of_repeats(line: Record) -> Iterator[str]:
-    """Check that medians are in the range of the repeats, and that the parts of RSS add up."""
+    """Check that medians are in the range of the repeats, and that the RSS parts sum to RSS."""
     for name in ("rss_rise_bytes", "wall_seconds"):
         value = getattr(line, name)
         own = [seen for one in line.repeats if (seen := getattr(one, name)) is not None]

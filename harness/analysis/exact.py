@@ -13,7 +13,7 @@ MOST_FORMS = 4
 """Largest number of formulas in an ``ExactMaximum``."""
 
 Column = Sequence[int] | Any
-"""Integers, one per row, e.g. as a NumPy array."""
+"""A sequence or NumPy array of integers, one per row."""
 
 
 @dataclass(frozen=True, kw_only=True)

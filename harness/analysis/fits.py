@@ -38,7 +38,7 @@ class Coefficient:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedModel:
-    """A least-squares fit of ``values`` on named terms."""
+    """A least-squares fit of values as a sum of named terms with coefficients."""
 
     terms: tuple[str, ...]
     coefficients: tuple[Coefficient, ...]

@@ -16,10 +16,10 @@ from harness.analysis.decisions import Decided, exactly
 from harness.schema.findings import Verdict
 
 MOST_NAMES = 3
-"""Number of parts that a verdict names; further parts are only counted."""
+"""Number of parts that a verdict names; the verdict states only the number of further parts."""
 MOST_REGIONS = 2
-"""Largest number of regions that a verdict names for "holds" and for "fails"; further cells are
-only counted."""
+"""Largest number of regions that a verdict names for "holds" and for "fails". The verdict states
+only the number of further cells."""
 
 Mask = NDArray[np.bool_]
 
