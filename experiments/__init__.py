@@ -1,1 +1,1 @@
-"""Each experiment is a file or folder that defines its cells, analysis and figures."""
+"""Experiments; each defines the configurations to measure, the analysis and the figures."""

@@ -34,7 +34,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare steps in micro-batches with the unsplit step and with the memory before a step."""
+    """Compare the memory of steps with one micro-batch and with several micro-batches."""
     table = splits.beside_whole(evidence.frame)
     frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
     asked, split = evidence.frame["accumulate"] > 1, table["parts"] > 1

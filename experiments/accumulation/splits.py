@@ -1,4 +1,4 @@
-"""Compares steps in micro-batches with the unsplit step of the same depth and batch."""
+"""Compares steps that split their batch with a step of the same batch that does not."""
 
 import pandas as pd
 
@@ -9,14 +9,14 @@ _KEYS = ["depth", "batch"]
 
 
 def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each successful cell together with the unsplit cell of the same depth and batch.
+    """Return each successful step, joined with the unsplit step of the same depth and batch.
 
     The column ``parts`` is the number of micro-batches, and ``rows`` is the number of examples in
     the largest micro-batch. ``whole_bytes`` is the size of the unsplit step's saved activations.
     ``floor_bytes`` is the size of all tensors alive before the step.
 
     Raises:
-        AnalysisError: the unsplit cell, or every cell with several micro-batches, is missing.
+        AnalysisError: there is no unsplit step, or no step with several micro-batches.
 
     """
     metrics = ["saved_activation_bytes", "peak_live_bytes", "live_at_start_bytes"]

@@ -6,7 +6,7 @@ from harness.schema.workload import ACTIVATIONS, MODELS
 
 ELEMENT_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 IN_OUTPUT = ("relu", "sigmoid", "tanh", "identity")
-"""The three activation functions that the note names, and ``identity`` for none."""
+"""The note's three activation functions, and ``identity``, which returns its input."""
 
 
 def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def from_scratch(steps: pd.DataFrame) -> pd.DataFrame:
-    """Return ``ratio``: tensors of the from-scratch model divided by tensors of ``mlp``."""
+    """Return the ratio of tensors kept by the from-scratch model to tensors kept by ``mlp``."""
     keys = ["activation", "batch", "width", "depth", "mode"]
     own, scratch = (steps.loc[steps["model"] == name, [*keys, "tensors"]] for name in MODELS)
     both = own.merge(scratch, on=keys, suffixes=("", "_scratch"))
@@ -43,7 +43,7 @@ def missing(steps: pd.DataFrame, models: tuple[str, ...], functions: tuple[str, 
 
 
 def counts(steps: pd.DataFrame) -> str:
-    """Return text with the functions for each number of tensors, such as ``1 (relu, tanh)``."""
+    """Return the activation functions by number of kept tensors, e.g. ``1 (relu, tanh)``."""
     grouped: dict[float, list[str]] = {}
     for name, part in steps.groupby("activation", sort=False):
         for count in sorted(part["tensors"].unique()):
@@ -53,7 +53,7 @@ def counts(steps: pd.DataFrame) -> str:
 
 
 def per_layer(steps: pd.DataFrame) -> pd.DataFrame:
-    """Return the tensors kept per layer, by model and function; missing if pairs disagree."""
+    """Return the number of tensors kept per layer; it is missing if pairs of cells disagree."""
     rows = [
         (model, activation, part["tensors"].iloc[0], len(part))
         for model in MODELS

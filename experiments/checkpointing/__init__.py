@@ -4,9 +4,9 @@ A step with ``k`` checkpointed segments keeps only the input of each segment. Th
 the forward pass of a segment again to recompute the activations of the segment. About ``k`` inputs
 and the activations of ``depth / k`` layers are alive at the peak. Chen and co-authors (2016,
 "Training deep nets with sublinear memory cost") conclude that the best ``k`` is about the square
-root of the depth. Three networks test if √depth segments are best. In one network, activations are
-far larger than parameters. Two networks have the note's width, at which gradients are not
-negligible.
+root of the depth. The experiment tests with three networks if √depth segments need the least
+memory. In one network, activations are far larger than parameters. Two networks have the note's
+width, at which gradients are not negligible.
 """
 
 from collections.abc import Iterable
@@ -60,14 +60,14 @@ def _curve(base: Workload, *, every: bool) -> Iterable[Workload]:
 
 
 def _spread(depth: int) -> list[int]:
-    """Return every divisor of ``depth``, and the numbers around its square root."""
+    """Return all divisors of ``depth``, and the numbers around the square root of ``depth``."""
     root = round(depth**0.5)
     divisors = {number for number in range(1, depth + 1) if depth % number == 0}
     return sorted(divisors | {root - 1, root + 1, root + 2})
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Fit a formula to each network's memory; compare its optimum with the measured optimum."""
+    """Fit a formula to each network's memory, and compare the fitted and measured optima."""
     frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
     result = law.curves(evidence.frame)
     missing = evidence.frame.groupby(law.KEYS).ngroups - len(result)

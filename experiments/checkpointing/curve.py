@@ -1,4 +1,4 @@
-"""A network's measured memory by number of checkpointed segments, and the fitted formula."""
+"""Measured and fitted memory of a network for each number of checkpointed segments."""
 
 import math
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ class Curve:
     a: float
     """Bytes per segment."""
     b: float
-    """Fitted bytes per layer in the longest segment."""
+    """Fitted bytes for each layer of the longest segment."""
     c: float
     r2: float
     is_whole: bool
     """True if every requested number of segments was measured."""
     seconds: tuple[float, ...]
-    """Fastest repeat of each checkpointed step, in seconds."""
+    """Time of each checkpointed step's fastest repeat, in seconds."""
     base_seconds: tuple[float, ...]
-    """Fastest repeat of each uncheckpointed step, in seconds; each step has its own process."""
+    """Time of each uncheckpointed step's fastest repeat, in seconds."""
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class Curve:
 
     @property
     def optimum(self) -> float:
-        """Number of segments that minimizes the fitted formula; NaN without a minimum."""
+        """Number of segments that minimizes the fitted formula; NaN if there is no minimum."""
         valid = min(self.a, self.b) >= 1
         return math.sqrt(self.b * self.depth / self.a) if valid else math.nan
 
@@ -85,7 +85,7 @@ class Curve:
 
     @property
     def best(self) -> tuple[int, ...]:
-        """The measured numbers of segments whose steps add ``lowest`` bytes."""
+        """The measured numbers of segments that need the least memory."""
         rows = self._segmented
         return tuple(int(k) for k in rows.loc[rows["rise_bytes"] == self.lowest, "segments"])
 

@@ -111,7 +111,7 @@ def blocks(counts: Sequence[int], copies: int) -> list[list[int]]:
 
 
 def laws(result: Sequence[Curve]) -> pd.DataFrame:
-    """Return a row per curve, with coefficients, R², and the best number by three methods."""
+    """Return a row per curve, with coefficients, R², and the best numbers of segments."""
     return pd.DataFrame(
         [
             {

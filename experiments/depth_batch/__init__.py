@@ -23,8 +23,8 @@ from .verdicts import QUANTITIES, proportionality
 
 BASE = Workload(width=256)
 _DEFAULT_LARGEST = 2**14
-"""Largest product of layers and batch that is measured by default. Ten larger cells would take four
-fifths of the computation, and their bytes can be predicted."""
+"""Largest product of layers and batch that is measured by default. The ten larger cells would need
+four fifths of the total computation, and their bytes can be predicted."""
 
 
 CONTROL = Workload(width=1)
@@ -32,7 +32,7 @@ CONTROL = Workload(width=1)
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Yield the grid and the control; the full size adds other widths and numbers of threads."""
+    """Yield cells over depth and batch, and the control; the full size adds widths and threads."""
     yield from Grid(base=CONTROL, axes={"depth": (1, 2, 4), "batch": (16, 32, 64)})
     if size is Size.QUICK:
         some = {"depth": DEPTHS[::2], "batch": (16, 256, 1024)}
@@ -56,7 +56,7 @@ def traced(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Test the growth of every measured quantity of memory."""
+    """Test for each measured quantity if it grows in proportion to depth x batch."""
     frame = evidence.frame
     is_base = (frame["width"] == BASE.width) & (frame["threads"] == BASE.threads)
     base, is_control = frame[is_base], frame["width"] == CONTROL.width
@@ -103,7 +103,7 @@ def _resident_table(training: pd.DataFrame) -> Table | None:
 
 
 def _with_laws(training: pd.DataFrame) -> pd.DataFrame:
-    """Return measured and missing cells of DEPTHS x BATCHES, with predicted metrics."""
+    """Return all cells of DEPTHS x BATCHES, measured or not, with predicted metrics."""
     good = ok_cells(training)
     measured = set(good[["depth", "batch"]].itertuples(index=False, name=None))
     grid = itertools.product(DEPTHS, BATCHES) if len(good) else ()

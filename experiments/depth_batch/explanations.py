@@ -1,4 +1,4 @@
-"""Writes the report's texts about formulas, deviations from the claim, and the process."""
+"""Writes the report's texts about formulas, deviations from the claim, and RSS."""
 
 from collections.abc import Iterator
 

@@ -24,7 +24,7 @@ below 10 MiB. For larger blocks, a segment is a multiple of 2 MiB."""
 
 
 def product_figure(training: pd.DataFrame) -> Figure | None:
-    """Draw saved activations and live bytes against depth x batch."""
+    """Draw the saved activations and the peak of live bytes against depth x batch."""
     columns = {
         "saved_activation_bytes": "Saved activations",
         "peak_live_bytes": "Alive at the peak",
@@ -49,7 +49,7 @@ def _over_the_grid(training: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def growth_figure(result: Growth | str | None) -> Figure | None:
-    """Draw the peak against depth and against batch, with its exact formula if known."""
+    """Draw the peak against depth and against batch, with the exact formula if it is known."""
     if not isinstance(result, Growth):
         return None
     sizes = {"depth": result.depth, "batch": result.batch, "measured": result.values}

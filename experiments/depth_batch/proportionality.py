@@ -46,7 +46,7 @@ class Growth:
     cells, and measured otherwise. For a noisy quantity, a span is the 99% interval of the
     repeats."""
     exact: ExactForm | None
-    """Formula of PRODUCT's terms that is exact in every cell; None if there is none."""
+    """Formula in depth, batch and their product that is exact in every cell; None if none is."""
     pieces: ExactMaximum | None
     """Formulas whose maximum is exact in many or all cells; None if there are none."""
     derived: tuple[int, int]
@@ -98,7 +98,7 @@ class Growth:
 def term_columns(
     depth: NDArray[np.int64], batch: NDArray[np.int64]
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the values of each term of PRODUCT."""
+    """Return the values of the terms 1, depth, batch and depth x batch."""
     columns = (np.ones_like(depth), depth, batch, depth * batch)
     return dict(zip(PRODUCT, columns, strict=True))
 

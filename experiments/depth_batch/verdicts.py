@@ -1,4 +1,4 @@
-"""Gives the verdicts on growth, and the experiment's answer with the deciding numbers.
+"""Judges the claims about growth, and writes the experiment's answer.
 
 In an answer, the words before the first colon are the conclusion, and the rest is the evidence.
 """
@@ -37,7 +37,7 @@ PARTS = {
     "activation": "activations",
     "temporary": "temporaries",
 }
-"""Names of the categories of live bytes in texts."""
+"""Names of the categories of live bytes, as the texts write them."""
 
 
 def growths(training: pd.DataFrame) -> dict[str, Growth | str]:

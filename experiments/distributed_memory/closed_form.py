@@ -2,9 +2,9 @@
 
 P is the size of all parameters in bytes, and N is the number of ranks:
 
-    DDP: 4 P for parameters, gradients (as views of buckets) and two moments.
-    ZeRO: 2 P for parameters and gradients, and the two moments of the rank's share.
-    FSDP2: 4 P / N, because every tensor is divided along its rows.
+    DDP: 4 P for parameters, gradients (as views of buckets) and two moments. ZeRO: 2 P for
+    parameters and gradients, and two moments for the rank's share of the parameters. FSDP2: 4 P /
+    N, because every tensor is divided along its rows.
 """
 
 import heapq

@@ -1,7 +1,7 @@
 """Folklore: with gradient accumulation, a step needs only the memory of one micro-batch.
 
-The claim is true for activations. But gradients of the size of all parameters stay alive from
-earlier micro-batches while the next micro-batches run.
+The claim is true for activations. However, the summed gradients of earlier micro-batches stay alive
+during the next micro-batches, and are as large as all parameters.
 """
 
 import itertools
@@ -38,7 +38,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return each step's peak, measured and calculated, and its rise over one micro-batch."""
+    """Return measured and calculated peaks, and their rise over the peak with one micro-batch."""
     devices, optimizers, batches, counts = at(GRIDS, size)
     rows = []
     for optimizer, device, batch in itertools.product(optimizers, devices, batches):

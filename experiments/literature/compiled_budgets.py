@@ -33,8 +33,8 @@ BUDGETS = {
 def job(name: str, *, budget: float | None = None, compile: bool = False) -> StepJob:  # noqa: A002
     """Return a step: uncompiled, compiled by Inductor, or compiled with a budget.
 
-    A step with a budget uses the backend ``aot_eager`` instead of Inductor, which would take half a
-    minute per step. The kept tensors are chosen before the backend runs.
+    A step with a budget uses the backend ``aot_eager``, because Inductor would take half a minute
+    per step. The kept tensors are chosen before the backend runs.
     """
     own: dict[str, bool | int | float | str | None] = {**NETWORKS[name]}
     network = f".networks:{own.pop('network')}"

@@ -172,7 +172,7 @@ def given_bytes(length: int, way: str) -> int:
 
 
 def above(found: Mapping[str, int], name: str) -> int:
-    """Return a peak without the inputs; saved bytes already exclude the inputs."""
+    """Return the metric ``name`` without the inputs; ``saved`` already excludes the inputs."""
     return found[name] - (0 if name == "saved" else found["inputs"])
 
 
@@ -191,7 +191,7 @@ def _witnesses(steps: Steps) -> Iterable[Witness]:
 
 
 def _apart(steps: Steps) -> float:
-    """Return the largest difference from published sizes, in half units of their last digit."""
+    """Return the largest difference from the published sizes, in halves of their last digit."""
     ours = steps.counted(job(min(PUBLISHED), EAGER))["workspaces"]
     apart = []
     for one in _witnesses(steps):

@@ -75,7 +75,7 @@ def widest(
     allowed: int = 0,
     gates: bool = False,
 ) -> Check:
-    """Return a check of the pair of numbers with the largest difference.
+    """Return a check of the pair whose two numbers differ most.
 
     >>> widest("peak", [(8, 8), (9, 8)]).difference
     1
@@ -122,8 +122,8 @@ def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False)
 def claim_experiment(claim: str | ClaimText, *, jobs: Jobs, judge: Judge) -> Experiment:
     """Return the experiment that tests a claim, given as a name in ``claims.toml`` or a ClaimText.
 
-    ``judge`` gets the steps that ended well. If steps are missing and ``judge`` raises an error,
-    the claim is open.
+    ``judge`` receives the successful steps. If steps are missing and ``judge`` raises an error, the
+    claim is open.
     """
     text = claim_texts()[claim] if isinstance(claim, str) else claim
     return Experiment(
@@ -213,7 +213,7 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
 
 
 def listed(name: str, caption: str, table: pd.DataFrame, *left_out: str) -> Table:
-    """Return a report table without the columns of closed forms and without ``left_out``."""
+    """Return a report table without closed-form columns and without the columns ``left_out``."""
     laws = [column for column in table if str(column).endswith("law_bytes")]
     return Table(name=name, caption=caption, frame=table.drop(columns=[*laws, *left_out]))
 

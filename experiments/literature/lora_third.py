@@ -53,7 +53,7 @@ def job(way: str, batch: int, layers: int = LAYERS) -> StepJob:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Yield steps of every way to train at every batch, and of networks of one and two layers."""
+    """Yield each way to train at every batch, and with one and two layers at batch 1."""
     for way in (FULL, *WAYS):
         for batch in at(BATCHES, size):
             yield job(way, batch)

@@ -178,7 +178,7 @@ def _witnesses(steps: Steps, size: Size) -> Iterator[Witness]:
 
 
 def _changes(witnesses: tuple[Witness, ...]) -> Iterator[Check]:
-    """Yield checks that compare the change by autocast with the change on a real GPU."""
+    """Yield checks that compare the effect of autocast on a peak with its published effect."""
     for plain, cast in zip(witnesses[::2], witnesses[1::2], strict=True):
         yield Check(
             name=f"change by autocast, {plain.name.partition(', ')[2].rpartition(', ')[0]}",

@@ -56,7 +56,7 @@ MIXED = {
     "Megatron's: float32 gradients kept": "Megatron's, which keeps float32 gradients",
     "autocast of float32": "autocast",
 }
-"""Recipes of mixed precision, which the claim is about, with their names in the verdict."""
+"""Mixed-precision recipes, which the claim is about, with the names that its verdict uses."""
 
 LAYERS, WIDTHS = 8, {Size.QUICK: 1024, Size.DEFAULT: 4096}
 
@@ -94,7 +94,7 @@ def batch_bytes(recipe: Recipe, width: int) -> int:
 
 
 def table_of(steps: Steps, width: int) -> pd.DataFrame:
-    """Return each recipe's bytes between steps and peak, in total and per parameter."""
+    """Return each recipe's bytes between steps and in the update, in total and per parameter."""
     rows = []
     for name, recipe in RECIPES.items():
         gpu, cpu = steps.metrics(job(recipe, width, "cuda")), steps.metrics(job(recipe, 256, "cpu"))

@@ -71,7 +71,7 @@ def state_bytes(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
-    """Return the closed form of the peak, in the backward pass or the largest weight's update.
+    """Return the calculated peak, the larger of the peaks in the backward pass and in the update.
 
     Adam and 8-bit Adam need two temporary float32 tensors of the weight's size. Adafactor needs one
     temporary tensor of the weight's size, the product of its factors. On CUDA, the product of the
@@ -86,7 +86,7 @@ def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return how much each optimizer reduces Adam's state and Adam's peak."""
+    """Return each optimizer's state and peak, and their reduction relative to Adam."""
     rows = []
     for device, own in _grid(size):
         adam = own.job(ADAM, device)

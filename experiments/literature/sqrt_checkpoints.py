@@ -120,7 +120,7 @@ def law(depth: int, width: int, batch: int, segment: int) -> int:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge for each network if the peak is lowest at a length closest to the square root."""
+    """Judge for each network if the best segment length is closest to the square root of n."""
     chains = pd.concat([chain_table(steps, depth) for depth in _depths(size)], ignore_index=True)
     course = {k: steps.counted(course_job(512, k))["allocated_peak"] for k in (0, *WITNESSED)}
     networks = {
@@ -154,7 +154,7 @@ def lowest(peaks: Mapping[int, int]) -> list[int]:
 
 
 def nearest(lengths: Iterable[int], layers: int) -> list[int]:
-    """Return the segment lengths that are closest to the square root of ``layers``, as a ratio.
+    """Return the segment lengths whose ratio to the square root of ``layers`` is closest to 1.
 
     >>> nearest([0, 1, 2, 4, 8, 16, 32], 32), nearest([1, 6, 9, 36], 36)
     ([4, 8], [6])
@@ -186,7 +186,7 @@ def _checks(steps: Steps, table: pd.DataFrame, course: dict[int, int]) -> tuple[
 
 
 def with_workspaces(counted: dict[str, int]) -> int:
-    """Return the peak of a PyTorch version that keeps two cuBLAS workspaces."""
+    """Return the peak with the two cuBLAS workspaces that older PyTorch versions keep."""
     return counted["allocated_peak"] - counted["workspaces"] + WORKSPACES_BYTES
 
 

@@ -49,7 +49,7 @@ def _grid(size: Size) -> Iterable[tuple[str, tuple[str, str], Mlp]]:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Yield steps with each optimizer, which updates after or inside the backward pass."""
+    """Yield steps of each optimizer with updates after and inside the backward pass."""
     for device, pair, own in _grid(size):
         for optimizer in pair:
             yield own.job(optimizer, device)
@@ -58,7 +58,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def peak_by_law(own: Mlp, adam: bool, fused: bool, device: str) -> int:
-    """Return the closed form of the peak, in the backward pass or in Adam's update.
+    """Return the calculated peak, the maximum over the backward pass and Adam's updates.
 
     Adam's update of a weight needs two temporary tensors of the weight's size.
     """

@@ -1,4 +1,4 @@
-"""Judges two claims: deeper networks run out of memory sooner, and the batch is predictable."""
+"""Judges if deeper networks run out of memory sooner, and if the largest batch is predictable."""
 
 from collections.abc import Iterator
 
@@ -124,7 +124,7 @@ _ANSWERS = {
 
 
 def answer(claim: Claim | None) -> tuple[str, ...]:
-    """Return the experiment's answer as a sentence; an empty tuple without a verdict."""
+    """Return a tuple with the experiment's answer as a sentence; empty without a claim."""
     if claim is None:
         return ()
     parts = f"; it {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""

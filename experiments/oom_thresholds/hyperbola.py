@@ -44,7 +44,7 @@ def fit_frontier(depths: Sequence[int], batches: Sequence[int]) -> Frontier:
     weights the rows with the latest value of a.
 
     Raises:
-        AnalysisError: there are fewer than four depths, or a hyperbola does not fit them.
+        AnalysisError: there are fewer than four depths, or no hyperbola fits the thresholds.
 
     """
     d, n = (np.asarray(values, dtype=np.float64) for values in (depths, batches))
@@ -76,7 +76,7 @@ def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
 def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
     """Return one row per threshold with workload, budget, predictions, result and error.
 
-    The error is (predicted - largest fit) / largest fit, in percent.
+    The error is (``predicted`` - ``largest_fit``) / ``largest_fit``, in percent.
     """
     rows = [_row(threshold) for threshold in thresholds]
     return pd.DataFrame(rows).convert_dtypes()

@@ -18,7 +18,7 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
 
     The columns ``training_bytes`` and ``inference_bytes`` are the two peaks.
     ``more_<category>_bytes`` is the difference within a category. ``leading`` is the category with
-    the largest difference. ``limit`` is the ratio for very large batches.
+    the largest difference. ``limit`` is the value that the ratio approaches for very large batches.
     """
     known = ok_cells(frame, PEAK, *AT_PEAK)
     known = known[known["width"].notna() & (known["width"] >= known["classes"])]
@@ -52,21 +52,21 @@ def more(category: str) -> str:
 
 
 def _limit(table: pd.DataFrame) -> "pd.Series[float]":
-    """Return the limit of the ratio for very large batches."""
+    """Return the value that the ratio approaches for very large batches."""
     width, features = table["width"], table["in_features"]
     kept = (width * table["depth"] + 2) / (features + 2 * width)
     return (1 + kept).astype("float64")
 
 
 def named(row: "pd.Series[Any]") -> str:
-    """Return text with the ratio of a pair, its optimizer and its cell."""
+    """Return text with a pair's ratio, optimizer, depth, width and batch."""
     kind = {"sgd": "SGD", "adam": "Adam"}[row["optimizer"]]
     cell = f"depth {row['depth']}, width {row['width']}, batch {row['batch']}"
     return f"{row['ratio']:.3g} times ({kind}, {cell})"
 
 
 def by_depth(table: pd.DataFrame) -> pd.DataFrame:
-    """Return ``rise``, the last ratio divided by the first, for each optimizer and batch.
+    """Return ``rise``, the deepest network's ratio divided by the shallowest network's ratio.
 
     ``rise`` is 0 unless the ratio increases from each depth to the next depth.
     """
@@ -83,9 +83,9 @@ def _rises(ratio: "pd.Series[float]") -> bool:
 
 
 def expected_difference(table: pd.DataFrame) -> "pd.Series[int]":
-    """Return the closed form of training minus inference, for ReLU in float32 with SGD.
+    """Return training peak minus inference peak by the closed form, for ReLU, float32 and SGD.
 
-    The training peak is the larger of two moments of the backward pass. The inference peak is
+    The training peak is at the beginning or at the end of the backward pass. The inference peak is
     ``parameters + batch * (4 * features + 8 * width)``.
     """
     batch, width, classes = table["batch"], table["width"], table["classes"]

@@ -39,7 +39,7 @@ def is_power(width: int) -> bool:
 
 
 def pooled(ratios: pd.DataFrame, column: str = "ratio") -> pd.DataFrame:
-    """Return the geometric mean of each block's ratios, for blocks that have all powers.
+    """Return the geometric mean of each block's ratios, for blocks with all powers of two.
 
     ``ratios`` comes from ``odd_ratios``. The result has the columns ``block`` and ``ratio``.
     """

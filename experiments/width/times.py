@@ -61,7 +61,7 @@ def time_verdict(ratios: pd.DataFrame) -> Claim | None:
 
 
 def _decide(wide: Ratio | None) -> Decided:
-    """Decide if a ratio is above WORTH; logarithms make its interval symmetric."""
+    """Decide if a ratio is above WORTH, on logarithms, whose interval is symmetric."""
     if wide is None:
         return Decided(verdict=Verdict.OPEN)
     low, high = math.log(wide.low), math.log(wide.high)
@@ -69,7 +69,7 @@ def _decide(wide: Ratio | None) -> Decided:
 
 
 def time_text(ratios: pd.DataFrame) -> list[str]:
-    """Return the text about the measurement of time and the ratio's bias for quadratic growth."""
+    """Return the text about the timing, with the bias of the ratio if time grows quadratically."""
     if ratios.empty:
         return []
     powers = ratios["power"].to_numpy(dtype=float)
@@ -97,7 +97,7 @@ def ratio_table(ratios: pd.DataFrame) -> Table | None:
 
 
 def time_figure(ratios: pd.DataFrame) -> Figure | None:
-    """Draw the ratios with their intervals and blocks."""
+    """Draw the mean ratios with their intervals, and the ratio of each block."""
     known = contrasts(ratios)
     if not known:
         return None

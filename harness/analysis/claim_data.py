@@ -109,7 +109,7 @@ def claim_data(file: str, claim: str) -> ClaimData:
 
 
 def text(file: str, name: str, /, **given: object) -> str:
-    """Read paragraph ``name`` from ``claims.toml`` in the folder of ``file``; fill in ``given``."""
+    """Read a text from ``claims.toml`` next to ``file``, with names in braces replaced."""
     words: str = _tables(Path(file).with_name("claims.toml"))["text"][name]
     return words.format(**given)
 

@@ -1,4 +1,4 @@
-"""Judges the claims of ``claims.toml`` cell by cell, or from a decision that is passed in.
+"""Judges the claims of ``claims.toml`` cell by cell, or from a given decision.
 
 A negative control is a measurement for which a claim must fail. If the claim also holds for its
 control, the verdict is open.

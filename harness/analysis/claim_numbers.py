@@ -8,7 +8,7 @@ from harness.schema.units import format_bytes
 
 
 class Amount(float):
-    """A number with a format code ``B`` for bytes with a unit; NaN is formatted as ``none``.
+    """A number; format code ``B`` writes bytes with a unit, and NaN is written as ``none``.
 
     >>> f"{Amount(2048):B}, {Amount(0.5):.0%}, {Amount('nan'):.3g}"
     '2 KiB, 50%, none'

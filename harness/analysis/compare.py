@@ -155,7 +155,7 @@ class Comparison:
 
     @property
     def far_apart_words(self) -> str:
-        """Sentence on the metrics that differ more than tenfold; empty if there are none."""
+        """Sentence about the metrics that differ more than tenfold; empty if there are none."""
         parts = []
         for name, one in self.far_apart.groupby("metric", sort=False):
             known = int(self.noisy.set_index("metric")["cells"].get(str(name), len(one)))

@@ -50,7 +50,7 @@ def _of_step(line: StepRun) -> str:
 
 @contradiction.register
 def _of_threshold(line: Threshold) -> str:
-    """Compare the largest fit with the probes, and the budget with its parts and the batch."""
+    """Check the largest fit against the probes, and the budget against its parts and the batch."""
     if line.outcome is not Outcome.OK or line.largest_fit is None:
         return ""
     fitted = [one.value for one in line.probes if one.outcome is Outcome.OK]
@@ -106,7 +106,7 @@ def given_bytes(job: StepJob) -> int:
 
 
 def _of_metrics(known: Metrics) -> Iterator[str]:
-    """Compare sums with their parts, and on CUDA the peak with the allocator's own counter."""
+    """Check sums against their parts, and the peak against the allocator's counter on CUDA."""
     peak, saved, parts = known.peak_live_bytes, known.saved_bytes, known.categories_at_peak
     inputs, activations = known.saved_input_bytes, known.saved_activation_bytes
     halves = None if inputs is None or activations is None else inputs + activations

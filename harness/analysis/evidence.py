@@ -172,7 +172,7 @@ def _open(claim: Claim, why: str) -> Claim:
 
 
 def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> Evidence:
-    """Return the last good result of each requested cell; other cells have no numbers.
+    """Return the last successful result of each requested cell; other cells have no numbers.
 
     Args:
         experiment: experiment that requests the cells, in the smallest size that contains all

@@ -92,12 +92,12 @@ def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fractio
 class ExactMaximum:
     """A maximum of several formulas that equals the value in ``rows`` of ``total`` rows.
 
-    In rows that no formula gives, all formulas are below the value. A memory peak is a maximum of
-    formulas, because each moment of a step has its own formula.
+    In all other rows, every formula is below the value. A memory peak is a maximum of formulas,
+    because each moment of a step has its own formula.
     """
 
     forms: tuple[ExactForm, ...]
-    """Formulas, sorted by the number of rows that they equal, largest first."""
+    """Formulas; ``rows`` of each excludes rows in which an earlier formula is exact."""
     rows: int
     total: int
 
@@ -110,7 +110,7 @@ def exact_maximum(
     """Find up to MOST_FORMS formulas of ``columns`` whose maximum equals the ``values``.
 
     Each entry of ``neighbours`` is a list of row indices, and a formula is computed from these
-    rows. A formula is accepted if it never exceeds a value and is exact in enough rows, i.e. at
+    rows. A formula is accepted if it never exceeds a value and is exact in enough new rows, i.e. at
     least two more rows than it has coefficients. The result is None if no formula is accepted.
     """
     rows, targets = _exactly(columns, values)

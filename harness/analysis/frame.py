@@ -148,7 +148,7 @@ AT_PEAK = [f"categories_at_peak.{name}" for name in CATEGORIES]
 
 
 def ok_cells(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """Return the cells that ended well and have a value in each of ``columns``.
+    """Return the successful cells that have a value in each of ``columns``.
 
     >>> frame = pd.DataFrame({"outcome": ["ok", "oom", "ok"], "saved_bytes": [4, None, None]})
     >>> ok_cells(frame, "saved_bytes")["saved_bytes"].tolist()

@@ -76,7 +76,7 @@ def _verdict(held: Sequence[Part], failed: Sequence[Part]) -> Verdict:
 
 
 def names(parts: Sequence[Part]) -> str:
-    """Return the names of the parts as text; a long list ends with a number of further parts."""
+    """Return the names of the parts as text; a long list ends with the number of further parts."""
     known = [part.name for part in parts]
     if len(known) > MOST_NAMES + 1:
         known = [*known[:MOST_NAMES], f"{len(known) - MOST_NAMES} more"]

@@ -30,7 +30,7 @@ def workload_of(row: Mapping[Any, Any]) -> Workload:
 
 
 def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the cells of ``frame`` that ended well, with the columns ``predicted.<metric>``.
+    """Return the successful cells of ``frame``, with the columns ``predicted.<metric>``.
 
     ``metrics`` are names of columns in bytes. Metrics that the model cannot predict are missing.
     """
@@ -61,7 +61,7 @@ def _metric(prediction: StepReport, name: str) -> int | None:
 
 
 def _both(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
-    """Return the cells with a measured and a predicted value, and True for each equal pair."""
+    """Return the cells with a measured and a predicted value, and a mask of the equal values."""
     both = cells[cells[metric].notna() & cells[f"predicted.{metric}"].notna()]
     return both, (both[metric] == both[f"predicted.{metric}"]).astype(bool)
 
@@ -77,7 +77,7 @@ def equal_cells(cells: pd.DataFrame, metric: str) -> tuple[int, int]:
 
 
 def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
-    """Return a list with a table of the metrics that differ from their prediction, or []."""
+    """Return a list with a table of metrics that differ from their prediction; [] if none do."""
     rows = []
     for name in metrics:
         both, equal = _both(cells, name)

@@ -13,7 +13,7 @@ _Known = TypeVar("_Known")
 
 
 class Steps:
-    """Results of an experiment's steps that ended well, looked up by job."""
+    """Results of an experiment's successful steps, looked up by job."""
 
     def __init__(self, runs: Mapping[str, StepRun]) -> None:
         self._runs = runs
@@ -60,7 +60,7 @@ def _known(value: _Known | None, job: StepJob) -> _Known:
 
 
 def well(runs: Iterable[StepRun]) -> Iterator[tuple[StepJob, dict[str, int]]]:
-    """Yield each job that ended well, with the numbers that its function returned."""
+    """Yield each successful job with the numbers that its function returned."""
     for run in runs:
         if not run.problem and run.counted is not None:
             yield run.job, run.counted

@@ -19,9 +19,9 @@ from harness.instruments.cuda_counters import free_workspaces
 
 
 def softmax(x: Tensor) -> Tensor:
-    """Return the softmax over the last dimension, computed with single operators.
+    """Return the softmax over the last dimension, computed with elementary operators.
 
-    As in the students' code, variables keep the intermediate results alive until the end.
+    As in the students' code, variables keep the intermediate results alive until the return.
     """
     shifted = x - torch.max(x, dim=-1, keepdim=True)[0]
     exponentials = torch.exp(shifted)
@@ -49,7 +49,7 @@ class Matrix(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Root mean square norm, computed with single operators."""
+    """Root mean square norm, computed with elementary operators."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class LanguageModel(nn.Module):
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy, computed with single operators."""
+    """Return the mean cross-entropy, computed with elementary operators."""
     shifted = logits - torch.max(logits, dim=-1, keepdim=True)[0]
     log_softmax = shifted - torch.log(torch.sum(torch.exp(shifted), dim=-1, keepdim=True))
     return torch.mean(torch.gather(-log_softmax, -1, labels.unsqueeze(-1)))
@@ -165,7 +165,7 @@ def peak(
     batch: int, length: int, segment: int, layers: int, size: int, heads: int, inner: int,
     words: int = 10_000,
 ) -> dict[str, int]:  # fmt: skip
-    """Return ``torch.cuda.max_memory_allocated()`` of a second step, as the course measures it.
+    """Return the second step's ``torch.cuda.max_memory_allocated()``, as the course measures it.
 
     The peak includes the cuBLAS workspaces, which depend on the version of PyTorch.
     """
@@ -195,8 +195,8 @@ def attention(
 ) -> dict[str, int]:  # fmt: skip
     """Return the memory of attention, measured as in damek/cs336-assignment2-systems.
 
-    The kernel ``course`` keeps scores and weights, and ``sdpa`` is PyTorch's own function. With
-    ``mask``, ``sdpa`` gets a trainable mask.
+    The kernel ``course`` keeps scores and attention weights, and ``sdpa`` is PyTorch's own
+    function. With ``mask``, ``sdpa`` gets a trainable mask.
     """
     make = functools.partial(torch.empty, device="cuda", dtype=getattr(torch, dtype))
     inputs = [make(batch, length, width, requires_grad=True) for _ in range(3)]

@@ -21,7 +21,7 @@ adafactor = partial(Adafactor, foreach=False)
 
 
 class Adam8bit(Optimizer):
-    """Adam that stores m and the root of v as bytes, scaled by the maximum of each block."""
+    """Adam that stores the first moment and the second's root as bytes with a scale per block."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         super().__init__(parameters, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8})
@@ -61,7 +61,7 @@ def _decoded(codes: Tensor, scale: Tensor) -> Tensor:
 
 
 def _encode(values: Tensor, codes: Tensor, scale: Tensor) -> None:
-    """Store ``values`` as multiples of their block's scale; a positive v does not become zero."""
+    """Store ``values`` as multiples of their block's scale; unsigned codes are rounded up."""
     top = torch.iinfo(codes.dtype).max
     parts = zip(torch.split(values, BLOCK), torch.split(codes, BLOCK), scale, strict=True)
     for part, code, one in parts:
@@ -70,7 +70,7 @@ def _encode(values: Tensor, codes: Tensor, scale: Tensor) -> None:
 
 
 class InBackward(Optimizer):
-    """One optimizer per parameter; each steps as soon as its parameter's gradient exists."""
+    """One optimizer per parameter, which updates the parameter as soon as its gradient exists."""
 
     def __init__(
         self, parameters: Iterable[Tensor], *, make: Callable[[list[Tensor]], Optimizer]
