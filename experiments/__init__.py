@@ -1,1 +1,1 @@
-"""One file or folder for each experiment, with its cells, analysis and figures."""
+"""Experiments; each defines the configurations to measure, the analysis and the figures."""

@@ -1,8 +1,8 @@
-"""Micro-batches, i.e. parts of a batch whose activations are not alive at the same time.
+"""Measures the memory of training steps that split their batch into micro-batches.
 
-A step runs the forward and the backward pass of each of ``m`` parts, and adds the gradients up
-before one update. Activations shrink to those of a part; parameters, gradients and the batch do
-not.
+A step runs the forward and the backward pass of one micro-batch after the other, and then updates
+the parameters once with the summed gradients. Only the activations of one micro-batch are alive at
+a time. Parameters, gradients and the batch keep their size.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from . import splits
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return the grid of a batch in 1 to many parts of equal size."""
+    """Yield steps with one and with several micro-batches, for each depth."""
     depths, batch, parts = {
         Size.QUICK: ((2,), 64, (1, 2, 4, 8)),
         Size.DEFAULT: ((2, 8), 512, (1, 2, 4, 8, 16, 32, 64)),
@@ -34,7 +34,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare each number of parts with the whole batch and with the lower bound."""
+    """Compare the memory of steps with one micro-batch and with several micro-batches."""
     table = splits.beside_whole(evidence.frame)
     frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
     asked, split = evidence.frame["accumulate"] > 1, table["parts"] > 1

@@ -1,4 +1,4 @@
-"""Compares a step in micro-batches with the same step of the whole batch, by exact metrics."""
+"""Compares steps that split their batch with a step of the same batch that does not."""
 
 import pandas as pd
 
@@ -9,15 +9,14 @@ _KEYS = ["depth", "batch"]
 
 
 def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return every good cell next to the cell of equal depth and batch in a single part.
+    """Return each successful step, joined with the unsplit step of the same depth and batch.
 
-    Columns: ``depth, batch, parts, rows`` (of the largest part), ``saved_activation_bytes,
-    saved_by_formula_bytes, whole_bytes`` (saved by the single part), ``peak_live_bytes,
-    whole_peak_bytes, peak_over_whole, floor_bytes, parameter_bytes, batch_bytes``. The floor has
-    the bytes alive just before the step.
+    The column ``parts`` is the number of micro-batches, and ``rows`` is the number of examples in
+    the largest micro-batch. ``whole_bytes`` is the size of the unsplit step's saved activations.
+    ``floor_bytes`` is the size of all tensors alive before the step.
 
     Raises:
-        AnalysisError: cells with one part, or with several parts, are missing.
+        AnalysisError: there is no unsplit step, or no step with several micro-batches.
 
     """
     metrics = ["saved_activation_bytes", "peak_live_bytes", "live_at_start_bytes"]
@@ -49,7 +48,7 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_peak(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the bytes at the peak, with a row for each cell, named by depth and parts."""
+    """Return the live bytes at the peak by category, with one row per cell."""
     known = ok_cells(frame, *AT_PEAK).sort_values([*_KEYS, "accumulate"])
     known = known.assign(
         panel="Depth " + known["depth"].astype("string"),

@@ -1,9 +1,9 @@
-"""Tensors per hidden layer that each activation function keeps for the backward pass.
+"""Counts the tensors that autograd keeps per hidden layer, for each activation function.
 
-For another layer, autograd holds further tensors of batch x width elements. Their number follows
-from the derivatives. A derivative that is a function of the output (ReLU, sigmoid, tanh) uses the
-tensor that the next linear layer keeps; a derivative that is a function of the input needs a second
-tensor.
+For each additional hidden layer, autograd keeps one or more tensors of batch x width elements. The
+number of tensors depends on the derivative of the activation function. If the derivative is
+computed from the output (ReLU, sigmoid, tanh), the tensor that the next linear layer keeps is
+enough. If the derivative is computed from the input, autograd keeps a second tensor.
 """
 
 from collections.abc import Iterable
@@ -30,11 +30,11 @@ AXES: dict[Size, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
     Size.DEFAULT: ((1, 2, 3), ((512, 256),)),
     Size.FULL: ((1, 2, 3, 4, 5, 8, 9, 16, 17), ((1, 64), (64, 64), (1000, 100), (1024, 256))),
 }
-"""Depths, and pairs of batch and width, by size."""
+"""Depths and (batch, width) pairs for each size of the experiment."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return cells of every activation in both models, at consecutive depths, and the control."""
+    """Yield training steps of every model, activation and depth, and inference as the control."""
     depths, shapes = AXES[size]
     yield from (Workload(mode="inference", depth=depth, batch=32) for depth in (1, 2))
     for batch, width in shapes:
@@ -45,7 +45,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Count the tensors that another layer keeps; see the module's docstring."""
+    """Count the tensors that each additional hidden layer keeps."""
     frame = predictions.with_predictions(evidence.frame, list(METRICS))
     frame = frame[frame["saved_bytes"].notna() & frame["width"].notna()].reset_index(drop=True)
     steps = kept_tensors.layer_steps(frame)

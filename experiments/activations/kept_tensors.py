@@ -1,4 +1,4 @@
-"""Counts the tensors that a hidden layer keeps, from pairs of cells that differ by a layer."""
+"""Counts the tensors that a hidden layer keeps, from steps that differ only by one layer."""
 
 import pandas as pd
 
@@ -6,15 +6,15 @@ from harness.schema.workload import ACTIVATIONS, MODELS
 
 ELEMENT_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 IN_OUTPUT = ("relu", "sigmoid", "tanh", "identity")
-"""The note's three functions, and no function."""
+"""The note's three activation functions, and ``identity``, which returns its input."""
 
 
 def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each pair of cells that differ only by a hidden layer.
+    """Return the pairs of cells that differ only by one hidden layer.
 
-    Columns: ``model, activation, batch, width, mode, depth`` (of the shallower network),
-    ``tensors`` (added bytes over the bytes of batch x width elements) and ``named`` (true if the
-    note names the function).
+    The column ``depth`` is the depth of the shallower network. ``tensors`` is the number of tensors
+    of batch x width elements that the added layer keeps. ``named`` is True if the note names the
+    activation function.
     """
     keys = ["model", "activation", "batch", "width", "dtype", "mode"]
     known = frame[frame["outcome"] == "ok"]
@@ -28,7 +28,7 @@ def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def from_scratch(steps: pd.DataFrame) -> pd.DataFrame:
-    """Return ``ratio``, the tensors of the from-scratch model over those of ``mlp``."""
+    """Return the ratio of tensors kept by the from-scratch model to tensors kept by ``mlp``."""
     keys = ["activation", "batch", "width", "depth", "mode"]
     own, scratch = (steps.loc[steps["model"] == name, [*keys, "tensors"]] for name in MODELS)
     both = own.merge(scratch, on=keys, suffixes=("", "_scratch"))
@@ -37,13 +37,13 @@ def from_scratch(steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing(steps: pd.DataFrame, models: tuple[str, ...], functions: tuple[str, ...]) -> int:
-    """Return the number of functions without a pair."""
+    """Return how many combinations of model and activation function lack a pair of cells."""
     known = set(steps[["model", "activation"]].itertuples(index=False, name=None))
     return len({(model, name) for model in models for name in functions} - known)
 
 
 def counts(steps: pd.DataFrame) -> str:
-    """Return each number of tensors with its functions, such as ``1 (relu, tanh)``."""
+    """Return the activation functions by number of kept tensors, e.g. ``1 (relu, tanh)``."""
     grouped: dict[float, list[str]] = {}
     for name, part in steps.groupby("activation", sort=False):
         for count in sorted(part["tensors"].unique()):
@@ -53,7 +53,7 @@ def counts(steps: pd.DataFrame) -> str:
 
 
 def per_layer(steps: pd.DataFrame) -> pd.DataFrame:
-    """Return the kept tensors per layer, by model and activation; missing if they vary."""
+    """Return the number of tensors kept per layer; it is missing if pairs of cells disagree."""
     rows = [
         (model, activation, part["tensors"].iloc[0], len(part))
         for model in MODELS

@@ -1,10 +1,12 @@
-"""Memory against the number of checkpointed segments, and the square-root law.
+"""Measures the memory of a step as a function of its number of checkpointed segments.
 
-A checkpointed step keeps the input of each of ``k`` segments. The backward pass runs a segment
-again when it needs the activations. So about ``k`` tensors are alive, and the tensors of ``depth /
-k`` layers. Chen et al. (2016, "Training deep nets with sublinear memory cost") conclude that about
-the square root of the depth is best. Three networks test this law. The activations of one network
-are far larger than its parameters; the other two have the note's width, at which gradients matter.
+A step with ``k`` checkpointed segments keeps only the input of each segment. The backward pass runs
+the forward pass of a segment again to recompute the activations of the segment. About ``k`` inputs
+and the activations of ``depth / k`` layers are alive at the peak. Chen and co-authors (2016,
+"Training deep nets with sublinear memory cost") conclude that the best ``k`` is about the square
+root of the depth. The experiment tests with three networks if √depth segments need the least
+memory. In one network, activations are far larger than parameters. Two networks have the note's
+width, at which gradients are not negligible.
 """
 
 from collections.abc import Iterable
@@ -20,21 +22,21 @@ from harness.schema.workload import Workload
 from . import claims, figures, law
 
 COPIES = 8
-"""Number of measurement blocks of a network."""
+"""Number of measurement blocks per network; each block begins with an uncheckpointed step."""
 NARROW = Workload(in_features=64, width=64, batch=1024)
-"""Network with 256 KiB per activation and 16.25 KiB per layer's parameters."""
+"""Network in which a layer has 256 KiB of activations and 16.25 KiB of parameters."""
 
 
 WIDE = Workload(width=256, batch=512)
-"""Network with 512 KiB per activation and 257 KiB per layer's parameters."""
+"""Network in which a layer has 512 KiB of activations and 257 KiB of parameters."""
 
 
 NOTE = Workload(width=256, batch=256)
-"""The note's network, with 256 KiB per activation and 257 KiB per layer's parameters."""
+"""The note's network, in which a layer has 256 KiB of activations and 257 KiB of parameters."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return each network without checkpoints (in several processes), and with segments."""
+    """Yield each network's steps without checkpoints and with various numbers of segments."""
     if size is Size.QUICK:
         yield from _curve(NARROW.replace(depth=9, batch=512), every=False)
         return
@@ -47,9 +49,9 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def _curve(base: Workload, *, every: bool) -> Iterable[Workload]:
-    """Yield the steps of each block; it begins with an uncheckpointed step.
+    """Yield the steps of each measurement block, which begins with an uncheckpointed step.
 
-    The copies of the uncheckpointed step differ only in the seed; each has its own process.
+    The uncheckpointed steps differ only in the seed, and each runs in its own process.
     """
     counts = list(range(1, base.depth + 1)) if every else _spread(base.depth)
     for seed, own in enumerate(law.blocks(counts, min(COPIES, len(counts)))):
@@ -58,14 +60,14 @@ def _curve(base: Workload, *, every: bool) -> Iterable[Workload]:
 
 
 def _spread(depth: int) -> list[int]:
-    """Return every divisor of ``depth``, and the numbers around its square root."""
+    """Return all divisors of ``depth``, and the numbers around the square root of ``depth``."""
     root = round(depth**0.5)
     divisors = {number for number in range(1, depth + 1) if depth % number == 0}
     return sorted(divisors | {root - 1, root + 1, root + 2})
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Fit the law to each curve, and compare its optimum with the measured optimum."""
+    """Fit a formula to each network's memory, and compare the fitted and measured optima."""
     frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
     result = law.curves(evidence.frame)
     missing = evidence.frame.groupby(law.KEYS).ngroups - len(result)

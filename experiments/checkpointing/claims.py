@@ -1,4 +1,4 @@
-"""Claims that √depth segments are best, on their saving, and on the second forward pass."""
+"""Judges the claims on √depth segments, on reduced memory, and on the second forward pass."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from harness.schema.units import format_bytes
 from .curve import Curve, counts_in_words
 
 SECOND_FORWARD = 4 / 3
-"""Time of a step with a second forward pass over the time without, by arithmetic."""
+"""Expected ratio of the step times with and without a second forward pass."""
 _REGIMES = {
     "activations": ("where activations outweigh parameters", "where activations outweigh"),
     "both": (
@@ -32,11 +32,11 @@ _KINDS = {
     "both": "gradients that weigh as much",
     "gradients": "gradients that outweigh activations",
 }
-"""Words for the kinds of network, by the regime of their curve."""
+"""Words that describe a network, by its ``Curve.regime``."""
 
 
 def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]:
-    """Judge √depth separately for both kinds of networks, and judge the saving."""
+    """Judge the claims that √depth segments are best and that segments reduce memory."""
     rows = [
         {
             "network": one.name,
@@ -87,13 +87,13 @@ def _root(chosen: list[Curve], table: pd.DataFrame, regime: str, **every: object
 
 
 def _is_best(curve: Curve) -> bool:
-    """Return whether the square root is nearly the best number, and both ends are worse."""
+    """Return True if √depth segments need nearly the lowest memory, and 1 and ``most`` do not."""
     ends = min(curve.at(1), curve.at(curve.most)) / curve.lowest - 1
     return curve.excess_at_root <= ROUGHLY < ends
 
 
 def time(result: Sequence[Curve], missing: int) -> Claim | None:
-    """Judge the time of a second forward pass, network by network."""
+    """Judge how much time the second forward pass takes, network by network."""
     if not result:
         return None
     known = {one.name: slowdown(one) for one in result}
@@ -117,7 +117,7 @@ def time(result: Sequence[Curve], missing: int) -> Claim | None:
 
 
 def slowdown(curve: Curve) -> Ratio | None:
-    """Return the time of the steps with segments over the time of the steps without."""
+    """Return the time of checkpointed steps divided by the time of uncheckpointed steps."""
     return _ratio(curve.seconds, curve.base_seconds)
 
 

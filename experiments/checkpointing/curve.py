@@ -1,4 +1,4 @@
-"""One network's memory against the number of checkpointed segments, with its fitted law."""
+"""Measured and fitted memory of a network for each number of checkpointed segments."""
 
 import math
 from collections.abc import Sequence
@@ -7,55 +7,55 @@ from dataclasses import dataclass
 import pandas as pd
 
 DOMINANCE = 4.0
-"""Activations dominate if an activation has at least this multiple of a layer's gradients."""
+"""Smallest ratio of a layer's activations to its gradients at which activations dominate."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """One network's memory over the number of segments, with the fitted law."""
+    """Memory of a network for each number of segments, with a fitted formula."""
 
     network: str
     depth: int
     activation_bytes: int
-    """Bytes of one hidden layer."""
+    """Bytes of one hidden layer's activations."""
     gradient_bytes: int
-    """Bytes of one hidden layer's weight and bias."""
+    """Bytes of the gradients of one hidden layer's weight and bias."""
     table: pd.DataFrame
     """Columns ``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes,
     wall_seconds``; the step without checkpoints has 0 segments."""
     a: float
     """Bytes per segment."""
     b: float
-    """Bytes per layer of the longest segment."""
+    """Fitted bytes for each layer of the longest segment."""
     c: float
     r2: float
     is_whole: bool
     """True if every requested number of segments was measured."""
     seconds: tuple[float, ...]
-    """Seconds of the fastest repeat of each step with segments."""
+    """Time of each checkpointed step's fastest repeat, in seconds."""
     base_seconds: tuple[float, ...]
-    """Seconds of the steps without segments, each in its own process."""
+    """Time of each uncheckpointed step's fastest repeat, in seconds."""
 
     @property
     def name(self) -> str:
-        """The network with its depth."""
+        """Name of the network, including its depth."""
         return f"{self.network}, depth {self.depth}"
 
     @property
     def regime(self) -> str:
-        """The part that decides the peak: ``activations``, ``both``, or ``gradients``."""
+        """Kind of tensor that dominates the peak: ``activations``, ``both`` or ``gradients``."""
         if self.activation_bytes >= DOMINANCE * self.gradient_bytes:
             return "activations"
         return "both" if self.activation_bytes > self.gradient_bytes else "gradients"
 
     @property
     def root(self) -> int:
-        """The square root of the depth, to the nearest whole number."""
+        """The square root of the depth, rounded to a whole number."""
         return round(math.sqrt(self.depth))
 
     @property
     def optimum(self) -> float:
-        """The number of segments at the minimum of the fitted law; NaN without a minimum."""
+        """Number of segments that minimizes the fitted formula; NaN if there is no minimum."""
         valid = min(self.a, self.b) >= 1
         return math.sqrt(self.b * self.depth / self.a) if valid else math.nan
 
@@ -70,7 +70,7 @@ class Curve:
 
     @property
     def lowest(self) -> int:
-        """Least bytes that a step with segments adds."""
+        """Smallest number of bytes that a checkpointed step adds to the live bytes."""
         return int(self._segmented["rise_bytes"].min())
 
     @property
@@ -80,23 +80,23 @@ class Curve:
 
     @property
     def without(self) -> int:
-        """Bytes that the step without checkpoints adds."""
+        """Bytes that the uncheckpointed step adds to the live bytes."""
         return self.at(0)
 
     @property
     def best(self) -> tuple[int, ...]:
-        """All measured numbers of segments that add the fewest bytes."""
+        """The measured numbers of segments that need the least memory."""
         rows = self._segmented
         return tuple(int(k) for k in rows.loc[rows["rise_bytes"] == self.lowest, "segments"])
 
     def at(self, segments: int) -> int:
-        """Return the bytes that the step with a number of segments adds."""
+        """Return the bytes that the step with ``segments`` segments adds to the live bytes."""
         rows = self.table.loc[self.table["segments"] == segments, "rise_bytes"]
         return int(rows.iloc[0])
 
     @property
     def excess_at_root(self) -> float:
-        """Relative excess of the step at the square root over the least bytes."""
+        """Bytes at √depth segments divided by the lowest bytes, minus 1."""
         return self.at(self.root) / self.lowest - 1
 
 

@@ -1,4 +1,4 @@
-"""Memory and time against the number of segments."""
+"""Draws memory and time against the number of segments."""
 
 import functools
 import math
@@ -14,17 +14,17 @@ from .claims import SECOND_FORWARD, slowdown
 from .curve import Curve
 
 FITS = 0.99
-"""R² above which the law is drawn; below it the line misses the points."""
+"""R² above which the fitted formula is drawn; at a lower R², the formula misses the points."""
 
 
 def peaks(result: list[Curve]) -> Figure | None:
-    """Return memory against segments, for networks whose memory depends on the segments."""
+    """Draw memory against the number of segments, for networks whose memory varies by over 10%."""
     data = [_with_law(one) for one in result if _changes(one)]
     return picture(__file__, "segments", pd.concat(data), fits=FITS) if data else None
 
 
 def _with_law(curve: Curve) -> pd.DataFrame:
-    """Return the points of a curve, and the law at every number of segments if it fits."""
+    """Return the measured memory and, if the fit is good, the values of the fitted formula."""
     points = curve.table.loc[curve.table["segments"] > 0, ["segments", "rise_bytes"]]
     every = pd.DataFrame({"segments": range(1, curve.depth + 1)}).merge(points, "left")
     k = every["segments"]
@@ -41,7 +41,7 @@ def _changes(curve: Curve) -> bool:
 
 
 def times(result: list[Curve]) -> Figure | None:
-    """Return the relative time of each timed network, with the deciding interval."""
+    """Draw the time of checkpointed steps relative to uncheckpointed steps, with 99% intervals."""
     rows = [
         (one.name, ratio.estimate, ratio.low, ratio.high)
         for one in result

@@ -1,4 +1,4 @@
-"""Memory against the number of checkpointed segments, and the square-root law.
+"""Fits memory as a function of the number of checkpointed segments.
 
 k segments of depth/k layers keep O(k) + O(depth/k) tensors (Chen, Xu, Zhang, Guestrin 2016,
 "Training deep nets with sublinear memory cost", arXiv:1604.06174, section 4).
@@ -17,17 +17,16 @@ from harness.analysis.fits import fit
 from .curve import Curve, counts_in_words
 
 KEYS = ["in_features", "width", "batch", "depth"]
-"""Columns that describe a network."""
+"""Columns that identify a network."""
 
 
 def curves(frame: pd.DataFrame) -> list[Curve]:
     """Return a curve for each network and depth that has enough cells.
 
-    The order is by the ratio of a layer's gradients to its activation.
+    Curves are sorted by the ratio of a layer's gradients to its activations.
 
     Raises:
-        AnalysisError: every network lacks the uncheckpointed step, the square root, or three more
-            numbers.
+        AnalysisError: no network has enough measured numbers of segments.
 
     """
     metrics = ["peak_live_bytes", "live_at_start_bytes"]
@@ -102,7 +101,7 @@ def _curve(part: pd.DataFrame, asked: set[int]) -> Curve:
 
 
 def blocks(counts: Sequence[int], copies: int) -> list[list[int]]:
-    """Return the numbers of segments that are measured after each uncheckpointed step.
+    """Divide the numbers of segments among ``copies`` measurement blocks.
 
     >>> blocks([1, 2, 3, 4, 5, 6, 7], 3)
     [[1, 2], [3, 4], [5, 6, 7]]
@@ -112,7 +111,7 @@ def blocks(counts: Sequence[int], copies: int) -> list[list[int]]:
 
 
 def laws(result: Sequence[Curve]) -> pd.DataFrame:
-    """Return one row per curve, with coefficients, goodness of fit, and three optima."""
+    """Return a row per curve, with coefficients, R², and the best numbers of segments."""
     return pd.DataFrame(
         [
             {

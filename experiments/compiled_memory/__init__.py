@@ -1,9 +1,9 @@
-"""Savings of ``torch.compile`` in kept bytes and in the peak.
+"""Measures how much ``torch.compile`` lowers the kept bytes and the peak.
 
 Networks are trained without and with ``torch.compile`` (Inductor), on a pretended GPU with
-PyTorch's own allocator. They are the note's MLP, an MLP with GELU, layer normalization and dropout
-between its matmuls, and blocks of a transformer. The peaks are of a later step, because the
-autotuner allocates in the first step.
+PyTorch's own allocator. The networks are the note's MLP, an MLP with GELU, layer normalization and
+dropout between its matmuls, and blocks of a transformer. Peaks are measured in a later step,
+because the autotuner allocates memory in the first step.
 """
 
 import os
@@ -29,7 +29,7 @@ GPU = "a100-40gb"
 
 WIDTH = 512
 TOKENS = 128
-"""Number of tokens of a transformer's example."""
+"""Number of tokens in an example of the transformer."""
 
 MLPS: dict[str, dict[str, str | float]] = {
     "ReLU": {"activation": "relu"},
@@ -47,15 +47,15 @@ BLOCKS: Mapping[Size, Grid] = {
     Size.DEFAULT: ((2, 4), (2, 8, 32)),
     Size.FULL: ((2, 4, 8, 16), (2, 8, 32, 128)),
 }
-"""Numbers of blocks and of sequences of ``TOKENS`` tokens, with as many rows as the MLP's
-batches."""
+"""Depths and batches of the transformer; its batches have as many tokens as the MLP's batches have
+examples."""
 
 COMPILED = {"eager": False, "compile": True}
 COLUMNS = ("kept", "peak")
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return each network at each depth and batch, uncompiled and compiled."""
+    """Yield each network at each depth and batch, without and with ``torch.compile``."""
     for network in MLPS.values():
         yield from _jobs("mlp", GRID[size], network)
     yield from _jobs("transformer", BLOCKS[size], {"in_features": WIDTH * TOKENS})
@@ -76,7 +76,7 @@ def _jobs(network: str, grid: Grid, options: Mapping[str, str | float]) -> Itera
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare compiled with eager, cell by cell."""
+    """Compare compiled networks with uncompiled networks, cell by cell."""
     runs = evidence.step_runs
     table = as_frame(runs)
     if table.empty:
@@ -99,7 +99,7 @@ def analyse(evidence: Evidence) -> Section:
 
 
 def as_frame(runs: Iterable[StepRun]) -> pd.DataFrame:
-    """Return a row for each network, depth and batch with an uncompiled and a compiled run."""
+    """Return a row for each network, depth and batch that ran both uncompiled and compiled."""
     rows: dict[tuple[object, ...], dict[str, int]] = {}
     for job, seen in well(runs):
         named = job.arguments

@@ -1,4 +1,4 @@
-"""Trains a network on one GPU, uncompiled or compiled; a worker imports this file."""
+"""Trains an uncompiled or a compiled network on one GPU; worker processes import this file."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from harness.training.training_step import build
 from . import TOKENS
 
 STEPS = 3
-"""Number of steps; the last is measured, because the autotuner allocates in the first."""
+"""Number of steps; only the last is measured, because the autotuner allocates in the first."""
 
 
 def train(
     network: Literal["mlp", "transformer"], compiled: bool, **workload: Any
 ) -> dict[str, int]:
-    """Train the workload's network, or a transformer of its width with ``depth`` blocks.
+    """Train the MLP of a workload, or a transformer with the workload's width and depth.
 
     Returns:
         The bytes that the last forward pass keeps, and the peaks of the last step.
@@ -62,9 +62,9 @@ def _transformer(workload: Workload, dtype: torch.dtype, device: torch.device) -
 
 
 class Transformer(nn.Module):
-    """Blocks of attention and an MLP from plain modules, as in most language models.
+    """Transformer of plain modules, with attention and an MLP in each block.
 
-    It maps (batch, tokens x width) to logits (batch, classes), from the mean over the tokens.
+    The input has the shape (batch, tokens x width), and the logits have the shape (batch, classes).
     """
 
     def __init__(self, depth: int, width: int, classes: int, *, tokens: int) -> None:
@@ -74,14 +74,14 @@ class Transformer(nn.Module):
         self.predictor = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a batch of sequences to logits."""
+        """Return the logits of a batch of sequences."""
         hidden = self.blocks(x.view(len(x), self.tokens, -1)).mean(1)
         logits: Tensor = self.predictor(hidden)
         return logits
 
 
 class TransformerBlock(nn.Module):
-    """Attention with heads of 64 and an MLP of four times the width, both with a shortcut."""
+    """Attention (head size 64) and an MLP of four times the width, with residual connections."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class TransformerBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, tokens, width) to the same shape."""
+        """Return a tensor of shape (batch, tokens, width)."""
         heads = self.qkv(self.attention_norm(x)).view(*x.shape[:2], 3, -1, 64)
         q, k, v = heads.permute(2, 0, 3, 1, 4).unbind()
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)

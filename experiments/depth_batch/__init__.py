@@ -1,8 +1,8 @@
-"""The note's main claim, that memory grows with the number of layers and the batch size.
+"""Tests the note's main claim: memory grows with the number of layers and the batch size.
 
 The note says that the size of the intermediate values "is roughly proportional to the number of
-network layers and the batch size". Cells of many depths and batches, in training and in inference,
-test this for the bytes that autograd keeps, for all live bytes, and for the process.
+network layers and the batch size". The experiment tests the proportionality at many depths and
+batches, for the bytes that autograd keeps, for all live bytes, and for the process's RSS.
 """
 
 import itertools
@@ -23,16 +23,16 @@ from .verdicts import QUANTITIES, proportionality
 
 BASE = Workload(width=256)
 _DEFAULT_LARGEST = 2**14
-"""Layers times batch of the largest cells that are measured by default. The ten larger cells need
-four fifths of the grid's arithmetic, and their bytes follow from the other cells."""
+"""Largest product of layers and batch that is measured by default. The ten larger cells would need
+four fifths of the total computation, and their bytes can be predicted."""
 
 
 CONTROL = Workload(width=1)
-"""Network for which the claim must fail, because its logits outweigh its hidden layers."""
+"""Network for which the claim must fail, because its logits are larger than its hidden layers."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return the grid and the control; the full size also has other widths and threads."""
+    """Yield cells over depth and batch, and the control; the full size adds widths and threads."""
     yield from Grid(base=CONTROL, axes={"depth": (1, 2, 4), "batch": (16, 32, 64)})
     if size is Size.QUICK:
         some = {"depth": DEPTHS[::2], "batch": (16, 256, 1024)}
@@ -50,13 +50,13 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def traced(size: Size) -> Iterable[Workload]:
-    """Return the only cell whose timeline the report shows."""
+    """Return the cell whose timeline the report shows."""
     depth, batch = (16, 1024) if size is Size.QUICK else (8, 512)  # where activations lead
     return (Workload(width=256, depth=depth, batch=batch),)
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Test every quantity in the records; see the module's docstring."""
+    """Test for each measured quantity if it grows in proportion to depth x batch."""
     frame = evidence.frame
     is_base = (frame["width"] == BASE.width) & (frame["threads"] == BASE.threads)
     base, is_control = frame[is_base], frame["width"] == CONTROL.width
@@ -103,7 +103,7 @@ def _resident_table(training: pd.DataFrame) -> Table | None:
 
 
 def _with_laws(training: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells and the missing cells of DEPTHS x BATCHES, with their predictions."""
+    """Return all cells of DEPTHS x BATCHES, measured or not, with predicted metrics."""
     good = ok_cells(training)
     measured = set(good[["depth", "batch"]].itertuples(index=False, name=None))
     grid = itertools.product(DEPTHS, BATCHES) if len(good) else ()

@@ -1,4 +1,4 @@
-"""Texts on the formula of the bytes, the parts that break the claim, and the process."""
+"""Writes the report's texts about formulas, deviations from the claim, and RSS."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ _PEAK = "rss_peak_bytes"
 
 
 def formula_text(training: pd.DataFrame) -> Iterator[str]:
-    """Return the number of cells whose saved bytes equal the closed formula."""
+    """Yield the text about the number of cells whose saved bytes equal the closed formula."""
     known = ok_cells(training, "saved_bytes")
     if len(known):
         row_bytes = 4 * known["in_features"] + 8 + 4 * known["depth"] * known["width"]
@@ -28,7 +28,7 @@ def formula_text(training: pd.DataFrame) -> Iterator[str]:
 
 
 def others_text(others: pd.DataFrame) -> Iterator[str]:
-    """Return the text on the laws of the bytes at other widths and numbers of threads."""
+    """Yield the text about predictions at other widths and numbers of threads."""
     metrics = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
     if len(others):
         known = predictions.with_predictions(others, list(metrics))
@@ -40,7 +40,7 @@ def others_text(others: pd.DataFrame) -> Iterator[str]:
 
 
 def why_text(training: pd.DataFrame, peak: Growth | None) -> Iterator[str]:
-    """Return the text on the parts of the memory that break the claim."""
+    """Yield the texts about parts of memory that are not proportional to depth x batch."""
     known = ok_cells(training, *AT_PEAK).sort_values(["depth", "batch"])
     if known.empty or peak is None:
         return
@@ -60,7 +60,7 @@ def why_text(training: pd.DataFrame, peak: Growth | None) -> Iterator[str]:
 
 
 def _moment(cells: pd.DataFrame, form: object) -> str:
-    """Return the text on the live bytes at a moment that can be the peak."""
+    """Return a sentence about the cells whose peak follows ``form``, with shares of categories."""
     own = cells[AT_PEAK].astype("int64").sum()
     shares = (own / own.sum()).sort_values(ascending=False)
     made = ", ".join(
@@ -72,7 +72,7 @@ def _moment(cells: pd.DataFrame, form: object) -> str:
 
 
 def process_text(training: pd.DataFrame) -> Iterator[str]:
-    """Return the text on the cells whose RSS rise is tested, and on the process's size."""
+    """Yield the texts about cells whose RSS rise is tested, and about the process's peak RSS."""
     measured, kept = ok_cells(training, "rss_rise_bytes"), rss_agreement.resolved(training)
     if len(measured):
         least = format_bytes(rss_agreement.RESOLVED_BYTES)
@@ -96,7 +96,7 @@ def _ends(sizes: "pd.Series[int]") -> str:
 
 
 def process_table(training: pd.DataFrame) -> Table | None:
-    """Return the peak of each cell's process with its parts, if it was measured."""
+    """Return the table of each process's peak RSS and its parts; None if it was not measured."""
     known = ok_cells(training, _PEAK, *PROCESS_PARTS).sort_values(["depth", "batch"])
     if known.empty:
         return None
@@ -108,7 +108,7 @@ def process_table(training: pd.DataFrame) -> Table | None:
 
 
 def failures_text(frame: pd.DataFrame) -> Iterator[str]:
-    """Return the text on the cells that failed or are missing."""
+    """Yield the text about cells that failed or are missing."""
     failed = frame.loc[frame["outcome"] != "ok", "outcome"]
     if len(failed):
         counts = failed.value_counts().sort_index()

@@ -1,4 +1,4 @@
-"""Figures of the peak's growth and parts, of a GPU's peaks, and of timelines of steps."""
+"""Draws the growth and the parts of the peak, a GPU's peaks, and timelines of steps."""
 
 from collections.abc import Sequence
 
@@ -17,14 +17,14 @@ from harness.schema.units import format_bytes
 from .proportionality import Growth
 
 DENSE = 49
-"""Number of points of a line between the ends of an axis."""
+"""Number of points at which a line is computed."""
 SEGMENT_BYTES, LARGE_SEGMENT_BYTES = 2 << 20, 20 << 20
-"""Segments that the caching allocator requests from the driver: 2 MiB for blocks up to 1 MiB, and
-20 MiB for blocks below 10 MiB. For larger blocks the segment is a multiple of 2 MiB."""
+"""The caching allocator requests segments of 2 MiB for blocks up to 1 MiB, and of 20 MiB for blocks
+below 10 MiB. For larger blocks, a segment is a multiple of 2 MiB."""
 
 
 def product_figure(training: pd.DataFrame) -> Figure | None:
-    """Return the figure of the claim, with bytes against depth x batch."""
+    """Draw the saved activations and the peak of live bytes against depth x batch."""
     columns = {
         "saved_activation_bytes": "Saved activations",
         "peak_live_bytes": "Alive at the peak",
@@ -42,14 +42,14 @@ def product_figure(training: pd.DataFrame) -> Figure | None:
 
 
 def _over_the_grid(training: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """Return the cells in order; none if all have the same depth or the same batch."""
+    """Return the sorted cells; an empty frame if only one depth or one batch was measured."""
     known = ok_cells(training, *columns).sort_values(["depth", "batch"], ignore_index=True)
     is_grid = known["depth"].nunique() > 1 and known["batch"].nunique() > 1
     return known if is_grid else known.iloc[:0]
 
 
 def growth_figure(result: Growth | str | None) -> Figure | None:
-    """Return the peak against depth and against batch, with the model that fits it."""
+    """Draw the peak against depth and against batch, with the exact formula if it is known."""
     if not isinstance(result, Growth):
         return None
     sizes = {"depth": result.depth, "batch": result.batch, "measured": result.values}
@@ -74,7 +74,7 @@ def growth_figure(result: Growth | str | None) -> Figure | None:
 
 
 def owners_map(training: pd.DataFrame) -> Figure | None:
-    """Return the map of the largest category at the peak of each cell."""
+    """Draw a grid of depths and batches with the largest category at each peak."""
     known = _over_the_grid(training, *AT_PEAK, "peak_live_bytes")
     if known.empty:
         return None
@@ -101,7 +101,7 @@ def owners_map(training: pd.DataFrame) -> Figure | None:
 
 
 def composition(training: pd.DataFrame) -> Figure | None:
-    """Return the parts of the peak at the smallest, the middle and the largest batch."""
+    """Draw the categories at the peak for the smallest, the middle and the largest batch."""
     known = ok_cells(training, *AT_PEAK)
     if known.empty:
         return None
@@ -126,7 +126,7 @@ def composition(training: pd.DataFrame) -> Figure | None:
 
 
 def cuda_figure(training: pd.DataFrame) -> Figure | None:
-    """Return a GPU's peaks at a few depths against the batch; None without records of a GPU."""
+    """Draw a GPU's peaks against the batch at a few depths; None without GPU records."""
     columns = {"reserved": "cuda.reserved_peak_bytes", "allocated": "cuda.allocated_peak_bytes"}
     if training[list(columns.values())].isna().all(axis=None):
         return None
@@ -154,9 +154,9 @@ def cuda_figure(training: pd.DataFrame) -> Figure | None:
 
 
 def timelines(evidence: Evidence) -> tuple[Sequence[Figure], Sequence[str]]:
-    """Return the timelines of the training cells whose events were kept, and the problems.
+    """Return timelines of cells with saved events, and messages about invalid events files.
 
-    If an events file is invalid, only its figure is missing, not the section.
+    An invalid events file removes only its own figure from the section.
     """
     frame = evidence.frame
     known = frame[(frame["mode"] == "train") & (frame["outcome"] == "ok")]

@@ -1,6 +1,6 @@
 """Tests whether a quantity grows in proportion to depth x batch.
 
-All results of the report on a quantity over a depth x batch grid are computed here.
+A quantity is a column of bytes, such as ``saved_bytes`` or ``peak_live_bytes``.
 """
 
 import itertools
@@ -20,21 +20,21 @@ from harness.analysis.frame import NOISY, ok_cells
 PRODUCT = ("constant", "depth", "batch", "depth·batch")
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
-"""Depths and batches of every claim about growth, even if a run measures only a part of them."""
+"""Depths and batches that a claim about growth covers, even if a run measures only some of them."""
 SPREAD = "rss_rise_spread_bytes"
 REACH = 3.4
-"""Half of the 99% interval of three repeats (Student's t), divided by their range."""
+"""Half the width of the 99% t interval of three repeats, divided by the range of the repeats."""
 _SLACK = 1e-9
 
 Cell = tuple[int, int]
-"""A depth and a batch."""
+"""Pair of a depth and a batch."""
 Span = tuple[float, float]
-"""The least and the largest possible value of a number; equal for exact bytes."""
+"""Smallest and largest possible value of a number; both are equal for exact bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Growth:
-    """The values and the fits of a quantity over the cells, ordered by depth and batch."""
+    """Bytes of a quantity in all cells, sorted by depth and batch, with the fitted formulas."""
 
     quantity: str
     depth: NDArray[np.int64]
@@ -42,29 +42,30 @@ class Growth:
     values: NDArray[np.int64]
     """Bytes of each cell."""
     spans: Mapping[Cell, Span]
-    """Bytes at each depth and batch, measured, or predicted by a law that equals every measured
-    cell. For a noisy quantity the span is from the least to the largest repeat."""
+    """Bytes at each depth and batch. The bytes are predicted if the predictions equal all measured
+    cells, and measured otherwise. For a noisy quantity, a span is the 99% interval of the
+    repeats."""
     exact: ExactForm | None
-    """Formula in PRODUCT's terms that gives every cell exactly, if one exists."""
+    """Formula in depth, batch and their product that is exact in every cell; None if none is."""
     pieces: ExactMaximum | None
-    """Exact formulas whose maximum gives many or all cells, as for peaks."""
+    """Formulas whose maximum is exact in many or all cells; None if there are none."""
     derived: tuple[int, int]
     """Number of measured cells that equal their prediction, and number of cells with a
     prediction."""
 
     @property
     def noisy(self) -> bool:
-        """True if a repeat may give another value."""
+        """True if repeats can have different values."""
         return self.quantity in NOISY
 
     @property
     def whole(self) -> bool:
-        """True if one exact formula, or the maximum of several, gives every cell."""
+        """True if a formula, or the maximum of several formulas, is exact in every cell."""
         return self.pieces is not None and self.pieces.rows == self.pieces.total
 
     @property
     def powers(self) -> str:
-        """The power law of the cells, with the 99% intervals of its exponents."""
+        """Text of the fitted power law, with the 99% intervals of its exponents."""
         axes, found = {"depth": self.depth, "batch": self.batch}, []
         if (self.values <= 0).all():
             return "no power law"
@@ -74,17 +75,17 @@ class Growth:
         return " · ".join(found)
 
     def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return bytes from the exact formulas if they give every cell; else NaN."""
+        """Return the bytes by the exact formulas; NaN if they are not exact in every cell."""
         if not self.whole:
             return np.full(len(np.asarray(depth)), np.nan)
         return np.asarray(self._by_form(depth, batch).max(axis=0), dtype=np.float64)
 
     def moments(self) -> NDArray[np.int64]:
-        """Return the number of the exact formula that gives each cell."""
+        """Return for each cell the index of the formula that gives the maximum."""
         return np.asarray(self._by_form(self.depth, self.batch).argmax(axis=0), dtype=np.int64)
 
     def _by_form(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return the bytes of each exact formula, as an array (formulas, cells)."""
+        """Return the bytes by each exact formula, as an array of shape (formulas, cells)."""
         columns = term_columns(np.asarray(depth), np.asarray(batch))
         forms = () if self.pieces is None else self.pieces.forms
         sums = [
@@ -97,13 +98,13 @@ class Growth:
 def term_columns(
     depth: NDArray[np.int64], batch: NDArray[np.int64]
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the column of each of PRODUCT's terms."""
+    """Return the values of the terms 1, depth, batch and depth x batch."""
     columns = (np.ones_like(depth), depth, batch, depth * batch)
     return dict(zip(PRODUCT, columns, strict=True))
 
 
 def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
-    """Test column ``quantity`` of ``frame``, cells of one kind of workload over depth x batch."""
+    """Fit formulas of depth and batch to the column ``quantity`` of ``frame``."""
     known = ok_cells(frame, quantity).sort_values(["depth", "batch"], ignore_index=True)
     depths, batches = known["depth"].nunique(), known["batch"].nunique()
     if depths < 3 or batches < 3 or len(known) < len(PRODUCT) + 2:
@@ -133,7 +134,7 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
 
 
 def spans(known: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
-    """Return the bytes of each cell; for a noisy quantity the range of the repeats."""
+    """Return the bytes of each cell as (low, high), which are equal for an exact quantity."""
     reach = (
         REACH * known[SPREAD].fillna(0)
         if quantity in NOISY and SPREAD in known
@@ -152,7 +153,7 @@ def _law(frame: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
 
 
 def _neighbours(depth: NDArray[np.int64], batch: NDArray[np.int64]) -> list[list[int]]:
-    """Return the rows of each square of four neighbouring cells, which proposes a formula."""
+    """Return the row numbers of each square of four neighbouring cells."""
     at = {key: row for row, key in enumerate(zip(depth, batch, strict=True))}
     return [
         [at[corner] for corner in itertools.product(rows, lines) if corner in at]
@@ -162,14 +163,15 @@ def _neighbours(depth: NDArray[np.int64], batch: NDArray[np.int64]) -> list[list
 
 
 def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
-    """Return the squares of four known cells, with the values that the claim needs.
+    """Test proportionality on each square of four known cells.
 
-    A square has a depth and a batch, and twice each. Its columns ``depth`` and ``batch`` are the
-    smaller values; ``by_depth`` and ``by_batch`` are the factors of the first doubling. ``doubles``
-    states if every doubling is near 2. ``rate`` is the largest relative difference of a cell's
-    bytes per layer and example from their median over squares that double. ``holds`` states if the
-    square doubles and these differences are small. Both are 1, 0, or missing if noise hides the
-    answer.
+    A square combines a depth and its double with a batch and its double. The columns ``depth`` and
+    ``batch`` contain the smaller depth and the smaller batch. ``by_depth`` and ``by_batch`` are the
+    factors by which the bytes grow if the depth or the batch doubles. ``doubles`` is 1 if every
+    doubling of depth or batch nearly doubles the bytes. ``rate`` is the largest relative deviation
+    of the bytes per layer and example from their median. ``holds`` is 1 if ``doubles`` is 1 and
+    ``rate`` is small. ``doubles`` and ``holds`` are 0 if a test fails, and missing if noise leaves
+    the test open.
     """
     rows = []
     for depth, batch in sorted(known):
@@ -196,7 +198,7 @@ def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
 def _doublings(
     known: Mapping[Cell, Span], corners: Sequence[Cell]
 ) -> tuple[float, float, bool | None]:
-    """Return the factors of a square's first doublings, and whether all doublings are near 2."""
+    """Return a square's growth by depth and by batch, and True if every doubling is near 2."""
     asked, middles = [], []
     for a, b in ((0, 1), (0, 2), (2, 3), (1, 3)):
         start, stop = corners[a], corners[b]
@@ -215,19 +217,19 @@ def _usual_rate(known: Mapping[Cell, Span], cells_of: Sequence[Sequence[Cell]]) 
 
 
 def _rate(known: Mapping[Cell, Span], cell: Cell) -> float:
-    """Return the bytes per layer and example."""
+    """Return a cell's bytes per layer and example."""
     return sum(known[cell]) / 2 / (cell[0] * cell[1])
 
 
 def _factor(before: Span, after: Span) -> Span:
-    """Return the factor between two spans; 0 if a span is not positive."""
+    """Return the span of ``after / before``; (0, 0) if ``before`` or ``after`` is not positive."""
     if before[0] <= 0 or after[0] <= 0:
         return (0.0, 0.0) if before[1] <= 0 or after[1] <= 0 else (0.0, np.inf)
     return after[0] / before[1], after[1] / before[0]
 
 
 def near(span: Span, wanted: float) -> bool | None:
-    """Return whether a number is roughly ``wanted``; None if its span leaves this open."""
+    """Return True if a span is within 10% of ``wanted``, False if outside, None if undecided."""
     least, most = wanted * (1 - ROUGHLY) - _SLACK, wanted * (1 + ROUGHLY) + _SLACK
     if least <= span[0] and span[1] <= most:
         return True

@@ -1,6 +1,6 @@
-"""Verdicts on the growth of a quantity, and answers to a question, with the deciding numbers.
+"""Judges the claims about growth, and writes the experiment's answer.
 
-The words before the first colon of an answer are the answer; the rest is its evidence.
+In an answer, the words before the first colon are the conclusion, and the rest is the evidence.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ QUANTITIES = {
     "CUDA allocated peak": "cuda.allocated_peak_bytes",
     "CUDA reserved peak": "cuda.reserved_peak_bytes",
 }
-"""Columns that a claim of ``claims.toml`` is about, by their labels."""
+"""Columns that the claims of ``claims.toml`` are about, by their labels in the report."""
 ALL_SQUARES = (len(DEPTHS) - 1) * (len(BATCHES) - 1)
 PARTS = {
     "parameter": "parameters",
@@ -37,7 +37,7 @@ PARTS = {
     "activation": "activations",
     "temporary": "temporaries",
 }
-"""Words for the categories of live bytes."""
+"""Names of the categories of live bytes, as the texts write them."""
 
 
 def growths(training: pd.DataFrame) -> dict[str, Growth | str]:
@@ -55,7 +55,7 @@ def growths(training: pd.DataFrame) -> dict[str, Growth | str]:
 
 
 def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.DataFrame]) -> Claim:
-    """Return the verdict on the claim that a quantity is proportional to depth and batch."""
+    """Judge the claim that a quantity is proportional to depth x batch."""
     column = QUANTITIES[label]
     name = column.replace(".", "_")
     if isinstance(found, str):
@@ -94,7 +94,7 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
 
 
 def resident(frame: pd.DataFrame) -> Claim | None:
-    """Return the verdict on the claim that RSS rises by the bytes of the tensors."""
+    """Judge the claim that RSS rises by the bytes of the tensors."""
     table = rss_agreement.next_to_trace(frame[frame["malloc"] == "pinned"])
     if table.empty:
         return None
@@ -110,7 +110,7 @@ def resident(frame: pd.DataFrame) -> Claim | None:
 
 
 def form_words(result: Growth) -> str:
-    """Return the formula that the quantity follows, and its fit, in words."""
+    """Return a sentence with a quantity's exact formula and the number of cells that follow it."""
     cells = len(result.values)
     pieces = result.pieces
     if result.exact is not None:
@@ -132,7 +132,7 @@ _ANSWERS = {
 
 
 def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[str, ...]:
-    """Return the answer on growth like depth times batch, from the verdicts and their numbers."""
+    """Return the experiment's answer, from the verdicts on kept bytes and on the peak."""
     named = {
         "saved activations": "the intermediate values that are kept",
         "peak live": "the peak of a step",
@@ -152,7 +152,7 @@ def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[
 
 
 def _alive(known: pd.DataFrame) -> str:
-    """Return the text on the number of cells whose largest part of the peak is activations."""
+    """Return a sentence with the number of cells in which activations dominate the peak."""
     largest = (
         known[AT_PEAK].astype("int64").idxmax(axis=1).map(lambda name: str(name).split(".")[1])
     )

@@ -1,8 +1,8 @@
-"""Memory of one rank under DDP, ZeRO and FSDP2, for 1 to 1,024 ranks.
+"""Measures the memory of one rank under DDP, ZeRO and FSDP2, for 1 to 1,024 ranks.
 
-Only rank 0 trains the network, with PyTorch's own process group and allocator on a pretended GPU,
-over an NCCL that does not move data. The memory of NCCL is outside the allocator and is not in
-these bytes; docs/guides/dry-run.md states its range.
+Only rank 0 trains the network, on a pretended GPU with PyTorch's own process group and allocator.
+NCCL is replaced by a version that does not move data. The memory of the real NCCL is outside the
+allocator and is not included; docs/guides/dry-run.md states its range.
 """
 
 import os
@@ -36,11 +36,11 @@ WORLD_SIZES = {
 
 
 NAMED = ("depth", "width", "batch", "optimizer")
-"""Fields of the network that are arguments of a job."""
+"""Fields of NETWORK that become arguments of a job."""
 
 
 def rank_jobs(size: Size) -> Iterable[StepJob]:
-    """Return each strategy at each world size."""
+    """Yield a job for each strategy and world size."""
     network = {name: getattr(NETWORK, name) for name in NAMED}
     for strategy in NAMES:
         for world_size in WORLD_SIZES[size]:
@@ -54,7 +54,7 @@ def rank_jobs(size: Size) -> Iterable[StepJob]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare the bytes of each rank with the closed form, and its peaks with one GPU's."""
+    """Compare rank 0's bytes with the closed form, and its peak with a single GPU's peak."""
     runs = evidence.step_runs
     table = as_frame(runs)
     if table.empty:
@@ -96,7 +96,7 @@ def _claim(name: str, strategy: str, table: pd.DataFrame, asked: int) -> Claim:
 
 
 def _as_claimed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the bytes of a rank, divided by the bytes of each claim."""
+    """Add columns with a rank's bytes as multiples of the bytes that the claims state."""
     whole, ranks, held = parameter_bytes(NETWORK), table["world_size"], table["held_bytes"]
     peaks = table.sort_values("world_size").groupby("strategy")["allocated_peak_bytes"]
     alone = peaks.first().where(table.groupby("strategy")["world_size"].min() == 1)
@@ -110,7 +110,7 @@ def _as_claimed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_frame(runs: Iterable[StepRun]) -> pd.DataFrame:
-    """Return a row for each run that ended well, with held bytes, closed form and peaks."""
+    """Return a row per successful run, with bytes between steps, closed form and peaks."""
     rows = []
     for job, seen in well(runs):
         known: dict[str, Any] = {**job.arguments}

@@ -1,10 +1,10 @@
-"""Bytes that rank 0 holds between two steps of Adam, derived from the network's shapes.
+"""Computes the bytes that rank 0 keeps between two steps of Adam, from the network's shapes.
 
-P is the bytes of all parameters and N the number of ranks; sizes are not rounded here:
+P is the size of all parameters in bytes, and N is the number of ranks:
 
-    DDP    4 P                  parameters, gradients (as views of buckets) and two moments
-    ZeRO   2 P + 2 share        the moments of those parameters that the rank owns
-    FSDP2  4 P / N              every parameter cut along its rows
+    DDP: 4 P for parameters, gradients (as views of buckets) and two moments. ZeRO: 2 P for
+    parameters and gradients, and two moments for the rank's share of the parameters. FSDP2: 4 P /
+    N, because every tensor is divided along its rows.
 """
 
 import heapq
@@ -19,14 +19,14 @@ FLOAT_BYTES = 4
 
 
 def shapes(workload: Workload) -> list[tuple[int, int]]:
-    """Return (rows, elements in a row) of every weight and bias, layer by layer."""
+    """Return (rows, elements per row) of every weight and bias, layer by layer."""
     sizes = (workload.in_features, *workload.widths, workload.classes)
     layers = (((wide, narrow), (wide, 1)) for narrow, wide in pairwise(sizes))
     return [shape for layer in layers for shape in layer]
 
 
 def held_bytes(workload: Workload, strategy: Strategy, world_size: int) -> int:
-    """Return the bytes that rank 0 holds between two steps, without the batch."""
+    """Return the bytes that rank 0 keeps between two steps, without the batch."""
     whole = parameter_bytes(workload)
     if strategy == "ddp":
         return 4 * whole
@@ -37,10 +37,10 @@ def held_bytes(workload: Workload, strategy: Strategy, world_size: int) -> int:
 
 
 def owned_bytes(workload: Workload, world_size: int) -> int:
-    """Return the bytes of the parameters whose moments ZeRO gives to rank 0.
+    """Return the bytes of the parameters whose moments ZeRO assigns to rank 0.
 
-    ZeRO does not split a parameter. It assigns the largest parameter first, each to the rank with
-    the fewest bytes.
+    ZeRO does not split a parameter. ZeRO assigns the parameters from the largest to the smallest,
+    each to the rank with the fewest bytes.
     """
     ranks = [(0, rank) for rank in range(world_size)]
     for rows, row in sorted(shapes(workload), key=lambda shape: -shape[0] * shape[1]):

@@ -1,4 +1,4 @@
-"""Trains the network as one rank of many: DDP, ZeRO or FSDP2; a worker imports this file."""
+"""Trains the network as one rank under DDP, ZeRO or FSDP2; worker processes import this file."""
 
 import dataclasses
 import functools
@@ -25,18 +25,18 @@ STEPS = 3
 
 
 def train(strategy: Strategy, world_size: int, **network: Any) -> dict[str, int]:
-    """Train as rank 0 of many, over an NCCL that does not move data."""
+    """Train as rank 0 of ``world_size`` ranks, with an NCCL that does not move data."""
     os.environ.update(variables(0, world_size, 1))
     pretend_ranks({})
     return train_rank(Workload(device="cuda", **network), strategy)
 
 
 def train_rank(workload: Workload, strategy: Strategy) -> dict[str, int]:
-    """Train as the rank that the environment names.
+    """Train as the rank that the environment variables specify.
 
     Returns:
-        The bytes held between steps, without the batch and cuBLAS workspaces, and the peaks over
-        all steps.
+        The bytes allocated between steps and the peaks over all steps. The bytes between steps do
+        not include the batch and cuBLAS workspaces.
     """
     dist.init_process_group("nccl")
     built = share(build(workload, source(workload)), workload, strategy)
@@ -56,7 +56,7 @@ def train_rank(workload: Workload, strategy: Strategy) -> dict[str, int]:
 
 
 def share(built: BuiltStep, workload: Workload, strategy: Strategy) -> BuiltStep:
-    """Return the built step with its network and its optimizer shared among the ranks."""
+    """Return the step with its network and its optimizer distributed among the ranks."""
     model: Any = built.model
     if strategy == "fsdp2":
         for layer in built.model.modules():

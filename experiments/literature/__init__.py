@@ -1,11 +1,9 @@
-"""Claims of the literature on the memory of training, one file per claim, and shared code.
+"""Tests claims of the literature on the memory of training; each claim has its own file.
 
-``harness reproduce --literature`` runs all claims; other commands run only a named claim.
+``harness reproduce --literature`` runs all claims; other commands run a claim only if you name it.
 
-claims.toml            Each claim's quote, sentence, rule, closed form, limits and figure
-claim_texts.py         Reads it
-judgements.py          Judges a claim on traced steps; with steps missing it stays open
-mlp_peaks.py           Closed forms of an MLP's backward pass
-pictures.py            The figure of a claim, from claims.toml
-steps/                 The networks, the optimizers and the functions that count
+``claims.toml`` contains each claim's quote, sentence, rule, closed form, limits and figure.
+``claim_texts.py`` reads ``claims.toml``. ``judgements.py`` judges a claim from traced steps.
+``mlp_peaks.py`` computes the peak of an MLP's backward pass by closed forms. ``pictures.py`` draws
+the figure of a claim. ``steps/`` contains the networks, optimizers and counting functions.
 """

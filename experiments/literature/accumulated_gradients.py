@@ -1,8 +1,7 @@
-"""Folklore: with gradient accumulation, a step needs the memory of one micro-batch.
+"""Folklore: with gradient accumulation, a step needs only the memory of one micro-batch.
 
-This is true for the activations. But the gradients of earlier micro-batches stay while the next
-micro-batches run. They have the bytes of all parameters, and are alive at the same time as the
-activations.
+The claim is true for activations. However, the summed gradients of earlier micro-batches stay alive
+during the next micro-batches, and are as large as all parameters.
 """
 
 import itertools
@@ -32,14 +31,14 @@ def _step(batch: int) -> Mlp:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return a step of one micro-batch, and steps of two and more micro-batches."""
+    """Yield steps with one micro-batch and steps with several micro-batches."""
     devices, optimizers, batches, counts = at(GRIDS, size)
     for device, optimizer, batch, count in itertools.product(devices, optimizers, batches, counts):
         yield _step(batch).job(optimizer, device, count)
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return a row per step with its peak, the law's peak, and the rise over one micro-batch."""
+    """Return measured and calculated peaks, and their rise over the peak with one micro-batch."""
     devices, optimizers, batches, counts = at(GRIDS, size)
     rows = []
     for optimizer, device, batch in itertools.product(optimizers, devices, batches):
@@ -64,7 +63,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge whether several micro-batches have the peak of one micro-batch."""
+    """Judge if the number of micro-batches leaves the peak unchanged."""
     table = peaks(steps, size)
     split = table[table["micro_batches"] > 1]
     split = split.assign(holds=split["rise_bytes"] == 0)

@@ -1,4 +1,4 @@
-"""Reads ``claims.toml``, which has the sentence and the rule of each claim."""
+"""Reads ``claims.toml``, which contains the sentence and the rule of each claim."""
 
 import functools
 import tomllib
@@ -12,7 +12,7 @@ from harness.schema.findings import Rule, Source
 
 
 class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A claim of ``claims.toml``, which holds if ``holds_if`` is true for the ``cases``."""
+    """A claim of ``claims.toml``; the claim holds if ``holds_if`` is true for ``cases``."""
 
     order: int
     title: str
@@ -30,7 +30,7 @@ class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def source(self) -> Source:
-        """The sentence with its source and its rule."""
+        """Source, sentence and rule of the claim."""
         rule = Rule(
             holds=f"{self.holds_if} for {self.cases}",
             fails="this is untrue in half of these cases or more. Otherwise it holds in part",
@@ -48,6 +48,6 @@ class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @functools.cache
 def claim_texts() -> dict[str, ClaimText]:
-    """Return the claims by file name."""
+    """Return the claims of ``claims.toml``, by the names of their Python files."""
     text = Path(__file__).with_name("claims.toml").read_text("utf-8")
     return msgspec.convert(tomllib.loads(text), dict[str, ClaimText])

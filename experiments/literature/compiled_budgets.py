@@ -1,7 +1,8 @@
-"""Folklore: torch.compile lowers memory, and a smaller activation budget lowers it further.
+"""Folklore: torch.compile lowers memory, and a smaller activation budget lowers memory more.
 
-A step runs uncompiled, through Inductor, and with activation budgets, which decide the tensors that
-compiled code keeps and recomputes. The kept bytes follow the budget; the peak does not.
+A step runs uncompiled, compiled by Inductor, and compiled with activation budgets. A budget decides
+which tensors the compiled code keeps and which tensors it recomputes. The kept bytes follow the
+budget, but the peak does not.
 """
 
 from collections.abc import Iterable
@@ -30,10 +31,10 @@ BUDGETS = {
 
 
 def job(name: str, *, budget: float | None = None, compile: bool = False) -> StepJob:  # noqa: A002
-    """Return a step, uncompiled, through Inductor if ``compile``, or with a budget.
+    """Return a step: uncompiled, compiled by Inductor, or compiled with a budget.
 
-    A step with a budget runs the compiled graphs by eager kernels, because the kept tensors are
-    chosen before Inductor, which would take half a minute for each step.
+    A step with a budget uses the backend ``aot_eager``, because Inductor would take half a minute
+    per step. The kept tensors are chosen before the backend runs.
     """
     own: dict[str, bool | int | float | str | None] = {**NETWORKS[name]}
     network = f".networks:{own.pop('network')}"
@@ -53,7 +54,7 @@ def job(name: str, *, budget: float | None = None, compile: bool = False) -> Ste
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return each network uncompiled, compiled, and with every budget."""
+    """Yield each network uncompiled, compiled, and with every budget."""
     for name in NETWORKS:
         yield job(name)
         yield job(name, compile=True)
@@ -62,7 +63,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return kept bytes and peak of each step over those of the uncompiled step."""
+    """Return each step's kept bytes and peak, also divided by the uncompiled step's values."""
     rows = []
     for name in NETWORKS:
         ways = {
@@ -88,7 +89,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare compiled peaks with the uncompiled peak, and the peaks of budgets with each other."""
+    """Compare the compiled peak with the uncompiled peak, and the peaks of different budgets."""
     table = table_of(steps, size)
     share = table.set_index(["network", "way"])["peak_share"]
     budgets = [f"budget {b:g}" for b in at(BUDGETS, size)]

@@ -1,8 +1,9 @@
-"""FlashAttention 2022: attention's memory grows with the sequence, not with its square.
+"""FlashAttention 2022: attention's memory grows linearly with the sequence, not quadratically.
 
-One head is measured as in a published benchmark of a real GPU, i.e. the bytes that a forward pass
-keeps, and the peaks of both passes minus the inputs. Attention that keeps its scores is compared
-with PyTorch's scaled_dot_product_attention (SDPA) and its kernels.
+One attention head is measured as in a published benchmark on a real GPU. The metrics are the bytes
+that the forward pass keeps, the peak of the forward pass and the peak of the backward pass. The
+peaks do not include the inputs. Plain attention, which keeps its scores, is compared with PyTorch's
+scaled_dot_product_attention (SDPA).
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,7 +39,7 @@ WAYS: dict[str, dict[str, str | bool]] = {
 }
 EAGER = "scores kept"
 FLASH = ("SDPA, float32", "SDPA, bfloat16")
-"""Steps whose kernel does not keep scores."""
+"""Kinds of attention whose kernels do not keep scores."""
 
 BATCH, WIDTH = 8, 64
 LENGTHS = {
@@ -52,32 +53,32 @@ PUBLISHED = {
     4096: {"saved": "1024.38", "forward_peak": "2096.63", "backward_peak": "4161"},
     8192: {"saved": "4096.75", "forward_peak": "8273", "backward_peak": "16497.8"},
 }
-"""Published MiB with six digits by length, for width 64, float32 and torch 2.6."""
+"""Published sizes in MiB with six digits, by sequence length (width 64, float32, torch 2.6)."""
 
 WITNESS = "damek/cs336-assignment2-systems, cs336_systems/outputs/attention_benchmark.md"
 WORKSPACES_BYTES = 2 * WORKSPACE_BYTES
 
 
 def job(length: int, way: str) -> StepJob:
-    """Return the job of one kind of attention at one length."""
+    """Return the job that measures the attention ``way`` at a sequence length."""
     sizes = {"batch": BATCH, "length": length, "width": WIDTH}
     return counting(".course_lm:attention", gpu="a100-80gb", **sizes, **WAYS[way])
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return the jobs of every kind of attention at every length."""
+    """Yield a job for every kind of attention and every sequence length."""
     for way in WAYS:
         for length in at(LENGTHS, size):
             yield job(length, way)
 
 
 def rounded(size_bytes: int) -> int:
-    """Return the size of the block that the allocator allocates for a request."""
+    """Return the size of the block that the CUDA allocator uses for ``size_bytes``."""
     return -(-size_bytes // 512) * 512
 
 
 def laws(length: int) -> dict[str, int]:
-    """Return the bytes above the inputs of attention that keeps its scores, in float32."""
+    """Return closed forms of kept bytes and peaks, for attention that keeps its scores."""
     q, row = rounded(4 * BATCH * length * WIDTH), rounded(4 * BATCH * length)
     square = rounded(4 * BATCH * length * length)
     saved = 2 * square + 3 * row
@@ -89,7 +90,7 @@ def laws(length: int) -> dict[str, int]:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare the growth of kept bytes and peak from one length to the next."""
+    """Judge the growth of kept bytes and peak from each sequence length to the next."""
     table = table_of(steps, at(LENGTHS, size))
     before = table.groupby("way", sort=False).shift()
     doublings = np.log2(table["length"] / before["length"])
@@ -118,7 +119,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
 
 
 def table_of(steps: Steps, lengths: Iterable[int]) -> pd.DataFrame:
-    """Return kept bytes and backward peak above the inputs, by kind of attention and length."""
+    """Return kept bytes and backward peak without inputs, by kind of attention and length."""
     rows = []
     for way in WAYS:
         for length in lengths:
@@ -164,14 +165,14 @@ def _checks(steps: Steps, table: pd.DataFrame, lengths: Iterable[int]) -> tuple[
 
 
 def given_bytes(length: int, way: str) -> int:
-    """Return the bytes of query, key, value, mask and loss, and of the output's gradient."""
+    """Return the bytes of query, key, value, mask, output and loss."""
     item = ITEM_BYTES.get(str(WAYS[way].get("dtype")), 4)
     mask = item * length * length if "mask" in WAYS[way] else 0
     return 4 * item * BATCH * length * WIDTH + mask + 512
 
 
 def above(found: Mapping[str, int], name: str) -> int:
-    """Return a number minus the inputs; saved bytes do not contain the inputs."""
+    """Return the metric ``name`` without the inputs; ``saved`` already excludes the inputs."""
     return found[name] - (0 if name == "saved" else found["inputs"])
 
 
@@ -190,7 +191,7 @@ def _witnesses(steps: Steps) -> Iterable[Witness]:
 
 
 def _apart(steps: Steps) -> float:
-    """Return the largest difference from a published number, with equal cuBLAS workspaces."""
+    """Return the largest difference from the published sizes, in halves of their last digit."""
     ours = steps.counted(job(min(PUBLISHED), EAGER))["workspaces"]
     apart = []
     for one in _witnesses(steps):

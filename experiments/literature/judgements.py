@@ -1,8 +1,8 @@
-"""Judges a claim of the literature on traced steps, by a rule stated before the measurement.
+"""Judges claims of the literature from traced steps, by rules stated before the measurement.
 
-The verdict follows from the measured numbers by the claim's rule. If the numbers do not follow a
-law, the report shows a failed check. A claim is open if a step is missing, if attempts at a step
-differ, or if a step's numbers contradict each other.
+If a measured number differs from its closed form, the report shows a failed check. A claim is open
+if a step is missing, if two attempts at a step differ, or if a step's numbers contradict each
+other.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,12 +47,12 @@ def counting(
 
 
 def at(sizes: Mapping[Size, Value], size: Size) -> Value:
-    """Return the steps of a size; the full size has the steps of the default."""
+    """Return the entry of ``size``; the full size uses the entry of the default size."""
     return sizes.get(size, sizes[Size.DEFAULT])
 
 
 def over(above: float, below: float) -> float:
-    """Return a quotient of measured numbers; raise if the divisor is not positive."""
+    """Return ``above / below``; raise AnalysisError if ``below`` is not positive."""
     if below <= 0:
         raise AnalysisError(f"a number that others are compared with is {below:,}")
     return above / below
@@ -75,7 +75,7 @@ def widest(
     allowed: int = 0,
     gates: bool = False,
 ) -> Check:
-    """Return the check of the number whose second derivation differs most.
+    """Return a check of the pair whose two numbers differ most.
 
     >>> widest("peak", [(8, 8), (9, 8)]).difference
     1
@@ -94,7 +94,7 @@ def widest(
 
 
 def by_law(table: pd.DataFrame, names: Mapping[str, str], *, allowed: int = 0) -> tuple[Check, ...]:
-    """Return the check of each named column ``X_bytes`` against ``X_law_bytes``."""
+    """Return checks that compare each column ``X_bytes`` with its closed form ``X_law_bytes``."""
     return tuple(
         widest(
             words,
@@ -114,15 +114,16 @@ class Outcomes(TypedDict):
 
 
 def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False) -> Outcomes:
-    """Return the verdict from the column ``holds`` of the cases, with regions along axes."""
+    """Return the verdict from the column ``holds`` of ``cases``, with regions named by ``axes``."""
     end = judge_cells(cases, cases["holds"], axes, steps=steps)
     return {"verdict": end.verdict, "holds_for": end.holds_for, "fails_for": end.fails_for}
 
 
 def claim_experiment(claim: str | ClaimText, *, jobs: Jobs, judge: Judge) -> Experiment:
-    """Return the experiment that tests a claim, with texts from ``claims.toml`` by default.
+    """Return the experiment that tests a claim, given as a name in ``claims.toml`` or a ClaimText.
 
-    ``judge`` gets the steps that ended well. If steps are missing and it fails, the claim is open.
+    ``judge`` receives the successful steps. If steps are missing and ``judge`` raises an error, the
+    claim is open.
     """
     text = claim_texts()[claim] if isinstance(claim, str) else claim
     return Experiment(
@@ -200,7 +201,7 @@ def _ended_well(run: StepRun) -> bool:
 
 
 def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
-    """Return the reasons why steps are missing, each reason once."""
+    """Return text with the distinct reasons why steps are missing."""
     if not missing:
         return ""
     why = dict.fromkeys(
@@ -212,7 +213,7 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
 
 
 def listed(name: str, caption: str, table: pd.DataFrame, *left_out: str) -> Table:
-    """Return a table of the report, without the columns of closed forms and the named columns."""
+    """Return a report table without closed-form columns and without the columns ``left_out``."""
     laws = [column for column in table if str(column).endswith("law_bytes")]
     return Table(name=name, caption=caption, frame=table.drop(columns=[*laws, *left_out]))
 

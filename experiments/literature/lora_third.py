@@ -1,7 +1,8 @@
 """LoRA 2021: fine-tuning with low-rank adapters needs a third of the memory.
 
-The adapters remove gradients and states, which do not depend on the batch. The bytes that autograd
-keeps for the backward pass stay the same, or grow if the adapters have dropout.
+Adapters reduce the memory of gradients and optimizer states, which does not depend on the batch.
+With adapters at all linear layers, autograd keeps about the same bytes as without adapters, and
+more bytes if the adapters have dropout.
 """
 
 from collections.abc import Iterable
@@ -32,11 +33,11 @@ BATCHES = {
 }
 
 KEPT = {FULL: 64, "adapters at attention": 44, "adapters everywhere": 64}
-"""Bytes that another layer keeps for each number of its input, without rows and ranks."""
+"""Bytes that an additional layer keeps per input element, without smaller terms per token."""
 
 
 def job(way: str, batch: int, layers: int = LAYERS) -> StepJob:
-    """Return a step of one way to train on CUDA."""
+    """Return a step on CUDA that trains all parameters or the adapters of ``way``."""
     full = way == FULL
     size: dict[str, str | float] = {"layers": layers, "hidden": HIDDEN, "heads": HEADS}
     own: dict[str, str | float] = {"sdpa": True} if full else {**WAYS[way], "rank": RANK}
@@ -52,7 +53,7 @@ def job(way: str, batch: int, layers: int = LAYERS) -> StepJob:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return every way to train at every batch, and at two numbers of layers."""
+    """Yield each way to train at every batch, and with one and two layers at batch 1."""
     for way in (FULL, *WAYS):
         for batch in at(BATCHES, size):
             yield job(way, batch)
@@ -61,7 +62,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def parameters(way: str) -> tuple[int, int]:
-    """Return the numbers of all parameters and of trained parameters."""
+    """Return the number of all parameters and the number of trained parameters."""
     base = LAYERS * (12 * HIDDEN * HIDDEN + 13 * HIDDEN)
     if way == FULL:
         return base, base
@@ -71,13 +72,13 @@ def parameters(way: str) -> tuple[int, int]:
 
 
 def held_law(way: str) -> int:
-    """Return the bytes held between two steps, without the batch."""
+    """Return the bytes alive between two steps by the closed form, without the batch."""
     every, trained = parameters(way)
     return 4 * every + 12 * trained
 
 
 def kept_law(way: str) -> int:
-    """Return the bytes that another layer keeps for one example."""
+    """Return the bytes that an additional layer keeps for one example, by the closed form."""
     adapters = {FULL: 0, "adapters at attention": 1}.get(way, 4)
     rows = 4 * HEADS + 16 + 4 * RANK * adapters
     dropped = 7 + 4 if "dropout" in way else 0  # masks; a copy of what attention returns
@@ -86,7 +87,7 @@ def kept_law(way: str) -> int:
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return peak and held bytes by way to train and batch."""
+    """Return the peak and the bytes between steps, by way to train and batch."""
     rows = []
     for way in (FULL, *WAYS):
         for batch in at(BATCHES, size):
@@ -110,7 +111,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare the peak of each way to train with a step that trains all parameters."""
+    """Compare the peak of training adapters with the peak of training all parameters."""
     table = table_of(steps, size)
     of_full = table[table["way"] != FULL]
     cases = of_full.assign(holds=of_full["of_full"] <= THIRD * (1 + ROUGHLY))

@@ -1,9 +1,9 @@
 """Micikevicius et al. 2018: mixed precision nearly halves the memory of training.
 
-The claim is about training with 16-bit numbers only. PyTorch's autocast keeps parameters, gradients
-and optimizer state in float32. It casts each weight once per forward pass, keeps the copy, and on
-CUDA computes norms in float32. The experiment ``precision`` tests an MLP; this experiment tests a
-transformer.
+The claim is about training that uses only 16-bit numbers. PyTorch's autocast keeps parameters,
+gradients and optimizer state in float32. Autocast casts each weight once per forward pass and keeps
+the copy. On CUDA, autocast computes norms in float32. The experiment ``precision`` tests an MLP;
+this experiment tests a transformer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ FLOAT_BYTES, WIDTH, HEADS = 4, 256, 4
 DEPTHS = (2, 4)
 
 FEW, SOME, MANY, MOST = (1, 32), (2, 96), (8, 128), (128, 128)
-"""Numbers of examples and of tokens per example."""
+"""Pairs of a number of examples and a number of tokens per example."""
 
 GRIDS = {
     Size.QUICK: (("cpu", FEW), ("cpu", MANY), ("cuda", FEW), ("cuda", MOST)),
@@ -39,13 +39,14 @@ MODEL = {
     (128, True): (51.416, 51.406),
     (512, True): (65.538, 62.674),
 }
-"""Published GiB in float32 and under autocast, by context, for a forward pass or training."""
+"""Published peaks in GiB, without and with autocast. A key is a context length with True for
+training or False for inference."""
 
 APART = round(0.02 * GIB)
 
 
 def job(depth: int, tokens: tuple[int, int], autocast: bool, device: str) -> StepJob:
-    """Return a step of a stack of blocks."""
+    """Return a training step of a transformer with ``depth`` blocks."""
     batch, context = tokens
     return StepJob(
         network=".transformer:Encoder",
@@ -58,7 +59,7 @@ def job(depth: int, tokens: tuple[int, int], autocast: bool, device: str) -> Ste
 
 
 def model_job(context: int, train: bool, autocast: bool) -> StepJob:
-    """Return the step of a language model whose peaks on a real GPU are published."""
+    """Return a step of the language model whose peaks on a real GPU are published."""
     own = {"context": context, "train": train, "autocast": autocast}
     return counting(".course_stages:stage_peaks", gpu="a100-80gb", **own)
 
@@ -68,7 +69,7 @@ def _grid(size: Size) -> tuple[tuple[str, tuple[int, int]], ...]:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return both precisions at each number of tokens, and the language model."""
+    """Yield steps without and with autocast at each number of tokens, and the language model."""
     for device, tokens in _grid(size):
         for depth in DEPTHS:
             for autocast in (False, True):
@@ -80,11 +81,12 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def kept_bytes(tokens: tuple[int, int], autocast: bool, device: str) -> int:
-    """Return the bytes that a block keeps; T is the bytes of tokens x width in float32.
+    """Return the bytes that a transformer block keeps for the backward pass.
 
-    A float32 block keeps 16 T, i.e. the inputs of two norms, of four linear layers (T, T, T, 4 T)
-    and of GELU, and query, key and value. Under autocast, inputs and outputs of matmuls have half
-    the width, and a copy of each weight is kept; on CUDA norms keep float32 copies of their input.
+    T is the size of tokens x width elements in float32. A float32 block keeps 16 T: the inputs of
+    two norms (2 T), of four linear layers (7 T) and of GELU (4 T), and query, key and value (3 T).
+    Under autocast, the inputs and outputs of matmuls have half the size, and a copy of each weight
+    is kept. On CUDA, norms keep float32 copies of their inputs.
     """
     batch, context = tokens
     rows = batch * context
@@ -99,13 +101,13 @@ def kept_bytes(tokens: tuple[int, int], autocast: bool, device: str) -> int:
 
 
 def peak_bytes(kept: int) -> int:
-    """Return the bytes that a block adds to the peak (parameters, and kept bytes or gradients)."""
+    """Return the bytes that a block adds to the peak, given the bytes that the block keeps."""
     parameters = FLOAT_BYTES * (12 * WIDTH * WIDTH + 13 * WIDTH)
     return parameters + max(kept, parameters)
 
 
 def blocks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return a row for each step with a block's kept bytes and peak, measured and by law."""
+    """Return what a block adds to the kept bytes and to the peak, measured and calculated."""
     rows = []
     for device, tokens in _grid(size):
         for autocast in (False, True):
@@ -131,7 +133,7 @@ def blocks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge the share of float32's peak under autocast, by the number of tokens."""
+    """Judge the peak under autocast relative to float32, for each number of tokens."""
     table = blocks(steps, size)
     cast = table[table["autocast"]]
     cases = cast.assign(holds=near(cast["peak_ratio"], 0.5))
@@ -176,7 +178,7 @@ def _witnesses(steps: Steps, size: Size) -> Iterator[Witness]:
 
 
 def _changes(witnesses: tuple[Witness, ...]) -> Iterator[Check]:
-    """Yield the change under autocast, next to the change on the real GPU."""
+    """Yield checks that compare the effect of autocast on a peak with its published effect."""
     for plain, cast in zip(witnesses[::2], witnesses[1::2], strict=True):
         yield Check(
             name=f"change by autocast, {plain.name.partition(', ')[2].rpartition(', ')[0]}",

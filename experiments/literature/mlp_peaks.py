@@ -1,7 +1,7 @@
-"""Closed forms of the gradients alive at each moment of an MLP's backward pass.
+"""Computes the bytes of an MLP and the peak of its backward pass by closed forms.
 
-The closed forms leave out a buffer that CUDA needs for the sum of a bias gradient if the batch is
-many times the width (16 MiB for 4,096 x 512).
+The closed forms do not include the buffer in which CUDA sums a bias gradient. CUDA needs such a
+buffer only if the batch is many times the width (16 MiB for 4,096 x 512).
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from harness.schema.traced_run import StepJob
 FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
 
 WORKSPACE_BYTES = 8_519_680
-"""Bytes of the cuBLAS workspace on a GPU of capability 8.x; since PyTorch 2.15 it is alive only
-during a matmul."""
+"""Bytes of the cuBLAS workspace at compute capability 8.x. Since PyTorch 2.15, the workspace is
+alive only during a matmul."""
 
 COUNTER_BYTES = 64
-"""Upper bound of the bytes of scalars in Adam's update, which the closed forms leave out."""
+"""Upper bound of the bytes of scalars in Adam's update; the closed forms ignore the scalars."""
 
 Gradients = Literal["dropped", "kept", "updated"]
-"""State of gradients: dropped before the step, kept from an earlier micro-batch, or each dropped
-after its update."""
+"""``dropped``: the gradients were freed before the step. ``kept``: the gradients exist from an
+earlier micro-batch. ``updated``: each gradient is freed after its parameter's update."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp:
-    """A step of an MLP with ReLU, with ``batch`` examples in a micro-batch."""
+    """A training step of an MLP with ReLU; ``batch`` is the number of examples per micro-batch."""
 
     depth: int
     width: int
@@ -35,7 +35,7 @@ class Mlp:
     classes: int = 10
 
     def job(self, optimizer: str, device: str, micro_batches: int = 1) -> StepJob:
-        """Return the job of the traced step."""
+        """Return the job that traces the step with an optimizer."""
         return StepJob(
             network=".layer_stacks:mlp",
             arguments={"depth": self.depth, "width": self.width},
@@ -48,13 +48,13 @@ class Mlp:
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """Rows and columns of the weight of each layer, from the first."""
+        """Rows and columns of each layer's weight, from the first layer."""
         sizes = (self.features, *(self.width for _ in range(self.depth)), self.classes)
         return [(rows, columns) for columns, rows in pairwise(sizes)]
 
     @property
     def layer_bytes(self) -> list[int]:
-        """Bytes of weight and bias of each layer."""
+        """Bytes of each layer's weight and bias."""
         return [FLOAT_BYTES * rows * (columns + 1) for rows, columns in self.shapes]
 
     @property
@@ -64,7 +64,7 @@ class Mlp:
 
     @property
     def parameter_bytes(self) -> int:
-        """Bytes of all parameters, and of all gradients."""
+        """Bytes of all parameters, which are also the bytes of all gradients."""
         return sum(self.layer_bytes)
 
     @property
@@ -73,15 +73,16 @@ class Mlp:
         return self.batch * (FLOAT_BYTES * self.features + LABEL_BYTES)
 
     def adam_bytes(self, device: str) -> int:
-        """Return the bytes of Adam's moments; on the CPU also the bytes of its step counters."""
+        """Return the bytes of Adam's moments, and on the CPU also of its step counters."""
         counters = 2 * len(self.shapes) if device == "cpu" else 0
         return 2 * self.parameter_bytes + FLOAT_BYTES * counters
 
     def backward_peak(self, gradients: Gradients, device: str) -> int:
-        """Return the peak of the backward pass above parameters, state and batch.
+        """Return the peak of the backward pass, without parameters, optimizer state and batch.
 
-        The backward pass begins with the last layer. ReLU computes a gradient of the size of its
-        output's gradient. Then a linear layer's input, weight and bias gradients are computed.
+        The backward pass begins with the last layer. In each layer, the backward of ReLU first
+        allocates a gradient of the size of its output. After ReLU, the backward of the linear layer
+        allocates the gradients of its input, weight and bias.
         """
         sizes, hidden = self.layer_bytes, self.hidden_bytes
         highest = 0

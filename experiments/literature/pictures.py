@@ -1,4 +1,4 @@
-"""Draws the picture of a claim that ``claims.toml`` describes, as lines or bars."""
+"""Draws a claim's figure as lines or bars, with the options of ``claims.toml``."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from .claim_texts import claim_texts
 
 
 def picture(claim: str, data: pd.DataFrame, **values: object) -> Figure:
-    """Return the figure of ``data``; ``values`` fill the names in its caption."""
+    """Return the claim's figure of ``data``; ``values`` replace names in braces in the caption."""
     text = claim_texts()[claim]
     options = {"title": text.headline, **text.figure}
     name = options.pop("name")

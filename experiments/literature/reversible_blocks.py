@@ -1,7 +1,8 @@
-"""Gomez et al. 2017 (RevNet): reversible blocks, in any number, do not store activations.
+"""Gomez et al. 2017 (RevNet): reversible blocks do not store activations, at any depth.
 
-The same blocks run with the tensors that autograd keeps, and with inputs that are recomputed from
-outputs. The kept bytes are then constant; parameters and gradients still grow.
+The blocks run in two forms: with the tensors that autograd keeps, and with inputs recomputed from
+outputs. With recomputed inputs, the kept bytes do not grow with depth, but parameters and gradients
+do.
 """
 
 import itertools
@@ -42,7 +43,7 @@ def _grid(size: Size) -> list[tuple[str, int]]:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return both forms of the stack at every depth, and reversible stacks of several stages."""
+    """Yield both forms of the stack at every depth, and reversible stacks with several stages."""
     for device, batch in _grid(size):
         for depth in at(GRIDS, size)[1]:
             for rebuild in (False, True):
@@ -52,12 +53,12 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def block_bytes() -> int:
-    """Return the bytes of the parameters of a block of two linear layers."""
+    """Return the bytes of a block's parameters; a block has two linear layers."""
     return 2 * FLOAT_BYTES * (WIDTH * WIDTH + WIDTH)
 
 
 def slopes(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return the kept bytes and the peak bytes that another block adds, and the closed form."""
+    """Return what an additional block adds to kept bytes and peak, measured and calculated."""
     rows = []
     for device, batch in _grid(size):
         half = FLOAT_BYTES * batch * WIDTH
@@ -85,7 +86,7 @@ def slopes(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge whether reversible blocks keep the same bytes for every number of blocks."""
+    """Judge if reversible blocks keep the same bytes for every number of blocks."""
     table = slopes(steps, size)
     cases = table[table["blocks"] == "reversible"]
     stages = [steps.saved_bytes(job(8, BATCHES[1], True, "cpu", stages)) for stages in STAGES]
@@ -113,7 +114,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
 
 
 def _stages_by_law(one: int) -> list[int]:
-    """Return the bytes of stages; each keeps its linear layer's input and its run's output."""
+    """Return the kept bytes for each of STAGES, calculated from ``one``, the bytes of one stage."""
     whole = 2 * FLOAT_BYTES * BATCHES[1] * WIDTH
     return [one + (stages - 1) * 2 * whole for stages in STAGES]
 

@@ -1,7 +1,8 @@
 """Korthikanti et al. 2022: a transformer layer keeps s b h (34 + 5 a s / h) bytes.
 
-The formula is tested exactly for a layer of plain PyTorch modules in bfloat16 with dropout, on CUDA
-and on the CPU, and for SDPA, float32 and training without dropout.
+In the formula, s is the sequence length, b the batch, h the hidden size and a the number of heads.
+The formula is tested for a layer of plain PyTorch modules in bfloat16 with dropout on CUDA. Further
+tests use the CPU, SDPA, float32, or a layer without dropout.
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ BATCH = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """A way to train the layer, with the coefficients of its kept bytes.
+    """A configuration of the layer, with the coefficients of the bytes that the layer keeps.
 
     A layer keeps s b h (``linear`` + ``square`` a s / h + ``rows`` a / h) + ``norms`` s b +
     ``constant`` bytes.
@@ -54,11 +55,11 @@ SHAPES = {
     Size.QUICK: ((128, 256, 4), (256, 256, 4)),
     Size.DEFAULT: ((128, 256, 4), (256, 256, 4), (512, 256, 4), (256, 512, 8)),
 }
-"""Sequence, hidden size, heads."""
+"""Sequence length, hidden size and number of heads, for each size of the experiment."""
 
 
 def job(way: Way, shape: tuple[int, int, int], layers: int) -> StepJob:
-    """Return a step of one or two layers."""
+    """Return a forward and backward pass of a transformer with ``layers`` layers."""
     length, hidden, heads = shape
     return StepJob(
         network=".networks:transformer",
@@ -79,7 +80,7 @@ def job(way: Way, shape: tuple[int, int, int], layers: int) -> StepJob:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return every way to train at every shape, with one layer and with two layers."""
+    """Yield every configuration and shape, with one layer and with two layers."""
     for way in WAYS.values():
         for shape in at(SHAPES, size):
             for layers in (1, 2):
@@ -87,7 +88,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def law(way: Way, shape: tuple[int, int, int]) -> int:
-    """Return the bytes that a layer keeps."""
+    """Return the bytes that a layer keeps, by the closed form."""
     length, hidden, heads = shape
     tokens = BATCH * length
     return (
@@ -100,13 +101,13 @@ def law(way: Way, shape: tuple[int, int, int]) -> int:
 
 
 def paper(shape: tuple[int, int, int]) -> int:
-    """Return the bytes by the paper's formula."""
+    """Return the bytes that a layer keeps, by the paper's formula."""
     length, hidden, heads = shape
     return 34 * BATCH * length * hidden + 5 * heads * length * length * BATCH
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return the bytes that another layer keeps, measured, by the law and by the paper."""
+    """Return the bytes that a second layer adds: measured, by the closed form and by the paper."""
     rows = [
         {
             "way": name,
@@ -126,7 +127,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare the bytes that another layer keeps with the paper's formula, shape by shape."""
+    """Compare the bytes that a second layer adds with the paper's formula, shape by shape."""
     table = table_of(steps, size)
     spoken = table[table["way"] == PAPER]
     cases = spoken.assign(holds=near(spoken["over_the_paper"], 1))

@@ -1,7 +1,8 @@
 """ZeRO 2019: mixed precision with Adam takes 2 + 2 + 12 = 16 bytes per parameter.
 
-Each recipe holds parameters, gradients and states between two steps. The update adds memory: by
-default on CUDA, PyTorch's AdamW allocates a temporary of the size of all parameters.
+Each recipe keeps parameters, gradients and optimizer states between two steps. The update needs
+more memory, because PyTorch's default AdamW on CUDA allocates temporaries of the size of all
+parameters.
 """
 
 from collections.abc import Iterable
@@ -20,13 +21,13 @@ from .pictures import picture
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A way to train, with its expected bytes per parameter."""
+    """A recipe for training, with its expected bytes per parameter."""
 
     dtype: str
     optimizer: str
     held: int
     update: int
-    """Bytes per parameter at the update on CUDA."""
+    """Expected bytes per parameter during the optimizer's update on CUDA."""
     autocast: str | None = None
 
 
@@ -55,7 +56,7 @@ MIXED = {
     "Megatron's: float32 gradients kept": "Megatron's, which keeps float32 gradients",
     "autocast of float32": "autocast",
 }
-"""Recipes of mixed precision, which the claim is about, by their names in the verdict."""
+"""Mixed-precision recipes, which the claim is about, with the names that its verdict uses."""
 
 LAYERS, WIDTHS = 8, {Size.QUICK: 1024, Size.DEFAULT: 4096}
 
@@ -75,7 +76,7 @@ def job(recipe: Recipe, width: int, device: str) -> StepJob:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return every recipe on CUDA, and a small network on the CPU."""
+    """Yield every recipe on CUDA, and with a small network on the CPU."""
     for recipe in RECIPES.values():
         yield job(recipe, 256, "cpu")
         for width in sorted({WIDTHS[Size.QUICK], at(WIDTHS, size)}):
@@ -83,7 +84,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def parameters(width: int) -> int:
-    """Return the number of parameters of the chain."""
+    """Return the number of parameters of the chain of linear layers."""
     return LAYERS * (width * width + width)
 
 
@@ -93,7 +94,7 @@ def batch_bytes(recipe: Recipe, width: int) -> int:
 
 
 def table_of(steps: Steps, width: int) -> pd.DataFrame:
-    """Return the held bytes and the peak of each recipe, in total and per parameter."""
+    """Return each recipe's bytes between steps and in the update, in total and per parameter."""
     rows = []
     for name, recipe in RECIPES.items():
         gpu, cpu = steps.metrics(job(recipe, width, "cuda")), steps.metrics(job(recipe, 256, "cpu"))
@@ -122,12 +123,12 @@ def table_of(steps: Steps, width: int) -> pd.DataFrame:
 
 
 def step_bytes(recipe: Recipe) -> int:
-    """Return the bytes of AdamW's step counters, which are on the GPU if AdamW is fused."""
+    """Return the bytes of step counters on the GPU, which only fused AdamW has."""
     return 4 * 2 * LAYERS if "fused" in recipe.optimizer else 0
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare the held bytes of each recipe of mixed precision with 16 bytes per parameter."""
+    """Compare each mixed-precision recipe's bytes between steps with 16 bytes per parameter."""
     table = table_of(steps, at(WIDTHS, size))
     mixed = table[table["recipe"].isin(MIXED)].replace({"recipe": MIXED})
     cases = mixed.assign(holds=near(mixed["held_a_parameter"], 16))

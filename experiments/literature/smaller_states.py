@@ -1,7 +1,8 @@
-"""Dettmers et al. 2021, Shazeer and Stern 2018: moments of eight bits, or factored moments.
+"""Dettmers et al. 2021, Shazeer and Stern 2018: 8-bit or factored moments save memory.
 
-bitsandbytes needs its own CUDA kernels, so 8-bit Adam is written in plain operators here. Its state
-has a byte for each element and a scale for each block of 2,048, as in the paper.
+bitsandbytes needs its own CUDA kernels, so the tested 8-bit Adam consists of plain PyTorch
+operators. Each moment has one byte per element and one scale per block of 2,048 elements, as in the
+paper.
 """
 
 import itertools
@@ -28,16 +29,17 @@ GRIDS = {
 DEPTH, WIDTH, BLOCK = 4, 256, 2048
 
 SMALL_BYTES = 16_384
-"""Upper bound of the bytes of vectors and blocks of an update, which the closed form leaves out."""
+"""Upper bound of the bytes of small temporary tensors in an update; the closed form ignores
+them."""
 
 BERT = {".small_states:Adam8bit": 13_085, ".small_states:adafactor": 12_295}
-"""Published MiB of BERT-large with batch 4 on a V100; with Adam it takes 14,949."""
+"""Published memory of BERT-large with batch 4 on a V100, in MiB; with Adam it is 14,949."""
 
 BERT_ADAM, MIB = 14_949, 1 << 20
 
 
 def bert_job(optimizer: str) -> StepJob:
-    """Return the job that counts the bytes of BERT-large's states."""
+    """Return the job that counts the bytes of an optimizer's states for BERT-large."""
     named = optimizer.rpartition(":")[2]
     return counting(".small_states:bert_large_states", optimizer=named)
 
@@ -48,7 +50,7 @@ def _grid(size: Size) -> Iterator[tuple[str, Mlp]]:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return a step with each optimizer at each batch, and BERT-large's states."""
+    """Yield a step with each optimizer at each batch, and the jobs for BERT-large."""
     for device, own in _grid(size):
         for optimizer in (ADAM, *SMALLER):
             yield own.job(optimizer, device)
@@ -57,7 +59,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def state_bytes(own: Mlp, optimizer: str, device: str) -> int:
-    """Return the closed form of an optimizer's state."""
+    """Return the bytes of an optimizer's state by the closed form."""
     counters = FLOAT_BYTES * 2 * len(own.shapes)
     if optimizer == ADAM:
         return own.adam_bytes(device)
@@ -69,10 +71,11 @@ def state_bytes(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
-    """Return the peak of the backward pass, or of the update of the largest weight.
+    """Return the calculated peak, the larger of the peaks in the backward pass and in the update.
 
-    Adam and 8-bit Adam update a weight with two float32 tensors of its size. Adafactor needs one
-    such tensor, the product of the factors, which on CUDA uses the cuBLAS workspace.
+    Adam and 8-bit Adam need two temporary float32 tensors of the weight's size. Adafactor needs one
+    temporary tensor of the weight's size, the product of its factors. On CUDA, the product of the
+    factors also uses the cuBLAS workspace.
     """
     largest = max(FLOAT_BYTES * rows * columns for rows, columns in own.shapes)
     update = 2 * largest
@@ -83,7 +86,7 @@ def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return a row for each smaller state, with its saving of Adam's state and of Adam's peak."""
+    """Return each optimizer's state and peak, and their reduction relative to Adam."""
     rows = []
     for device, own in _grid(size):
         adam = own.job(ADAM, device)
@@ -111,7 +114,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge which share of a state's saving reaches the peak."""
+    """Judge how much of the reduction in state bytes also reduces the peak."""
     table = peaks(steps, size).sort_values("optimizer", kind="stable")
     cases = table.assign(holds=table["reached"] >= 1 - ROUGHLY)
     state = state_bytes(Mlp(depth=DEPTH, width=WIDTH, batch=1), ADAM, "cuda")

@@ -1,7 +1,9 @@
-"""Chen et al. 2016: with n layers, checkpoints at every sqrt(n)th layer need least memory.
+"""Chen et al. 2016: n layers need the least memory with a checkpoint every sqrt(n) layers.
 
-This is true if a segment's gradients are smaller than its input. Else the peak is at the moment
-when the first layers run again next to all other gradients, also in a published run on a real GPU.
+The claim is true if a segment's gradients are smaller than the segment's input. If the gradients
+are larger, the peak is at the end of the backward pass, when the first layers are recomputed and
+all other gradients are alive. A published run of a transformer on a real GPU also contradicts the
+claim.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,29 +26,29 @@ CHAINS = {
     "gradients half of the input": (256, 512),
     "gradients twice the input": (256, 128),
 }
-"""Width and batch of chains of linear layers with ReLU."""
+"""Width and batch of each chain of linear layers with ReLU."""
 
 LAYERS = 32
 COURSE = {"batch": 4, "layers": LAYERS, "size": 2560, "heads": 32, "inner": 10_240}
-"""The course's "xl" transformer with AdamW: 3.4 billion parameters in float32."""
+"""The "xl" transformer of Stanford's CS336, with AdamW and 3.4 billion float32 parameters."""
 
 PUBLISHED = {
     (512, 0): 65.538, (512, 1): 51.703, (512, 2): 52.149, (512, 4): 53.041, (512, 8): 54.827,
     (512, 16): 58.397, (512, 32): 65.537, (2048, 1): 63.599, (2048, 2): 69.561,
 }  # fmt: skip
-"""Published allocated peak in GiB by sequence and layers of a segment (torch 2.11,
+"""Published allocated peaks in GiB, by sequence length and layers per segment (torch 2.11,
 A800-SXM4-80GB)."""
 
 WITNESS = "EnzoDing-rgb/cs336-assignment2-systems, reports/gradient-checkpointing.md (A800)"
 WORKSPACES_BYTES = 2 * WORKSPACE_BYTES
-"""Bytes of a workspace that cuBLAS keeps on capability 8.0 with torch 2.11."""
+"""Bytes of the two workspaces that cuBLAS keeps at compute capability 8.0 with torch 2.11."""
 ROUNDING_BYTES = round(0.0005 * 2**30)
 
 DEPTHS = {Size.QUICK: 16, Size.DEFAULT: 36}
 
 
 def chain_job(depth: int, width: int, batch: int, segment: int) -> StepJob:
-    """Return a step of a chain; segment 0 is without checkpoints."""
+    """Return a step of a chain; ``segment`` 0 means no checkpoints."""
     return StepJob(
         network=".networks:chain",
         arguments={"depth": depth, "width": width, "segment": segment},
@@ -58,12 +60,12 @@ def chain_job(depth: int, width: int, batch: int, segment: int) -> StepJob:
 
 
 def segments(depth: int) -> list[int]:
-    """Return the lengths that divide the depth."""
+    """Return the segment lengths that divide the depth."""
     return [length for length in range(1, depth + 1) if depth % length == 0]
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return each chain at each length of a segment, and the published transformer."""
+    """Yield each chain with each segment length, and the steps of the published transformer."""
     for depth in _depths(size):
         for width, batch in CHAINS.values():
             for segment in (0, *segments(depth)):
@@ -80,13 +82,13 @@ def _depths(size: Size) -> list[int]:
 
 
 def course_job(length: int, segment: int) -> StepJob:
-    """Return the published step, measured as its authors did."""
+    """Return the published step, measured as its authors measured it."""
     own = {"length": length, "segment": segment}
     return counting(".course_lm:peak", gpu="a100-80gb", **COURSE, **own)
 
 
 def kept_job(layers: int) -> StepJob:
-    """Return a step of a few of the course's layers, whose saved tensors are counted."""
+    """Return a step of the transformer with ``layers`` layers, to measure its saved tensors."""
     sizes = {name: value for name, value in COURSE.items() if name != "batch"}
     return StepJob(
         network=".course_lm:LanguageModel",
@@ -101,7 +103,7 @@ def kept_job(layers: int) -> StepJob:
 
 
 def law(depth: int, width: int, batch: int, segment: int) -> int:
-    """Return the peak of a chain's step, the maximum over two moments of each layer."""
+    """Return a chain's peak by the closed form, the maximum over two moments per layer."""
     x, g = FLOAT_BYTES * batch * width, FLOAT_BYTES * (width * width + width)
     length = segment or depth
     last = depth // length - 1
@@ -118,7 +120,7 @@ def law(depth: int, width: int, batch: int, segment: int) -> int:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge for each network whether its peak is lowest at a length nearest to the square root."""
+    """Judge for each network if the best segment length is closest to the square root of n."""
     chains = pd.concat([chain_table(steps, depth) for depth in _depths(size)], ignore_index=True)
     course = {k: steps.counted(course_job(512, k))["allocated_peak"] for k in (0, *WITNESSED)}
     networks = {
@@ -147,12 +149,12 @@ def judge(steps: Steps, size: Size) -> Judgement:
 
 
 def lowest(peaks: Mapping[int, int]) -> list[int]:
-    """Return the lengths with the lowest peak; 0 for the step without checkpoints."""
+    """Return the segment lengths with the lowest peak; 0 means no checkpoints."""
     return [int(length) for length in peaks if peaks[length] == min(peaks.values())]
 
 
 def nearest(lengths: Iterable[int], layers: int) -> list[int]:
-    """Return the measured lengths that are nearest to the square root, by their quotient.
+    """Return the segment lengths whose ratio to the square root of ``layers`` is closest to 1.
 
     >>> nearest([0, 1, 2, 4, 8, 16, 32], 32), nearest([1, 6, 9, 36], 36)
     ([4, 8], [6])
@@ -184,7 +186,7 @@ def _checks(steps: Steps, table: pd.DataFrame, course: dict[int, int]) -> tuple[
 
 
 def with_workspaces(counted: dict[str, int]) -> int:
-    """Return the peak in a version of PyTorch that keeps two cuBLAS workspaces."""
+    """Return the peak with the two cuBLAS workspaces that older PyTorch versions keep."""
     return counted["allocated_peak"] - counted["workspaces"] + WORKSPACES_BYTES
 
 
@@ -200,7 +202,7 @@ def _witnesses(steps: Steps) -> Iterable[Witness]:
 
 
 def chain_table(steps: Steps, depth: int) -> pd.DataFrame:
-    """Return the measured peak and the law's peak for each network and length of segment."""
+    """Return measured and calculated peaks, for each network and segment length."""
     rows = [
         {
             "network": name,

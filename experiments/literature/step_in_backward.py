@@ -1,8 +1,9 @@
 """Lv et al. 2023 (LOMO): an optimizer step inside the backward pass removes the gradients.
 
-This is true; the gradients of one layer are alive at a time. The saving depends on the moment of
-the peak. At the end of the backward pass it is all gradients except the largest layer's. At the
-beginning, where activations decide the peak, the saving is 0, because gradients are not yet alive.
+The claim is true, because only one layer's gradients are alive at a time. The reduction of memory
+depends on the moment of the peak. If the peak is at the end of the backward pass, LOMO lowers the
+peak by the bytes of all gradients except the largest layer's. If the peak is at the beginning, LOMO
+does not lower the peak, because gradients are not yet alive.
 """
 
 from collections.abc import Iterable
@@ -28,14 +29,14 @@ GRIDS = {
     Size.DEFAULT: (("cpu", "cuda"), (SGD, ADAM), (16, 256, 1024)),
 }
 VIT = {False: 6_000_000_000, True: 4_000_000_000}
-"""Published peak of ViT-L/16 with Adam, without and with the step inside the backward pass."""
+"""Published peaks of ViT-L/16 with Adam, in bytes; True means a step inside the backward pass."""
 
 ROUNDED_BYTES = 500_000_000
-"""Rounding of the tutorial, which states whole gigabytes."""
+"""Largest rounding error of the published peaks, which are whole gigabytes."""
 
 
 def vit_job(fused: bool) -> StepJob:
-    """Return the training step of PyTorch's tutorial."""
+    """Return the job that runs the training step of PyTorch's tutorial."""
     return counting(".vision_transformer:step_peak", fused=fused)
 
 
@@ -48,7 +49,7 @@ def _grid(size: Size) -> Iterable[tuple[str, tuple[str, str], Mlp]]:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return each optimizer after the backward pass and inside it."""
+    """Yield steps of each optimizer with updates after and inside the backward pass."""
     for device, pair, own in _grid(size):
         for optimizer in pair:
             yield own.job(optimizer, device)
@@ -57,9 +58,9 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def peak_by_law(own: Mlp, adam: bool, fused: bool, device: str) -> int:
-    """Return the peak of a step, at its backward pass or at Adam's update.
+    """Return the calculated peak, the maximum over the backward pass and Adam's updates.
 
-    Adam takes two temporary tensors of a weight's size for each update.
+    Adam's update of a weight needs two temporary tensors of the weight's size.
     """
     weights = [4 * rows * columns for rows, columns in own.shapes]
     base = own.parameter_bytes + own.input_bytes + (own.adam_bytes(device) if adam else 0)
@@ -74,7 +75,7 @@ def peak_by_law(own: Mlp, adam: bool, fused: bool, device: str) -> int:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return a row for each pair of steps, with both peaks, their laws and live gradients."""
+    """Return a row per pair of steps, with both peaks and the reduction of the peak."""
     rows = []
     for device, pair, own in _grid(size):
         own_jobs = [own.job(optimizer, device) for optimizer in pair]
@@ -98,7 +99,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge whether the step inside the backward pass lowers the peak, case by case."""
+    """Judge case by case if the step inside the backward pass lowers the peak."""
     table = peaks(steps, size).sort_values("batch", kind="stable")
     cases = table.assign(holds=table["left"] < 1 - ROUGHLY)
     low, high = 100 * table["saved"].min(), 100 * table["saved"].max()

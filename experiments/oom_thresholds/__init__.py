@@ -1,9 +1,9 @@
-"""Predicts and reproduces the batch at which a network stops fitting into a budget.
+"""Predicts and measures the largest batch at which a network fits into a memory budget.
 
-The note says that deeper networks with larger batches run out of memory more easily. Each threshold
-is the largest batch whose two training steps (one forward pass in inference) completed within a
-budget, while the next larger batch failed. The kernel enforces the budget; on a GPU the caching
-allocator does.
+The note says that deeper networks with larger batches run out of memory more easily. A threshold is
+the largest batch that completes two training steps (in inference, one forward pass) within a
+budget. The next larger batch fails. The Linux kernel enforces the budget on the CPU, and the
+caching allocator enforces the budget on a GPU.
 """
 
 from harness.analysis import AnalysisError
@@ -18,7 +18,8 @@ from .hyperbola import as_frame
 
 MIB = 2**20
 WIDTH = 64
-"""Width of the networks; the same bytes need a quarter of the arithmetic of width 256."""
+"""Width of the networks. Per byte of memory, this width needs a quarter of the computation of width
+256."""
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 SGD = Workload(width=WIDTH)
 ADAM = Workload(width=WIDTH, optimizer="adam")
@@ -26,9 +27,9 @@ INFERENCE = Workload(width=WIDTH, mode="inference")
 
 
 def questions(size: Size, device: str = "cpu") -> list[ThresholdQuestion]:
-    """Return the thresholds of a size.
+    """Return the thresholds to measure at a size of the experiment.
 
-    On a GPU budgets are eight times as large, because cuBLAS workspaces may take 64 MiB.
+    On a GPU, budgets are eight times as large, because cuBLAS workspaces may need 64 MiB.
     """
     asked: list[tuple[list[Workload], tuple[int, ...], tuple[int, ...]]]
     if size is Size.QUICK:
@@ -57,7 +58,7 @@ _GPU_TIMES = 8
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Fit the frontier, compare it with both predictions, and judge; see the module's docstring."""
+    """Fit a hyperbola to each series of thresholds, and judge the claims."""
     thresholds = evidence.thresholds
     pinned = as_frame([one for one in thresholds if one.workload.malloc == "pinned"])
     found = pinned[pinned["largest_fit"].notna()].reset_index(drop=True)

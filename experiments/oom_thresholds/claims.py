@@ -1,4 +1,4 @@
-"""Claims that deeper networks run out of memory sooner, and that the batch can be predicted."""
+"""Judges if deeper networks run out of memory sooner, and if the largest batch is predictable."""
 
 from collections.abc import Iterator
 
@@ -14,13 +14,13 @@ from harness.schema.findings import Claim, Verdict
 from .hyperbola import Frontier, fit_frontier
 
 PROMISED = claim_data(__file__, "predictable").limit
-"""Largest difference in per cent of the pinned policy's thresholds from their prediction."""
+"""Largest difference between a threshold and its prediction that the claim allows, in percent."""
 _BUDGET = "budget in MiB"
 Fits = dict[tuple[str, int], Frontier]
 
 
 def frontiers(pinned: pd.DataFrame) -> Fits:
-    """Return the hyperbola of each series of training and budget that has enough depths."""
+    """Fit the hyperbola of each training series and budget that has enough depths."""
     result = {}
     training = pinned[(pinned["series"] != "inference") & pinned["largest_fit"].notna()]
     for (name, _), part in training.groupby(["series", "budget_bytes"], sort=False):
@@ -34,7 +34,7 @@ def frontiers(pinned: pd.DataFrame) -> Fits:
 
 
 def deeper(pinned: pd.DataFrame, fits: Fits) -> Claim:
-    """Return the verdict on "deeper and larger runs out of memory more easily"."""
+    """Judge the claim "deeper and larger runs out of memory more easily"."""
     steps = _steps(pinned)
     training = steps[steps["series"] != "inference"]
     fit = curve = ""
@@ -64,10 +64,11 @@ def _confirmed(rows: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def _steps(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return ``cost``, the share of the batch that each step to the next depth costs.
+    """Return ``cost``, the relative decrease of the batch from each depth to the next depth.
 
-    ``cost`` is 0 in a series that loses too little from its shallowest to its deepest network
-    (``drop``). A step is not ``sure`` if a threshold was not found or not confirmed.
+    ``cost`` is 0 in a series whose batch decreases by at most 10% from the shallowest to the
+    deepest network (``drop``). ``sure`` is False if one of the two thresholds was not found or not
+    confirmed.
     """
     rows = rows.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)
     rows = rows.assign(sure=_confirmed(rows), **{_BUDGET: rows["budget_bytes"] // 2**20})
@@ -83,7 +84,7 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def predictable(pinned: pd.DataFrame) -> Claim | None:
-    """Return the verdict on whether a threshold can be predicted, if any was."""
+    """Judge if thresholds can be predicted; None if predictions are missing."""
     if pinned["error_percent"].isna().all():
         return None
     cells = pinned.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)
@@ -97,13 +98,13 @@ def predictable(pinned: pd.DataFrame) -> Claim | None:
 
 
 def _under(pinned: pd.DataFrame) -> str:
-    """Return the conditions under which the thresholds hold."""
+    """Return a phrase for the conditions of the measurement, e.g. the pinned malloc policy."""
     on_gpu = bool(pinned["kind"].isin(["allocator", "card"]).any())
     return "Under the caching allocator's limit" if on_gpu else "With the pinned policy"
 
 
 def texts(table: pd.DataFrame, pinned: pd.DataFrame, fits: Fits) -> Iterator[str]:
-    """Yield the section's paragraphs on sharpness and on the reasons for deviations."""
+    """Yield the texts about confirmed thresholds, missing fits and undecided thresholds."""
     probes = pinned["probes"].astype("float64")
     sharp = int(((pinned["band"] == 0) & pinned["confirmed"]).sum())
     facts = {"sharp": sharp, "total": len(pinned), "mean": probes.mean(), "most": probes.max()}
@@ -123,7 +124,7 @@ _ANSWERS = {
 
 
 def answer(claim: Claim | None) -> tuple[str, ...]:
-    """Return the sentence on the batches at which networks stop fitting; None without a verdict."""
+    """Return a tuple with the experiment's answer as a sentence; empty without a claim."""
     if claim is None:
         return ()
     parts = f"; it {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""

@@ -1,4 +1,4 @@
-"""Tables of the thresholds, and the picture of the frontier at which memory runs out."""
+"""Draws predicted and measured thresholds, and makes their tables."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ from .claims import PROMISED, Fits
 from .hyperbola import series
 
 CURVE = sorted({round(2 ** (step / 4)) for step in range(25)})
-"""Depths at which the predicted curves have their points."""
+"""Depths at which the predicted curves are computed."""
 
 
 def tables(pinned: pd.DataFrame, fits: Fits) -> list[Table]:
-    """Return tables of the thresholds, the parts of the budget, and the hyperbolas."""
+    """Return the tables of the thresholds and of the fitted hyperbolas."""
     answer = [name for name in pinned.columns if not name.endswith("_bytes")]
     answer.insert(answer.index("depth") + 1, "budget_bytes")
     ordered = pinned.sort_values(["series", "budget_bytes", "depth"])
@@ -34,7 +34,7 @@ def tables(pinned: pd.DataFrame, fits: Fits) -> list[Table]:
 
 
 def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Figure:
-    """Return the figure of the predicted curves and the reproduced thresholds."""
+    """Draw the predicted curves and the measured thresholds."""
     points = pinned[["series", "budget_bytes", "depth", "largest_fit"]].rename(
         columns={"largest_fit": "batch"}
     )
@@ -62,7 +62,7 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
 
 
 def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
-    """Return the figure of the difference of each prediction from its threshold."""
+    """Draw the difference between each prediction and its threshold."""
     known = pinned[pinned["error_percent"].notna()].reset_index(drop=True)
     data = known[["series", "budget_bytes", "depth", "predicted"]].assign(
         reproduced=known["largest_fit"], error=known["error_percent"].astype("float64")
@@ -74,14 +74,14 @@ def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
 
 
 def _here(thresholds: Sequence[Threshold]) -> list[tuple[object, ...]]:
-    """Return the predictions at the measured depths, because on a GPU a point takes seconds."""
+    """Return predictions only at the measured depths, because a GPU's prediction takes seconds."""
     return [
         (series(one), one.budget_bytes, one.workload.depth, one.predicted) for one in thresholds
     ]
 
 
 def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[tuple[object, ...]]:
-    """Return the predicted curves."""
+    """Return predictions at the depths of CURVE for each series and budget."""
     bases = {series(one): one.workload for one in thresholds}
     return [
         (name, budget, depth, solve_data_segment(base.replace(depth=depth), budget, "batch"))

@@ -1,9 +1,9 @@
-"""The thresholds as a frame, and the hyperbola through them.
+"""Collects the thresholds in a data frame, and fits a hyperbola to the thresholds.
 
-If a step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes, then the depths and batches that
-just fill a budget M are on a hyperbola, (depth + a)(batch + b) = c. Here a = k2/k3 and b = k1/k3 do
-not depend on the budget, and c grows with it. In inference k3 is 0, because each layer's output is
-freed, and the points are on a straight line.
+A training step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes. The depths and batches that
+just fill a budget are therefore on the hyperbola (depth + a)(batch + b) = c. The constants a =
+k2/k3 and b = k1/k3 do not depend on the budget, and c grows with the budget. In inference, each
+layer's output is freed, so k3 is 0 and the points are on a straight line.
 """
 
 from collections.abc import Sequence
@@ -18,32 +18,33 @@ from harness.analysis.fits import Vector
 from harness.schema.threshold import Threshold
 
 _ROUNDS = 20
-"""Rounds of reweighting; the weights converge in about five."""
+"""Number of reweighting iterations; the weights converge after about five."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frontier:
-    """The hyperbola (depth + a)(batch + b) = c through thresholds, and its errors."""
+    """The hyperbola (depth + a)(batch + b) = c, fitted to thresholds, with its largest error."""
 
     a: float
     b: float
     c: float
     worst: float
-    """Largest relative error of a batch on the curve."""
+    """Largest relative error of the hyperbola's batch at a threshold."""
 
     def batch(self, depth: float) -> float:
-        """Return the batch on the curve at ``depth``."""
+        """Return the hyperbola's batch at ``depth``."""
         return self.c / (depth + self.a) - self.b
 
 
 def fit_frontier(depths: Sequence[int], batches: Sequence[int]) -> Frontier:
-    """Fit the hyperbola to thresholds, one batch per depth, by relative errors.
+    """Fit the hyperbola to thresholds (one batch per depth), by minimizing relative errors.
 
-    depth·batch = c - a·b - a·batch - b·depth is linear in the unknowns. An error e of this equation
-    is an error e / (depth + a) of the batch, so rows are weighted with the latest a.
+    The equation depth·batch = (c - a·b) - a·batch - b·depth is linear in its three coefficients. An
+    error e of the equation is an error e / (depth + a) of the batch. Each iteration therefore
+    weights the rows with the latest value of a.
 
     Raises:
-        AnalysisError: there are fewer than four depths, or a hyperbola does not fit them.
+        AnalysisError: there are fewer than four depths, or no hyperbola fits the thresholds.
 
     """
     d, n = (np.asarray(values, dtype=np.float64) for values in (depths, batches))
@@ -55,7 +56,7 @@ def fit_frontier(depths: Sequence[int], batches: Sequence[int]) -> Frontier:
 
 
 def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
-    """Return a, b and c."""
+    """Return a, b and c of the hyperbola."""
     a = 1.0
     solution: Vector = np.zeros(3)
     for _ in range(_ROUNDS):
@@ -73,9 +74,9 @@ def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
 
 
 def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
-    """Return one row per threshold with its workload, budget, predictions, answer and errors.
+    """Return one row per threshold with workload, budget, predictions, result and error.
 
-    Errors are (predicted - largest fit) / largest fit in percent; missing if unknown.
+    The error is (``predicted`` - ``largest_fit``) / ``largest_fit``, in percent.
     """
     rows = [_row(threshold) for threshold in thresholds]
     return pd.DataFrame(rows).convert_dtypes()
@@ -100,7 +101,7 @@ def _row(result: Threshold) -> dict[str, Any]:
 
 
 def series(result: Threshold) -> str:
-    """Return the kind of step, e.g. ``training, sgd``, ``training, adam`` or ``inference``."""
+    """Return the kind of step, such as ``training, sgd``, ``training, adam`` or ``inference``."""
     if result.workload.mode == "inference":
         return "inference"
     return f"training, {result.workload.optimizer}"

@@ -1,8 +1,8 @@
-"""The state of an optimizer between steps, and the memory of its update.
+"""Measures the state of an optimizer between steps, and the memory of its update.
 
-The note trains with plain SGD. Momentum keeps one more tensor per parameter; Adam keeps two and a
-step counter. The multi-tensor ("foreach") form updates all parameters together. The memory of the
-update matters only if the peak of the step is in the optimizer phase.
+The note trains with plain SGD. Momentum keeps one additional tensor per parameter. Adam keeps two
+tensors and a step counter. The multi-tensor ("foreach") form updates all parameters together. The
+memory of the update matters only if the peak of the step is in the optimizer phase.
 """
 
 from collections.abc import Iterable
@@ -32,11 +32,11 @@ AXES: dict[Size, tuple[tuple[int, ...], tuple[int, ...]]] = {
     Size.DEFAULT: ((1, 4, 8), (16, 128, 512)),
     Size.FULL: ((1, 2, 4, 8, 16, 32), (1, 16, 128, 512, 1024)),
 }
-"""Depths and batches by size."""
+"""Depths and batches for each size of the experiment."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return every optimizer over depth and batch; the full size has all forms."""
+    """Yield every optimizer per depth and batch; the full size has all ``foreach`` settings."""
     depths, batches = AXES[size]
     forms = [(name, form) for name in OPTIMIZERS[1:] for form in ("off", "on")]
     if size is not Size.FULL:
@@ -49,7 +49,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare state and peaks with their formulas; see the module's docstring."""
+    """Compare optimizer state and peaks with their formulas."""
     table = predictions.with_predictions(evidence.frame, list(METRICS))
     table = table[table["peak_live_bytes"].notna() & table[STATE].notna()].reset_index(drop=True)
     if table.empty:
@@ -95,13 +95,13 @@ def _texts(table: pd.DataFrame) -> Iterable[str]:
 
 
 def _names(table: pd.DataFrame) -> "pd.Series[str]":
-    """Return the name of each update, such as ``adam`` or ``adam, foreach``."""
+    """Return each row's optimizer and form as text, such as ``adam`` or ``adam, foreach``."""
     suffix = table["foreach"].map({"on": ", foreach"}).fillna("")
     return (table["optimizer"] + suffix).astype("string")
 
 
 def _in_order(column: "pd.Series[str]") -> "pd.Series[int]":
-    """Order names by OPTIMIZERS, with the single-tensor form first; numbers stay unchanged."""
+    """Return sort keys that put names in the order of OPTIMIZERS; numbers stay unchanged."""
     if not pd.api.types.is_string_dtype(column):
         return column  # type: ignore[return-value]
     kind = column.str.split(",").str[0].map(OPTIMIZERS.index)

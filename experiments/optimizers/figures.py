@@ -1,4 +1,4 @@
-"""Parts of the peak, by optimizer."""
+"""Draws the categories at the peak, by optimizer."""
 
 import pandas as pd
 
@@ -8,7 +8,7 @@ from harness.schema.findings import Figure
 
 
 def composition(table: pd.DataFrame) -> Figure | None:
-    """Return the figure of live bytes at the peak, at the smallest and the largest batch."""
+    """Draw live bytes at the peak by category, at the smallest and at the largest batch."""
     deepest = table[table["depth"] == table["depth"].max()]
     extremes = ends(deepest, "batch").sort_values("batch", kind="stable")
     extremes = extremes.assign(panel="Batch " + extremes["batch"].map("{:,}".format))

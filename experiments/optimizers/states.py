@@ -1,4 +1,4 @@
-"""Closed form of an optimizer's state, and the peak over the parameters."""
+"""Computes an optimizer's state by a closed form, and the peak relative to the parameters."""
 
 import pandas as pd
 
@@ -11,11 +11,11 @@ STATE = "categories_at_peak.optimizer_state"
 
 
 def with_states(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the closed form and with the columns that claims use.
+    """Return ``table`` with the closed form of the state, and with columns that claims use.
 
-    Columns: ``moments, tensors`` (of a parameter's size), ``expected`` (bytes of state by the
-    closed form; on a GPU Adam's counters stay in the host's memory), ``times`` (the peak without
-    the batch over the parameters) and ``adam``.
+    The columns ``moments`` and ``tensors`` are the expected and the measured state, as multiples of
+    the parameters. ``expected`` is the state in bytes by the closed form; on a GPU, Adam's counters
+    are in host memory. ``times`` is the peak without the batch, divided by the parameters' bytes.
     """
     parameters = table["categories_at_peak.parameter"]
     moments = table["optimizer"].map(MOMENTS).astype("Int64")
@@ -33,7 +33,7 @@ def with_states(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def state_form(part: pd.DataFrame) -> ExactForm | None:
-    """Return the exact formula of the state, if there is one."""
+    """Return a formula that gives the state's bytes exactly; None if there is none."""
     columns = {
         "layer": [int(depth) + 1 for depth in part["depth"]],
         "parameter bytes": [int(size) for size in part["parameters"]],
@@ -42,7 +42,7 @@ def state_form(part: pd.DataFrame) -> ExactForm | None:
 
 
 def state_table(table: pd.DataFrame) -> Table:
-    """Return the formula of the state of each optimizer, and its peak over the parameters."""
+    """Return a table of optimizers, with the state's formula and the peak per parameter byte."""
     rows = []
     for name, part in table.groupby("update", sort=False):
         times = part.loc[part["batch"] == part["batch"].min(), "times"]

@@ -1,8 +1,8 @@
-"""Memory of the same network in float32, in bfloat16 and under autocast.
+"""Measures the memory of a network in float32, in bfloat16 and under autocast.
 
-A narrower type makes all tensors of that type smaller. Under autocast, parameters, gradients and
-the batch stay float32, matmuls run in bfloat16, and their bfloat16 copies are kept for the backward
-pass.
+A narrower dtype makes all tensors of that dtype smaller. Under autocast, parameters, gradients and
+the batch stay in float32. Matmuls run in bfloat16, and autograd keeps the bfloat16 copies of their
+inputs.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ BASES = (
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return the grid of every precision over depth and batch."""
+    """Yield every precision at each depth and batch."""
     depths, batches = {
         Size.QUICK: ((2,), (16, 256)),
         Size.DEFAULT: ((2, 8), (16, 64, 256, 1024)),
@@ -37,7 +37,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare each precision with float32 exactly, cell by cell."""
+    """Compare each precision with float32, cell by cell."""
     table = ratios.beside_float32(evidence.frame)
     wanted = ratios.labels(evidence.frame).value_counts()
     found = table["precision"].value_counts()

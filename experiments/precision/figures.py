@@ -1,4 +1,4 @@
-"""The peak by precision, and ratios to float32."""
+"""Draws the peak by precision, and metrics relative to float32."""
 
 import pandas as pd
 
@@ -9,11 +9,11 @@ from harness.schema.findings import Figure
 from .ratios import labels
 
 DEPTH = 8
-"""Depth of the figures; if it is missing, the largest measured depth is shown."""
+"""Depth in the figures; without cells of this depth, the largest measured depth is used."""
 
 
 def composition(frame: pd.DataFrame) -> Figure | None:
-    """Return the parts of the peak in each precision, at the smallest and largest batch."""
+    """Draw the categories at the peak for each precision, at the smallest and largest batch."""
     known = _of_one_depth(ok_cells(frame, *AT_PEAK))
     known = ends(known.assign(label=labels), "batch").sort_values("batch", kind="stable")
     panel = [f"Depth {d}, batch {b}" for d, b in zip(known["depth"], known["batch"], strict=True)]
@@ -27,7 +27,7 @@ def _of_one_depth(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def ratio_figure(table: pd.DataFrame) -> Figure | None:
-    """Return saved bytes and peak as multiples of float32's, against the batch."""
+    """Draw saved bytes and peak, divided by the values of float32, against the batch."""
     own = _of_one_depth(table[table["precision"] != "float32"])
     long = own.rename(columns={"saved_ratio": "Saved for backward", "peak_ratio": "Peak"}).melt(
         ["precision", "depth", "batch"],

@@ -1,4 +1,4 @@
-"""Ratios of each precision to float32, cell by cell."""
+"""Computes ratios of each precision to float32, cell by cell."""
 
 from itertools import pairwise
 
@@ -12,17 +12,17 @@ _LABEL_BYTES = 8
 
 
 def labels(frame: pd.DataFrame) -> "pd.Series[str]":
-    """Return the precision of each row, which is its type or autocast."""
+    """Return the precision of each row: its dtype, or "autocast" with the autocast dtype."""
     cast = ("autocast " + frame["autocast"]).astype("string")
     return cast.fillna(frame["dtype"]).astype("string")
 
 
 def beside_float32(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return good training cells with metrics divided by float32's at equal depth and batch.
+    """Return successful training cells with metrics divided by the float32 cell's metrics.
 
-    Columns: ``precision, depth, batch``, bytes, ``*_ratio`` (over float32),
-    ``saved_less_labels_ratio`` (int64 labels left out on both sides), and for autocast
-    ``saved_by_formula_bytes``.
+    Columns that end in ``_ratio`` are divided by the value of float32. ``saved_less_labels_ratio``
+    is the ratio of saved bytes without int64 labels. ``saved_by_formula_bytes`` is known only for
+    autocast.
 
     Raises:
         AnalysisError: a float32 cell for the comparison is missing.
@@ -73,9 +73,10 @@ def _over(both: pd.DataFrame, name: str) -> "pd.Series[float]":
 
 
 def autocast_saved_bytes(workload: Workload) -> int:
-    """Return the bytes that an MLP with ReLU saves under autocast to a two-byte type.
+    """Return the bytes that an MLP with ReLU saves under autocast to a two-byte dtype.
 
-    A copy of the first layer's weight is not kept, because its input does not need a gradient.
+    The copy of the first layer's weight is not saved, because the first layer's input does not need
+    a gradient.
     """
     hidden = sum(workload.widths)
     row = _LABEL_BYTES + 2 * workload.in_features + 2 * hidden + 4 * workload.classes
@@ -88,6 +89,6 @@ def _later_weights(workload: Workload) -> int:
 
 
 def break_even_batch(workload: Workload) -> int:
-    """Return the smallest batch at which autocast saves fewer bytes for backward than float32."""
+    """Return the smallest batch at which autocast saves fewer bytes than float32."""
     gained = 2 * workload.in_features + 2 * sum(workload.widths)
     return 2 * _later_weights(workload) // gained + 1

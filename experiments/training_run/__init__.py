@@ -1,10 +1,10 @@
-"""The note's own training run: Fashion-MNIST, 784 -> 256 -> 10, batch 256, learning rate 0.1.
+"""Repeats the note's training: Fashion-MNIST, 784 -> 256 -> 10, batch 256, learning rate 0.1.
 
-A run shows whether every step needs the same memory. Both of the note's networks are trained in
-separate processes, once with the process's size read around every step and once with every
-allocation traced. The last batch of an epoch is smaller (60,000 = 234 * 256 + 96), and each epoch
-ends with an evaluation. The note's trainer calls ``zero_grad`` after the forward pass; the usual
-order is traced, too.
+The runs show if every step needs the same memory. Each of the note's two networks is trained in
+separate processes. One run reads the process's RSS around every step, and another run traces every
+allocation. The last batch of an epoch is smaller (60,000 = 234 * 256 + 96), and each epoch ends
+with an evaluation. The note's trainer calls ``zero_grad`` after the forward pass. A third run
+traces the usual order, with ``zero_grad`` before the forward pass.
 """
 
 from collections.abc import Iterable
@@ -29,12 +29,13 @@ KINDS: tuple[tuple[Instrument, ZeroGrad], ...] = (
     ("trace", "after_forward"),
     ("trace", "before_forward"),
 )
-"""Pairs of an instrument and an order of ``zero_grad``, which is the note's or the usual order."""
+"""Pairs of an instrument and a time of ``zero_grad``: after the forward pass, as in the note, or
+before the forward pass."""
 EPOCHS = {Size.QUICK: (2, 2, 2), Size.DEFAULT: (10, 1, 1), Size.FULL: (20, 10, 2)}
-"""Number of epochs for each of KINDS; exact metrics need few repeats, RSS needs many."""
+"""Number of epochs for each pair of KINDS; exact metrics need few epochs, RSS needs many."""
 ALL_IMAGES = (60_000, 10_000)
 FEW_IMAGES = (5 * 256 + 96, 2 * 256 + 16)
-"""Numbers of training and validation images; both end in a partial batch."""
+"""Numbers of training and validation images; the last batch of both sets is smaller."""
 
 
 def cells(size: Size) -> Iterable[Workload]:  # noqa: ARG001  # the same at every size
@@ -43,7 +44,7 @@ def cells(size: Size) -> Iterable[Workload]:  # noqa: ARG001  # the same at ever
 
 
 def training_runs(size: Size) -> Iterable[TrainingJob]:
-    """Return the runs of each network; the quick size does not need real images."""
+    """Yield the runs of each network; the quick size uses synthetic images."""
     quick = size is Size.QUICK
     examples, validation = FEW_IMAGES if quick else ALL_IMAGES
     for model in MODELS:
@@ -60,7 +61,7 @@ def training_runs(size: Size) -> Iterable[TrainingJob]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Judge equal steps, growth, and the order of ``zero_grad``."""
+    """Judge the claims on equal steps, on growth, and on the order of ``zero_grad``."""
     lines = evidence.training_runs
     result = runs.runs(lines)
     main = runs.in_main_order(result)

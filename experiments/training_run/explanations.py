@@ -1,4 +1,4 @@
-"""Text on the images of the runs, and on the accuracy of the networks."""
+"""Writes the texts about the images of the runs and the accuracy of the networks."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ NOTED_EPOCHS, IMAGES = 10, 10_000
 
 
 def images_text(lines: Sequence[TrainingRun], result: Sequence[Run]) -> Iterator[str]:
-    """Return the text on the images that were used, and on the accuracy of the networks."""
+    """Yield the texts about the images of the runs and the accuracy of the networks."""
     first = result[0].steps
     examples = int(first.loc[first["epoch"] == 1].groupby("kind")["rows"].sum()[TRAIN])
     real = {one.model: one for one in result if one.data == "fashion-mnist"}

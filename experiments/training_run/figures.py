@@ -1,4 +1,4 @@
-"""Tables and figures of the training runs."""
+"""Makes the tables and the figure of the training runs."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from .step_peaks import peaks_table
 
 
 def tables(result: Sequence[Run], traced: Sequence[Run], orders: pd.DataFrame) -> tuple[Table, ...]:
-    """Return tables of epochs, of peaks by kind of step, and of both orders of zero_grad."""
+    """Return tables of epochs, of peaks by kind of step, and of both orders of ``zero_grad``."""
     epochs = pd.concat(
         [one.epochs.assign(model=one.model, instrument=one.instrument) for one in result],
         ignore_index=True,
@@ -36,7 +36,7 @@ def tables(result: Sequence[Run], traced: Sequence[Run], orders: pd.DataFrame) -
 
 
 def peaks_figure(traced: Sequence[Run]) -> Figure | None:
-    """Return the figure of live bytes at the peaks of four kinds of step."""
+    """Draw live bytes by category at the peaks of four kinds of step."""
     rows = [
         {"panel": one.model, "label": name, **sizes}
         for one in traced

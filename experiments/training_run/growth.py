@@ -1,4 +1,4 @@
-"""Growth of memory over a training run, exact from the trace, with an interval from RSS."""
+"""Computes the growth of memory over a training run, from a trace or from RSS."""
 
 from dataclasses import dataclass
 
@@ -11,30 +11,31 @@ from .runs import TRAIN, Run
 
 PAGE_BYTES = 4096
 MIN_EPOCHS = 5
-"""Least number of epochs after the first for a slope."""
+"""Smallest number of epochs, without the first epoch, from which a slope is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flatness:
-    """Equality of a run's exact metrics over all full training steps."""
+    """Exact comparison of the training steps of a run."""
 
     steps: int
-    """Number of full steps from the second step."""
+    """Number of full training steps, without the first step."""
     peaks: tuple[int, ...]
     """Distinct peaks of full steps, in bytes."""
     ends: tuple[int, ...]
-    """Distinct numbers of bytes alive after a training step, including partial steps."""
+    """Distinct values of live bytes after a training step; steps with partial batches are
+    included."""
     growth_bytes: int
     """Bytes alive after the last step minus bytes alive after the first step."""
 
     @property
     def flat(self) -> bool:
-        """True if all peaks and all ends are equal, so that growth is exactly 0."""
+        """True if all peaks are equal, and all steps end with equal live bytes."""
         return len(self.peaks) == len(self.ends) == 1
 
 
 def flatness(run: Run) -> Flatness:
-    """Compare the metrics of a traced run's steps, exactly."""
+    """Compare the exact metrics of a traced run's steps."""
     full = run.later_full_steps
     ends = run.steps.loc[run.steps["kind"] == TRAIN, "end_bytes"]
     return Flatness(
@@ -57,7 +58,7 @@ class Slope:
 
     @property
     def steps(self) -> int:
-        """Number of steps between the first and the last level."""
+        """Number of training steps between the first and the last epoch."""
         return (self.epochs - 1) * self.steps_per_epoch
 
     def __str__(self) -> str:
@@ -67,16 +68,16 @@ class Slope:
 
     @property
     def words(self) -> str:
-        """Growth, its interval, and its number of steps, in words."""
+        """Text with the growth, its interval and the number of steps."""
         seen = f"over {self.epochs} epochs of {self.steps_per_epoch} steps"
         reach = max((self.high - self.low) / 2, PAGE_BYTES / self.steps)
         return f"{self} (99% interval, {seen}; it would show {reach:.2g} bytes a step)"
 
 
 def resident_slope(run: Run) -> Slope | None:
-    """Return the growth from the second epoch; None if the run is too short.
+    """Return the growth of memory from the second epoch on; None if the run is too short.
 
-    The first epoch is left out, because code, buffers and the heap still grow in it.
+    The first epoch is left out, because code, buffers and the heap still grow during this epoch.
     """
     trained = run.steps[(run.steps["kind"] == TRAIN) & (run.steps["epoch"] > 1)]
     means = trained.groupby("epoch")["resident_bytes"].mean().to_numpy(dtype=np.float64)
@@ -88,12 +89,12 @@ def resident_slope(run: Run) -> Slope | None:
 
 
 def growth_interval(levels: Vector) -> tuple[float, float, float]:
-    """Return the mean step from one level to the next, with its interval.
+    """Return the mean difference between successive ``levels``, with its interval.
 
-    The memory of a process at a moment depends on its memory before, so levels are not a sample,
-    and the interval of a line through them is too narrow. Differences of levels are a sample if the
-    noise adds up (a random walk). If it does not, neighbouring differences partly cancel, and the
-    interval is too wide.
+    Successive levels of a process's memory are not independent, so the interval of a line fitted to
+    the levels would be too narrow. The differences of levels are independent if the noise
+    accumulates (a random walk). If the noise does not accumulate, neighbouring differences partly
+    cancel, and the interval is too wide.
     """
     steps = np.diff(levels)
     error = float(steps.std(ddof=1)) / len(steps) ** 0.5

@@ -1,4 +1,4 @@
-"""Training runs as frames of accuracy by epoch and of memory by step."""
+"""Converts training runs to data frames of accuracy by epoch and of memory by step."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,15 @@ class Run:
     data: str
     device: str
     instrument: str
-    """``resident`` (on a GPU, reserved bytes) or ``trace``."""
+    """``resident`` (RSS, or reserved bytes on a GPU) or ``trace``."""
     zero_grad: str
     """Moment at which a step frees the previous step's gradients."""
     epochs: pd.DataFrame
     """Frame with the columns ``epoch, accuracy, seconds``."""
     steps: pd.DataFrame
-    """One row per training step or evaluated batch, in order, with ``step`` (1, 2, ... over
-    training steps, 0 in evaluation), ``kind, epoch, rows`` and the instrument's metrics."""
+    """One row per training step or evaluated batch, in order. ``step`` numbers the training steps
+    from 1 and is 0 in evaluation. Further columns are ``kind, epoch, rows`` and the instrument's
+    metrics."""
     categories: Mapping[str, Mapping[str, int]]
     """Live bytes by category at the peaks of four kinds of step, from the trace."""
 
@@ -38,19 +39,19 @@ class Run:
         return int(self.steps["rows"].max())
 
     def batches(self, kind: str, *, full: bool = True) -> pd.DataFrame:
-        """Return the full or the partial batches, of training or evaluation."""
+        """Return the full or the partial batches of training or of evaluation."""
         own = self.steps["kind"] == kind
         return self.steps[own & ((self.steps["rows"] == self.full_rows) == full)]
 
     @property
     def later_full_steps(self) -> pd.DataFrame:
-        """The full training steps from the second step, before which gradients exist."""
+        """Full training steps after the first step, i.e. steps that start with gradients."""
         full = self.batches(TRAIN)
         return full[full["step"] > 1]
 
 
 def runs(answer: Iterable[TrainingRun]) -> list[Run]:
-    """Return the last run that ended well of each model, instrument and order.
+    """Return the last successful run of each model, instrument and order of ``zero_grad``.
 
     Raises:
         AnalysisError: all runs failed.
@@ -84,5 +85,5 @@ def _run(one: TrainingRun, result: TrainingResult) -> Run:
 
 
 def in_main_order(answer: Sequence[Run]) -> list[Run]:
-    """Return the runs with the note's order of ``zero_grad``, or else all runs."""
+    """Return the runs with the note's order of ``zero_grad``; all runs if there are none."""
     return [run for run in answer if run.zero_grad == "after_forward"] or list(answer)

@@ -1,4 +1,4 @@
-"""Peaks of a traced run by kind of step, and by order of ``zero_grad``."""
+"""Compares the peaks of traced runs by kind of step and by order of ``zero_grad``."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,14 @@ ORDERS = {
     "after_forward": "after the forward pass (the note)",
     "before_forward": "before the forward pass",
 }
-"""Words for the moment at which gradients are freed."""
+"""Words for the time at which gradients are freed."""
 
 
 def orders_table(result: Iterable[Run]) -> pd.DataFrame:
-    """Return the peak of a full step by model and order of ``zero_grad``, if both were traced.
+    """Return the peak of a full step by model and order, for models with both orders traced.
 
-    Columns: ``model, gradients_freed, peak_bytes, peak_phase``; the note's order first.
+    Columns: ``model, gradients_freed, peak_bytes, peak_phase``. For each model, the note's order
+    comes first.
     """
     rows = [
         {
@@ -34,14 +35,14 @@ def orders_table(result: Iterable[Run]) -> pd.DataFrame:
 
 
 def _phase(steps: pd.DataFrame) -> str | None:
-    """Return the phase of the peak; None for runs of an older harness, which lack it."""
+    """Return the phase of the highest peak; None if an older version did not record phases."""
     if "peak_phase" not in steps:
         return None
     return str(steps["peak_phase"].iloc[int(steps["peak_bytes"].to_numpy().argmax())])
 
 
 def peaks_table(result: Iterable[Run]) -> pd.DataFrame:
-    """Return the peak of each kind of step with its range over the run, for each traced run."""
+    """Return the range of peaks for each kind of step and each traced run."""
     rows = []
     for run in result:
         first = run.steps[run.steps["step"] == 1]

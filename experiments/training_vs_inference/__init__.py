@@ -1,8 +1,8 @@
-"""Memory of training and of inference, and the parts of the difference.
+"""Compares the memory of training with the memory of inference, by category of tensors.
 
 The note says that training "requires significantly more memory than plain prediction" because
 backpropagation keeps the intermediate values. Each training cell is compared with the inference
-cell of the same network and batch, part by part.
+cell of the same network and batch.
 """
 
 from collections.abc import Iterable
@@ -28,11 +28,11 @@ AXES: dict[Size, _Axes] = {
     Size.DEFAULT: ((1, 2, 4, 8, 16), (1, 32, 2048), (32, 64, 256)),
     Size.FULL: ((1, 2, 4, 8, 16, 32), (1, 4, 16, 64, 256, 1024, 4096), (32, 64, 256, 512, 1024)),
 }
-"""Depths, batches, and the widths that are compared with the base width, by size."""
+"""Depths, batches and additional widths, for each size of the experiment."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return inference, SGD and Adam over depth x batch, and over width x batch."""
+    """Yield inference, SGD and Adam at each depth and batch, and at each width and batch."""
     depths, batches, widths = AXES[size]
     width = 64 if size is Size.QUICK else 128
     for base in (Workload(mode="inference"), Workload(optimizer="sgd"), Workload(optimizer="adam")):
@@ -43,7 +43,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare training with inference, cell by cell; see the module's docstring."""
+    """Compare training with inference, cell by cell."""
     frame = predictions.with_predictions(evidence.frame, [PEAK])
     table = pairs.pairs(frame)
     if table.empty:

@@ -1,4 +1,4 @@
-"""Each training cell next to the inference cell of its network and batch."""
+"""Joins each training cell with the inference cell of the same network and batch."""
 
 from typing import Any
 
@@ -14,12 +14,11 @@ PEAK = "peak_live_bytes"
 
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each training cell next to its inference cell.
+    """Return each training cell joined with its inference cell.
 
-    Columns: ``optimizer, depth, width, batch, in_features, classes, parameter_bytes``, the two
-    peaks (``training_bytes``, ``inference_bytes``), ``ratio``, ``difference_bytes``, the bytes that
-    each category adds at the peak (``more_<category>_bytes``, which sum to the difference), the
-    category that adds most (``leading``) and the limit of the ratio (``limit``).
+    The columns ``training_bytes`` and ``inference_bytes`` are the two peaks.
+    ``more_<category>_bytes`` is the difference within a category. ``leading`` is the category with
+    the largest difference. ``limit`` is the value that the ratio approaches for very large batches.
     """
     known = ok_cells(frame, PEAK, *AT_PEAK)
     known = known[known["width"].notna() & (known["width"] >= known["classes"])]
@@ -48,28 +47,28 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def more(category: str) -> str:
-    """Return the name of the column for the bytes that ``category`` adds at the peak."""
+    """Return the name of the column with the difference within ``category``."""
     return f"more_{category}_bytes"
 
 
 def _limit(table: pd.DataFrame) -> "pd.Series[float]":
-    """Return the limit of the ratio as the batch grows; see ``formula_text``."""
+    """Return the value that the ratio approaches for very large batches."""
     width, features = table["width"], table["in_features"]
     kept = (width * table["depth"] + 2) / (features + 2 * width)
     return (1 + kept).astype("float64")
 
 
 def named(row: "pd.Series[Any]") -> str:
-    """Return the ratio of a pair with its cell, in words."""
+    """Return text with a pair's ratio, optimizer, depth, width and batch."""
     kind = {"sgd": "SGD", "adam": "Adam"}[row["optimizer"]]
     cell = f"depth {row['depth']}, width {row['width']}, batch {row['batch']}"
     return f"{row['ratio']:.3g} times ({kind}, {cell})"
 
 
 def by_depth(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the ``rise`` of the ratio from the first depth, for each optimizer and batch.
+    """Return ``rise``, the deepest network's ratio divided by the shallowest network's ratio.
 
-    ``rise`` is 0 if the ratio does not rise in each step to a deeper network.
+    ``rise`` is 0 unless the ratio increases from each depth to the next depth.
     """
     rows = [
         (*key, float(part["ratio"].iloc[-1] / part["ratio"].iloc[0]) * _rises(part["ratio"]))
@@ -84,9 +83,9 @@ def _rises(ratio: "pd.Series[float]") -> bool:
 
 
 def expected_difference(table: pd.DataFrame) -> "pd.Series[int]":
-    """Return training minus inference by the closed form, for ReLU in float32 with SGD.
+    """Return training peak minus inference peak by the closed form, for ReLU, float32 and SGD.
 
-    The result is the larger of two moments of the backward pass, minus inference's peak of
+    The training peak is at the beginning or at the end of the backward pass. The inference peak is
     ``parameters + batch * (4 * features + 8 * width)``.
     """
     batch, width, classes = table["batch"], table["width"], table["classes"]

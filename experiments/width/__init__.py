@@ -1,10 +1,10 @@
-"""Memory and time against the width of the layers, and whether powers of two are special.
+"""Measures memory and time at widths near powers of two.
 
 The note advises widths "divisible by larger powers of 2", as "computationally efficient due to the
 way memory is allocated and addressed in hardware". Bytes at powers of two are compared with bytes
-at neighbouring widths, and times at odd widths with times at multiples of 8. The ratios of times
-are within blocks, which measure every width in turn, each in a separate process. A block has its
-own seed, which changes only the weights.
+at neighbouring widths. Times at odd widths are compared with times at multiples of 8, within
+blocks. A block measures every width once, each in a separate process. A block has its own seed,
+which changes only the weights.
 """
 
 from collections.abc import Iterable
@@ -26,16 +26,16 @@ PLAN: dict[Size, tuple[tuple[int, ...], int]] = {
     Size.DEFAULT: ((64, 256), 8),
     Size.FULL: ((64, 128, 256, 512), 20),
 }
-"""Powers of two and number of blocks, by size."""
+"""Powers of two and number of blocks, for each size of the experiment."""
 OFFSETS = (-8, -1, 0, 1, 8)
-"""Differences of the timed widths from a power of two."""
+"""Differences between the timed widths and a power of two."""
 
 
 METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return widths near powers of two, once for bytes, then block by block for time.
+    """Yield widths near powers of two: first for bytes, then block by block for times.
 
     Every second block has the reverse order, so that a machine that slows down does not favour a
     width.
@@ -52,7 +52,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare bytes of neighbouring widths, and times in blocks; see the module's docstring."""
+    """Compare bytes of neighbouring widths, and times within blocks."""
     frame = predictions.with_predictions(evidence.frame, list(METRICS))
     frame = frame[frame[["width", PARAMETERS, ACTIVATIONS, "peak_live_bytes"]].notna().all(axis=1)]
     pinned = frame[frame["malloc"] == "pinned"].reset_index(drop=True)

@@ -1,7 +1,8 @@
-"""Compares times that were measured in turn, block by block, as ratios.
+"""Compares times that were measured in blocks, by ratios within a block.
 
 A block measures every variant once, one after the other. If the machine is slow for a while, a
-whole block is slow, and the ratios within it stay the same. The blocks are the sample.
+whole block is slow, and the ratios within the block stay the same. Statistics treat each block as
+one observation.
 """
 
 import numpy as np
@@ -11,12 +12,12 @@ import pandas as pd
 def odd_ratios(times: pd.DataFrame) -> pd.DataFrame:
     """Return the ratios of times at odd widths to times at neighbouring multiples of 8.
 
-    ``times`` has a row per cell with ``block, width, seconds``. The result has a row for each block
-    and each power of two p whose five widths were measured, with ``block, power``. ``ratio`` is the
-    mean of the seconds at p - 1 and p + 1 over the mean at p - 8, p and p + 8; ``power_ratio`` is
-    the mean at p - 8 and p + 8 over the seconds at p. If time depends only on the size of a width,
-    the mean of widths on both sides of p takes as long as p, or slightly longer if time grows with
-    the square.
+    ``times`` has one row per cell, with the columns ``block, width, seconds``. The result has one
+    row per block and power of two p, if all five widths near p were measured. ``ratio`` is the mean
+    time at p - 1 and p + 1, divided by the mean time at p - 8, p and p + 8. ``power_ratio`` is the
+    mean time at p - 8 and p + 8, divided by the time at p. If time grows linearly with the width,
+    the mean time at p - 8 and p + 8 equals the time at p. If time grows with the square of the
+    width, the mean time at p - 8 and p + 8 is slightly larger than the time at p.
     """
     rows = []
     for block, part in times.groupby("block"):
@@ -33,14 +34,14 @@ def odd_ratios(times: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_power(width: int) -> bool:
-    """Return whether ``width`` is a power of two."""
+    """Return True if ``width`` is a power of two."""
     return width > 0 and width & (width - 1) == 0
 
 
 def pooled(ratios: pd.DataFrame, column: str = "ratio") -> pd.DataFrame:
-    """Return the geometric mean over the powers, for each block with all powers.
+    """Return the geometric mean of each block's ratios, for blocks with all powers of two.
 
-    ``ratios`` is a result of ``odd_ratios``; the result has the columns ``block, ratio``.
+    ``ratios`` comes from ``odd_ratios``. The result has the columns ``block`` and ``ratio``.
     """
     powers = ratios["power"].nunique()
     logs = np.log(ratios[column]).groupby(ratios["block"]).agg(["mean", "size"])

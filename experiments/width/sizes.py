@@ -1,4 +1,4 @@
-"""Bytes by width, and the peak at a power of two over the peaks at its neighbours."""
+"""Compares bytes at powers of two with bytes at neighbouring widths."""
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ PARAMETERS, ACTIVATIONS = "categories_at_peak.parameter", "saved_activation_byte
 
 
 def beside_neighbours(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Return ``batch, width, ratio``, the peak at a power of two over its neighbours' mean."""
+    """Return ``ratio``: the peak at a power of two divided by the mean peak of its neighbours."""
     known = sizes[["batch", "width", "peak_live_bytes"]].astype("int64")
     peaks = {(batch, width): peak for batch, width, peak in known.itertuples(index=False)}
     rows = [
@@ -24,7 +24,7 @@ def beside_neighbours(sizes: pd.DataFrame) -> pd.DataFrame:
 
 
 def size_table(sizes: pd.DataFrame) -> Table:
-    """Return the bytes of each width."""
+    """Return a table with the bytes at each width."""
     columns = ["batch", "width", PARAMETERS, ACTIVATIONS, "peak_live_bytes"]
     table = sizes[columns].rename(columns={PARAMETERS: "parameter_bytes"})
     return Table(

@@ -1,4 +1,4 @@
-"""Times at odd widths near a power of two, over times at multiples of 8 near it."""
+"""Compares times at odd widths with times at multiples of 8, near powers of two."""
 
 import functools
 import math
@@ -19,13 +19,13 @@ TOGETHER = "all together"
 
 
 def times(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``block, width, seconds`` of the timed cells, the fastest of each cell's repeats."""
+    """Return ``block, width, seconds`` of the timed cells, from each cell's fastest repeat."""
     timed = frame.loc[frame["malloc"] == "system", ["seed", "width", "fastest_seconds"]].dropna()
     return timed.set_axis(["block", "width", "seconds"], axis=1)
 
 
 def contrasts(ratios: pd.DataFrame, column: str = "ratio") -> dict[str, Ratio]:
-    """Return the interval at each power and, if there are several, over all powers."""
+    """Return the mean ratio with its interval, near each power and over all powers."""
     groups = {f"near {power}": own[column] for power, own in ratios.groupby("power")}
     if len(groups) > 1:
         groups[TOGETHER] = pooled(ratios, column)["ratio"]
@@ -37,7 +37,7 @@ def contrasts(ratios: pd.DataFrame, column: str = "ratio") -> dict[str, Ratio]:
 
 
 def time_verdict(ratios: pd.DataFrame) -> Claim | None:
-    """Judge whether odd widths take more than 5% longer, power by power."""
+    """Judge for each power of two if odd widths take more than 5% longer."""
     if ratios.empty:  # a pretended GPU has no times
         return None
     every = contrasts(ratios)
@@ -61,7 +61,7 @@ def time_verdict(ratios: pd.DataFrame) -> Claim | None:
 
 
 def _decide(wide: Ratio | None) -> Decided:
-    """Return the decision on the scale of logarithms, on which the interval is symmetric."""
+    """Decide if a ratio is above WORTH, on logarithms, whose interval is symmetric."""
     if wide is None:
         return Decided(verdict=Verdict.OPEN)
     low, high = math.log(wide.low), math.log(wide.high)
@@ -69,7 +69,7 @@ def _decide(wide: Ratio | None) -> Decided:
 
 
 def time_text(ratios: pd.DataFrame) -> list[str]:
-    """Return the text on the measurement of time, and on the ratio's error for a square law."""
+    """Return the text about the timing, with the bias of the ratio if time grows quadratically."""
     if ratios.empty:
         return []
     powers = ratios["power"].to_numpy(dtype=float)
@@ -79,7 +79,7 @@ def time_text(ratios: pd.DataFrame) -> list[str]:
 
 
 def ratio_table(ratios: pd.DataFrame) -> Table | None:
-    """Return the table of each contrast with its interval."""
+    """Return the table of the mean ratios with their intervals; None without ratios."""
     rows = [
         (name, one.estimate, one.low, one.high, one.blocks)
         for name, one in contrasts(ratios).items()
@@ -97,7 +97,7 @@ def ratio_table(ratios: pd.DataFrame) -> Table | None:
 
 
 def time_figure(ratios: pd.DataFrame) -> Figure | None:
-    """Return the figure of the ratios with their intervals and blocks."""
+    """Draw the mean ratios with their intervals, and the ratio of each block."""
     known = contrasts(ratios)
     if not known:
         return None

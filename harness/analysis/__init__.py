@@ -1,10 +1,10 @@
-"""Fits, tests and verdicts on frames of records; no torch, no plots, no measuring."""
+"""Loads and compares records, fits formulas to their numbers, and judges claims."""
 
 from harness.schema.errors import HarnessError
 
 
 class AnalysisError(HarnessError, ValueError):
-    """The records cannot answer the question; the message names the missing data.
+    """Raised if the records do not allow an analysis; the message states the reason.
 
     >>> import harness
     >>> run = harness.predict(harness.Workload()).to_frame().assign(experiment="mine")

@@ -1,6 +1,7 @@
-"""Reads an experiment's ``claims.toml``; this file states how each claim is decided.
+"""Reads an experiment's ``claims.toml``, which contains the rule that decides each claim.
 
-The table ``all`` has the entries that all its claims share. Names in braces are filled in.
+The entries of the table ``all`` apply to every claim of the file. Names in braces in the texts are
+replaced by values, as in ``str.format``.
 """
 
 import functools
@@ -18,38 +19,38 @@ Relation = Literal["near", "at least", "at most", "above", "below", "equal"]
 
 
 class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A network for which the claim must fail, measured in the same run."""
+    """Negative control of a claim, i.e. a measurement for which the claim must fail."""
 
     name: str
     where: str = ""
-    """Rows of the table that belong to the control; none if the experiment judges the control."""
+    """Pandas query that selects the control's rows; empty if the experiment judges the control."""
     value: str = ""
-    """Column or expression, if it differs from the claim's."""
+    """Column or pandas expression to judge; empty to use the ``value`` of the claim."""
 
 
 class RuleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A commit that wrote or changed a rule."""
+    """A commit in the history of a claim's rule."""
 
     commit: str
     date: date
     words: str
     removed: str = ""
     added: str = ""
-    """Fragments of the lines that the commit removed and added; a test checks them."""
+    """Text that the commit added. A test compares ``removed`` and ``added`` with the commit."""
 
     def __str__(self) -> str:
         return f"on {self.date:%-d %B %Y} (commit {self.commit}): {self.words}"
 
 
 class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The commits in which a rule got its limit, and the first data after that limit."""
+    """Commits that wrote a claim's rule, first measured the claim, and changed the rule."""
 
     source: str
-    """Source of the limit."""
+    """Reason for the rule's limit, such as "10%, by judgement"."""
     first_data: RuleChange
     written: RuleChange
     changes: tuple[RuleChange, ...] = ()
-    """Changes since the first data, the oldest first."""
+    """Changes of the rule after the first measurement, from oldest to newest."""
 
     def __str__(self) -> str:
         """Return the history in sentences."""
@@ -64,7 +65,7 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The facts of a claim that do not depend on data, and the words for its numbers."""
+    """An entry of ``claims.toml`` with a claim's rule and the texts that report its numbers."""
 
     sentence: str
     headline: str = ""
@@ -72,27 +73,28 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fails: str
     open: str
     matters: str
-    """Smallest difference that matters, and why."""
+    """Smallest difference that matters in practice, with the reason."""
     second: str
     unit: str = "cells"
     number: str
     measured: str = ""
     value: str | tuple[str, ...] = ""
-    """Columns or expressions of columns; the relation to the limit must hold for all."""
+    """Columns or pandas expressions. A row satisfies the claim if ``relation`` holds between each
+    value and ``limit``."""
     relation: Relation = "near"
     limit: float = 1.0
     where: str = ""
-    """Rows of the table that the claim is about; all by default."""
+    """Pandas query that selects the rows that the claim is about; empty for all rows."""
     axes: tuple[str, ...] = ()
-    """Columns by which the cells are named."""
+    """Columns whose values identify a cell in the verdict, such as ``depth`` and ``batch``."""
     steps: bool = False
-    """True if a cell stands for the step from its numbers to the next larger numbers."""
+    """True if a row describes the change from one value of an axis to the next larger value."""
     control: Control | None = None
     sensitivity: tuple[float, ...] = ()
-    """Other limits; for each other limit, the cells that hold are counted, too."""
+    """Other limits, for which the report states how many cells would satisfy the claim."""
 
     def rule(self, **given: object) -> Rule:
-        """Return the results that decide the claim."""
+        """Return the conditions under which the claim holds, fails or stays open."""
         return Rule(
             holds=self.holds.format(**given),
             fails=self.fails.format(**given),
@@ -101,27 +103,28 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def claim_data(file: str, claim: str) -> ClaimData:
-    """Return the entry of a claim in ``claims.toml`` next to ``file``."""
+    """Read the entry of ``claim`` from ``claims.toml`` in the folder of ``file``."""
     every = _tables(Path(file).with_name("claims.toml"))
     return msgspec.convert({**every.get("all", {}), **every[claim]}, ClaimData)
 
 
 def text(file: str, name: str, /, **given: object) -> str:
-    """Return a paragraph of ``claims.toml`` next to ``file``, from its table ``text``."""
+    """Read a text from ``claims.toml`` next to ``file``, with names in braces replaced."""
     words: str = _tables(Path(file).with_name("claims.toml"))["text"][name]
     return words.format(**given)
 
 
 def figure_data(file: str, name: str) -> dict[str, Any]:
-    """Return the settings of a figure in ``claims.toml`` next to ``file``."""
+    """Read the settings of the figure ``name`` from ``claims.toml`` in the folder of ``file``."""
     own: dict[str, Any] = _tables(Path(file).with_name("claims.toml"))["figures"][name]
     return own
 
 
 def history_of(file: str, claim: str) -> RuleHistory | None:
-    """Return the history of a claim's rule from ``rule_history.toml``; None if the file lacks it.
+    """Read a rule's history from ``rule_history.toml``; None if the file or the entry is missing.
 
-    The file is in the folder of the experiment's package, e.g. ``experiments`` for ``width``.
+    ``rule_history.toml`` is in the parent folder of the experiment, e.g. in ``experiments`` for
+    ``experiments/width``.
     """
     folder = Path(file).parent
     path = folder.parent / "rule_history.toml"

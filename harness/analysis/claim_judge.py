@@ -1,6 +1,7 @@
-"""Judges claims of ``claims.toml``: each cell by a relation, or each part by its interval.
+"""Judges the claims of ``claims.toml`` cell by cell, or from a given decision.
 
-A control is a network for which the claim must fail. If the claim holds for it, the claim is open.
+A negative control is a measurement for which a claim must fail. If the claim also holds for its
+control, the verdict is open.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ from harness.analysis.judge import judge_cells
 from harness.schema.findings import Claim, Verdict
 
 SLACK = 1e-12
-"""Allowed rounding error, so that a number exactly 10% away still counts as roughly equal."""
+"""Tolerance for rounding errors; a number exactly 10% away is still roughly equal."""
 
 
 Equal = tuple[int, int]
-"""Number of values that equal their second derivation, and number of all values."""
+"""Number of values that a second calculation confirms, and number of all values."""
 
 
 def judged(
@@ -34,12 +35,12 @@ def judged(
     """Judge a claim cell by cell.
 
     Args:
-        file: a file next to ``claims.toml``.
-        claim: name of the claim in the file.
-        table: one row per cell; if a column ``sure`` is false, the cell is unknown.
-        missing: cells that the claim is about and that the table lacks.
-        derived: number of values that equal their second derivation, and number of all values.
-        facts: values for the other names in braces in the claim's sentences.
+        file: path of a file in the folder of ``claims.toml``.
+        claim: name of the claim in ``claims.toml``.
+        table: one row per cell; False in the column ``sure`` makes the cell undecided.
+        missing: number of requested cells that the table lacks.
+        derived: number of values that a second calculation confirms, and number of all values.
+        facts: values that replace further names in braces in the claim's texts.
 
     Returns:
         The claim with its verdict.
@@ -77,7 +78,7 @@ def told(
     derived: Equal | None = None,
     **facts: Any,
 ) -> Claim:
-    """Return a claim in the words of ``claims.toml``, with the decisions on it and its control."""
+    """Return the claim with its texts, given the decisions on the claim and on its control."""
     data = claim_data(file, claim)
     known = {**facts, "limit": data.limit, "roughly": f"{ROUGHLY:.0%}"}
     reason = decision.reason(data.unit)
@@ -111,7 +112,7 @@ _UNKNOWN = "none, because no closed form is known for it here"
 
 
 def held_by(cells: pd.DataFrame, data: ClaimData, value: str = "") -> "pd.Series[bool]":
-    """Return True for each cell whose values satisfy the claim; missing if unknown."""
+    """Return a boolean per cell, True if the cell satisfies the claim; missing if unknown."""
     parts = [
         _in_relation(one, data.relation, data.limit) for one in _values(cells, value or data.value)
     ]
@@ -154,7 +155,7 @@ def _equal(derived: Equal | None) -> str:
 
 
 def _unlike(derived: Equal | None) -> str:
-    """Return the words for the cells whose second derivation differs; empty if none does."""
+    """Return text about cells that a second calculation contradicts; empty if there are none."""
     if derived is None or derived[0] == derived[1]:
         return ""
     return f"; not as derived in {derived[1] - derived[0]} of {derived[1]} cells"

@@ -1,4 +1,4 @@
-"""Numbers of a column that a sentence of ``claims.toml`` can name, e.g. ``{ratio.ends:.3g}``."""
+"""Statistics of columns that the texts of ``claims.toml`` use, such as ``{ratio.ends:.3g}``."""
 
 import math
 
@@ -8,7 +8,7 @@ from harness.schema.units import format_bytes
 
 
 class Amount(float):
-    """A number whose format may be ``B``, bytes with a unit.
+    """A number; format code ``B`` writes bytes with a unit, and NaN is written as ``none``.
 
     >>> f"{Amount(2048):B}, {Amount(0.5):.0%}, {Amount('nan'):.3g}"
     '2 KiB, 50%, none'
@@ -21,7 +21,7 @@ class Amount(float):
 
 
 class Ends:
-    """The smallest and the largest number, which may be equal."""
+    """The smallest and the largest number of a column, formatted as a range."""
 
     def __init__(self, low: Amount, high: Amount) -> None:
         self._both = (low, high)
@@ -31,7 +31,7 @@ class Ends:
 
 
 class ColumnNumbers:
-    """The numbers of one column.
+    """Statistics of the known numbers in a column.
 
     >>> seen = ColumnNumbers(pd.Series([1.0, 2.0, 4.0]))
     >>> "{0.ends:.2g}, median {0.median:g}".format(seen)
@@ -58,17 +58,17 @@ class ColumnNumbers:
 
     @property
     def last(self) -> Amount:
-        """The number of the last row."""
+        """The last known number."""
         return Amount(self._values.iloc[-1] if len(self._values) else math.nan)
 
     @property
     def ends(self) -> Ends:
-        """The smallest and the largest."""
+        """The smallest and the largest number."""
         return Ends(self.min, self.max)
 
 
 def columns(table: pd.DataFrame) -> dict[str, ColumnNumbers]:
-    """Return the numbers of each column that has any."""
+    """Return the statistics of each numeric column, by column name."""
     return {
         str(name): ColumnNumbers(table[name])
         for name in table

@@ -1,4 +1,4 @@
-"""Compares two runs by metric; exact metrics must be equal, noisy metrics show their spread."""
+"""Compares two runs: exact metrics must be equal, and noisy metrics are reported as ratios."""
 
 import json
 from dataclasses import dataclass, fields, replace
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WHERE = ("device", "threads", "malloc", "data", "seed")
-"""Workload fields for the place and the manner of a run, such as the device. If such a field has
-one value in each run, and the two values differ, the cells are compared nevertheless."""
+"""Workload fields in which two compared runs may differ. A field is ignored if each run has a
+single value of the field and the two values differ."""
 
 _FIELDS = tuple(Workload.__dataclass_fields__)
 METRICS = tuple(
@@ -27,36 +27,37 @@ METRICS = tuple(
     for name, kind in COLUMNS.items()
     if kind in ("Int64", "Float64") and name not in ("attempt", "repeats", *_FIELDS)
 )
-"""Every metric of a record."""
+"""Names of all metrics of a record."""
 EXACT = tuple(name for name in METRICS if name not in NOISY)
 COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 FAR_APART = 10
-"""If a noisy metric differs by more than this factor, the cause is not chance."""
+"""Noisy metrics that differ by more than this factor are reported as far apart."""
 SMALLEST_BYTES = 256 * 1024
-"""Smallest difference that counts as far apart; pages and heap hide smaller differences."""
+"""Smallest difference in bytes at which a noisy metric is reported as far apart. Pages and the heap
+can cause smaller differences."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison:
-    """Common cells and differences of two runs; ``a`` and ``b`` are the runs.
+    """Result of comparing the runs ``a`` and ``b`` cell by cell.
 
     Attributes:
         cells: number of cells that both runs have.
         only_a: number of cells that only the first run has.
         only_b: number of cells that only the second run has.
-        across: fields such as ``device`` that are constant in each run and differ between the runs.
-        outcomes: cells that ended differently: ``cell, a, b``.
-        compared: number of exact metrics that were compared.
-        different: exact metrics that differ: ``cell, metric, a_bytes, b_bytes,
-            difference_bytes``.
-        noisy: each noisy metric over the cells: ``metric, cells, median_ratio, low_ratio,
-            high_ratio, median_spread_a_bytes, median_spread_b_bytes`` (b divided by a; spread
-            over repeats).
-        far_apart: cells in which a noisy metric of one run is more than ten times that of the
-            other: ``cell, metric, a, b``. They do not change ``equal``.
-        tolerance: largest difference that counts as equal, as a share of the first run's metric.
+        across: workload fields, such as ``device``, with one value in ``a`` and another in ``b``.
+        outcomes: cells with different outcomes, with the columns ``cell, a, b``.
+        compared: number of compared values of exact metrics.
+        different: values of exact metrics that differ, with the columns ``cell, metric, a_bytes,
+            b_bytes, difference_bytes``.
+        noisy: one row per noisy metric, with the columns ``metric, cells, median_ratio, low_ratio,
+            high_ratio, median_spread_a_bytes, median_spread_b_bytes``. Ratios are b / a over the
+            cells, and spreads are over the repeats.
+        far_apart: cells in which a noisy metric differs more than tenfold, with the columns ``cell,
+            metric, a, b``. Cells that are far apart do not change ``equal``.
+        tolerance: largest difference that is ignored, as a fraction of the value in ``a``.
 
-    See the example of ``harness.compare``.
+    See ``harness.compare`` for an example.
     """
 
     cells: int
@@ -71,7 +72,7 @@ class Comparison:
     tolerance: float = 0.0
 
     def __repr__(self) -> str:
-        """Return the answer in one line, without the tables."""
+        """Return the summary in one line, without the tables."""
         return f"<Comparison: {self}>"
 
     def _repr_html_(self) -> str:
@@ -79,17 +80,17 @@ class Comparison:
         return html_table(str(self), tuple(self.different.columns), rows)
 
     def summary(self) -> str:
-        """Return a sentence: the runs are equal, or they differ in some cells and metrics."""
+        """Return a sentence that states if the runs are equal and how many values differ."""
         return str(self)
 
     def within(self, tolerance: float) -> "Comparison":
-        """Return the comparison without differences up to ``tolerance``, a share of the metric."""
+        """Return the comparison without differences up to ``tolerance`` times the first value."""
         one, other = self.different["a_bytes"], self.different["b_bytes"]
         near = ((other - one).abs() <= tolerance * one).fillna(value=False).astype(bool)
         return replace(self, different=self.different[~near], tolerance=tolerance)
 
     def as_dict(self) -> dict[str, object]:
-        """Return the comparison as plain data."""
+        """Return the comparison as a dictionary; each table becomes a list of rows."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         tables = {name: one for name, one in plain.items() if isinstance(one, pd.DataFrame)}
         rows = {name: json.loads(one.to_json(orient="records")) for name, one in tables.items()}
@@ -99,20 +100,21 @@ class Comparison:
         """Return the exact metrics that differ.
 
         Returns:
-            A row for each: ``cell``, ``metric``, ``a_bytes``, ``b_bytes``, ``difference_bytes``.
+            One row per difference, with the columns ``cell, metric, a_bytes, b_bytes`` and
+            ``difference_bytes``.
         """
         return self.different
 
     def plot(self) -> "Figure":
-        """Return a picture of the second run's metrics divided by the first's.
+        """Draw the second run's metrics divided by the first run's metrics.
 
         Returns:
-            A matplotlib figure. For each noisy metric, and each exact metric that differs, it has
-            the range and the median over the cells. Cells in which a run has 0 or no value are
-            left out.
+            A matplotlib figure. The figure shows the range and the median of the ratios over the
+            cells, for each noisy metric and each exact metric that differs. Cells in which a run
+            has 0 or no value are left out.
 
         Raises:
-            ArgumentError: no such metric exists.
+            ArgumentError: there is no ratio to draw.
         """
         unequal = self.different.dropna().query("a_bytes > 0 and b_bytes > 0")
         ratios = (unequal["b_bytes"] / unequal["a_bytes"]).astype(float).groupby(unequal["metric"])
@@ -123,7 +125,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """True if something was compared, and cells, outcomes and exact metrics are the same."""
+        """True if values were compared, and all cells, outcomes and exact metrics are equal."""
         unlike = self.only_a + self.only_b + len(self.outcomes) + len(self.different)
         return self.compared > 0 and unlike == 0
 
@@ -153,7 +155,7 @@ class Comparison:
 
     @property
     def far_apart_words(self) -> str:
-        """Sentence about the metrics that are ten times off; empty if none is."""
+        """Sentence about the metrics that differ more than tenfold; empty if there are none."""
         parts = []
         for name, one in self.far_apart.groupby("metric", sort=False):
             known = int(self.noisy.set_index("metric")["cells"].get(str(name), len(one)))
@@ -166,19 +168,19 @@ def _count(number: int, noun: str) -> str:
 
 
 def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Comparison:
-    """Compare two runs, cell by cell of the same experiment and workload.
+    """Compare two runs, by pairs of cells with the same experiment and workload.
 
     Args:
-        a: folder of the first run, or the result of ``harness.load``.
-        b: the second run.
+        a: folder of the first run, or its data frame from ``harness.load``.
+        b: folder or data frame of the second run.
 
     Returns:
-        The differences; ``equal`` is True if the exact metrics of all cells are equal.
+        A ``Comparison``, whose ``equal`` is True if the exact metrics of all cells are equal.
 
     Raises:
         ArgumentError: a run is neither a folder nor a data frame.
         RecordError: a folder has no records.
-        AnalysisError: two cells of a run do not differ, or differ only in the fields of WHERE.
+        AnalysisError: two cells of one run have the same experiment and workload.
 
     >>> import tempfile, harness
     >>> step = harness.Workload(width=8, in_features=8, batch=4)
@@ -223,7 +225,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
 
 
 def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return ``run`` indexed by cell name, which has the experiment and the non-default fields."""
+    """Index ``run`` by cell names, made from the experiment and the non-default fields."""
     defaults = {name: item.default for name, item in Workload.__dataclass_fields__.items()}
     cells = run[["experiment", *keys]].astype(object)
     names = []
@@ -244,9 +246,9 @@ def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def _different(first: pd.DataFrame, second: pd.DataFrame, *, one_sided: bool) -> pd.DataFrame:
-    """List exact metrics that differ; with ``one_sided``, also metrics that only one run has.
+    """List the exact metrics that differ; ``one_sided`` adds metrics that only one run has.
 
-    Between two devices ``one_sided`` is false, because only a GPU's allocator has its own metrics.
+    ``one_sided`` is False if the devices differ, because only a GPU has allocator metrics.
     """
     ended = (first["outcome"] == "ok") & (second["outcome"] == "ok")
     parts = []
@@ -285,7 +287,7 @@ def _noisy(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 
 def _far_apart(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """List the cells in which a noisy metric of one run is many times that of the other."""
+    """List the cells in which a noisy metric differs by more than the factor FAR_APART."""
     rows = []
     for name in COMPARED_NOISY:
         least = SMALLEST_BYTES if name.endswith("_bytes") else 0

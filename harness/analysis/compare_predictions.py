@@ -1,4 +1,4 @@
-"""Compares two predictions (``harness predict --json``) value by value."""
+"""Compares two files of ``harness predict --json`` value by value."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ _NOT_COMPARED = (
     "wall_seconds",
     "workload_id",
 )
-"""Keys of the machine and the method, which are not compared; workload settings are compared."""
+"""Keys whose values are not compared, e.g. the environment and the run time."""
 
 
 class PredictionFileError(HarnessError, ValueError):
-    """A file that holds no prediction."""
+    """Raised if a file does not contain a prediction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A value that differs; None if a prediction lacks the value or does not know it."""
+    """A value that differs between two predictions; ``first`` or ``second`` is None if unknown."""
 
     name: str
     first: Value
@@ -42,13 +42,13 @@ class Difference:
         return _is_bytes(self.name)
 
     def is_within(self, tolerance: Fraction) -> bool:
-        """Return whether the value is a size that changed by at most a share of the first size."""
+        """Return True for a size that changed by at most ``tolerance`` times the first size."""
         if not (self.is_bytes and isinstance(self.first, int) and isinstance(self.second, int)):
             return False
         return abs(self.second - self.first) <= tolerance * self.first
 
     def change_bytes(self) -> int:
-        """Return the second value minus the first in bytes; 0 for other values."""
+        """Return the second size minus the first in bytes; 0 if the value is not a size."""
         if not self.is_bytes:
             return 0
         first, second = (each if isinstance(each, int) else 0 for each in (self.first, self.second))
@@ -57,22 +57,22 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionComparison:
-    """Differences between two predictions, the largest change of bytes first."""
+    """Differences between two predictions, sorted by the change in bytes, largest first."""
 
     differences: tuple[Difference, ...]
     answered: bool
-    """True if both predictions have an answer; without answers they are not equal."""
+    """True if both files contain a result, i.e. a peak or a table of GPUs."""
 
     @property
     def equal(self) -> bool:
-        """True if both predictions have answers without a difference."""
+        """True if both predictions have a result and no value differs."""
         return self.answered and not self.differences
 
 
 def compare_predictions(
     first: Path, second: Path, tolerance: Fraction = Fraction(0)
 ) -> PredictionComparison:
-    """Return the differences between two files; a size may differ by a share of the first size."""
+    """Return the differences between two files, except relative changes up to ``tolerance``."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _values(value: object, name: str) -> Iterator[tuple[str, Value]]:
-    """Yield every value with its dotted name; an entry of a list is named by its own name."""
+    """Yield each value with its dotted name, built from keys and from names of list entries."""
     if isinstance(value, dict):
         for key, each in value.items():
             yield from _values(each, f"{name}.{key}" if name else str(key))
@@ -119,13 +119,13 @@ def _values(value: object, name: str) -> Iterator[tuple[str, Value]]:
 
 
 def _name_of(entry: object) -> str | None:
-    """Return the name of an entry of a list, such as a layer or a GPU."""
+    """Return the name of a list entry, e.g. of a layer or a GPU; None if the entry lacks a name."""
     name = entry.get("name", entry.get("gpu")) if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
 
 
 def _is_answered(values: dict[str, Value]) -> bool:
-    """Return whether a prediction knows the peak or is a table of GPUs."""
+    """Return True if a prediction succeeded and contains a peak or a table of GPUs."""
     is_table = any(name.startswith("gpus.") for name in values)
     ended_well = values.get("outcome") in (Outcome.PREDICTED, Outcome.OK)
     return ended_well and (is_table or values.get("peak_live_bytes") is not None)

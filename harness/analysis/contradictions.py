@@ -1,7 +1,8 @@
-"""Finds numbers of one line that contradict each other or the workload of the line.
+"""Finds contradictions between the numbers in one line of a results file.
 
-A line also has the parts of each peak and sum; the bytes of a batch and of parameters follow from
-their shapes. So the check finds kibibytes instead of bytes, swapped columns and lost parts.
+A peak or a sum must equal the sum of its parts. The bytes of a batch and of the parameters must
+follow from their shapes. The checks of this module find wrong units, swapped columns and lost
+parts.
 """
 
 import itertools
@@ -22,13 +23,13 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 ITEM_BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "bool": 1}
-"""Bytes of an item, by type of input; other types have four."""
+"""Bytes per element by dtype; every other dtype has 4 bytes."""
 LABEL_BYTES = 8
 
 
 @singledispatch
 def contradiction(line: object) -> str:
-    """Return words for the numbers of a line that contradict each other; empty if none do."""
+    """Return a description of the first contradiction in a line; empty if there is none."""
     raise TypeError(f"{type(line).__name__} is no kind of line")
 
 
@@ -49,7 +50,7 @@ def _of_step(line: StepRun) -> str:
 
 @contradiction.register
 def _of_threshold(line: Threshold) -> str:
-    """Compare the answer with the probes, and the budget with its parts and with the batch."""
+    """Check the largest fit against the probes, and the budget against its parts and the batch."""
     if line.outcome is not Outcome.OK or line.largest_fit is None:
         return ""
     fitted = [one.value for one in line.probes if one.outcome is Outcome.OK]
@@ -83,7 +84,7 @@ def _of_run(line: TrainingRun) -> str:
 
 
 def _of_inputs(line: StepRun) -> Iterator[str]:
-    """Compare the bytes of the batch alive at the peak with the bytes of its shapes."""
+    """Check that the live bytes of the batch at the peak follow from the input shapes."""
     parts = line.metrics.categories_at_peak if line.metrics else None
     if parts is None or not line.job.inputs or line.job.inputs_from:
         return
@@ -93,7 +94,7 @@ def _of_inputs(line: StepRun) -> Iterator[str]:
 
 
 def given_bytes(job: StepJob) -> int:
-    """Return the bytes of a batch and its labels; of a micro-batch if a step has several.
+    """Return the bytes of a micro-batch with its labels; an unsplit batch is one micro-batch.
 
     >>> given_bytes(StepJob(network=".n:n", batch=4, inputs=("bfloat16:8x2",)))
     160
@@ -105,7 +106,7 @@ def given_bytes(job: StepJob) -> int:
 
 
 def _of_metrics(known: Metrics) -> Iterator[str]:
-    """Compare each number with its parts; on CUDA also with the allocator's own counter."""
+    """Check sums against their parts, and the peak against the allocator's counter on CUDA."""
     peak, saved, parts = known.peak_live_bytes, known.saved_bytes, known.categories_at_peak
     inputs, activations = known.saved_input_bytes, known.saved_activation_bytes
     halves = None if inputs is None or activations is None else inputs + activations
@@ -129,7 +130,7 @@ def _of_metrics(known: Metrics) -> Iterator[str]:
 
 
 def _of_workload(line: Record, workload: Workload) -> Iterator[str]:
-    """Compare the bytes of the batch and of the parameters with the bytes of their shapes."""
+    """Check that the bytes of the batch and of the parameters follow from the workload."""
     parts = line.categories_at_peak
     if parts is not None:
         sizes = [("batch", batch_bytes(workload), parts.input)]
@@ -143,14 +144,14 @@ def _of_workload(line: Record, workload: Workload) -> Iterator[str]:
 
 
 def batch_bytes(workload: Workload) -> int:
-    """Return the bytes of a workload's batch and, in training, of its labels."""
+    """Return the bytes of a workload's batch, including its labels in training."""
     item = ITEM_BYTES.get(workload.dtype, 4)
     labels = LABEL_BYTES if workload.mode == "train" else 0
     return workload.batch * (item * workload.in_features + labels)
 
 
 def _of_repeats(line: Record) -> Iterator[str]:
-    """Compare the stored median with the median of the repeats."""
+    """Check that medians are in the range of the repeats, and that the RSS parts sum to RSS."""
     for name in ("rss_rise_bytes", "wall_seconds"):
         value = getattr(line, name)
         own = [seen for one in line.repeats if (seen := getattr(one, name)) is not None]

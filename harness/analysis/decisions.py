@@ -1,7 +1,8 @@
-"""Decides claims about noisy numbers, and leaves them open if noise could flip the answer.
+"""Decides claims about noisy numbers; a claim stays open if noise could change its verdict.
 
-A claim has one limit. It is supported or refuted only if the whole 99% interval is on one side of
-the limit. Otherwise it stays open, with the approximate number of repeats that would decide it.
+A claim compares a number with a limit. The claim is supported or refuted only if the number's whole
+99% interval is on one side of the limit. A claim that is neither supported nor refuted stays open,
+with an estimate of the number of repeats that would decide it.
 """
 
 import math
@@ -16,19 +17,19 @@ from harness.schema.findings import Judged, Verdict
 
 CONFIDENCE = 0.99
 ROUGHLY = 0.10
-"""Two numbers are roughly equal up to this relative difference, in every claim."""
+"""Largest relative difference between numbers that a claim calls roughly equal."""
 MOST_REPEATS = 10_000
-"""Largest number of repeats that a sentence names."""
+"""A larger estimate of repeats is reported as "more than" this number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decided(Judged):
-    """A verdict and, if it is open, the approximate number of repeats that would decide it."""
+    """A verdict; if it is open, ``repeats`` estimates how many repeats would decide the claim."""
 
     repeats: int | None = None
 
     def remark(self, unit: str) -> str:
-        """Return why the claim is open, as a sentence to append; empty if it is decided.
+        """Return a sentence that explains why the claim is open; empty if the claim is decided.
 
         >>> Decided(verdict=Verdict.OPEN, repeats=40).remark("blocks")
         ' The 99% interval contains the limit; about 40 blocks would decide.'
@@ -40,7 +41,7 @@ class Decided(Judged):
         return f" The 99% interval contains the limit; {self.reason(unit)}."
 
     def reason(self, unit: str) -> str:
-        """Return the reason why the claim is open, in a few words; empty if it is decided.
+        """Return the reason why the claim is open, as a phrase; empty if the claim is decided.
 
         >>> Decided(verdict=Verdict.OPEN, repeats=40).reason("blocks")
         'about 40 blocks would decide'
@@ -57,7 +58,7 @@ class Decided(Judged):
 
 
 def is_below(limit: float, *, low: float, high: float, repeats: int) -> Decided:
-    """Decide "the number is below ``limit``" from its interval over ``repeats`` observations.
+    """Decide if a number is below ``limit``, given its interval from ``repeats`` observations.
 
     >>> is_below(2.0, low=0.9, high=1.1, repeats=3).verdict.name
     'SUPPORTED'
@@ -72,12 +73,12 @@ def is_below(limit: float, *, low: float, high: float, repeats: int) -> Decided:
 
 
 def is_above(limit: float, *, low: float, high: float, repeats: int) -> Decided:
-    """Decide "the number is above ``limit``", as ``is_below`` does."""
+    """Decide if a number is above ``limit``; the arguments are those of ``is_below``."""
     return is_below(-limit, low=-high, high=-low, repeats=repeats)
 
 
 def is_within(least: float, most: float, *, low: float, high: float, repeats: int) -> Decided:
-    """Decide "the number lies between ``least`` and ``most``" from its interval.
+    """Decide if a number lies between ``least`` and ``most``, given its interval.
 
     >>> is_within(1.2, 1.5, low=1.6, high=1.7, repeats=5).verdict.name
     'REFUTED'
@@ -91,9 +92,9 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
 
 
 def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> Decided:
-    """Decide "a number is roughly the claim's number" from the interval of their ratio.
+    """Decide if two numbers are roughly equal, given the interval of their ratio.
 
-    For a ratio that is known exactly, give the ratio as ``low`` and leave out ``high``.
+    If the ratio is known exactly, pass the ratio as ``low`` and omit ``high``.
 
     >>> is_roughly(low=1.05).verdict.name, is_roughly(low=0.9).verdict.name
     ('SUPPORTED', 'SUPPORTED')
@@ -109,7 +110,7 @@ def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> De
 
 
 def exactly(holds: bool) -> Decided:
-    """Return the decision on a number that is known exactly.
+    """Return the decision "supported" if ``holds`` is True, otherwise "refuted".
 
     >>> exactly(False).verdict.name
     'REFUTED'
@@ -120,7 +121,7 @@ def exactly(holds: bool) -> Decided:
 def interval(
     estimate: float, error: float, left_over: float, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """Return the interval that follows from an estimate and its standard error.
+    """Return Student's t interval around an estimate with the standard error ``error``.
 
     ``left_over`` is the number of residual degrees of freedom.
     """
@@ -130,20 +131,20 @@ def interval(
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """A ratio with its interval."""
+    """A ratio with its confidence interval."""
 
     estimate: float
     low: float
     high: float
     blocks: int
-    """Number of observations, each of which gave one ratio."""
+    """Number of observations; for a ratio of two samples, the size of the smaller sample."""
 
     def __str__(self) -> str:
         return f"{self.estimate:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 def geometric_ratio(ratios: Values, confidence: float = 0.95) -> Ratio:
-    """Return the geometric mean of ``ratios`` with Student's t interval of their logarithms."""
+    """Return the geometric mean of ``ratios``, with a t interval computed on their logarithms."""
     values = np.asarray(ratios, dtype=np.float64)
     if len(values) < 3 or not bool((values > 0).all()):
         raise AnalysisError(f"{len(values)} blocks: an interval needs three ratios above zero")
@@ -156,9 +157,9 @@ def geometric_ratio(ratios: Values, confidence: float = 0.95) -> Ratio:
 
 
 def ratio_of_means(over: Values, under: Values, confidence: float = CONFIDENCE) -> Ratio:
-    """Return the ratio of two samples' geometric means with Welch's interval of the logarithms.
+    """Return the ratio of two geometric means, with Welch's interval computed on logarithms.
 
-    The samples may differ in size and in spread.
+    The two samples may differ in size and in variance.
     """
     first, second = (np.log(np.asarray(values, dtype=np.float64)) for values in (over, under))
     if min(len(first), len(second)) < 2:
@@ -174,9 +175,10 @@ def ratio_of_means(over: Values, under: Values, confidence: float = CONFIDENCE) 
 
 
 def _repeats(limit: float, low: float, high: float, repeats: int) -> int:
-    """Return the number of repeats at which the interval ends at the limit, if its middle stays.
+    """Estimate the number of repeats at which the interval would not contain the limit.
 
-    An interval narrows with the square root of the repeats.
+    The estimate assumes that the middle of the interval stays, and that the interval narrows with
+    the square root of the number of repeats.
     """
     distance = abs(limit - (low + high) / 2)
     if not distance or not math.isfinite(high - low):

@@ -1,8 +1,9 @@
-"""Loads the evidence of an experiment, its requested cells and the lines that can be believed.
+"""Loads the saved results of an experiment, and rejects results that contradict each other.
 
-A cell has no numbers if its line is missing, failed or contradicts itself. Attempts that differ
-contradict each other, as do lines of two versions, commits or machines. If there is a
-contradiction, every claim of the experiment is open and names the contradiction.
+A cell has no numbers if its result is missing, failed or contradicts itself. Two attempts at a cell
+must agree. All results must come from one version of PyTorch, one version of the code and one
+processor. If there is a contradiction, every claim of the experiment is open and states the
+contradiction.
 """
 
 import dataclasses
@@ -35,27 +36,28 @@ _NO_METRICS = dict.fromkeys(Metrics.__struct_fields__)
 _NOISY = {"rss_rise_bytes", "rss_peak_bytes", "process", "cuda"}
 _EXACT = tuple(name for name in Metrics.__struct_fields__ if name not in _NOISY)
 _FAR, _FAR_BYTES = 2, 2**20
-"""Factor and bytes; two attempts whose RSS rises differ by more than both contradict each other."""
+"""Two attempts contradict each other if their RSS rises differ by more than this factor and by more
+than these bytes."""
 _ONE = {"torch": "versions of PyTorch", "code": "versions of the code", "cpu": "processors"}
-"""Columns that are equal in all lines of one experiment."""
+"""Environment keys that must be equal in all results of an experiment, with words for messages."""
 _ORIGIN = ("time", "git_commit")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """One kind of line that an experiment keeps."""
+    """One kind of results file of an experiment, such as ``records.jsonl``."""
 
     file: str
     decode: Callable[[bytes], Any]
     jobs: Callable[[Experiment, Size, str], Iterable[Any]]
     key: Callable[[Any], str]
-    """Function that names the cell of a job or of a line; both get the same name."""
+    """Function that returns the cell name of a job or of its saved result."""
     empty: Callable[[Any], Any]
-    """Function that makes a line for a job that was not run."""
+    """Function that creates a result without numbers for a job that was not run."""
     lost: Mapping[str, Any]
-    """Values that replace the fields of a line whose numbers are not believed."""
+    """Field values that replace the numbers of a contradictory result."""
     numbers: Callable[[Any], object]
-    """Columns that are equal in two attempts."""
+    """Function that returns the numbers in which two attempts must agree."""
 
 
 def _threshold_key(one: Threshold | ThresholdQuestion) -> str:
@@ -137,11 +139,11 @@ _KINDS = (
 
 
 def section_of(experiment: Experiment, folder: Path) -> tuple[Section, Evidence]:
-    """Check the lines in ``folder``, and return the experiment's section of the report.
+    """Check the results in ``folder``; return the experiment's report section and evidence.
 
     Raises:
-        AnalysisError: the lines cannot answer the question.
-        RecordError: a line cannot be read.
+        AnalysisError: the results are not enough for the experiment's analysis.
+        RecordError: a line of a results file cannot be read.
 
     """
     evidence = gather(experiment, folder)
@@ -155,7 +157,7 @@ def section_of(experiment: Experiment, folder: Path) -> tuple[Section, Evidence]
 
 
 def _doubted(section: Section, experiment: Experiment, doubts: Sequence[str]) -> Section:
-    """Return the section with all claims open, because its evidence contradicts itself."""
+    """Return the section with every claim open if ``doubts`` lists contradictions."""
     if not doubts:
         return section
     why = "; ".join(doubts[:2])
@@ -170,12 +172,13 @@ def _open(claim: Claim, why: str) -> Claim:
 
 
 def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> Evidence:
-    """Return the last good line of each requested cell; a cell without a good line has no numbers.
+    """Return the last successful result of each requested cell; other cells have no numbers.
 
     Args:
-        experiment: requests the cells, at the smallest size that has every cell of the run.
-        folder: the experiment's folder.
-        believed: True to keep numbers that contradict each other, for text and figures.
+        experiment: experiment that requests the cells, in the smallest size that contains all
+            measured cells.
+        folder: folder with the experiment's results.
+        believed: True to keep contradictory numbers, for text and figures.
 
     """
     lines = {kind.file: lines_if_there(folder / kind.file, kind.decode) for kind in _KINDS}
@@ -216,7 +219,7 @@ def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> E
 
 
 def _fastest(line: Record) -> float | None:
-    """Return the fastest repeat, because other work on the machine can only add time."""
+    """Return the seconds of the fastest repeat; other work on the machine only adds time."""
     return min((one.wall_seconds for one in line.repeats if one.wall_seconds), default=None)
 
 
@@ -226,7 +229,7 @@ def _device(lines: Mapping[str, Sequence[Any]]) -> str:
 
 
 def _size(experiment: Experiment, device: str, lines: Mapping[str, Sequence[Any]]) -> Size:
-    """Return the smallest size of the experiment that has every cell of the run."""
+    """Return the smallest size of the experiment that contains all measured cells."""
     asked = {
         size: {
             (kind.file, kind.key(job))
@@ -243,7 +246,7 @@ def _size(experiment: Experiment, device: str, lines: Mapping[str, Sequence[Any]
 def _settled(
     kind: _Kind, lines: Iterable[Any], *, believed: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return a line for each cell, and the contradictions in lines."""
+    """Return one result per cell, and descriptions of the contradictions."""
     attempts: dict[str, list[Any]] = {}
     for one in lines:
         attempts.setdefault(kind.key(one), []).append(one)
@@ -271,13 +274,13 @@ def _differ(kind: _Kind, well: Sequence[Any]) -> str:
 
 
 def distrusted(kind: _Kind, line: Any, why: str) -> Any:
-    """Return a line without its numbers."""
+    """Return a result as an error without numbers, with ``why`` as its message."""
     evidence: FailureEvidence = {"message": why}
     return replace(line, outcome=Outcome.ERROR, evidence=evidence, **kind.lost)
 
 
 def _mixed(environments: Iterable[Environment]) -> list[str]:
-    """Return the versions, commits and machines of the lines, if there are several."""
+    """Return a message for each environment key that has several values in the results."""
     seen: dict[str, set[str]] = {name: set() for name in _ONE}
     for one in environments:
         facts: Mapping[str, Any] = one

@@ -1,7 +1,7 @@
-"""Finds the exact formula behind whole numbers, if there is one.
+"""Finds a formula that gives whole numbers exactly, if such a formula exists.
 
-Bytes of an allocator are free of noise, so a formula is wrong if it misses a single value. Equality
-is checked exactly, in rational arithmetic.
+An allocator's bytes do not contain noise, so a formula is rejected if it misses a single value.
+Values are compared in rational arithmetic, without rounding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,20 +10,20 @@ from fractions import Fraction
 from typing import Any
 
 MOST_FORMS = 4
-"""Largest number of formulas in a maximum."""
+"""Largest number of formulas in an ``ExactMaximum``."""
 
 Column = Sequence[int] | Any
-"""Whole numbers, one for each row, e.g. a NumPy array."""
+"""A sequence or NumPy array of integers, one per row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExactForm:
-    """``value = sum of coefficient * term``, which is exact in every row."""
+    """A formula ``value = sum of coefficient * term`` that is exact in ``rows`` rows."""
 
     coefficients: Mapping[str, Fraction]
-    """Coefficient of each term, also if it is 0."""
+    """Coefficient of each term, including zeros."""
     rows: int
-    """Number of rows that were checked and found equal."""
+    """Number of rows whose value equals the formula."""
 
     def __str__(self) -> str:
         parts = [
@@ -39,10 +39,10 @@ def _amount(value: Fraction) -> str:
 
 
 def exact_form(columns: Mapping[str, Column], values: Column) -> ExactForm | None:
-    """Return the formula in ``columns`` that equals all of ``values``, or None.
+    """Return the linear formula of ``columns`` that equals all ``values``, or None.
 
-    ``columns`` maps each term to its whole numbers, one per row. The answer is also None if the
-    rows do not determine the coefficients, or if no row remains for a check.
+    ``columns`` maps each term to integers, one per row. The result is None if the rows do not
+    determine the coefficients, or if no row is left to check the coefficients.
     """
     rows, targets = _exactly(columns, values)
     solution = _solve(rows, targets) if len(rows) > len(columns) else None
@@ -52,7 +52,7 @@ def exact_form(columns: Mapping[str, Column], values: Column) -> ExactForm | Non
 
 
 def _exactly(columns: Mapping[str, Column], values: Column) -> tuple[list[list[int]], list[int]]:
-    """Return the rows of ``columns``, and the values, as Python's whole numbers."""
+    """Return the rows of ``columns`` and the values as Python integers."""
     rows = [[int(column[at]) for column in columns.values()] for at in range(len(values))]
     return rows, [int(value) for value in values]
 
@@ -65,7 +65,7 @@ def _sums(rows: Sequence[Sequence[int]], solution: Sequence[Fraction]) -> list[F
 
 
 def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fraction] | None:
-    """Solve the first rows that are linearly independent; None if there are too few."""
+    """Solve the equations of the first independent rows; None if there are too few."""
     width = len(rows[0]) if rows else 0
     reduced: dict[int, list[Fraction]] = {}
     for row, value in zip(rows, values, strict=True):
@@ -90,14 +90,14 @@ def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fractio
 
 @dataclass(frozen=True, kw_only=True)
 class ExactMaximum:
-    """``value = the largest of several formulas`` in ``rows`` of ``total`` rows.
+    """A maximum of several formulas that equals the value in ``rows`` of ``total`` rows.
 
-    In the other rows all formulas stay below the value. A peak has this form, because it is the
-    highest of a few moments, each with its own formula.
+    In all other rows, every formula is below the value. A memory peak is a maximum of formulas,
+    because each moment of a step has its own formula.
     """
 
     forms: tuple[ExactForm, ...]
-    """Each formula with the rows that it gives; the formula with most rows comes first."""
+    """Formulas; ``rows`` of each excludes rows in which an earlier formula is exact."""
     rows: int
     total: int
 
@@ -107,11 +107,11 @@ def exact_maximum(
     values: Column,
     neighbours: Sequence[Sequence[int]],
 ) -> ExactMaximum | None:
-    """Search at most MOST_FORMS formulas in ``columns`` whose maximum equals ``values``.
+    """Find up to MOST_FORMS formulas of ``columns`` whose maximum equals the ``values``.
 
-    Each entry of ``neighbours`` has indices of rows that may share a regime; these rows propose a
-    formula. A formula counts if it never exceeds a value, and if it gives at least two rows more
-    than it has coefficients. Return None if no formula counts.
+    Each entry of ``neighbours`` is a list of row indices, and a formula is computed from these
+    rows. A formula is accepted if it never exceeds a value and is exact in enough new rows, i.e. at
+    least two more rows than it has coefficients. The result is None if no formula is accepted.
     """
     rows, targets = _exactly(columns, values)
     proposed = _proposals(rows, targets, neighbours)
@@ -133,7 +133,7 @@ def exact_maximum(
 def _proposals(
     rows: Sequence[Sequence[int]], values: Sequence[int], neighbours: Sequence[Sequence[int]]
 ) -> list[tuple[tuple[Fraction, ...], set[int]]]:
-    """Return each formula that never exceeds a value, with the rows that it gives."""
+    """Return each formula that never exceeds a value, with the rows in which it is exact."""
     seen: set[tuple[Fraction, ...]] = set()
     proposals = []
     for group in neighbours:

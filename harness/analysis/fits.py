@@ -1,8 +1,9 @@
-"""Least squares on named terms, and power laws, with intervals that are valid for uneven noise.
+"""Fits linear models and power laws, with confidence intervals that allow for uneven noise.
 
-Intervals are HC3 (MacKinnon & White, 1985, J. Econometrics 29:305), which do not assume equal noise
-in all cells. A grid spans four decades of bytes, and noise grows with size, so power laws are
-fitted to logarithms. Tests in tests/analysis confirm that their 95% intervals cover 95%.
+The intervals use HC3 standard errors (MacKinnon & White, 1985, Journal of Econometrics 29:305),
+which do not assume equal noise in all cells. Power laws are fitted to logarithms, because sizes
+span four orders of magnitude and noise grows with size. Tests in tests/analysis check that the 95%
+intervals contain the true value in 95% of samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,12 +21,12 @@ Values = Sequence[float] | NDArray[np.float64] | NDArray[np.int64]
 
 CONFIDENCE = 0.95
 DECISIVE = 1e-9
-"""If a leverage is this close to 1, one cell decides a coefficient and no cell checks it."""
+"""If a leverage is this close to 1, one cell determines a coefficient, and intervals are None."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficient:
-    """One term's coefficient with its HC3 interval (None if no cell is left to judge it)."""
+    """Fitted coefficient of a term; its interval is None if too few cells determine it."""
 
     term: str
     estimate: float
@@ -37,13 +38,13 @@ class Coefficient:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedModel:
-    """A least-squares fit of ``values`` on named terms."""
+    """A least-squares fit of values as a sum of named terms with coefficients."""
 
     terms: tuple[str, ...]
     coefficients: tuple[Coefficient, ...]
     fitted: Vector
     r2: float | None
-    """1 - loss of the fit / loss of the best constant; None if the values are all equal."""
+    """Coefficient of determination, R²; None if all values are equal."""
 
     def coefficient(self, term: str) -> Coefficient:
         """Return the coefficient of ``term``."""
@@ -51,7 +52,7 @@ class FittedModel:
 
 
 def fit(columns: Mapping[str, Values], values: Values) -> FittedModel:
-    """Fit ``values`` on ``columns`` (a column of ones is a constant term)."""
+    """Fit ``values`` as a linear combination of ``columns``; a column of ones is the constant."""
     y = np.asarray(values, dtype=np.float64)
     raw = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns.values()])
     size = np.abs(raw).max(axis=0, initial=0.0)
@@ -88,7 +89,7 @@ def fit(columns: Mapping[str, Values], values: Values) -> FittedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Exponent:
-    """``value ~ variable ** estimate`` with the other variables fixed, and its HC3 interval."""
+    """Exponent of a variable in a power law, with its HC3 interval."""
 
     variable: str
     estimate: float
@@ -99,10 +100,10 @@ class Exponent:
 
 
 def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Exponent]:
-    """Fit ``log value`` on the logs of ``variables`` and return each exponent.
+    """Fit a power law of ``variables`` to ``values``, and return the exponent of each variable.
 
-    Rows without a logarithm are left out. For metrics without noise an interval shows the distance
-    of the points from a power law, because repeats are equal.
+    Rows whose value is not positive are left out. For exact metrics, a wide interval means that the
+    points do not follow a power law.
     """
     y = np.asarray(values, dtype=np.float64)
     kept = y > 0

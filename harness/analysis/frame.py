@@ -1,4 +1,4 @@
-"""Records and events on disk as data frames: exact integers, null if unknown."""
+"""Loads records and allocation events from disk as data frames with exact integers."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -22,25 +22,25 @@ _CHUNK = 8192
 _RSS = ("rss_rise_bytes", "rss_rise_spread_bytes", "rss_peak_bytes")
 PROCESS_PARTS = tuple(f"process.{name}" for name in frames.dtypes(ProcessBytes))
 NOISY = frozenset({*_RSS, *PROCESS_PARTS, "wall_seconds", "cuda.outside_bytes"})
-"""Metrics that a repetition may change; all others are exact."""
+"""Metrics that can differ between repeats of a step; all other metrics are exact."""
 
 COLUMNS = {"experiment": "string", **frames.COLUMNS}
-"""Columns of every frame, with their dtypes; ``environment.<key>`` columns follow them."""
+"""Dtypes of the columns of every frame; ``environment.<key>`` columns follow these columns."""
 
 
 def load(folder: Path | str) -> pd.DataFrame:
     """Read the records of a run into a DataFrame.
 
     Args:
-        folder: a folder with ``records.jsonl``, or with folders of experiments that have one.
+        folder: a folder with ``records.jsonl``, or with experiment folders that contain this file.
 
     Returns:
-        One row for each cell, its last record. Sizes are bytes in nullable ``Int64`` columns, so
-        they stay exact; unknown values are missing. If a writer was interrupted, its incomplete
-        last line is skipped, and ``frame.attrs["notes"]`` names the line.
+        One row per cell, from the cell's last record. Sizes are in bytes, in nullable ``Int64``
+        columns. Unknown values are missing. An incomplete last line of a file is skipped and named
+        in ``frame.attrs["notes"]``.
 
     Raises:
-        RecordError: a records file is missing, or a line is not a record; see the message.
+        RecordError: a records file is missing, or a line is not a record.
 
     >>> import tempfile, harness
     >>> step = harness.Workload(width=8, in_features=8, batch=4)
@@ -52,7 +52,7 @@ def load(folder: Path | str) -> pd.DataFrame:
 
 
 def load_files(files: Iterable[Path]) -> pd.DataFrame:
-    """Return the records of ``files``, each in its experiment's folder, as ``load`` does."""
+    """Read ``files`` into a data frame, as ``load`` does; a file's folder names its experiment."""
     notes: list[str] = []
     chunks: list[pd.DataFrame] = []
     rows: list[dict[str, Any]] = []
@@ -69,7 +69,7 @@ def load_files(files: Iterable[Path]) -> pd.DataFrame:
 
 
 def record_files(folder: Path) -> list[Path]:
-    """Return the records files of a run, in the order of their names."""
+    """Return the ``records.jsonl`` of a folder, or those of its subfolders, sorted by name."""
     own = folder / RECORDS
     files = [own] if own.is_file() else sorted(folder.glob(f"*/{RECORDS}"))
     if not files:
@@ -80,7 +80,7 @@ def record_files(folder: Path) -> list[Path]:
 def read_lines(
     path: Path, decode: Callable[[bytes], Line], notes: list[str] | None = None
 ) -> Iterator[Line]:
-    """Yield the decoded lines; an incomplete last line is skipped and added to ``notes``."""
+    """Yield the decoded lines; skip an incomplete last line, and add a message to ``notes``."""
     failure: RecordError | None = None
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -100,7 +100,7 @@ def read_lines(
 
 
 def lines_if_there(path: Path, decode: Callable[[bytes], Line]) -> list[Line]:
-    """Return the decoded lines, as ``read_lines`` does; an empty list if the file is missing."""
+    """Return the lines that ``read_lines`` yields; an empty list if the file is missing."""
     return list(read_lines(path, decode)) if path.is_file() else []
 
 
@@ -113,7 +113,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def _join(chunks: list[pd.DataFrame]) -> pd.DataFrame:
-    """Return one frame with the last row of every cell, columns in a fixed order."""
+    """Concatenate frames, keep the last row of every cell, and sort the columns."""
     frame = pd.concat(chunks, ignore_index=True)
     known = [name for name in frame.columns if name in COLUMNS]
     rest = sorted(set(frame.columns) - set(known))
@@ -125,7 +125,7 @@ _NEEDED = ["order", "step", "phase", "category", "size_bytes", "live_bytes"]
 
 
 def read_events(path: Path) -> pd.DataFrame:
-    """Return the allocation events of one traced cell, in order."""
+    """Read a traced cell's allocation events from a CSV file, sorted by ``order``."""
     try:
         events = pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -144,11 +144,11 @@ def read_events(path: Path) -> pd.DataFrame:
 
 
 AT_PEAK = [f"categories_at_peak.{name}" for name in CATEGORIES]
-"""Columns with the bytes of each category at the peak."""
+"""Names of the columns with the live bytes of each category at the peak."""
 
 
 def ok_cells(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """Return the cells that ended well and have a value in each of ``columns``.
+    """Return the successful cells that have a value in each of ``columns``.
 
     >>> frame = pd.DataFrame({"outcome": ["ok", "oom", "ok"], "saved_bytes": [4, None, None]})
     >>> ok_cells(frame, "saved_bytes")["saved_bytes"].tolist()
@@ -159,12 +159,12 @@ def ok_cells(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def categories(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``frame`` with the columns of AT_PEAK renamed to their categories."""
+    """Rename the columns of AT_PEAK to bare category names, such as ``gradient``."""
     return frame.rename(columns=dict(zip(AT_PEAK, CATEGORIES, strict=True)))
 
 
 def ends(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the cells with the smallest and the cells with the largest value of ``column``.
+    """Return the cells in which ``column`` has its smallest or its largest value.
 
     >>> ends(pd.DataFrame({"batch": [8, 1, 4]}), "batch")["batch"].tolist()
     [8, 1]

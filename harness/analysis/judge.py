@@ -1,7 +1,7 @@
-"""Judges a claim from its parts, each of which holds, fails or is open.
+"""Judges a claim from its parts; for each part, the claim holds, fails or is open.
 
-The claim holds in part only if the larger part holds; the verdict then names both parts. If only
-the smaller part holds, the claim fails, and the verdict names that part.
+The claim holds in part if it holds for more than half of the cases; otherwise it fails. The verdict
+names the parts for which the claim holds or fails.
 """
 
 import itertools
@@ -16,30 +16,32 @@ from harness.analysis.decisions import Decided, exactly
 from harness.schema.findings import Verdict
 
 MOST_NAMES = 3
-"""Largest number of parts that a verdict names; the others are counted."""
+"""Number of parts that a verdict names; the verdict states only the number of further parts."""
 MOST_REGIONS = 2
-"""Largest number of regions that a verdict names on each side; cells outside them are counted."""
+"""Largest number of regions that a verdict names for "holds" and for "fails". The verdict states
+only the number of further cells."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of the cases that a claim is about."""
+    """A group of cases, with the decision on a claim for this group."""
 
     name: str
-    """Words that follow "holds for", e.g. "Adam" or "batch 512 and more"."""
+    """Name of the group after the words "holds for", such as "Adam" or "batch 512 and more"."""
     decision: Decided
-    """Decision that the claim holds, fails or is open on this part."""
+    """Decision that the claim holds, fails or is open for the group."""
     cells: int = 1
-    """Weight of the part, i.e. its number of cases."""
+    """Number of cases in the group, used as its weight."""
 
 
 def judge(parts: Iterable[Part]) -> Decided:
-    """Return the verdict on a claim from its parts.
+    """Return the verdict on a claim from the decisions on its parts.
 
-    The verdict is supported if every part holds, limited if the larger part holds, and refuted
-    otherwise. It is open if undecided parts could change it, or if there are no parts.
+    The verdict is supported if the claim holds for all parts, limited if it holds for more than
+    half of the cases, and refuted otherwise. The verdict is open if undecided parts could change
+    it, or if there are no parts.
 
     >>> from harness.analysis.decisions import exactly
     >>> yes, no = exactly(True), exactly(False)
@@ -74,7 +76,7 @@ def _verdict(held: Sequence[Part], failed: Sequence[Part]) -> Verdict:
 
 
 def names(parts: Sequence[Part]) -> str:
-    """Return the names of the parts; of many parts only the first few."""
+    """Return the names of the parts as text; a long list ends with the number of further parts."""
     known = [part.name for part in parts]
     if len(known) > MOST_NAMES + 1:
         known = [*known[:MOST_NAMES], f"{len(known) - MOST_NAMES} more"]
@@ -92,14 +94,15 @@ def judge_cells(
     missing: int = 0,
     steps: bool = False,
 ) -> Decided:
-    """Return the verdict over cells, and name the regions in which the claim holds and fails.
+    """Return the verdict over all cells, with names of regions where the claim holds or fails.
 
     Args:
-        cells: one row per cell, with the columns ``axes``, which hold numbers or names.
-        held: True if the claim holds, False if it fails, missing if unknown.
-        axes: columns by which regions are named.
-        missing: cells that the claim is about and that ``cells`` lacks.
-        steps: True if a cell stands for the step up from its numbers; the last cells get "≥".
+        cells: one row per cell, with a column of numbers or names for each of ``axes``.
+        held: for each cell True if the claim holds, False if it fails, missing if unknown.
+        axes: columns whose values describe a region, such as ``batch``.
+        missing: number of requested cells that ``cells`` lacks.
+        steps: True if a cell describes the change to the next larger value of an axis; the largest
+            value is then written with "≥".
 
     >>> cells = pd.DataFrame({"batch": [1, 16, 256, 4096]})
     >>> judge_cells(cells, [False, True, True, True], ["batch"]).words
@@ -124,7 +127,7 @@ def judge_cells(
 def _region(
     cells: pd.DataFrame, inside: Mask, axes: Sequence[str], *, steps: bool
 ) -> tuple[str, Mask]:
-    """Return the largest region of ``cells`` that is entirely ``inside``, with its name."""
+    """Return the name and the mask of the largest region whose cells are all in ``inside``."""
     best, found = "", np.zeros(len(cells), dtype=np.bool_)
     for chosen in itertools.product(*(_conditions(cells[axis], steps=steps) for axis in axes)):
         mask = np.logical_and.reduce([mask for _, mask in chosen])
@@ -135,7 +138,7 @@ def _region(
 
 
 def _conditions(column: pd.Series, *, steps: bool) -> list[tuple[str, Mask]]:
-    """Return the conditions on one axis, the weakest first; each is a name or a numeric bound."""
+    """Return all conditions on one axis, from the weakest to the strictest, with their masks."""
     everything = [("", np.ones(len(column), dtype=np.bool_))]
     values = sorted(column.unique())
     if len(values) < 2:

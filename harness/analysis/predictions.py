@@ -15,7 +15,7 @@ from harness.schema.workload import Workload
 
 
 def workload_of(row: Mapping[Any, Any]) -> Workload:
-    """Return the workload that a row of ``harness.load``'s frame describes."""
+    """Return the workload of a row of the data frame from ``harness.load``."""
     values: dict[str, Any] = {}
     for item in dataclasses.fields(Workload):
         value = row[item.name]
@@ -30,9 +30,9 @@ def workload_of(row: Mapping[Any, Any]) -> Workload:
 
 
 def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the cells of ``frame`` that ended well, with the columns ``predicted.<metric>``.
+    """Return the successful cells of ``frame``, with the columns ``predicted.<metric>``.
 
-    ``metrics`` are columns of whole bytes; a missing value has no prediction.
+    ``metrics`` are names of columns in bytes. Metrics that the model cannot predict are missing.
     """
     known = ok_cells(frame)
     predictions = [_prediction(row) for row in known.to_dict("records")]
@@ -44,9 +44,9 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
 
 
 def _prediction(row: Mapping[Any, Any]) -> StepReport:
-    """Return the prediction for a row and for the row's version of PyTorch.
+    """Return the prediction for a row, made for the row's version of PyTorch.
 
-    A report then does not depend on the installed PyTorch.
+    A report therefore does not depend on the installed version of PyTorch.
     """
     measured_with = row.get("environment.torch")
     version = str(nearest_known(measured_with)) if isinstance(measured_with, str) else None
@@ -61,22 +61,23 @@ def _metric(prediction: StepReport, name: str) -> int | None:
 
 
 def _both(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
-    """Return the cells that have both numbers, and True for each cell with equal numbers."""
+    """Return the cells with a measured and a predicted value, and a mask of the equal values."""
     both = cells[cells[metric].notna() & cells[f"predicted.{metric}"].notna()]
     return both, (both[metric] == both[f"predicted.{metric}"]).astype(bool)
 
 
 def equal_cells(cells: pd.DataFrame, metric: str) -> tuple[int, int]:
-    """Return the number of cells whose ``metric`` equals its prediction exactly, and of all cells.
+    """Count the cells whose ``metric`` equals its prediction, and the cells with a prediction.
 
-    ``cells`` come from ``with_predictions``; cells that lack one of the numbers do not count.
+    ``cells`` is a result of ``with_predictions``. Cells without a measured or predicted value are
+    left out.
     """
     both, equal = _both(cells, metric)
     return int(equal.sum()), len(both)
 
 
 def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
-    """Return a table of the metrics that differ from their prediction, if there are any."""
+    """Return a list with a table of metrics that differ from their prediction; [] if none do."""
     rows = []
     for name in metrics:
         both, equal = _both(cells, name)
@@ -90,7 +91,7 @@ def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
 
 
 def in_words(cells: pd.DataFrame, metrics: Mapping[str, str]) -> str:
-    """Return a sentence with the number of cells in which each metric equals its prediction."""
+    """Return a sentence that states in how many cells each metric equals its prediction."""
     counts = {words: equal_cells(cells, name) for name, words in metrics.items()}
     known = {words: count for words, count in counts.items() if count[1]}
     parts = [f"{words} in {equal} of {total} cells" for words, (equal, total) in known.items()]

@@ -1,4 +1,4 @@
-"""The traced steps of one experiment, and the counts of its own functions."""
+"""Results of an experiment's traced steps and of its counting functions."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -13,7 +13,7 @@ _Known = TypeVar("_Known")
 
 
 class Steps:
-    """Steps of one experiment that ended well, by job."""
+    """Results of an experiment's successful steps, looked up by job."""
 
     def __init__(self, runs: Mapping[str, StepRun]) -> None:
         self._runs = runs
@@ -26,15 +26,15 @@ class Steps:
         return _known(self._run(job).metrics, job)
 
     def counted(self, job: StepJob) -> dict[str, int]:
-        """Return the counts of a function."""
+        """Return the numbers that the job's counting function returned."""
         return self._run(job).counted or {}
 
     def saved_bytes(self, job: StepJob) -> int:
-        """Return the bytes that autograd holds at the end of the forward pass."""
+        """Return the bytes that autograd keeps at the end of the forward pass."""
         return _known(self.metrics(job).saved_bytes, job)
 
     def peak_bytes(self, job: StepJob) -> int:
-        """Return the step's peak of live bytes; on CUDA, of requested bytes."""
+        """Return the step's peak of live bytes (requested bytes on CUDA)."""
         return _known(self.metrics(job).peak_live_bytes, job)
 
     def parts_at_peak(self, job: StepJob) -> dict[str, int]:
@@ -43,7 +43,7 @@ class Steps:
         return parts
 
     def allocated_bytes(self, job: StepJob) -> int:
-        """Return the allocated peak of the CUDA allocator."""
+        """Return the CUDA allocator's peak of allocated bytes."""
         return _known(_known(self.metrics(job).cuda, job).allocated_peak_bytes, job)
 
     def _run(self, job: StepJob) -> StepRun:
@@ -53,26 +53,26 @@ class Steps:
 
 
 def _known(value: _Known | None, job: StepJob) -> _Known:
-    """Return a metric; raise an error if it is unknown."""
+    """Return ``value``; raise AnalysisError if it is None."""
     if value is None:
         raise AnalysisError(f"{job} has no such metric")
     return value
 
 
 def well(runs: Iterable[StepRun]) -> Iterator[tuple[StepJob, dict[str, int]]]:
-    """Yield the jobs that ended well, each with its counts."""
+    """Yield each successful job with the numbers that its function returned."""
     for run in runs:
         if not run.problem and run.counted is not None:
             yield run.job, run.counted
 
 
 def no_answer(what: str, runs: Iterable[StepRun]) -> AnalysisError:
-    """Return an error with the reasons why no run can be used."""
+    """Return an AnalysisError that lists why the runs failed."""
     why = sorted({run.problem for run in runs if run.problem})
     return AnalysisError(what + "".join(f": {each}" for each in why))
 
 
 def seen_on(runs: Iterable[StepRun]) -> str:
-    """Return the names of the PyTorch versions and of the pretended GPUs."""
+    """Return text that names the PyTorch versions and the pretended GPUs of the runs."""
     seen = {f"torch {run.environment.get('torch')} on a dry run, {run.job.gpu}" for run in runs}
     return ", ".join(sorted(seen))

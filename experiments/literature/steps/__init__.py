@@ -1,4 +1,5 @@
-"""Networks, optimizers and counting functions that the steps of the claims name.
+"""Networks, optimizers and counting functions for the claims of the literature.
 
-A worker imports these files, with torch; a claim names them with a leading dot.
+Only worker processes import the files of this folder, because the files need torch. A job refers to
+a function by a name with a leading dot, such as ``.networks:chain``.
 """

@@ -1,4 +1,4 @@
-"""LoRA's adapters in the transformer of ``networks``; a worker imports this file, with torch."""
+"""Adds LoRA's adapters to the transformer of ``networks``; worker processes import this file."""
 
 from torch import Tensor, nn
 from torch.nn.functional import dropout
@@ -7,7 +7,7 @@ from .networks import transformer
 
 
 class Adapted(nn.Module):
-    """A frozen linear layer, and two small linear layers that are trained."""
+    """A frozen linear layer with an adapter of two small linear layers, which are trained."""
 
     def __init__(self, base: nn.Linear, rank: int, drop: float) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class Adapted(nn.Module):
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the frozen layer's output plus the scaled output of the small layers."""
+        """Return the frozen layer's output plus the scaled output of the adapter."""
         small: Tensor = self.up(self.down(dropout(x, self.drop) if self.drop else x))
         return self.base(x) + small * 2.0  # type: ignore[no-any-return]
 
@@ -25,7 +25,7 @@ class Adapted(nn.Module):
 def adapted(
     layers: int, hidden: int, heads: int, where: str, rank: int = 8, drop: float = 0.0
 ) -> nn.Module:
-    """Return a frozen transformer with adapters at all linear layers, or at attention's."""
+    """Return a frozen transformer with adapters at all linear layers, or only at ``qkv``."""
     model = transformer(layers, hidden, heads, sdpa=True).requires_grad_(False)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):

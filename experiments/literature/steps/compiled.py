@@ -1,4 +1,4 @@
-"""Networks whose compiled code gets an activation budget; a worker imports this file."""
+"""Builds networks that are compiled with an activation budget; workers import this file."""
 
 import torch._functorch.config
 from torch import nn
@@ -7,7 +7,7 @@ from . import networks
 
 
 def budgeted(budget: float, network: str, **arguments: int) -> nn.Module:
-    """Return a network of ``networks``; code compiled later keeps at most this share of bytes."""
+    """Return a network of ``networks``, and set the activation budget for code compiled later."""
     torch._functorch.config.activation_memory_budget = budget
     made: nn.Module = getattr(networks, network)(**arguments)
     return made

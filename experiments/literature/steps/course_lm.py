@@ -1,8 +1,8 @@
-"""The language model of a course, trained and measured as in two published runs on real GPUs.
+"""The language model of Stanford's CS336, measured as in two published runs on real GPUs.
 
-Students of Stanford's CS336 write every part by hand, e.g. RMS norm, rotary positions, an attention
-that keeps its scores, SwiGLU, and an AdamW whose states are new tensors in each step. This file has
-the same operators as EnzoDing-rgb/cs336-assignment2-systems, but different code.
+Students of CS336 write every part themselves, such as RMS norm, rotary positions, SwiGLU, attention
+that keeps its scores, and an AdamW that allocates new states in each step. This file has the same
+operators as EnzoDing-rgb/cs336-assignment2-systems, but different code.
 """
 
 import functools
@@ -19,9 +19,9 @@ from harness.instruments.cuda_counters import free_workspaces
 
 
 def softmax(x: Tensor) -> Tensor:
-    """Return the softmax over the last dimension, from four operators.
+    """Return the softmax over the last dimension, computed with elementary operators.
 
-    Every result has a name, as in the students' code, so it stays alive until the end.
+    As in the students' code, variables keep the intermediate results alive until the return.
     """
     shifted = x - torch.max(x, dim=-1, keepdim=True)[0]
     exponentials = torch.exp(shifted)
@@ -29,7 +29,7 @@ def softmax(x: Tensor) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return attention that keeps scores and weights, each of shape (..., sequence, sequence)."""
+    """Return the output of attention that keeps scores of shape (..., sequence, sequence)."""
     scores = torch.einsum("...qd,...kd->...qk", query, key) / math.sqrt(key.shape[-1])
     if mask is not None:
         scores = torch.where(mask, scores, float("-inf"))
@@ -44,12 +44,12 @@ class Matrix(nn.Module):
         self.weight = nn.Parameter(torch.empty(outer, inner))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., inner) to (..., outer)."""
+        """Map a tensor of shape (..., inner) to shape (..., outer)."""
         return torch.einsum("...i,oi->...o", x, self.weight)
 
 
 class RMSNorm(nn.Module):
-    """The norm by root mean square, from five operators."""
+    """Root mean square norm, computed with elementary operators."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Layer(nn.Module):
         self.register_buffer("rotation", rotation, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (batch, sequence, size) for ``x`` of that shape."""
+        """Return a tensor of the shape of ``x``, (batch, sequence, size)."""
         x = x + self._attention(self.norm1(x))
         y = self.norm2(x)
         gate = self.gate(y)
@@ -102,7 +102,7 @@ class Layer(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """A model from tokens to logits; ``segment`` layers are checkpointed together, 0 for none."""
+    """A language model, checkpointed in segments of ``segment`` layers; 0 means no checkpoints."""
 
     def __init__(
         self, *, words: int, length: int, size: int, layers: int, heads: int, inner: int,
@@ -116,7 +116,7 @@ class LanguageModel(nn.Module):
         self.segment = segment
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits (batch, sequence, words)."""
+        """Return logits of shape (batch, sequence, words)."""
         hidden = self.words[tokens, :]
         step = self.segment or len(self.layers)
         for start in range(0, len(self.layers), step):
@@ -136,14 +136,14 @@ class LanguageModel(nn.Module):
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy, from single operators."""
+    """Return the mean cross-entropy, computed with elementary operators."""
     shifted = logits - torch.max(logits, dim=-1, keepdim=True)[0]
     log_softmax = shifted - torch.log(torch.sum(torch.exp(shifted), dim=-1, keepdim=True))
     return torch.mean(torch.gather(-log_softmax, -1, labels.unsqueeze(-1)))
 
 
 class AdamW(torch.optim.Optimizer):
-    """AdamW that makes new moments in each step."""
+    """AdamW that allocates new moments in each step."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         super().__init__(parameters, {"lr": 1e-3})
@@ -165,7 +165,7 @@ def peak(
     batch: int, length: int, segment: int, layers: int, size: int, heads: int, inner: int,
     words: int = 10_000,
 ) -> dict[str, int]:  # fmt: skip
-    """Return ``torch.cuda.max_memory_allocated()`` of a second step, as the course measures it.
+    """Return the second step's ``torch.cuda.max_memory_allocated()``, as the course measures it.
 
     The peak includes the cuBLAS workspaces, which depend on the version of PyTorch.
     """
@@ -195,8 +195,8 @@ def attention(
 ) -> dict[str, int]:  # fmt: skip
     """Return the memory of attention, measured as in damek/cs336-assignment2-systems.
 
-    ``course`` keeps scores and weights; ``sdpa`` is PyTorch's own function. With ``mask`` it gets a
-    mask of trained numbers.
+    The kernel ``course`` keeps scores and attention weights, and ``sdpa`` is PyTorch's own
+    function. With ``mask``, ``sdpa`` gets a trainable mask.
     """
     make = functools.partial(torch.empty, device="cuda", dtype=getattr(torch, dtype))
     inputs = [make(batch, length, width, requires_grad=True) for _ in range(3)]

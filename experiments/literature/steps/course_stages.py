@@ -1,4 +1,4 @@
-"""Peaks of the course's language model of size xl by stage, with and without autocast."""
+"""Measures the peaks of the CS336 language model by stage, with and without autocast."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -14,9 +14,9 @@ def stage_peaks(context: int, train: bool, autocast: bool) -> dict[str, int]:
     """Return the allocated peak of a forward pass, or of each stage of a training step.
 
     Args:
-        context: tokens in each of four examples.
+        context: number of tokens in each of the four examples.
         train: True to train; False to run only the forward pass.
-        autocast: True to run forward pass and loss under autocast to bfloat16.
+        autocast: True to run the forward pass and the loss under autocast to bfloat16.
 
     """
     with torch.device("cuda"):

@@ -1,4 +1,4 @@
-"""Networks that the claims share, from plain modules; a worker imports this file, with torch."""
+"""Networks of plain modules that several claims use; worker processes import this file."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -11,10 +11,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Segmented(nn.Module):
-    """A sequence of layers, checkpointed in segments of ``segment`` layers; 0 for none.
+    """A sequence of layers, checkpointed in segments of ``segment`` layers; 0 means no checkpoints.
 
-    The checkpointed layers do not draw random numbers, so the generator's state (5,056 B per
-    segment) is not kept.
+    The checkpointed layers do not use random numbers, so the state of the random number generator
+    (5,056 B per segment) is not saved.
     """
 
     def __init__(self, layers: Sequence[nn.Module], segment: int) -> None:
@@ -46,7 +46,7 @@ def chain(depth: int, width: int, segment: int = 0, dtype: str = "float32") -> n
 
 
 class Attention(nn.Module):
-    """Self-attention of ``heads`` heads, as in Megatron's papers or by PyTorch's SDPA."""
+    """Self-attention with ``heads`` heads, in plain operators or with PyTorch's SDPA."""
 
     def __init__(self, hidden: int, heads: int, *, sdpa: bool, drop: float) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Attention(nn.Module):
         self.heads, self.sdpa, self.drop = heads, sdpa, drop
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (batch, sequence, hidden) for ``x`` of that shape."""
+        """Return a tensor of the shape of ``x``, (batch, sequence, hidden)."""
         batch, length, hidden = x.shape
         split = self.qkv(x).view(batch, length, 3, self.heads, hidden // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
@@ -72,7 +72,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer layer: layer norm before attention and before an MLP four times as wide."""
+    """A pre-norm transformer layer with attention and an MLP of four times the width."""
 
     def __init__(self, hidden: int, heads: int, *, sdpa: bool, drop: float) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Block(nn.Module):
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (batch, sequence, hidden) for ``x`` of that shape."""
+        """Return a tensor of the shape of ``x``, (batch, sequence, hidden)."""
         x = x + self.attention(self.norm1(x))
         wide = nn.functional.gelu(self.up(self.norm2(x)))
         return x + dropout(self.down(wide), self.drop, training=self.drop > 0)
@@ -97,15 +97,15 @@ def transformer(
     segment: int = 0,
     dtype: str = "float32",
 ) -> nn.Module:
-    """Return transformer layers; their input is (batch, sequence, hidden)."""
+    """Return a transformer whose input has the shape (batch, sequence, hidden)."""
     blocks = [Block(hidden, heads, sdpa=sdpa, drop=drop) for _ in range(layers)]
     return Segmented(blocks, segment).to(getattr(torch, dtype))
 
 
 class MasterAdamW(torch.optim.Optimizer):
-    """AdamW on float32 copies of 16-bit parameters, as ZeRO and Megatron train them.
+    """AdamW on float32 copies of 16-bit parameters, as in ZeRO and Megatron.
 
-    The float32 gradients live only during the update, or always if ``keeps_gradients``.
+    The float32 gradients are freed after the update unless ``keeps_gradients`` is True.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class MasterAdamW(torch.optim.Optimizer):
         self._keeps_gradients = keeps_gradients
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no loss again
-        """Update the float32 copies and round them into the parameters."""
+        """Update the float32 copies, and round the copies into the 16-bit parameters."""
         del closure
         for weight, master in zip(self._weights, self._masters, strict=True):
             assert weight.grad is not None
@@ -146,7 +146,7 @@ fused_adamw = partial(torch.optim.AdamW, fused=True)
 
 
 def normed(depth: int, width: int) -> nn.Module:
-    """Return linear layers with GELU and layer norm, which compiled code can fuse."""
+    """Return linear layers with GELU and layer norm, which the compiler can fuse."""
     layers = [
         nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)) for _ in range(depth)
     ]

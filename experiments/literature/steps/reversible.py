@@ -1,4 +1,4 @@
-"""Reversible blocks after Gomez et al. 2017, whose inputs are computed from outputs."""
+"""Reversible blocks as in Gomez et al. 2017, whose inputs are recomputed from outputs."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch.autograd import Function
 
 
 class Coupled(nn.Module):
-    """The additive coupling, with y1 = x1 + F(x2) and y2 = x2 + G(y1)."""
+    """A block with additive coupling: y1 = x1 + F(x2) and y2 = x2 + G(y1)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Coupled(nn.Module):
 
 
 class _Rebuilt(Function):
-    """A run of blocks that keeps only its last output."""
+    """Autograd function for several blocks in a row, which saves only the last output."""
 
     @staticmethod
     def forward(ctx: Any, x1: Tensor, x2: Tensor, blocks: list[nn.Module]) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ class _Rebuilt(Function):
 def _undone(
     module: nn.Module, given: Tensor, total: Tensor, gradient: Tensor, other: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return ``total`` minus ``module(given)``, and ``other`` plus the gradient."""
+    """Return ``total - module(given)``, and ``other`` plus the gradient of ``given``."""
     leaf = given.detach().requires_grad_()
     with torch.enable_grad():
         output = module(leaf)
@@ -53,9 +53,10 @@ def _undone(
 
 
 class ReversibleStack(nn.Module):
-    """``depth`` blocks in ``stages`` equal runs, with a linear layer before each run.
+    """``depth`` blocks in ``stages`` equal stages, each of which begins with a linear layer.
 
-    With ``rebuild`` a run keeps only its last output; otherwise autograd keeps its usual tensors.
+    With ``rebuild``, a stage keeps only the last output of its blocks; otherwise autograd keeps its
+    usual tensors.
     """
 
     def __init__(self, depth: int, width: int, rebuild: bool, stages: int = 1) -> None:
@@ -67,7 +68,7 @@ class ReversibleStack(nn.Module):
         self.head = nn.Linear(2 * width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the class scores of (batch, 2 width)."""
+        """Return class scores for ``x`` of shape (batch, 2 width)."""
         for linear, run in zip(self.between, self.runs, strict=True):
             x1, x2 = linear(x).chunk(2, 1)
             blocks = list(run.children())

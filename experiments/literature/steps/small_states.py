@@ -1,4 +1,4 @@
-"""Optimizers with steps inside the backward pass or moments of eight bits, and Adafactor."""
+"""Optimizers that step inside the backward pass, 8-bit Adam, and Adafactor."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -21,7 +21,7 @@ adafactor = partial(Adafactor, foreach=False)
 
 
 class Adam8bit(Optimizer):
-    """Adam whose moments, m and the root of v, are bytes scaled by the maximum of each block."""
+    """Adam that stores the first moment and the second's root as bytes with a scale per block."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         super().__init__(parameters, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8})
@@ -61,7 +61,7 @@ def _decoded(codes: Tensor, scale: Tensor) -> Tensor:
 
 
 def _encode(values: Tensor, codes: Tensor, scale: Tensor) -> None:
-    """Write ``values`` as multiples of a block's scale; v is rounded up, so it is never zero."""
+    """Store ``values`` as multiples of their block's scale; unsigned codes are rounded up."""
     top = torch.iinfo(codes.dtype).max
     parts = zip(torch.split(values, BLOCK), torch.split(codes, BLOCK), scale, strict=True)
     for part, code, one in parts:
@@ -70,7 +70,7 @@ def _encode(values: Tensor, codes: Tensor, scale: Tensor) -> None:
 
 
 class InBackward(Optimizer):
-    """A separate optimizer for each parameter, which steps as soon as the gradient exists."""
+    """One optimizer per parameter, which updates the parameter as soon as its gradient exists."""
 
     def __init__(
         self, parameters: Iterable[Tensor], *, make: Callable[[list[Tensor]], Optimizer]
@@ -101,10 +101,10 @@ adam_in_backward = partial(InBackward, make=adam_loop)
 
 
 def bert_large_states(optimizer: str) -> dict[str, int]:
-    """Return the bytes of an optimizer's state for BERT-large with its classifier of two classes.
+    """Return the bytes of an optimizer's state for BERT-large with a classifier of two classes.
 
     Args:
-        optimizer: name of a function of this module.
+        optimizer: name of an optimizer in this module.
 
     """
     parameters = [torch.empty(shape, device="cuda") for shape in _bert_large()]

@@ -5,7 +5,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class Block(nn.Module):
-    """Attention and an MLP of four times the width, each with a norm before it and a shortcut."""
+    """A pre-norm block with attention and an MLP of four times the width."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """``depth`` blocks over tokens of ``width`` numbers, and a head on their mean."""
+    """Transformer of ``depth`` blocks with a linear head on the mean of its tokens."""
 
     def __init__(self, depth: int, width: int, heads: int = 4) -> None:
         super().__init__()

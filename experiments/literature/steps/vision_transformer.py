@@ -1,4 +1,4 @@
-"""The peak of a training step of torchvision's ViT-L/16, as in PyTorch's tutorial."""
+"""Measures the peak of training torchvision's ViT-L/16, as in PyTorch's tutorial."""
 
 import torch
 from torch.optim import Adam, Optimizer
@@ -8,7 +8,7 @@ from .small_states import adam_in_backward
 
 
 def step_peak(fused: bool) -> dict[str, int]:
-    """Return the allocated peak of three steps of one image, and the number of parameters."""
+    """Return the allocated peak of three steps with one image, and the number of parameters."""
     model = vit_l_16().to("cuda")
     make = adam_in_backward if fused else Adam
     optimizer: Optimizer = make(model.parameters())
