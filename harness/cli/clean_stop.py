@@ -1,6 +1,7 @@
-"""Clean stop after Ctrl-C, SIGTERM or SIGHUP; the exit code is 128 plus the signal number.
+"""Stops the process cleanly after Ctrl-C, SIGTERM or SIGHUP.
 
-The signal interrupts the main thread once, so that it removes processes, cgroups and files.
+The signal raises an exception in the main thread, so that the code there removes its processes,
+cgroups and files. The exit code is 128 plus the signal number.
 """
 
 import os
@@ -16,31 +17,31 @@ _SIGNALS = [
 ]
 exit_now = os._exit  # ``entry`` puts another one in its place, for the user's code
 _FORCED = 3
-"""Number of the signal that ends the process at once; the kernel then ends its children."""
+"""The third signal ends the process at once; the kernel then ends its child processes."""
 _PATIENCE_SECONDS = 10.0
-"""Seconds after which another signal interrupts again, as code may catch the first interrupt."""
+"""Seconds after which a further signal raises again, because code may catch the first exception."""
 
 
 class StoppedError(KeyboardInterrupt):
-    """A signal asked this process to end."""
+    """Raised in the main thread when a signal asks this process to end."""
 
 
 class Stop:
-    """The signal that asked this process to stop, if any."""
+    """Handler of signals that ask this process to stop; it stores the first signal."""
 
     def __init__(self) -> None:
         self.number: int | None = None
-        """The first signal; None until a signal arrives."""
+        """Number of the first signal; None until a signal arrives."""
         self._count = 0
         self._raised_at = 0.0
 
     @property
     def exit_code(self) -> int:
-        """Return the exit code that a shell reports for a process that the signal ended."""
+        """Return the exit code that a shell reports after the signal: 128 plus its number."""
         return 128 + (self.number or 0)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Interrupt the main thread once, so that it cleans up; end at the third signal."""
+        """Raise ``StoppedError`` at the first signal; end the process at the third signal."""
         del frame
         self._count += 1
         first = self.number is None
@@ -55,11 +56,11 @@ class Stop:
 
 @contextmanager
 def clean_stop() -> Iterator[Stop]:
-    """Interrupt the block by ``StoppedError`` if a signal asks this process to end.
+    """Raise ``StoppedError`` in the block if a signal asks this process to end.
 
-    A signal that was ignored stays ignored, e.g. SIGHUP under nohup. If a signal has arrived, all
-    signals are ignored after the block, because the process only has to end. Only the main thread
-    receives signals.
+    A signal that was ignored stays ignored, such as SIGHUP under nohup. If a signal arrived,
+    further signals are ignored after the block, because the process is already ending. Outside the
+    main thread, this function does nothing.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

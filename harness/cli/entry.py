@@ -1,8 +1,8 @@
-"""The first and the last code of the command ``harness``.
+"""Start and end of the command ``harness``.
 
-A signal while the command loads does not print a traceback. Python's own handler would print a
-traceback until the handler is set, so this file imports almost nothing before. It imports the
-built-in part of ``signal``, because ``signal`` loads ``enum``.
+Ctrl-C does not print a traceback while the command loads. Python's own handler would print a
+traceback, so this file replaces the handler before it imports large modules. It imports ``_signal``
+instead of ``signal``, because ``signal`` loads ``enum``.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
@@ -20,7 +20,7 @@ _exit = os._exit
 
 
 def main() -> int:
-    """Load the command line, and run it."""
+    """Load the command line, run it and return the exit code."""
     if sys.platform != "linux":
         rule = "the harness needs Linux; run it in a container (Getting started, Docker)"
         print(f"harness: {sys.platform}: {rule}", file=sys.stderr)
@@ -46,15 +46,15 @@ def main() -> int:
 
 
 def _leave(number: int, frame: object) -> None:
-    """End at once, because no work has begun."""
+    """Handle Ctrl-C before any work has begun: end the process at once."""
     del frame
     _exit(128 + number)
 
 
 def _keep_the_exit() -> None:
-    """Make ``os._exit`` of the user's code raise SystemExit, as ``sys.exit`` does.
+    """Make ``os._exit`` raise SystemExit if the user's code calls it.
 
-    Otherwise the command would end with that exit code and without an answer. In a fork,
+    Otherwise ``os._exit`` would end the command without an answer. In a forked process,
     ``os._exit`` still ends the process.
     """
     own = os.getpid()
@@ -68,10 +68,10 @@ def _keep_the_exit() -> None:
 
 
 def _end(codes: list[int], streams: "Streams") -> None:
-    """End without freeing the million objects of PyTorch, which takes half a second.
+    """End the process without freeing PyTorch's objects, because freeing takes half a second.
 
-    Threads have ended, and all exit functions have run. After an uncaught exception the exit code
-    is unset, and Python reports the exception.
+    When this function runs, all threads have ended and all other exit functions have run. After an
+    uncaught exception, ``codes`` is empty, and Python reports the exception.
     """
     problem = streams.problem()
     if not codes:

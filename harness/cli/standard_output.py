@@ -1,7 +1,7 @@
 """Handles standard output that is full, closed or without a reader.
 
-If the reader has gone, the command still ends with its own exit code. If the answer cannot be
-written, ``Streams.problem`` returns the reason at the end.
+If the reader of a pipe has ended, the command still ends with its own exit code. If the answer
+cannot be written, ``Streams.problem`` returns the reason at the end.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Raw(io.FileIO):
-    """A descriptor that accepts every write, and stores the error of a failed write."""
+    """A file whose writes never raise; the reason of a failed write is stored."""
 
     problem: str | None = None
 
@@ -42,10 +42,10 @@ class Streams:
     """Standard output and error of this process."""
 
     def __init__(self) -> None:
-        """Replace Python's streams by streams that never fail.
+        """Replace ``sys.stdout`` and ``sys.stderr`` by streams whose writes never raise.
 
-        A closed descriptor is opened on /dev/null. Otherwise the next file would get its number,
-        and the output of child processes.
+        A closed standard descriptor is opened on /dev/null. Otherwise the next opened file would
+        get its number, and child processes would write their output into that file.
         """
         for number in (0, 1, 2):
             try:
@@ -65,10 +65,10 @@ class Streams:
 
 @contextlib.contextmanager
 def answer_alone(wanted: bool) -> Iterator[None]:
-    """In the block, send output of the user's code to standard error, if ``wanted``.
+    """Send standard output of the block to standard error if ``wanted`` is true.
 
-    An estimate runs the user's code in this process. Its output would come before the JSON, or on
-    the same line.
+    An estimate runs the user's code in this process. Otherwise, the output of that code would mix
+    with the JSON answer.
     """
     if not wanted:
         yield
@@ -85,7 +85,7 @@ def answer_alone(wanted: bool) -> Iterator[None]:
 
 
 def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":
-    """Return a text stream with the settings of the stream before it."""
+    """Return a text stream on ``raw`` with the settings of the stream that it replaces."""
     settings: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}
     if isinstance(before, io.TextIOWrapper):
         names = ("encoding", "errors", "line_buffering", "write_through")
