@@ -1,4 +1,4 @@
-"""Lines of a report on a terminal, which also read well through a pipe."""
+"""Prints the lines of an answer on a terminal or into a pipe."""
 
 from collections.abc import Iterable
 
@@ -14,10 +14,10 @@ class AnswerConsole(PlainConsole):
         super().__init__(highlight=False)
 
     def say(self, text: str, style: str = "") -> None:
-        """Print one line, which is not broken."""
+        """Print one line without breaking it."""
         self.print(Text(text, style=style), soft_wrap=True)
 
     def say_all(self, texts: Iterable[str], before: str = "note: ") -> None:
-        """Print a line for each text, after the words ``before``."""
+        """Print one line for each text, with the prefix ``before``."""
         for text in texts:
             self.say(f"{before}{text}")

@@ -1,4 +1,4 @@
-"""A console that escapes control characters of outside text before a terminal gets them."""
+"""A console that escapes control characters in text from files and from other programs."""
 
 from collections.abc import Iterable
 
@@ -9,12 +9,12 @@ from harness.schema.plain_text import printable
 
 
 class PlainConsole(Console):
-    """A rich console that shows control characters of outside text, and keeps its own styles."""
+    """A rich console that escapes control characters in its text, and keeps its own styles."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield the segments of ``renderable``, with printable text."""
+        """Yield the segments of ``renderable``, with escaped control characters."""
         for segment in super().render(renderable, options):
             if segment.control or (segment.text.isascii() and segment.text.isprintable()):
                 yield segment

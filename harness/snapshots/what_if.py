@@ -120,7 +120,7 @@ def as_recorded(history: DeviceHistory, memory_bytes: int | None, work: Recorded
 
 
 def _numbers(streams: set[int]) -> dict[int, int]:
-    """Number the streams in ascending order; the default stream has the number 0."""
+    """Return a small number for each stream; the default stream has the number 0."""
     return {stream: number for number, stream in enumerate(sorted(streams | {0}))}
 
 
