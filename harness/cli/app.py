@@ -139,7 +139,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _is_of_the_machine(error: HarnessError) -> bool:
-    """Return whether the cause is a worker process that could not start, not the arguments."""
+    """Return whether the error means that a worker process could not start."""
     from harness.processes.launch import LaunchError
 
     return isinstance(error, LaunchError)

@@ -1,7 +1,6 @@
 """Stops the process cleanly after Ctrl-C, SIGTERM or SIGHUP.
 
-The signal raises an exception in the main thread, so that the code there removes its processes,
-cgroups and files. The exit code is 128 plus the signal number.
+An exception in the main thread lets the code there remove its processes, cgroups and files.
 """
 
 import os
@@ -19,7 +18,7 @@ exit_now = os._exit  # ``entry`` puts another one in its place, for the user's c
 _FORCED = 3
 """The third signal ends the process at once; the kernel then ends its child processes."""
 _PATIENCE_SECONDS = 10.0
-"""Seconds after which a further signal raises again, because code may catch the first exception."""
+"""Seconds after which a further signal raises the exception again, in case code caught it."""
 
 
 class StoppedError(KeyboardInterrupt):

@@ -27,7 +27,7 @@ class HarnessCommand(click.Command):
         self.params.append(debug_option())
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples on separate lines, so that each can be copied."""
+        """Write the examples on separate lines, so that each example can be copied."""
         super().format_epilog(ctx, formatter)
         with formatter.section("Examples"):
             for example in self.examples:

@@ -204,10 +204,10 @@ def dry_run(
     otherwise.
 
     The exit code is 0 if the script ended well. It is 3 if the script failed, ran out of memory,
-    used no GPU or needs more memory than the host has. It is also 3 if the result depends on
-    unknown values. It is 130 or 143 if Ctrl-C or SIGTERM ended the script. With --versions, it is 3
-    if a peak or an outcome differs between versions. Each version is installed into its own
-    environment in your cache folder, with your other packages.
+    used no GPU or needs more memory than the host has. It is also 3 if the result depends on values
+    that are unknown without a GPU. It is 130 or 143 if Ctrl-C or SIGTERM ended the script. With
+    --versions, it is 3 if a peak or an outcome differs between versions. Each version is installed
+    into its own environment in your cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_sheet import dry_run_sheet

@@ -67,11 +67,10 @@ def explain(
 ) -> int:
     """Explain why a CUDA program ran out of memory.
 
-    The answer also names allocator settings and GPUs that would avoid the failure. FILE is a memory
-    snapshot, a log of any size, the message in quotes, or - to read a log from standard input.
-    Every failure in a log is listed. The last failure is explained. An earlier failure is also
-    explained if it ended a rank and has another cause. A snapshot is parsed by a restricted
-    unpickler; no code from it is executed.
+    The answer names settings and GPUs that would avoid the failure. FILE is a memory snapshot, a
+    log of any size, the message in quotes, or - to read a log from standard input. Every failure in
+    a log is listed. For each cause, the last failure that ended the run is explained. A snapshot is
+    parsed by a restricted unpickler; no code from it is executed.
     """
     from harness.snapshots.explain import explain_file
     from harness.snapshots.explain_source import explain_log, explain_snapshot, is_message
@@ -117,7 +116,7 @@ def _log(file: str) -> "Log":
 
 
 def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
-    """Return the memory of each GPU that remains for PyTorch beside the CUDA context, in bytes."""
+    """Return the bytes that PyTorch can use on each GPU, which exclude the CUDA context."""
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, find
     from harness.schema.units import format_bytes
 

@@ -1,4 +1,4 @@
-"""The script in a command such as ``python train.py`` or ``torchrun train.py``."""
+"""Finds the script in a command such as ``python train.py`` or ``torchrun train.py``."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _SET_MORE = ("accelerate", "deepspeed", "horovodrun", "mpiexec", "mpirun", "srun
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchedScript:
-    """A script or module, its arguments, and the ranks that its launcher would start."""
+    """A script or module, its arguments, and the number of ranks that its launcher would start."""
 
     words: tuple[str, ...]
     is_module: bool = False
@@ -34,7 +34,7 @@ def launched_script(words: Sequence[str], gpus: int, *, is_module: bool = False)
         is_module: True if the first word is a module's name.
 
     Raises:
-        click.UsageError: the command starts no script, or its launcher may set more than the ranks.
+        click.UsageError: the command starts no script, or its launcher is not supported.
     """
     name = TORCHRUN if words[0] == "torchrun" else Path(words[0]).name
     if is_module or name == TORCHRUN:

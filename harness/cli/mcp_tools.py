@@ -41,8 +41,8 @@ async def predict(
 
     target is FILE.py:NAME, MODULE:NAME, hf:NAME_OR_FOLDER, timm:NAME, torchvision:NAME or
     mlp:DEPTHxWIDTH. FILE.py:NAME and MODULE:NAME need options such as ["--input", "3x224x224"] or
-    ["--input", "input_ids=int64:1024"]. gpu is all, or a name that the tool gpus lists. The call
-    takes seconds.
+    ["--input", "input_ids=int64:1024"]. The value of gpu is all, or a name that the tool gpus
+    lists. The call takes seconds.
     """
     check = [] if gpu.lower() == "all" else ["--check"]
     flags = ["--json", "--batch", str(batch), "--gpu", gpu, *check, *options]
@@ -75,7 +75,7 @@ async def dry_run(
 ) -> dict[str, Any]:
     """Run a PyTorch script, such as ["train.py", "--epochs", "1"], unmodified on a pretended GPU.
 
-    options such as ["--steps", "3"] end the script early. The call lasts until the script ends.
+    Options such as ["--steps", "3"] end the script early. The call lasts until the script ends.
     """
     arguments = ["dry-run", "--json", "--gpu", gpu, *options, "--", *command]
     return await _answer(ctx, arguments, full)

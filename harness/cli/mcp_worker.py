@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main() -> int:
-    """Read a command's arguments from each line of input, and write its answer as a line."""
+    """Read a command's arguments from each line of input, and write a line with the answer."""
     questions = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -82,7 +82,7 @@ async def _asked(
 
 
 async def _listen(errors: ByteReceiveStream, said: list[str]) -> None:
-    """Read a process's standard error, so that writing never blocks; keep its latest activity."""
+    """Read a process's standard error, so that it never blocks; keep the latest activity."""
     with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
         while True:
             text = (await errors.receive()).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Parser for ``-m NAME``, which ends the options as in Python's own command line."""
+"""Parses ``-m NAME``: all words after the name belong to the module, as in Python itself."""
 
 from collections.abc import Collection, Sequence
 

@@ -67,9 +67,9 @@ def predict(
 ) -> int:
     """Predict the memory of a step without running it.
 
-    TARGET can be your own network: package.module:callable or my_model.py:Net. It can be a network
-    from a hub: hf:NAME_OR_FOLDER, timm:NAME or torchvision:NAME. Weights are not downloaded: with
-    hf, only config.json is read. TARGET can also be an MLP: mlp:DEPTHxWIDTH or
+    TARGET can be your own network, such as package.module:callable or my_model.py:Net. It can be a
+    hub's network, such as hf:NAME_OR_FOLDER, timm:NAME or torchvision:NAME. For hf, only
+    config.json is read, not the weights. TARGET can also be an MLP, such as mlp:DEPTHxWIDTH or
     mlp-scratch:DEPTHxWIDTH. For an MLP, each field of a Workload is an option, such as --depth,
     --activation or --dtype.
 

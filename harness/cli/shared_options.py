@@ -26,7 +26,7 @@ def all_of(*options: Decorator) -> Decorator:
 
 
 def gathered(kind: type, name: str, *options: Decorator) -> Decorator:
-    """Return a decorator that adds options; the command gets their values as one ``kind``."""
+    """Return a decorator that adds options, and passes their values as one ``kind`` object."""
 
     def add(command: Command) -> Command:
         @wraps(command)

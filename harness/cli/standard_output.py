@@ -67,7 +67,7 @@ class Streams:
 def answer_alone(wanted: bool) -> Iterator[None]:
     """Send standard output of the block to standard error if ``wanted`` is true.
 
-    An estimate runs the user's code in this process. Otherwise, the output of that code would mix
+    An estimate runs the user's code in this process. The output of that code would otherwise mix
     with the JSON answer.
     """
     if not wanted:

@@ -30,7 +30,7 @@ def parse_versions(text: str) -> list[str]:
 
 
 def ask_each_version(text: str, command: Sequence[str], *, offline: bool, as_json: bool) -> int:
-    """Repeat this call of ``dry-run`` under each version, and return the exit code.
+    """Run this ``dry-run`` command under each version, and return the exit code.
 
     Args:
         text: list or range of PyTorch versions, as typed.

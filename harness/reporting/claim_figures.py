@@ -14,7 +14,7 @@ from harness.schema.findings import Figure
 
 
 def picture(file: str, name: str, data: pd.DataFrame, /, **values: object) -> Figure | None:
-    """Draw figure ``name`` of the ``claims.toml`` next to ``file``; None without data.
+    """Return figure ``name`` of the ``claims.toml`` next to ``file``; None if ``data`` is empty.
 
     ``values`` replace the names in braces in the title and in the caption.
     """

@@ -54,7 +54,7 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Key that identifies the same claim in different runs."""
+        """Key that is equal for the same claim in different runs."""
         return self.experiment, self.sentence
 
 

@@ -151,7 +151,7 @@ class Document:
         )
 
     def figures_of(self, part: Chapter, *, in_story: bool) -> tuple[Numbered, ...]:
-        """Return the figures of ``part`` on the first page if ``in_story``, else on the second."""
+        """Return the figures of ``part`` on the first page (``in_story``) or on the second page."""
         return tuple(
             one for one in self.figures if one.chapter is part and one.in_story == in_story
         )

@@ -18,7 +18,7 @@ EARLIER = "earlier.json"
 
 
 class EarlierRun(Struct, frozen=True, kw_only=True):
-    """Verdict of the current rule on the records of an earlier run."""
+    """Verdict that the current rule gives for the records of an earlier run."""
 
     run: str
     """Commit that contains the records of the run, or the folder of the records."""

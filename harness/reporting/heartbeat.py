@@ -49,7 +49,7 @@ class Heartbeat:
 
 
 class BeforeForks:
-    """Prints a heartbeat until the first call of ``say``, and then the words of the calls.
+    """Prints a heartbeat until the first call of ``say``, and then prints the words of each call.
 
     The thread of the heartbeat ends at the first call, because a process that forks should not have
     other threads.

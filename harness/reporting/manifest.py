@@ -23,7 +23,7 @@ _LINE = re.compile("([0-9a-f]{64})  (.+)")
 
 
 def manifest(folder: Path, made: Mapping[str, bytes]) -> bytes:
-    """Return the manifest of a run: its measured files, and ``made``, the report's files."""
+    """Return the manifest of a run: hashes of its measured files and of the files in ``made``."""
     measured = {path: (folder / path).read_bytes() for path in evidence_of(folder)}
     files = sorted({**measured, **made}.items())
     return "".join(f"{checksum(text)}  {path}\n" for path, text in files).encode()

@@ -87,7 +87,7 @@ class Lines:
             self.end()
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Update the line of the heartbeat; after the last cell, print the last line."""
+        """Update the line of the heartbeat; after the last cell, print the duration."""
         del description
         estimate = f", {format_seconds(seconds_left)} left" if left and seconds_left else ""
         self._beat.words = f"{self._name}: {self._cells - left} of {self._cells} cells{estimate}"
@@ -128,7 +128,7 @@ class Terminal:
         )
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Advance the bar; settings that differ from the previous cell are shown first."""
+        """Advance the bar; settings that changed since the previous cell are shown first."""
         assert self._task is not None, "begin comes first"
         words, colon, result = description.partition(": ")
         last, self._parts = self._parts, words.split(", ")

@@ -104,7 +104,8 @@ def r2_text(value: float) -> str:
 def table_files(table: Table, stem: str) -> dict[str, bytes]:
     """Return the contents of ``stem``.csv with raw numbers, and of ``stem``.md with units.
 
-    Fractions in the CSV have nine digits, because nine digits are equal on every processor.
+    Fractions in the CSV have nine digits, because the first nine digits are equal on every
+    processor.
     """
     body = f"{escape_markdown(table.caption)}\n\n{to_markdown(shown(table))}\n"
     data = csv_text(table.frame, digits=9)

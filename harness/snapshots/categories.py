@@ -1,9 +1,8 @@
 """Gives each block of a recording a category, such as parameter or activation.
 
-The recording of a dry run names the owners of blocks. In other recordings, the category is guessed
-from the caller: ``Module._apply`` allocates parameters, ``Optimizer.step`` allocates optimizer
-state and temporaries, and a ``forward`` allocates activations. Autograd's thread has no Python
-frames; it allocates gradients and temporaries.
+The snapshot of a dry run names the categories of blocks. In other recordings, the category is
+guessed from the caller. For example, ``Optimizer.step`` allocates optimizer state, and a
+``forward`` allocates activations. Autograd's thread has no Python frames; it allocates gradients.
 """
 
 from bisect import bisect_right

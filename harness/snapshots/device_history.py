@@ -49,7 +49,7 @@ class DeviceHistory:
         return find_lifetimes((event.action, event.address) for event in self.log)
 
     def bytes_alive(self, lifetimes: Lifetimes) -> list[int]:
-        """Return the live bytes of these blocks, before the first event and after each event."""
+        """Return the live bytes of the given blocks before the first and after each event."""
         sizes = [event.size_bytes for event in self.log]
         return bytes_alive(lifetimes, sizes)[len(self.origin.live) :]
 

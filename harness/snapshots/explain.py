@@ -144,8 +144,8 @@ def _cases(
     """Yield the cases to replay: first as recorded, then with one change each.
 
     The changes are other settings, no private pools, ``empty_cache()`` in each step, and other
-    GPUs. The replay ends with the request that failed. It leaves out the segments that the
-    allocator freed just before that request failed.
+    GPUs. The replay ends with the failed request, and leaves out the segments that were freed for
+    it.
     """
     until = None if failure is None else failure.position + 1
     usable = None if failure is None else failure.usable_bytes

@@ -13,8 +13,8 @@ class FailedRequest:
     """The last request that failed.
 
     ``is_limited`` is True if a limit of the process caused the failure. ``usable_bytes`` is the
-    memory that PyTorch could reserve: the reserved and the free bytes at the failure. If
-    ``is_limited``, it is the peak of reserved bytes before the failure.
+    memory that PyTorch could use. This is the sum of the reserved and the free bytes or, if
+    ``is_limited``, the largest number of bytes that were reserved before.
     """
 
     position: int

@@ -144,8 +144,7 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
 def _of_one_request(found: Sequence[LogFailure]) -> list[LogFailure]:
     """Merge failures of the same cause in neighbouring lines into one failure.
 
-    The merged failure has the number of the first line. Its requested bytes may come from any of
-    the lines.
+    The merged failure has the first line number and the requested bytes that any line states.
     """
     kept: list[LogFailure] = []
     last = 0
@@ -179,8 +178,8 @@ def _chosen(places: list[_Place]) -> list[_Place]:
 def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
     """Return the failures to explain, one for each cause that ended a rank.
 
-    The first failure is from the rank that torchrun calls the root cause. Without such a rank, it
-    is the last failure in the log.
+    A failure that torchrun calls the root cause comes first; otherwise the last failure comes
+    first.
     """
     ended = [each for each in failures if not each.went_on] or list(failures[-1:])
     last = {_owner(each): each for each in ended}

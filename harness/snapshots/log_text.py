@@ -39,8 +39,7 @@ _HINTS = (
 class Log:
     """Lines of a log around its messages, or the whole log.
 
-    ``numbers`` are the line numbers in the file. If ``numbers`` is empty, ``text`` is the whole
-    file.
+    ``numbers`` are line numbers in the file; without numbers, ``text`` is the whole file.
     """
 
     text: str

@@ -12,9 +12,8 @@ _LARGEST_BYTES = 4 << 20
 def module_name(path: str, line: int) -> str | None:
     """Return the name of the module whose ``forward`` has this frame; None if it is unknown.
 
-    If this machine has the source file, the class name is read from this file; no code is executed.
-    For the user's own files, the name includes the line number, because the line shows which child
-    module was called.
+    The class name is read from the source file, if it exists; no code is executed. In the user's
+    own files, the name includes the line number, which shows the child module that was called.
     """
     name = _class_at(path, line)
     if is_library(path):

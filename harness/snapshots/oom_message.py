@@ -68,15 +68,11 @@ class OutOfMemoryMessage:
         total_bytes, free_bytes: the GPU's memory, and the part of it that was free.
         allocated_bytes: bytes in use by tensors.
         reserved_bytes: bytes that PyTorch had allocated from the driver.
-        private_bytes: free bytes in private pools (CUDA graphs, MemPool); other code cannot use
-            them.
-        process_bytes: all memory of this process, including the CUDA context; None if it is
-            unknown.
+        private_bytes: free bytes in private pools (CUDA graphs, MemPool).
+        process_bytes: all memory of this process, including the CUDA context; None if unknown.
         others: process id and memory of each other process.
-        elsewhere: process id and memory of each listed process that must be on another MIG instance
-            of the GPU.
-        allowed_bytes: the limit that ``set_per_process_memory_fraction`` sets; None without a
-            limit.
+        elsewhere: process id and memory of processes on another MIG instance of the GPU.
+        allowed_bytes: the limit of ``set_per_process_memory_fraction``; None without a limit.
         backend: CUDA, HIP, XPU or NPU.
         setting: name of the environment variable with the allocator's settings in this version.
         states_free: True if the message states the free bytes; messages of XPU do not.
@@ -109,8 +105,7 @@ class OutOfMemoryMessage:
     def outside_bytes(self) -> int:
         """Return the bytes outside the allocator, e.g. of the CUDA context and of libraries.
 
-        If ``process_bytes`` is known, only the bytes of this process are included. Otherwise, all
-        used bytes without a named owner are included.
+        If ``process_bytes`` is unknown, all used bytes without a named owner are included.
         """
         if self.process_bytes is not None and self.process_bytes >= self.reserved_bytes:
             return self.process_bytes - self.reserved_bytes

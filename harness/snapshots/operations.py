@@ -38,10 +38,9 @@ def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]
 def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
     """Yield the program's operations, without the allocator's own operations.
 
-    Allocations and frees are such operations. ``empty_cache`` is added if segments were freed
-    without a request that needed room. ``release_pool`` is added if segments of a private pool were
-    freed, because the program must have deleted the pool. Each operation is yielded with its
-    position in ``events``.
+    Allocations and frees are operations of the program. ``empty_cache`` is added if segments were
+    freed without a request that needed room. ``release_pool`` is added if segments of a private
+    pool were freed. Each operation is yielded with its position in ``events``.
     """
     given: TraceEvent | None = None
     took = False

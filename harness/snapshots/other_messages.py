@@ -1,4 +1,4 @@
-"""Recognizes the other out-of-memory messages, which ``other_messages.toml`` lists."""
+"""Recognizes messages without PyTorch's memory numbers, which ``other_messages.toml`` lists."""
 
 import functools
 import re

@@ -1,7 +1,6 @@
 """Numbers the private pools of a recording, which ``MemPool`` and CUDA graphs create.
 
-The ``stream`` of an event also stores the number of its pool, above the lowest 64 bits. The number
-of the default pool is 0.
+The bits of ``stream`` above the lowest 64 store the pool's number; 0 is the default pool.
 """
 
 from bisect import bisect_right
@@ -68,7 +67,7 @@ def _pools_of_events(
 
 
 def is_private(entry: TraceEvent | RecordedSegment) -> bool:
-    """Return whether ``number_pools`` gave a private pool to this event or segment."""
+    """Return whether this event or segment has a private pool; call ``number_pools`` first."""
     return entry.stream >> POOL_SHIFT != 0
 
 

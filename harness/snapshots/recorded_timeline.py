@@ -22,7 +22,7 @@ COLOURS = {words: BLOCK_COLOURS[name] for name, words in CATEGORY_WORDS.items()}
 
 
 def recorded_timeline(history: DeviceHistory, *, last_step: bool = False) -> Timeline:
-    """Return the timeline up to the failure; with ``last_step``, only of the last step.
+    """Return the timeline up to the failure; with ``last_step``, return only the last step.
 
     ``last_step`` is for dry runs. The times of a dry run have no meaning, so they are left out.
     """
@@ -71,7 +71,7 @@ def _shown(begin: int, end: int, event: TraceEvent, category: str) -> ShownBlock
 def _phases(
     history: DeviceHistory, start: int, stop: int, ends: list[int]
 ) -> Iterator[tuple[str, int]]:
-    """Yield name and first moment of each phase or, if there are many steps, of each step."""
+    """Yield the name and the start of each phase or, if there are many steps, of each step."""
     if len(ends) > _MOST_PARTED:
         edges = [0, *(end - start + 1 for end in ends)]
         yield from ((f"step {number}", edge) for number, edge in enumerate(edges, 1))

@@ -98,7 +98,7 @@ class RecordedDevices:
     annotations: tuple[Annotation, ...]
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
-        """Return the chosen devices: first devices out of memory, then those with more events."""
+        """Return the chosen devices, sorted: out of memory first, then by number of events."""
         chosen = [each for each in self.snapshots if device in (None, each.device)]
         if not chosen:
             there = ", ".join(str(each.device) for each in self.snapshots)

@@ -1,4 +1,4 @@
-"""Types for the entries of a device's trace, and for its segments at the end."""
+"""Types for the entries of a device's trace, and for the segments at the end of the trace."""
 
 import re
 from typing import Annotated, Any, Literal, NamedTuple

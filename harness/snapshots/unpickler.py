@@ -103,7 +103,7 @@ def _check_opcodes(data: bytearray, deadline: Deadline) -> None:
 
 
 def _checked_length(data: bytearray, position: int, opcode: bytes) -> int:
-    """Check an opcode that is not plain, and return its length in bytes."""
+    """Check an opcode that ``_PLAIN`` does not match, and return its length in bytes."""
     if opcode in _TEXT_WIDTHS:
         width = _TEXT_WIDTHS[opcode]
         length = _number(data, position, width)

@@ -40,7 +40,7 @@ class FailedReplay:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """Result of a replay; a range covers ascending and descending addresses of the driver.
+    """Result of a replay, which runs with ascending and with descending driver addresses.
 
     ``peak_reserved_bytes`` is None if no run completed. ``ran_out`` contains the failed request of
     each other run, earliest first. If ``total_bytes`` is None, the memory is unlimited.
@@ -61,8 +61,7 @@ class WhatIf:
 class RecordedWork:
     """Allocations and frees of a recorded program, in order.
 
-    The first allocations are those of blocks that are older than the recording; their position is
-    -1.
+    Blocks that are older than the recording are allocated first, at position -1.
     """
 
     events: Sequence[TraceEvent]

@@ -1,4 +1,4 @@
-"""Finds experiments by name or by path, and the experiment of a folder of records.
+"""Finds an experiment by its name, by its path, or for a folder of records.
 
 An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``. The
 name of the file is the name of the experiment. A file is imported only if its text defines
@@ -141,7 +141,7 @@ def place_of(name: str, start: str | Path) -> str | Path:
 
 
 def placed_job(job: StepJob, start: str | Path) -> StepJob:
-    """Return the job with resolved names; a name with a leading dot begins in ``start``."""
+    """Return the job with resolved names; ``start`` is as in ``place_of``."""
 
     def placed(name: str) -> str:
         module, _, called = name.partition(":")
@@ -228,7 +228,7 @@ class ExperimentOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 def keep_origin(folder: Path, experiment: Experiment) -> None:
-    """Save the path and the hash of the user's file that defines ``experiment``, if it has one."""
+    """Save the path and the hash of the user's file that defines ``experiment``."""
     before = read_origin(folder)
     if experiment.file is not None:
         origin = ExperimentOrigin(file=str(experiment.file), sha256=code_hash(experiment.file))

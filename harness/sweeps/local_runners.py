@@ -1,4 +1,4 @@
-"""Runs thresholds and whole training runs one at a time, each in separate processes."""
+"""Runs threshold searches and whole training runs, one at a time in separate processes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,7 +63,7 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
     def prepared(
         self, jobs: list[TrainingJob], is_finished: Callable[[str], bool]
     ) -> list[TrainingJob]:
-        """Return ``jobs``, on synthetic images if the real images are requested but missing."""
+        """Return ``jobs``; if real images are missing, they are replaced by synthetic images."""
         on_real = [
             job for job in jobs if job.workload.data != "synthetic" and not is_finished(job.cell_id)
         ]

@@ -1,4 +1,4 @@
-"""Interfaces of a runner, which runs one kind of job, and of an executor, which measures cells."""
+"""Interfaces: a ``Runner`` runs jobs of one kind, and an ``Executor`` measures cells."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -84,7 +84,7 @@ class Cell:
 
     workload: Workload
     repeats: int
-    """Number of passes without instruments."""
+    """Number of passes that measure time and RSS without instruments."""
     deadline_seconds: float
     """Deadline of each of the cell's two processes, in seconds."""
     keep_events: bool = False
@@ -114,7 +114,7 @@ class Executor(Protocol):
         """Start to measure ``cell``; the future returns the result of the attempt."""
 
     def capacity(self) -> int:
-        """Return the largest number of submitted and unfinished cells that is allowed now."""
+        """Return the largest number of cells that may be submitted and not yet finished."""
         return 1
 
     def room_bytes(self, workload: Workload) -> int | None:

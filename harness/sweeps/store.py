@@ -1,8 +1,8 @@
 """Stores records as JSON Lines; a crash of the writer does not lose a stored record.
 
-Each record is appended by one ``write`` and one ``fsync``. When a file is opened, damage by a crash
-is repaired and reported: lines that are not records are moved to ``rejected.jsonl``. A lock allows
-only one writer for each file. The kernel releases the lock when the writer ends.
+Each record is appended by one ``write`` and one ``fsync``. When a file is opened, lines that are
+not records are moved to ``rejected.jsonl``, and this repair is reported. A lock allows only one
+writer for each file. The kernel releases the lock when the writer ends.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class LineStore(Generic[Line]):
         self._descriptor = -1
         self._identity = (-1, -1)
         self.repairs: list[str] = []
-        """Repairs that were made on opening, one sentence each."""
+        """One sentence for each repair that was made when the file was opened."""
         self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
         """Outcomes of all attempts, by the id of the cell."""
 

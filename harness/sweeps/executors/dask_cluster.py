@@ -181,7 +181,7 @@ class DaskExecutor(Executor):
         return max(rooms) if rooms and all(rooms) else None
 
     def check(self) -> None:
-        """Send a cell again if all workers that may run it have left; stop without any worker."""
+        """Send a cell again if all workers that may run it have left the cluster."""
         self._look()
         if time.monotonic() - self._had_workers > WORKER_SECONDS:
             raise ExecutorError(f"scheduler: no worker for {WORKER_SECONDS:.0f} s; {_RESUME}")
@@ -242,7 +242,7 @@ class DaskExecutor(Executor):
                 sent.future.set_result((answer.record, trace))
 
     def _not_begun(self, sent: _Sent, message: str, worker: str) -> None:
-        """Record a lost attempt; if every worker failed to start the cell, set an error instead."""
+        """Record a lost attempt; if no worker can start processes, record an error instead."""
         tried = self._lost_at[sent.cell.workload.id] | {worker}
         if all(str(other.name) in tried for other in self._workers.values()):
             sent.future.set_exception(LaunchError(f"Dask worker {worker}: {message}"))

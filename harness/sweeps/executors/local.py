@@ -86,7 +86,7 @@ class Slot:
 
         ``disturbed`` is True if other cells may disturb the measurement. Byte metrics of the
         allocators are still exact. RSS, times and the GPU's memory outside the allocator are not
-        exact, so they are null. The passes without instruments are left out.
+        exact, so they are null. The repeats are left out.
         """
         workload = cell.workload
         launcher = self.launcher(workload.malloc)
