@@ -29,7 +29,7 @@ def launched_script(words: Sequence[str], gpus: int, *, is_module: bool = False)
     """Return the script that a command starts, with or without a launcher such as torchrun.
 
     Args:
-        words: the command.
+        words: words of the command.
         gpus: number of GPUs of a node; ``--nproc-per-node gpu`` means this number of ranks.
         is_module: True if the first word is a module's name.
 

@@ -24,7 +24,7 @@ _INSTRUCTIONS = (
 )
 Words = Sequence[str]
 _LONGEST = 40
-"""Number of entries above which an answer leaves out a list, unless ``full`` is true."""
+"""A list with more entries is left out of an answer, unless ``full`` is true."""
 _LAST_SECONDS = 1.5
 """Seconds to wait for unfinished questions after the end of the input."""
 

@@ -21,7 +21,7 @@ _BEAT = re.compile(r"\[\d+ s\] (.+)")
 
 
 class Workers:
-    """Pool of worker processes; it starts a process if all others are busy."""
+    """Pool of worker processes; it starts a process if all its processes are busy."""
 
     def __init__(self) -> None:
         self._idle: list[tuple[Process, BufferedByteReceiveStream]] = []
@@ -82,7 +82,7 @@ async def _asked(
 
 
 async def _listen(errors: ByteReceiveStream, said: list[str]) -> None:
-    """Read a process's standard error, so that it never blocks; keep the latest activity."""
+    """Read standard error, so that the process never blocks; keep the latest activity."""
     with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
         while True:
             text = (await errors.receive()).decode("utf-8", "replace")

@@ -71,7 +71,7 @@ class Number(ParamType):
         self._low, self._high = low, high
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> float:
-        """Return the number."""
+        """Return the typed number, if it is within the limits."""
         rule = self.words
         if self._low is not None and self._high is not None:
             rule += f" between {self._low:,} and {self._high:,}"
@@ -101,7 +101,7 @@ class SizeType(ParamType):
     name = "size"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> int:
-        """Return the bytes."""
+        """Return the typed size in bytes."""
         if isinstance(value, int):
             return value
         try:
@@ -122,7 +122,7 @@ class Share(ParamType):
     name = "share"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> Fraction:
-        """Return the share."""
+        """Return the typed share as a fraction."""
         if isinstance(value, Fraction):
             return value
         try:

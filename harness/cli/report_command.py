@@ -70,10 +70,10 @@ def report(
     experiment are analysed by the experiment file that the sweep ran. The exit code is 3 if a
     section failed or no claim can be judged.
 
-    With --against, the exit code is 3 if two verdicts contradict each other, an exact metric
-    differs, a cell of the sweep is missing in one run, or a noisy metric differs by more than a
-    factor of ten. You can also compare two files of harness predict --json; the exit code is then 3
-    if a value differs by more than the tolerance. With --check, the exit code is 3 if a check
+    With --against, the exit code is 3 if two verdicts contradict each other, or if an exact metric
+    differs. It is also 3 if a cell is missing in one run, or if a noisy metric differs by more than
+    a factor of ten. You can also compare two files of harness predict --json. The exit code is then
+    3 if a value differs by more than the tolerance. With --check, the exit code is 3 if a check
     fails.
     """
     needs = {

@@ -65,18 +65,18 @@ class Numbered:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """The whole report."""
+    """Content of the whole report."""
 
     chapters: tuple[Chapter, ...]
     environment: Table
     notes: tuple[str, ...] = ()
     """Facts about the records that limit the report, such as skipped lines."""
     totals: dict[str, int] = field(default_factory=dict)
-    """Cells by outcome."""
+    """Number of cells with each outcome."""
 
     @cached_property
     def lead(self) -> Chapter | None:
-        """The chapter whose question the report answers, i.e. the first chapter with an answer."""
+        """Chapter whose question the report answers: the first chapter with an answer."""
         settled = [part for part in self.chapters if part.section.claims or part.section.answer]
         return next(iter([*settled, *self.chapters]), None)
 

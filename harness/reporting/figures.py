@@ -21,7 +21,7 @@ DPI = 160
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnFigure:
-    """A drawn figure."""
+    """A figure, drawn as SVG and as PNG."""
 
     name: str
     caption: str

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfMemoryReport:
-    """An explained failure.
+    """Explanation of an out-of-memory failure.
 
     Attributes:
-        sheet: the explanation.
+        sheet: sentences and tables of the explanation.
         facts: values that ``harness explain --json`` prints, by key.
         held: parts of the GPU's memory with their bytes; empty if the message has no sizes.
         limit: bytes and label of the line that ``plot`` marks.
@@ -54,7 +54,7 @@ class OutOfMemoryReport:
         return sheet_page(self.sheet)
 
     def summary(self) -> str:
-        """Return the explanation."""
+        """Return the explanation as text."""
         return self.text
 
     def plot(self) -> "Figure":

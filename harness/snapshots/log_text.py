@@ -67,7 +67,7 @@ class _Kept:
     """Numbers of characters in the first lines, in the last lines, and in the dropped lines."""
 
     def take(self, text: str) -> None:
-        """Read whole lines."""
+        """Keep the lines around messages in ``text``, which contains whole lines."""
         lowered = text.lower()
         lines = text.split("\n")
         begin, self.read = self.read, self.read + len(lines)

@@ -20,7 +20,7 @@ from harness.thresholds.find_threshold import find_threshold
 
 
 class ThresholdRunner(LocalRunner[ThresholdQuestion, Threshold]):
-    """Finds thresholds."""
+    """Finds the largest batch that fits each memory budget."""
 
     line = Threshold
 
@@ -32,7 +32,7 @@ class ThresholdRunner(LocalRunner[ThresholdQuestion, Threshold]):
         return [replace(job, kind=choose_kind(job.workload, "auto")) for job in jobs]
 
     def run(self, job: ThresholdQuestion, attempt: int) -> Threshold:
-        """Return the answer."""
+        """Run the threshold search and return its result."""
         return find_threshold(
             job.workload,
             budget_bytes=job.budget_bytes,
