@@ -198,16 +198,17 @@ def dry_run(
 ) -> int:
     """Run a PyTorch script on a pretended GPU and report its memory.
 
-    The script runs unmodified and without a GPU. It uses the real allocator, dispatcher, autograd
-    and optimizers of a CUDA build of PyTorch. GPU kernels do not run, so times mean nothing. A
+    The script runs unmodified and without a GPU. PyTorch's allocator, dispatcher, autograd and
+    optimizers are the real ones of a CUDA build. GPU kernels do not run, so times mean nothing. A
     value that the script reads from GPU memory is real if it was copied from the host, and zero
     otherwise.
 
-    The exit code is 0 if the script ended well. It is 3 if the script failed, ran out of memory,
-    used no GPU or needs more memory than the host has. It is also 3 if the result depends on values
-    that are unknown without a GPU. It is 130 or 143 if Ctrl-C or SIGTERM ended the script. With
-    --versions, it is 3 if a peak or an outcome differs between versions. Each version is installed
-    into its own environment in your cache folder, with your other packages.
+    The exit code is 0 if the script ended well. The exit code is 3 if the script failed, ran out of
+    memory, used no GPU or needs more memory than the host has. The exit code is also 3 if the
+    result depends on values that are unknown without a GPU. The exit code is 130 or 143 if Ctrl-C
+    or SIGTERM ended the script. With --versions, the exit code is 3 if a peak or an outcome differs
+    between versions. Each version is installed into its own environment in your cache folder, with
+    your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_sheet import dry_run_sheet

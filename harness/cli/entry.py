@@ -1,8 +1,8 @@
 """Start and end of the command ``harness``.
 
 Ctrl-C does not print a traceback while the command loads. Python's own handler would print a
-traceback, so this file replaces the handler before it imports large modules. It imports ``_signal``
-instead of ``signal``, because ``signal`` loads ``enum``.
+traceback, so this file replaces the handler before it imports large modules. The file imports
+``_signal`` instead of ``signal``, because ``signal`` loads ``enum``.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
@@ -54,7 +54,7 @@ def _leave(number: int, frame: object) -> None:
 def _keep_the_exit() -> None:
     """Make ``os._exit`` raise SystemExit if the user's code calls it.
 
-    Otherwise ``os._exit`` would end the command without an answer. In a forked process,
+    Python's own ``os._exit`` would end the command without an answer. In a forked process,
     ``os._exit`` still ends the process.
     """
     own = os.getpid()

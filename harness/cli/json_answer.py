@@ -24,8 +24,7 @@ class JsonAnswer:
         command: name of the command.
         question: arguments that were typed on the command line, by name.
         verdict: the answer in a few words, such as ``fits``; null if the command gives no verdict.
-        method: source of the answer: measured, dry run, formula or estimate; null if no method
-            applies.
+        method: measured, dry run, formula or estimate; null if no method applies.
         notes: facts that limit or explain the answer.
         error: error message; null if there is an answer.
     """

@@ -1,7 +1,7 @@
 """Worker process of ``harness mcp``; it answers one question at a time.
 
-Standard input and output connect the process to the server. The user's code therefore gets an empty
-standard input, and its output goes to standard error.
+Standard input and output connect the process to the server. The user's code gets an empty standard
+input, and its output goes to standard error.
 """
 
 import io

@@ -67,15 +67,15 @@ def predict(
 ) -> int:
     """Predict the memory of a step without running it.
 
-    TARGET can be your own network, such as package.module:callable or my_model.py:Net. It can be a
-    hub's network, such as hf:NAME_OR_FOLDER, timm:NAME or torchvision:NAME. For hf, only
+    TARGET can be your own network, such as package.module:callable or my_model.py:Net. TARGET can
+    be a hub's network, such as hf:NAME_OR_FOLDER, timm:NAME or torchvision:NAME. For hf, only
     config.json is read, not the weights. TARGET can also be an MLP, such as mlp:DEPTHxWIDTH or
     mlp-scratch:DEPTHxWIDTH. For an MLP, each field of a Workload is an option, such as --depth,
     --activation or --dtype.
 
     Predictions for CUDA need no GPU. If the environment variable CUBLAS_WORKSPACE_CONFIG is set, it
     determines the size of cuBLAS workspaces. The exit code is 3 if the memory cannot be predicted.
-    With --check, it is also 3 if the step may not fit.
+    With --check, the exit code is also 3 if the step may not fit.
     """
     workload = asked.workload(on_cuda=gpu_flags.are_given())
     if workload is None:

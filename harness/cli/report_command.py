@@ -71,10 +71,10 @@ def report(
     section failed or no claim can be judged.
 
     With --against, the exit code is 3 if two verdicts contradict each other, or if an exact metric
-    differs. It is also 3 if a cell is missing in one run, or if a noisy metric differs by more than
-    a factor of ten. You can also compare two files of harness predict --json. The exit code is then
-    3 if a value differs by more than the tolerance. With --check, the exit code is 3 if a check
-    fails.
+    differs. The exit code is also 3 if a cell is missing in one run, or if a noisy metric differs
+    by more than a factor of ten. You can also compare two files of harness predict --json. If a
+    value in these files differs by more than the tolerance, the exit code is 3. With --check, the
+    exit code is 3 if a check fails.
     """
     needs = {
         "--tolerance": (tolerance, against),

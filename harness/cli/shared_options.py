@@ -15,7 +15,7 @@ Decorator = Callable[[Command], Command]
 
 
 def all_of(*options: Decorator) -> Decorator:
-    """Return a decorator that adds these options to a command, in this order."""
+    """Return a decorator that adds the options to a command, in the given order."""
 
     def add(command: Command) -> Command:
         for option in reversed(options):

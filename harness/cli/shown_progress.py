@@ -20,8 +20,9 @@ def shown_progress(
         doing: prefix of each text that is passed to the yielded function. An empty text hides the
             line on a terminal until the next call.
         first: text that is shown before the first call.
-        forks: True if this process forks. Output to a pipe or a log then uses no thread. Call the
-            yielded function before each fork, and while the forked processes work.
+        forks: True if this process forks. Without a terminal, a forking process shows progress
+            without a thread. Call the yielded function before each fork, and while the forked
+            processes work.
     """
     if forks and not sys.stderr.isatty():
         from harness.reporting.heartbeat import BeforeForks

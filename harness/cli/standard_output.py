@@ -44,8 +44,8 @@ class Streams:
     def __init__(self) -> None:
         """Replace ``sys.stdout`` and ``sys.stderr`` by streams whose writes never raise.
 
-        A closed standard descriptor is opened on /dev/null. Otherwise the next opened file would
-        get its number, and child processes would write their output into that file.
+        A closed standard descriptor is opened on /dev/null. If it stayed closed, the next opened
+        file would get its number, and child processes would write their output into that file.
         """
         for number in (0, 1, 2):
             try:
@@ -67,8 +67,8 @@ class Streams:
 def answer_alone(wanted: bool) -> Iterator[None]:
     """Send standard output of the block to standard error if ``wanted`` is true.
 
-    An estimate runs the user's code in this process. The output of that code would otherwise mix
-    with the JSON answer.
+    An estimate runs the user's code in this process. Without the redirection, the output of the
+    user's code would mix with the JSON answer.
     """
     if not wanted:
         yield

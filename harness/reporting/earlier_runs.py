@@ -1,7 +1,7 @@
 """Compares the verdicts of a run with verdicts on earlier runs.
 
-``python -m benchmarks.earlier_runs`` applies the current rules to the records of earlier runs. It
-writes the verdicts to ``earlier.json`` in the folder of a run.
+``python -m benchmarks.earlier_runs`` applies the current rules to the records of earlier runs. The
+command writes the verdicts to ``earlier.json`` in the folder of a run.
 """
 
 import dataclasses

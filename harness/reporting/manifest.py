@@ -1,6 +1,6 @@
 """Writes and reads ``manifest.sha256``, which contains the hash of every file of a run.
 
-The command ``sha256sum --check manifest.sha256`` checks these hashes.
+The command ``sha256sum --check manifest.sha256`` checks the hashes.
 """
 
 import hashlib

@@ -12,9 +12,9 @@ from harness.snapshots.moments import FRAMES_SHOWN
 class FailedRequest:
     """The last request that failed.
 
-    ``is_limited`` is True if a limit of the process caused the failure. ``usable_bytes`` is the
-    memory that PyTorch could use. This is the sum of the reserved and the free bytes or, if
-    ``is_limited``, the largest number of bytes that were reserved before.
+    ``is_limited`` is True if a limit of the process caused the failure. ``usable_bytes`` is the sum
+    of the reserved and the free bytes at the failure or, if ``is_limited``, the peak of the
+    reserved bytes before the failure.
     """
 
     position: int

@@ -4,7 +4,7 @@ The formats are those of ``CUDACachingAllocator.cpp`` in PyTorch 1.0 to 2.15. Si
 have two decimals, so a sum is exact only to about 0.01 of its unit.
 
 Two numbers have misleading names. "Allocated in private pools" means the free blocks of private
-pools. "Allocated by PyTorch" includes these blocks (observed in a dry run of PyTorch 2.15). If a
+pools. "Allocated by PyTorch" includes the free blocks (observed in a dry run of PyTorch 2.15). If a
 process "has 17179869184.00 GiB memory in use" (2^64 - 1 bytes), NVML does not know its memory.
 """
 

@@ -1,8 +1,8 @@
 """Turns the events of a trace into the operations of the program.
 
-The allocator logs a free twice: when it is requested and when it is completed. The two events are
-neighbours unless another stream still uses the block. The allocator also logs freed segments, but
-it does not log the reason: ``empty_cache()`` or a request that needed room.
+The allocator logs a free twice: when it is requested and when it is completed. The two events of a
+free are neighbours unless another stream still uses the block. The allocator also logs freed
+segments, but it does not log the reason: ``empty_cache()`` or a request that needed room.
 """
 
 from collections.abc import Iterator, Sequence

@@ -45,8 +45,9 @@ def _pools_of_events(
     """Return the pool of each event; if it is not recorded, derive it from the segments.
 
     Older recordings name pools only for the segments at the end of the recording. The addresses of
-    such a segment belong to its pool since the segment was allocated. Earlier blocks at these
-    addresses, and segments that were freed before the end, are treated as part of the default pool.
+    such a segment belong to its pool since the segment was allocated. Earlier blocks at the
+    addresses of the segment, and segments that were freed before the end, are treated as part of
+    the default pool.
     """
     ends = {each.address: each for each in segments if each.pool != DEFAULT_POOL}
     starts = sorted(ends)

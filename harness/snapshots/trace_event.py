@@ -36,8 +36,8 @@ _OF_A_DRY_RUN = re.compile(r"/harness/(dry_runs|prediction)/\w+\.py$")
 class Stack(NamedTuple):
     """Python frames as ``function (file:line)``, innermost first.
 
-    C++ frames are left out. They are recorded unless ``stacks="python"`` is given. A stack that has
-    only C++ frames belongs to an autograd thread.
+    C++ frames, which PyTorch records unless ``stacks="python"`` is given, are left out. A stack
+    that has only C++ frames belongs to an autograd thread.
 
     ``place`` is the innermost frame in a Python file. ``own`` is the innermost frame in the user's
     files. ``modules`` are the modules whose ``forward`` ran, outermost first.

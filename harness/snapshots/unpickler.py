@@ -1,11 +1,11 @@
 """Reads a pickle that has only dicts, lists, strings, numbers and pairs of numbers.
 
 A pickle is a program whose opcodes can also import modules and call functions. Two passes prevent
-this. The first pass reads every opcode, and refuses opcodes that do more than build data. It also
-refuses a file that would use far more memory than its size suggests. An opcode of one byte can
-create a list of about 60 bytes. In the second pass, ``pickle.loads`` runs the checked opcodes. It
-reads from memory, so ``FRAME`` opcodes have no effect. ``Lib/pickletools.py`` of CPython documents
-the opcodes.
+imports and calls. The first pass reads every opcode, and refuses opcodes that do more than build
+data. The first pass also refuses a file that would use far more memory than its size suggests. An
+opcode of one byte can create a list of about 60 bytes. In the second pass, ``pickle.loads`` runs
+the checked opcodes. ``pickle.loads`` reads from memory, so ``FRAME`` opcodes have no effect.
+``Lib/pickletools.py`` of CPython documents the opcodes.
 """
 
 import gc
@@ -27,8 +27,8 @@ _IN_ADVANCE_BYTES = 16 << 20
 _MOST_BYTES = 3 << 30
 _LONGEST_STRING = 1 << 24
 _MOST_PAIRS = 1 << 12
-"""Largest number of different pairs; a recording has one pair for each memory pool. Without this
-limit, a file could slow down the parser by millions of keys with equal hashes."""
+"""Largest number of different pairs; a recording has one pair for each memory pool. A file with
+millions of pairs could slow down the parser by keys with equal hashes."""
 _STOPS_BETWEEN_CHECKS = 1 << 15
 
 # Up to 64 bits: Python hashes an integer modulo 2**61 - 1, so few of these share a hash.

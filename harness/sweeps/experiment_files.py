@@ -250,9 +250,9 @@ def read_origin(folder: Path) -> ExperimentOrigin | None:
 def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None:
     """Return the experiment of the records in ``folder``, or None; ``given`` is searched first.
 
-    A report runs the code of the experiment, and the records may come from another person.
-    Therefore this function never loads another file of the same name, or a file next to the
-    records.
+    A report runs the code of the experiment, and the records may come from another person. So that
+    no foreign code runs, this function loads neither another file of the same name nor a file next
+    to the records.
     """
     name = folder.resolve().name
     for path in given:

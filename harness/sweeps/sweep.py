@@ -129,7 +129,7 @@ def run(
     deadline_seconds: float = DEADLINE_SECONDS,
     executor: Executor | None = None,
 ) -> Counter[str]:
-    """Run the jobs of ``experiment`` that have no stored result; return the number per outcome.
+    """Run the jobs of ``experiment`` that have no stored result; return job counts by outcome.
 
     If the run is interrupted, the same call resumes it. ``executor`` runs the cells; by default,
     they run one at a time on this machine. Other jobs always run one at a time on this machine.

@@ -1,9 +1,9 @@
 """Runs cells on an existing Dask cluster, or on a cluster that it starts on this machine.
 
-Each cell runs in child processes of a Dask worker. These processes end with the worker. Dask never
-repeats a cell. If a worker is lost, the attempt gets the outcome lost, and the sweep tries the cell
-again, if possible on another worker. On a cluster it is unknown how many cells run on the same
-host, so RSS and times are null.
+Each cell runs in child processes, which end with their Dask worker. Dask never repeats a cell. If a
+worker is lost, the attempt gets the outcome lost, and the sweep tries the cell again, if possible
+on another worker. On a cluster it is unknown how many cells run on the same host, so RSS and times
+are null.
 """
 
 import contextlib
