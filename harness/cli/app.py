@@ -1,7 +1,7 @@
-"""The command line, with the group of commands and their exit codes.
+"""The command ``harness``: its subcommands, and the exit code after each kind of error.
 
-Each command is a file of this package, and imports large modules only when it runs. So ``harness
---help`` is fast and does not import torch.
+Each subcommand has a file in this package. The file imports large modules only when the subcommand
+runs, so ``harness --help`` does not import torch.
 """
 
 import errno
@@ -24,7 +24,7 @@ GROUPS = {
     "Your own script": ("dry_run", "explain"),
     "This machine": ("gpus", "doctor", "mcp"),
 }
-"""The commands by use; the function of a command is in the file ``NAME_command.py``."""
+"""Names of the commands, grouped by purpose; ``NAME_command.py`` defines the command NAME."""
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 GONE = {
     "bisect": "harness dry-run --versions 2.10,2.15 -- train.py",
@@ -34,7 +34,7 @@ GONE = {
     "verdicts": "harness report FOLDER, and with --against FOLDER side by side",
     "verify": "harness report FOLDER --check",
 }
-"""Commands of earlier versions, with their replacements."""
+"""Removed commands and their replacements."""
 
 _USER_ERRNOS = (
     errno.ENAMETOOLONG,
@@ -46,17 +46,17 @@ _USER_ERRNOS = (
     errno.ENOSPC,
     errno.EDQUOT,
 )
-"""Errors that a wrong path of the user can cause."""
+"""Error numbers that a wrong path of the user can cause."""
 _LONGEST_PATH = 200
 _NO_FOLDER = ("No usable temporary directory", "requires access to a writable cache directory")
-"""Messages of ``tempfile`` and matplotlib if no folder is writable."""
+"""Messages of errors that ``tempfile`` and matplotlib raise if no folder is writable."""
 
 
 class Commands(click.Group):
-    """The group of commands, whose help lists the commands by use."""
+    """The click group of all commands; its help lists the commands by purpose."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the name of each use with its commands."""
+        """Write each purpose, followed by its commands."""
         del ctx
         for use, names in GROUPS.items():
             rows = [self.commands[name.replace("_", "-")] for name in names]
@@ -66,7 +66,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command of a name; for a removed command, the error names its replacement."""
+        """Find the command in ``args``; if it was removed, the error names its replacement."""
         if args and args[0] in GONE:
             raise click.UsageError(f"harness {args[0]} is now {GONE[args[0]]}")
         if args and args[0] not in self.commands:
@@ -127,14 +127,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _is_of_the_machine(error: HarnessError) -> bool:
-    """Return whether no worker could be started, so that the question may be right."""
+    """Return whether the error means that a worker process could not start."""
     from harness.processes.launch import LaunchError
 
     return isinstance(error, LaunchError)
 
 
 def _problem_of_files(error: Exception) -> str | None:
-    """Return the problem with a file or folder of the user; None if that is not the cause."""
+    """Return a message about the user's file or folder; None if the error has another cause."""
     if any(words in str(error) for words in _NO_FOLDER):
         return "no folder for temporary files can be written; set TMPDIR to one"
     if not isinstance(error, OSError) or error.errno not in _USER_ERRNOS:
@@ -145,7 +145,7 @@ def _problem_of_files(error: Exception) -> str | None:
 
 
 def _answer_error(arguments: list[str], problem: str) -> None:
-    """Print an error as JSON if --json was given; a script's own --json does not count."""
+    """Print the problem as JSON if ``--json`` is an option of the harness, not of a script."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--json" in own:
         from harness.cli.json_answer import print_error
@@ -154,7 +154,7 @@ def _answer_error(arguments: list[str], problem: str) -> None:
 
 
 def _usage_problem(error: click.UsageError) -> str:
-    """Return the error in the arguments, and the command that receives them."""
+    """Return the message of a usage error; for an unknown option, the message contains a hint."""
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
         hints = tomllib.loads(Path(__file__).with_name("option_hints.toml").read_text())

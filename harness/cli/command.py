@@ -1,4 +1,4 @@
-"""The class of all commands, with exit codes, ``--debug`` and a help that ends in examples.
+"""The click class of all commands, and their exit codes.
 
 Exit code 0 means done, and 1 means an internal error.
 """
@@ -14,7 +14,7 @@ INTERNAL_ERROR = 1
 USER_ERROR = 2
 """Exit code for a wrong option, file or value; one line states the error and the allowed values."""
 NOT_OK = 3
-"""Exit code for an outcome that is not ok, e.g. out of memory, unsupported or different."""
+"""Exit code for an outcome other than ok, such as out of memory or unsupported."""
 INTERRUPTED = 130
 
 exit_now = os._exit
@@ -22,7 +22,7 @@ exit_now = os._exit
 
 
 class HarnessCommand(click.Command):
-    """A click command that takes ``--debug``, shows every default and ends its help in examples."""
+    """A click command with ``--debug``; its help shows default values and ends with examples."""
 
     def __init__(self, *args: Any, examples: tuple[str, ...], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -31,7 +31,7 @@ class HarnessCommand(click.Command):
         self.params.append(debug_option())
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples on separate lines, so that each can be copied."""
+        """Write the examples on separate lines, so that each example can be copied."""
         super().format_epilog(ctx, formatter)
         with formatter.section("Examples"):
             for example in self.examples:
@@ -41,7 +41,7 @@ class HarnessCommand(click.Command):
 def harness_command(
     *examples: str, **settings: Any
 ) -> Callable[[Callable[..., Any]], HarnessCommand]:
-    """Return a decorator that makes a function a command whose help ends in ``examples``."""
+    """Return a decorator that turns a function into a command; its help ends with ``examples``."""
     return click.command(examples=examples, **{"cls": HarnessCommand, **settings})
 
 

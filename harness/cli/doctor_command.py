@@ -1,4 +1,4 @@
-"""``harness doctor`` reports what can be measured on this machine, and checks the model."""
+"""``harness doctor`` reports what can be measured on this machine, and checks the memory model."""
 
 import textwrap
 from collections.abc import Callable, Iterator
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def doctor(check_model: bool, as_json: bool) -> int:
     """Report what can be measured on this machine.
 
-    If a measurement is unavailable, the reason is given. With --check-model the exit code is 3 if
-    the events of a workload differ.
+    If a measurement is unavailable, the reason is given. With --check-model, the exit code is 3 if
+    predicted and recorded allocation events of a workload differ.
     """
     from harness.reporting.terminal import AnswerConsole
 
@@ -60,7 +60,7 @@ def _model(tell: Callable[[str], object]) -> Iterator["Ability"]:
 
 
 def _show(console: "AnswerConsole", finding: "Ability") -> None:
-    """Print one finding; on a terminal its detail is broken into lines below each other."""
+    """Print a finding; on a terminal, its detail is wrapped to the width of the terminal."""
     head = f"{finding.what:24} {'yes' if finding.available else 'no':4} "
     width = max(20, console.width - len(head)) if console.is_terminal else len(finding.detail) + 1
     for line in textwrap.wrap(finding.detail, width, break_on_hyphens=False) or [""]:

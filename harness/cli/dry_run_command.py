@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.plots.timeline import Timeline
 
 _TEST_RUNNERS = ("pytest", "unittest")
-"""Modules whose exit code becomes the exit code of the command."""
+"""Test runners; if one of them fails, ``harness dry-run`` ends with its exit code."""
 _STOPPED = {
     "interrupted": INTERRUPTED,
     "ended by SIGTERM": 128 + signal.SIGTERM,
@@ -39,7 +39,7 @@ _STOPPED = {
 def _answers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> "dict[str, Answer]":
-    """Read ``FILE:LINE=ANSWER``, or only an answer for every other place."""
+    """Parse the values of ``--answer``: ``FILE:LINE=ANSWER``, or ANSWER for all other lines."""
     from harness.dry_runs.value_answers import check_answers, parse_answer
 
     del context, parameter
@@ -49,7 +49,7 @@ def _answers(
 
 
 def _outside(log: Path, given_bytes: int | None) -> int:
-    """Return the bytes of other processes and of unknown owners in the last message of a log."""
+    """Return the bytes outside PyTorch's allocator in the last out-of-memory message of a log."""
     if given_bytes is not None:
         raise click.UsageError("give --outside or --outside-from, not both")
     from harness.snapshots.file_bytes import SnapshotError
@@ -198,15 +198,17 @@ def dry_run(
 ) -> int:
     """Run a PyTorch script on a pretended GPU and report its memory.
 
-    The script is run unmodified by a CUDA build of PyTorch: its allocator, dispatcher, autograd and
-    optimizers are the real ones. Kernels are not run, so times mean nothing. A value that the
-    script reads from the GPU is real if it comes from the host, and zero otherwise. No GPU is
-    needed.
+    The script runs unmodified and without a GPU. PyTorch's allocator, dispatcher, autograd and
+    optimizers are the real ones of a CUDA build. GPU kernels do not run, so times mean nothing. A
+    value that the script reads from GPU memory is real if it was copied from the host, and zero
+    otherwise.
 
-    The exit code is 0 if the script ended well. It is 3 if the script ran out of memory, needs more
-    memory than the host has, failed, used no GPU or depends on values that nobody knows. It is 130
-    or 143 if Ctrl-C or SIGTERM ended the script. With --versions it is 3 if a peak or an outcome
-    differs. Each version has an environment in your cache folder, with your other packages.
+    The exit code is 0 if the script ended well. The exit code is 3 if the script failed, ran out of
+    memory, used no GPU or needs more memory than the host has. The exit code is also 3 if the
+    result depends on values that are unknown without a GPU. The exit code is 130 or 143 if Ctrl-C
+    or SIGTERM ended the script. With --versions, the exit code is 3 if a peak or an outcome differs
+    between versions. Each version is installed into its own environment in your cache folder, with
+    your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_sheet import dry_run_sheet
@@ -253,7 +255,7 @@ def dry_run(
 
 
 def _started(module: str | None, command: Sequence[str], request: dict[str, Any]) -> LaunchedScript:
-    """Return the script in a command, and set its GPUs and ranks in the request."""
+    """Return the script of a command; set the numbers of GPUs and ranks in the request."""
     words = (module, *command) if module is not None else tuple(command)
     started = launched_script(words, request["gpus"], is_module=module is not None)
     if (ranks := started.ranks_of_node) is None:
@@ -266,7 +268,7 @@ def _started(module: str | None, command: Sequence[str], request: dict[str, Any]
 
 
 def _take_ranks(request: dict[str, Any]) -> None:
-    """Read the ranks of a request, which are numbers or the whole world."""
+    """Replace the text of ``--ranks`` in the request by a list of ranks."""
     text, size = request["ranks"], request["world_size"]
     if text is None:
         return
@@ -297,7 +299,7 @@ def _check_script(command: Sequence[str]) -> None:
 
 
 def _timeline(report: "DryRunReport", snapshot: Path) -> "Callable[[], Timeline] | None":
-    """Return the function that draws the recording; with two starts it records the second."""
+    """Return a function that returns the timeline; None if no snapshot contains the peak."""
     from harness.snapshots.dry_run_timeline import dry_run_timeline
     from harness.snapshots.file_bytes import SnapshotError
 
@@ -314,7 +316,7 @@ def _timeline(report: "DryRunReport", snapshot: Path) -> "Callable[[], Timeline]
 def _print_largest(
     name: str, target: str, arguments: list[str], request: dict[str, Any], *, as_json: bool
 ) -> int:
-    """Search the largest value for ``{}`` and print it; return the exit code."""
+    """Find the largest value of ``{}`` that fits, print it and return the exit code."""
     from harness.dry_runs.run import dry_run as run
     from harness.dry_runs.script_search import largest_of_script
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES
@@ -326,7 +328,7 @@ def _print_largest(
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     moved = [True]
-    """True if unknown values may change a peak, so that more runs are needed."""
+    """True if unknown values may change a peak; each tried value then needs more runs."""
 
     def tried(value: int) -> "DryRunReport":
         given = [text.replace("{}", str(value)) for text in arguments]

@@ -1,6 +1,6 @@
 """The process of the command ``harness``: its output, its signals and its end.
 
-If the reader of the output has gone, the command still ends with its own exit code. After Ctrl-C,
+If the reader of a pipe has ended, the command still ends with its own exit code. After Ctrl-C,
 SIGTERM or SIGHUP it removes its processes, cgroups and files, and exits with 128 plus the signal's
 number.
 """
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _exit = os._exit
 _FORCED = 3
-"""Number of the signal that ends the process at once; the kernel then ends its children."""
+"""The third signal ends the process at once; the kernel then ends its child processes."""
 _PATIENCE_SECONDS = 10.0
-"""Seconds after which another signal interrupts again, as code may catch the first interrupt."""
+"""Seconds after which a further signal raises the exception again, in case code caught it."""
 
 
 def main() -> int:
-    """Load the command line, and run it."""
+    """Load the command line, run it and return the exit code."""
     if sys.platform != "linux":
         rule = "the harness needs Linux; run it in a container (Getting started, Docker)"
         print(f"harness: {sys.platform}: {rule}", file=sys.stderr)
@@ -53,9 +53,9 @@ def main() -> int:
 
 
 def _keep_the_exit() -> None:
-    """Make ``os._exit`` of the user's code raise SystemExit, as ``sys.exit`` does.
+    """Make ``os._exit`` raise SystemExit if the user's code calls it.
 
-    Otherwise the command would end with that exit code and without an answer. In a fork,
+    Python's own ``os._exit`` would end the command without an answer. In a forked process,
     ``os._exit`` still ends the process.
     """
     own = os.getpid()
@@ -69,10 +69,10 @@ def _keep_the_exit() -> None:
 
 
 def _end(codes: list[int], streams: "Streams") -> None:
-    """End without freeing the million objects of PyTorch, which takes half a second.
+    """End the process without freeing PyTorch's objects, because freeing takes half a second.
 
-    Threads have ended, and all exit functions have run. After an uncaught exception the exit code
-    is unset, and Python reports the exception.
+    When this function runs, all threads have ended and all other exit functions have run. After an
+    uncaught exception, ``codes`` is empty, and Python reports the exception.
     """
     problem = streams.problem()
     if not codes:
@@ -84,7 +84,7 @@ def _end(codes: list[int], streams: "Streams") -> None:
 
 
 class _Raw(io.FileIO):
-    """A descriptor that accepts every write, and stores the error of a failed write."""
+    """A file whose writes never raise; the reason of a failed write is stored."""
 
     problem: str | None = None
 
@@ -108,10 +108,10 @@ class Streams:
     """Standard output and error of this process."""
 
     def __init__(self) -> None:
-        """Replace Python's streams by streams that never fail.
+        """Replace ``sys.stdout`` and ``sys.stderr`` by streams whose writes never raise.
 
-        A closed descriptor is opened on /dev/null. Otherwise the next file would get its number,
-        and the output of child processes.
+        A closed standard descriptor is opened on /dev/null. If it stayed closed, the next opened
+        file would get its number, and child processes would write their output into that file.
         """
         for number in (0, 1, 2):
             try:
@@ -130,7 +130,7 @@ class Streams:
 
 
 def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":
-    """Return a text stream with the settings of the stream before it."""
+    """Return a text stream on ``raw`` with the settings of the stream that it replaces."""
     settings: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}
     if isinstance(before, io.TextIOWrapper):
         names = ("encoding", "errors", "line_buffering", "write_through")
@@ -141,24 +141,24 @@ def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":
 
 
 class StoppedError(KeyboardInterrupt):
-    """A signal asked this process to end."""
+    """Raised in the main thread when a signal asks this process to end."""
 
 
 class Stop:
-    """The signal that asked this process to stop, if any."""
+    """Handler of signals that ask this process to stop; it stores the first signal."""
 
     number: int | None = None
-    """The first signal; None until a signal arrives."""
+    """Number of the first signal; None until a signal arrives."""
     _count = 0
     _raised_at = 0.0
 
     @property
     def exit_code(self) -> int:
-        """Return the exit code that a shell reports for a process that the signal ended."""
+        """Return the exit code that a shell reports after the signal: 128 plus its number."""
         return 128 + (self.number or 0)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Interrupt the main thread once, so that it cleans up; end at the third signal."""
+        """Raise ``StoppedError`` at the first signal; end the process at the third signal."""
         del frame
         self._count += 1
         first = self.number is None
@@ -173,10 +173,10 @@ class Stop:
 
 @contextmanager
 def clean_stop() -> Iterator[Stop]:
-    """Interrupt the block by ``StoppedError`` if a signal asks this process to end.
+    """Raise ``StoppedError`` in the block if a signal asks this process to end.
 
-    A signal that was ignored stays ignored, e.g. SIGHUP under nohup. If a signal has arrived, all
-    signals are ignored after the block, because the process only has to end.
+    A signal that was ignored stays ignored, such as SIGHUP under nohup. If a signal arrived,
+    further signals are ignored after the block, because the process is already ending.
     """
     stop = Stop()
     before = {

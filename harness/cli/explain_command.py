@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _LogOrMessage(click.Path):
-    """Type of an argument that is a file, ``-`` or a message."""
+    """Type of an argument that is a path, an error message, or ``-`` for standard input."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from harness.snapshots.explain_source import is_message
@@ -67,10 +67,10 @@ def explain(
 ) -> int:
     """Explain why a CUDA program ran out of memory.
 
-    The answer names other settings and GPUs that would help. FILE is a memory snapshot, a log of
-    any size, the message in quotes, or - to read a log from standard input. Every failure in a log
-    is listed. The last failure is explained, and so are failures with another cause that ended the
-    run. A snapshot is parsed by a restricted unpickler; no code from it is executed.
+    The answer names settings and GPUs that would avoid the failure. FILE is a memory snapshot, a
+    log of any size, the message in quotes, or - to read a log from standard input. Every failure in
+    a log is listed. For each cause, the last failure that ended the run is explained. A snapshot is
+    parsed by a restricted unpickler; no code from it is executed.
     """
     from harness.snapshots.explain import explain_file
     from harness.snapshots.explain_source import explain_log, explain_snapshot, is_message
@@ -99,7 +99,7 @@ def explain(
 
 
 def _log(file: str) -> "Log":
-    """Return the log in a file, on standard input, or in the argument itself."""
+    """Return the log from a file, from standard input (``-``), or from a quoted message."""
     from harness.snapshots.explain_source import is_message
     from harness.snapshots.log_text import Log, read_log, read_log_file
 
@@ -116,7 +116,7 @@ def _log(file: str) -> "Log":
 
 
 def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
-    """Return the bytes that PyTorch could reserve on each GPU, without the CUDA context."""
+    """Return the bytes that PyTorch can use on each GPU, which exclude the CUDA context."""
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, find
     from harness.schema.units import format_bytes
 

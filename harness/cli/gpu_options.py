@@ -33,12 +33,12 @@ class GpuFlags:
         return self.gpu is not None and self.gpu.lower() == "all"
 
     def has_memory(self) -> bool:
-        """Return whether the flags describe a GPU of known memory."""
+        """Return whether the flags describe a GPU whose memory is known."""
         gpu = self.described()
         return gpu is not None and gpu.total_bytes is not None
 
     def described(self) -> "Gpu | None":
-        """Return the GPU; None if no flag is given."""
+        """Return the GPU that the flags describe; None if they describe no GPU."""
         from harness.prediction.gpu.catalogue import described
 
         return described(self.gpu, self.capability, self.memory) if self.are_given() else None

@@ -1,4 +1,4 @@
-"""``--json`` prints the answer of every command, or its error, in one format."""
+"""Common format of the JSON that every command prints with ``--json``."""
 
 import os
 import sys
@@ -20,17 +20,16 @@ json_option = click.option(
 
 @dataclass(frozen=True, kw_only=True)
 class JsonAnswer:
-    """The common part of the JSON of every command; the facts of the command follow it.
+    """First part of the JSON of every command; the command's own keys follow.
 
     Attributes:
         harness: version of the harness.
         command: name of the command.
-        question: the given arguments by name.
-        verdict: the answer in a few words, e.g. ``fits``; null if there is none.
-        method: source of the answer: measured, dry run, formula or estimate; null if that
-            does not apply.
+        question: arguments that were typed on the command line, by name.
+        verdict: the answer in a few words, such as ``fits``; null if the command gives no verdict.
+        method: measured, dry run, formula or estimate; null if no method applies.
         notes: facts that limit or explain the answer.
-        error: the error in the question or inside the harness; null if there is an answer.
+        error: error message; null if there is an answer.
     """
 
     harness: str = __version__
@@ -43,7 +42,7 @@ class JsonAnswer:
 
 
 def print_json(facts: Mapping[str, Any] | bytes | str, verdict: object = None) -> None:
-    """Print the answer of the running command in one line; ``facts`` may be JSON already."""
+    """Print the running command's answer as one line; ``facts`` is a mapping or its JSON text."""
     from msgspec import json
 
     plain = json.decode(facts) if isinstance(facts, bytes | str) else facts
@@ -64,7 +63,7 @@ def print_json(facts: Mapping[str, Any] | bytes | str, verdict: object = None) -
 
 
 def print_error(command: str, message: str) -> None:
-    """Print an error in place of an answer."""
+    """Print an error message in the JSON format of answers."""
     _print(JsonAnswer(command=command, error=message), {})
 
 
@@ -77,10 +76,10 @@ def _print(head: JsonAnswer, facts: Mapping[str, Any]) -> None:
 
 @contextmanager
 def answer_alone(wanted: bool) -> Iterator[None]:
-    """In the block, send output of the user's code to standard error, if ``wanted``.
+    """Send standard output of the block to standard error if ``wanted`` is true.
 
-    An estimate runs the user's code in this process. Its output would come before the JSON, or on
-    the same line.
+    An estimate runs the user's code in this process. Without the redirection, the output of the
+    user's code would mix with the JSON answer.
     """
     if not wanted:
         yield

@@ -1,4 +1,4 @@
-"""The script in a command such as ``python train.py`` or ``torchrun train.py``."""
+"""Finds the script in a command such as ``python train.py`` or ``torchrun train.py``."""
 
 import re
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ _SET_MORE = ("accelerate", "deepspeed", "horovodrun", "mpiexec", "mpirun", "srun
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchedScript:
-    """A script or module, its arguments, and the ranks that its launcher would start."""
+    """A script or module, its arguments, and the number of ranks that its launcher would start."""
 
     words: tuple[str, ...]
     is_module: bool = False
     nodes: int = 1
     ranks_of_node: int | None = None
-    """Number of ranks on a node; None if the command does not start ranks."""
+    """Number of ranks on each node; None if the command does not start ranks."""
 
 
 def launched_script(words: Sequence[str], gpus: int, *, is_module: bool = False) -> LaunchedScript:
-    """Return the script in a command, which may consist of the script and its arguments.
+    """Return the script that a command starts, with or without a launcher such as torchrun.
 
     Args:
-        words: the command.
-        gpus: number of GPUs of a node, for ``--nproc-per-node gpu``.
-        is_module: whether the first word is a module's name.
+        words: words of the command.
+        gpus: number of GPUs of a node; ``--nproc-per-node gpu`` means this number of ranks.
+        is_module: True if the first word is a module's name.
 
     Raises:
-        click.UsageError: the command does not start a script, or its launcher sets more than ranks.
+        click.UsageError: the command starts no script, or its launcher is not supported.
     """
     name = TORCHRUN if words[0] == "torchrun" else Path(words[0]).name
     if is_module or name == TORCHRUN:
@@ -68,7 +68,7 @@ def _check_script(words: Sequence[str], rest: Sequence[str]) -> None:
 
 
 def _of_torchrun(words: Sequence[str], gpus: int) -> LaunchedScript:
-    """Read the options for the number of ranks; other options do not change a rank's memory."""
+    """Read the number of ranks from torchrun's options; other options do not change memory."""
     rest, is_module, nodes, ranks = [*words], False, "1", "1"
     while rest and rest[0].startswith("-"):
         name, is_joined, value = rest.pop(0).lstrip("-").replace("_", "-").partition("=")

@@ -10,11 +10,11 @@ from harness.cli.command import DONE, exit_now, harness_command
 
 @harness_command("harness mcp")
 def mcp() -> int:
-    """Serve predict, plan, dry-run, explain and gpus by MCP.
+    """Serve the commands predict, plan, dry-run, explain and gpus to MCP clients.
 
-    A program such as a coding agent starts this command and sends questions to its standard input.
-    The process that answers a question is kept for the next one, so PyTorch is loaded once.
-    This command needs the extra mcp: pip install mlp-memory-harness[mcp].
+    A client, such as a coding agent, starts this command and sends requests to its standard input.
+    The process that runs a request is kept for the next request, so PyTorch is loaded only once.
+    Install the extra mcp first: pip install mlp-memory-harness[mcp].
     """
     try:
         from harness.cli.mcp_tools import serve
@@ -30,6 +30,6 @@ def mcp() -> int:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End at once; the kernel then ends the processes that answer, and their scripts."""
+    """End the process at once; the kernel then ends its worker processes and their scripts."""
     del frame
     exit_now(128 + number)

@@ -1,4 +1,4 @@
-"""The tools of ``harness mcp``, and the server that a client talks to over standard streams."""
+"""Tools of ``harness mcp``, and the server that offers them over standard input and output."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -24,9 +24,9 @@ _INSTRUCTIONS = (
 )
 Words = Sequence[str]
 _LONGEST = 40
-"""Largest number of entries of a list that an answer shows without ``full``."""
+"""A list with more entries is left out of an answer, unless ``full`` is true."""
 _LAST_SECONDS = 1.5
-"""Seconds that open questions may take after the end of the input."""
+"""Seconds to wait for unfinished questions after the end of the input."""
 
 
 async def predict(
@@ -40,8 +40,9 @@ async def predict(
     """Predict the memory of a training step, whether it fits on a GPU, and its largest batch.
 
     target is FILE.py:NAME, MODULE:NAME, hf:NAME_OR_FOLDER, timm:NAME, torchvision:NAME or
-    mlp:DEPTHxWIDTH; the first two need options such as ["--input", "3x224x224"] or ["--input",
-    "input_ids=int64:1024"]. gpu is a name of the tool gpus, or all. Takes seconds.
+    mlp:DEPTHxWIDTH. FILE.py:NAME and MODULE:NAME need options such as ["--input", "3x224x224"] or
+    ["--input", "input_ids=int64:1024"]. The value of gpu is all, or a name that the tool gpus
+    lists. The call takes seconds.
     """
     check = [] if gpu.lower() == "all" else ["--check"]
     flags = ["--json", "--batch", str(batch), "--gpu", gpu, *check, *options]
@@ -56,9 +57,10 @@ async def plan(
     options: Words = (),
     full: bool = False,
 ) -> dict[str, Any]:
-    """List the changes with which a training step of this batch fits on a GPU, the fastest first.
+    """List changes that make a training step of this batch fit on a GPU, the fastest first.
 
-    target, gpu and options are as for predict. Each change is tried: up to a minute.
+    target, gpu and options are as for predict. The call tries each change, so it takes up to a
+    minute.
     """
     flags = ["--json", "--batch", str(batch), "--gpu", gpu, *options]
     return await _answer(ctx, ["plan", *flags, "--", target], full)
@@ -71,9 +73,9 @@ async def dry_run(
     options: Words = (),
     full: bool = False,
 ) -> dict[str, Any]:
-    """Run a PyTorch script, e.g. ["train.py", "--epochs", "1"], unmodified on a pretended GPU.
+    """Run a PyTorch script, such as ["train.py", "--epochs", "1"], unmodified on a pretended GPU.
 
-    options such as ["--steps", "3"] end it early; it takes as long as the script without a GPU.
+    Options such as ["--steps", "3"] end the script early. The call lasts until the script ends.
     """
     arguments = ["dry-run", "--json", "--gpu", gpu, *options, "--", *command]
     return await _answer(ctx, arguments, full)
@@ -87,7 +89,7 @@ async def explain(
 
 
 async def gpus(ctx: Context[Any, Any], name: str = "") -> dict[str, Any]:
-    """List the GPUs and cloud machines that have a name; with name, those that contain it."""
+    """List the names of GPUs and cloud machines; if name is given, only names that contain it."""
     found = await _answer(ctx, ["gpus", "--json", *([name] if name else [])], full=True)
     if found["error"] is None:
         kept = ("total_bytes", "capability")
@@ -103,7 +105,7 @@ async def gpus(ctx: Context[Any, Any], name: str = "") -> dict[str, Any]:
 
 
 async def _answer(ctx: Context[Any, Any], arguments: list[str], full: bool) -> dict[str, Any]:
-    """Return the JSON of a command, and notify the client every few seconds while it runs."""
+    """Run a command and return its JSON; notify the client every few seconds meanwhile."""
 
     async def tell(seconds: float, words: str) -> None:
         await ctx.report_progress(seconds, message=words)
@@ -119,7 +121,7 @@ def _shown(value: object) -> object:
 
 
 def serve() -> None:
-    """Serve until the input ends; all processes that answer then end, too."""
+    """Serve until standard input ends; all worker processes then end, too."""
     server = MCPServer("harness", version=__version__, instructions=_INSTRUCTIONS)
     for tool in (predict, plan, dry_run, explain, gpus):
         server.add_tool(tool)
@@ -133,7 +135,7 @@ async def _serve(server: MCPServer[Any]) -> None:
 
 
 class _Lines:
-    """Lines of standard input without characters that JSON forbids; its end ends the process."""
+    """Lines of standard input, without characters that JSON forbids."""
 
     async def __aiter__(self) -> AsyncIterator[str]:
         import sys

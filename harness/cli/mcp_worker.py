@@ -1,7 +1,7 @@
-"""A process that answers questions of ``harness mcp``, one after the other.
+"""Worker process of ``harness mcp``; it answers one question at a time.
 
-Standard input and output belong to the server. Code that a question runs gets an empty input, and
-its output goes to standard error.
+Standard input and output connect the process to the server. The user's code gets an empty standard
+input, and its output goes to standard error.
 """
 
 import io
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main() -> int:
-    """Answer each line of arguments by a line, until the input ends."""
+    """Read a command's arguments from each line of input, and write a line with the answer."""
     questions = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -24,7 +24,7 @@ def main() -> int:
 
 
 def answer(arguments: list[str]) -> dict[str, Any]:
-    """Return the JSON of a command, and its exit code."""
+    """Run a command; return its JSON together with its exit code."""
     from harness.cli.app import main as run
 
     said = io.StringIO()

@@ -1,4 +1,4 @@
-"""Processes that answer questions of ``harness mcp``, kept for the next question."""
+"""Worker processes of ``harness mcp``, which are kept for later questions."""
 
 import json
 import re
@@ -21,19 +21,20 @@ _BEAT = re.compile(r"\[\d+ s\] (.+)")
 
 
 class Workers:
-    """Processes that answer questions, as many as questions are open at the same time."""
+    """Pool of worker processes; it starts a process if all its processes are busy."""
 
     def __init__(self) -> None:
         self._idle: list[tuple[Process, BufferedByteReceiveStream]] = []
         self.open_questions = 0
-        """Number of questions that are being answered now."""
+        """Number of questions that are being answered."""
 
     async def ask(self, arguments: list[str], tell: Tell) -> dict[str, Any]:
-        """Return the answer of a command; a cancelled question ends its process.
+        """Return the answer of a command; if the call is cancelled, its process is killed.
 
         Args:
             arguments: arguments of the command line.
-            tell: called every few seconds with the elapsed seconds and the current activity.
+            tell: function that is called every few seconds with the elapsed seconds and the current
+                activity.
         """
         self.open_questions += 1
         try:
@@ -65,7 +66,7 @@ async def _started() -> tuple[Process, BufferedByteReceiveStream]:
 async def _asked(
     process: Process, output: BufferedByteReceiveStream, arguments: list[str], tell: Tell
 ) -> dict[str, Any] | None:
-    """Send a question and return its answer; None if the process ended."""
+    """Send a question to a process and return the answer; None if the process ended."""
     assert process.stdin is not None
     assert process.stderr is not None
     said = ["the process starts"]
@@ -81,7 +82,7 @@ async def _asked(
 
 
 async def _listen(errors: ByteReceiveStream, said: list[str]) -> None:
-    """Read the process's output, so that it never blocks, and keep its current activity."""
+    """Read standard error, so that the process never blocks; keep the latest activity."""
     with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
         while True:
             text = (await errors.receive()).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""``harness measure`` runs one step in separate processes and measures it."""
+"""``harness measure`` measures one step in separate processes."""
 
 from functools import partial
 from pathlib import Path
@@ -65,9 +65,9 @@ def measure(
 ) -> int:
     """Measure one training step in separate processes, on the CPU or on a GPU.
 
-    TARGET is an MLP, as mlp:DEPTHxWIDTH, or a network, as for harness predict. For an MLP the time
-    and the RSS are measured, too. Other networks are traced, and so is an MLP with --html or
-    --events.
+    TARGET is written as for harness predict, e.g. mlp:8x256 for an MLP. For an MLP, the time and
+    the RSS are measured, too. For other networks, or with --html or --events, only the allocations
+    are recorded.
     """
     own: dict[str, Any] = {"repeats": repeats, "fresh_servers": fresh_servers, "force": force}
     workload = asked.workload(on_cuda=gpu_flags.are_given())

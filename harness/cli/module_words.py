@@ -1,4 +1,4 @@
-"""The arguments of a command that runs a module, parsed as Python parses them."""
+"""Parses ``-m NAME``: all words after the name belong to the module, as in Python itself."""
 
 from collections.abc import Collection, Sequence
 
@@ -8,7 +8,7 @@ from harness.cli.command import HarnessCommand
 
 
 class RunsModules(HarnessCommand):
-    """A command whose options end as Python's do, at the name of a module or script."""
+    """A command whose options end at the name of a module or script, as in ``python -m NAME``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options; the words after ``-m NAME`` belong to the module."""
@@ -22,11 +22,11 @@ class RunsModules(HarnessCommand):
 
 
 def ended_at_module(words: Sequence[str], flags: Collection[str]) -> list[str]:
-    """Return the words of a command line with ``--`` after a module's name.
+    """Return a command line with ``--`` inserted after the name of ``-m``.
 
     Args:
-        words: the command line.
-        flags: the options without a value.
+        words: words of the command line.
+        flags: names of the options that have no value.
     """
     place = 0
     while place < len(words) and words[place].startswith("-") and words[place] != "--":

@@ -1,4 +1,4 @@
-"""The commands to type after an answer, built from the arguments of this call."""
+"""Suggestions for the next command, built from the arguments of this call."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ _FLAGS = ("--json", "--check", "--offline", "--resume")
 
 
 def typed() -> tuple[str, ...]:
-    """Return the arguments of this call without the options of its output."""
+    """Return this call's arguments without output options such as ``--json``."""
     arguments = click.get_current_context().find_root().obj or ()
     return without(arguments, _OF_THE_OUTPUT)
 
 
 def after_prediction(arguments: Sequence[str], fit: "GpuFit | None") -> list[str]:
-    """Return commands that find the largest batch, compare GPUs, or list changes."""
+    """Return commands that predict the largest batch, compare GPUs, or list helpful changes."""
     if fit is None:
         return [_line([*without(arguments, ("--device",)), "--gpu", "l4"])]
     if fit.verdict != "fits":
@@ -41,12 +41,12 @@ def after_measurement(arguments: Sequence[str]) -> list[str]:
 
 
 def after_dry_run(command: Sequence[str], before: Sequence[str], module: str | None) -> list[str]:
-    """Return commands that write a recording to explain, and that find the largest batch.
+    """Return a command that finds the largest batch, and a command that explains a snapshot.
 
     Args:
-        command: the script, its arguments and its launcher, as typed.
+        command: words of the launcher, the script and its arguments, as typed.
         before: the words of ``command`` before the script's own arguments.
-        module: the module of ``-m``, if it was given.
+        module: module name of ``-m``; None without ``-m``.
     """
     given: Sequence[str] = click.get_current_context().find_root().obj or ()
     options = given[: len(given) - len(command)]
@@ -66,7 +66,7 @@ def after_dry_run(command: Sequence[str], before: Sequence[str], module: str | N
 
 
 def without(arguments: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the arguments without the options of these names and their values."""
+    """Return the arguments without the named options and without their values."""
     kept, skip = [], False
     for argument in arguments:
         name, joined, _ = argument.partition("=")

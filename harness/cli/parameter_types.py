@@ -1,4 +1,4 @@
-"""Types of options, which convert a text to a value or refuse it with the reason."""
+"""Types of command line options; each type converts the typed text to a value."""
 
 import pkgutil
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def _name(param: Parameter) -> str:
 
 
 class Choices(Choice):
-    """One of several names, in upper or lower case; the error suggests the nearest name."""
+    """Type of an option with named choices, in upper or lower case; errors suggest a near name."""
 
     more = ""
 
@@ -57,11 +57,11 @@ _OTHER_NAMES = {
     "eval": "inference", "evaluation": "inference", "test": "inference", "training": "train",
     "gpu": "cuda", "none": "none", "adam8bit": "adam", "sgdm": "momentum",
 }  # fmt: skip
-"""Choices by the names that other programs use for them."""
+"""Names that other programs use, each with the choice that the error suggests."""
 
 
 class Number(ParamType):
-    """A number within limits; NaN is outside all limits."""
+    """Type of a number within optional limits; NaN is outside any limit."""
 
     name = "number"
     kind: type[int] | type[float] = float
@@ -71,7 +71,7 @@ class Number(ParamType):
         self._low, self._high = low, high
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> float:
-        """Return the number."""
+        """Return the typed number, if it is within the limits."""
         rule = self.words
         if self._low is not None and self._high is not None:
             rule += f" between {self._low:,} and {self._high:,}"
@@ -88,7 +88,7 @@ class Number(ParamType):
 
 
 class WholeNumber(Number):
-    """A whole number, within limits if they are given."""
+    """Type of a whole number within optional limits."""
 
     name = "integer"
     kind = int
@@ -96,12 +96,12 @@ class WholeNumber(Number):
 
 
 class SizeType(ParamType):
-    """A number of bytes with a unit, such as ``256MiB``."""
+    """Type of a number of bytes with a unit, such as ``256MiB``."""
 
     name = "size"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> int:
-        """Return the bytes."""
+        """Return the typed size in bytes."""
         if isinstance(value, int):
             return value
         try:
@@ -117,12 +117,12 @@ class SizeType(ParamType):
 
 
 class Share(ParamType):
-    """A share such as ``1%``."""
+    """Type of a share, such as ``1%``."""
 
     name = "share"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> Fraction:
-        """Return the share."""
+        """Return the typed share as a fraction."""
         if isinstance(value, Fraction):
             return value
         try:
@@ -132,7 +132,7 @@ class Share(ParamType):
 
 
 class Completed(ParamType):
-    """Any text; the shell completes files, or names that a function of the harness lists."""
+    """Type of any text; the shell completes it to names that a function lists, or to files."""
 
     name = "text"
 

@@ -1,4 +1,4 @@
-"""``harness plan`` lists changes with which a step of your own network fits on a GPU."""
+"""``harness plan`` lists changes that make a training step fit on a GPU."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 @page_option
 @json_option
 def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool) -> int:
-    """List the changes with which a training step fits on a GPU.
+    """List changes that make a training step fit on a GPU.
 
-    The change that slows the step least comes first. TARGET is given as for harness predict.
+    The change that slows the step least comes first. TARGET is written as for harness predict.
 
     The command tries these changes on a pretended GPU: micro-batches, checkpointing of blocks,
-    bfloat16 autocast, variants of the optimizer, 8-bit states, LoRA and settings of the allocator.
-    Times are estimates that rank the changes. The exit code is 3 if nothing fits.
+    bfloat16 autocast, variants of the optimizer, 8-bit optimizer states, LoRA and settings of the
+    allocator. The times are estimates that rank the changes. The exit code is 3 if nothing fits.
     """
     if gpu_flags.mean_all():
         raise click.UsageError("plan takes one GPU; harness predict --gpu all compares all of them")

@@ -66,14 +66,15 @@ def predict(
 ) -> int:
     """Predict the memory of a step without running it.
 
-    TARGET can be your own network: package.module:callable or my_model.py:Net. It can be a network
-    of a hub: hf:NAME_OR_FOLDER (only config.json is read, not the weights), timm:NAME or
-    torchvision:NAME. It can be an MLP: mlp:DEPTHxWIDTH or mlp-scratch:DEPTHxWIDTH. An MLP also has
-    a flag for each field of a Workload, such as --depth, --activation and --dtype.
+    TARGET can be your own network, such as package.module:callable or my_model.py:Net. TARGET can
+    be a hub's network, such as hf:NAME_OR_FOLDER, timm:NAME or torchvision:NAME. For hf, only
+    config.json is read, not the weights. TARGET can also be an MLP, such as mlp:DEPTHxWIDTH or
+    mlp-scratch:DEPTHxWIDTH. For an MLP, each field of a Workload is an option, such as --depth,
+    --activation or --dtype.
 
-    CUDA is predicted without a GPU. If the environment sets CUBLAS_WORKSPACE_CONFIG, it determines
-    the size of cuBLAS workspaces. The exit code is 3 if there is no answer, and with --check also
-    if the step may not fit.
+    Predictions for CUDA need no GPU. If the environment variable CUBLAS_WORKSPACE_CONFIG is set, it
+    determines the size of cuBLAS workspaces. The exit code is 3 if the memory cannot be predicted.
+    With --check, the exit code is also 3 if the step may not fit.
     """
     workload = asked.workload(on_cuda=gpu_flags.are_given())
     if workload is None:
@@ -121,7 +122,7 @@ def _of_mlp(
     *,
     with_curve: bool,
 ) -> "StepReport":
-    """Return the prediction of an MLP, with a curve of batches around the largest that fits."""
+    """Return the prediction of an MLP; ``with_curve`` adds batches around the largest that fits."""
     from msgspec.structs import replace
 
     from harness.planning.predict import predict_workload as run

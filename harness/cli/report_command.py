@@ -65,14 +65,16 @@ def report(
 ) -> int:
     """Write the report from the records in FOLDER, and print its verdicts.
 
-    Writes report.html (the answer), evidence.html, report.md, claims.json, tables/, figures/ and
-    manifest.sha256 into FOLDER. Nothing is measured again. An experiment of your own is analysed by
-    the file that the sweep ran. The exit code is 3 if a section failed or no claim can be judged.
+    The command writes report.html (the answer), evidence.html, report.md, claims.json, tables/,
+    figures/ and manifest.sha256 into FOLDER. Nothing is measured again. Records of your own
+    experiment are analysed by the experiment file that the sweep ran. The exit code is 3 if a
+    section failed or no claim can be judged.
 
-    With --against the code is 3 if two verdicts contradict each other, if an exact metric differs,
-    if a cell is missing in one run, or if a noisy metric is more than ten times off. Two files of
-    harness predict --json can be compared, too; the code is then 3 if a value differs by more than
-    the tolerance. With --check the code is 3 if a check fails.
+    With --against, the exit code is 3 if two verdicts contradict each other, or if an exact metric
+    differs. The exit code is also 3 if a cell is missing in one run, or if a noisy metric differs
+    by more than a factor of ten. You can also compare two files of harness predict --json. If a
+    value in these files differs by more than the tolerance, the exit code is 3. With --check, the
+    exit code is 3 if a check fails.
     """
     needs = {
         "--tolerance": (tolerance, against),
@@ -110,7 +112,7 @@ def report(
 
 
 def _failed_cells(folder: Path) -> int:
-    """Return the number of records if none of them ended well, without loading the analysis."""
+    """Return the number of records if no cell has the outcome ok, and 0 otherwise."""
     files = [*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl")]
     lines = [line for path in files for line in path.read_bytes().splitlines() if line.strip()]
     are_records = all(path.name == "records.jsonl" for path in files)
@@ -123,7 +125,7 @@ def _are_json(lines: list[bytes]) -> bool:
 
 
 def write_page(folder: Path, given: tuple[Path, ...] = ()) -> tuple[Path, int]:
-    """Write the report, and print what is missing; return the page and the exit code."""
+    """Write the report and print its missing parts; return the page's path and the exit code."""
     missing: list[str] = []
     with shown_progress("sections of the report: ", "the records are read", forks=True) as progress:
         from harness.reporting.report import usable_processors, write_report
@@ -141,7 +143,7 @@ def write_page(folder: Path, given: tuple[Path, ...] = ()) -> tuple[Path, int]:
 
 
 def _compare(first: Path, second: Path, tolerance: Fraction, as_json: bool) -> int:
-    """Compare a run or a prediction with an earlier file, and print the differences."""
+    """Compare two runs or two predictions, and print the differences."""
     if first.is_file() and second.is_file():
         return _compare_predictions(first, second, tolerance, as_json)
     if not (first.is_dir() and second.is_dir()):

@@ -1,4 +1,4 @@
-"""Options that several commands share, e.g. ``--html`` and ``--force``."""
+"""Options that several commands share, such as ``--experiment`` and ``--force``."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -15,7 +15,7 @@ Decorator = Callable[[Command], Command]
 
 
 def all_of(*options: Decorator) -> Decorator:
-    """Return a decorator that adds several options to a command, in their order."""
+    """Return a decorator that adds the options to a command, in the given order."""
 
     def add(command: Command) -> Command:
         for option in reversed(options):
@@ -26,7 +26,7 @@ def all_of(*options: Decorator) -> Decorator:
 
 
 def gathered(kind: type, name: str, *options: Decorator) -> Decorator:
-    """Return a decorator that adds options to a command, which gets a ``kind`` named ``name``."""
+    """Return a decorator that adds options, and passes their values as one ``kind`` object."""
 
     def add(command: Command) -> Command:
         @wraps(command)
@@ -73,10 +73,10 @@ experiment_files = click.option(
 
 
 class _NewFile(click.Path):
-    """A file to write, whose folder exists."""
+    """Type of a path to write; its folder must exist."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, which is checked before the command begins its work."""
+        """Return the path; raise a usage error if its folder does not exist."""
         if not Path(value).parent.is_dir():
             raise click.UsageError(f"cannot write {value}: there is no folder {Path(value).parent}")
         return super().convert(value, param, ctx)

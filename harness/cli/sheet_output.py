@@ -1,4 +1,4 @@
-"""Prints the sheet of an answer, and writes it as a page with ``--html``."""
+"""Prints an answer, and writes it as an HTML page with ``--html``."""
 
 import shutil
 import sys
@@ -16,7 +16,7 @@ page_option = file_option("--html", help_text="Write a self-contained page to FI
 
 
 def print_sheet(sheet: "Sheet") -> None:
-    """Print an answer; on a terminal in bold and as wide as the terminal."""
+    """Print an answer; on a terminal, use bold text and the width of the terminal."""
     from harness.plots.sheet import sheet_text
 
     on_terminal = sys.stdout.isatty()
@@ -25,7 +25,7 @@ def print_sheet(sheet: "Sheet") -> None:
 
 
 def write_page(path: Path, sheet: "Sheet") -> None:
-    """Write the page; a path that cannot be written is a usage error."""
+    """Write the HTML page; raise a usage error if the path cannot be written."""
     from harness.plots.memory_page import sheet_page
 
     try:

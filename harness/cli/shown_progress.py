@@ -1,4 +1,4 @@
-"""Shows the work of a command and its time, in a line that changes or every five seconds."""
+"""Shows the current activity of a command and the elapsed time."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -11,17 +11,18 @@ from harness.schema.plain_text import printable
 def shown_progress(
     doing: str = "the step: ", first: str = "PyTorch starts", *, forks: bool = False
 ) -> Iterator[Callable[[str], None]]:
-    """Show the current work and its duration.
+    """Show the current activity and the elapsed time on standard error.
 
-    A terminal shows a line that is erased at the end. A pipe or a log gets a line every five
-    seconds.
+    On a terminal, the line is updated, and erased at the end. A pipe or a log gets a line every
+    five seconds.
 
     Args:
-        doing: words before the words that the yielded function receives. A call without words
-            erases the line until the next call.
-        first: words of the line before the first call.
-        forks: True if this process forks, which a process with a thread should not do. The caller
-            then calls the function before each fork, and while the forks work.
+        doing: prefix of each text that is passed to the yielded function. An empty text hides the
+            line on a terminal until the next call.
+        first: text that is shown before the first call.
+        forks: True if this process forks. Without a terminal, a forking process shows progress
+            without a thread. Call the yielded function before each fork, and while the forked
+            processes work.
     """
     if forks and not sys.stderr.isatty():
         from harness.reporting.heartbeat import BeforeForks

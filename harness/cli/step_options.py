@@ -1,4 +1,4 @@
-"""The options that describe a step of your own network, a hub's network, or an MLP."""
+"""Options that describe a step of your own network, of a hub's network or of an MLP."""
 
 import dataclasses
 import tomllib
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from harness.schema.step import Step
 
 BATCH = 32
-"""Default batch of a network; an MLP has its own default."""
+"""Default batch size of a network other than an MLP."""
 _SHARED = (
     "batch", "optimizer", "mode", "autocast", "accumulate", "classes", "threads", "device",
 )  # fmt: skip
-"""Flags of a workload that also describe the step of any network."""
+"""Options that apply to an MLP and to every other network."""
 _OF_MLP = tuple(one for one in fields(Workload) if one.name not in _SHARED)
 _HINTS: Mapping[str, str] = tomllib.loads(
     Path(__file__).with_name("option_hints.toml").read_text("utf-8")
@@ -38,7 +38,7 @@ _HINTS: Mapping[str, str] = tomllib.loads(
 
 @dataclass(frozen=True, kw_only=True)
 class StepFlags:
-    """The options of a step as they are typed; None for an option that is not given."""
+    """The typed options of a step; an option that is not given is None or empty."""
 
     target: str | None
     batch: int | None
@@ -58,11 +58,11 @@ class StepFlags:
     mlp: Mapping[str, Any]
 
     def workload(self, *, on_cuda: bool = False, **values: Any) -> Workload | None:
-        """Return the MLP; None if TARGET is a network.
+        """Return the workload of an MLP; None if TARGET is another network.
 
         Args:
-            on_cuda: True if a GPU is named, which implies the device.
-            values: fields that replace typed fields.
+            on_cuda: True if the options name a GPU; the default device is then CUDA.
+            values: workload fields that replace typed options.
         """
         named = {} if self.target is None else mlp_of(self.target)
         if named is None:
@@ -100,7 +100,7 @@ class StepFlags:
         return found
 
     def step(self, **others: Any) -> "Step":
-        """Return the step of TARGET; the fields in ``others`` replace typed fields."""
+        """Return the step of TARGET; for a network, ``others`` replaces typed options."""
         from harness.dry_runs.value_answers import check_answers, parse_answer
         from harness.schema.step import Step
         from harness.schema.step_request import parse_argument
@@ -141,7 +141,7 @@ class StepFlags:
 
 
 def refuse_with_target(names: set[str], hints: Mapping[str, str] = _HINTS) -> None:
-    """Refuse options that do not apply to a network; the error names the alternative."""
+    """Raise a usage error for options that apply only to an MLP; the error gives a hint."""
     for name in sorted(names):
         flag = "--" + name.replace("_", "-")
         hint = hints.get(name, hints["else"]).format(name=name, flag=flag)
@@ -149,7 +149,7 @@ def refuse_with_target(names: set[str], hints: Mapping[str, str] = _HINTS) -> No
 
 
 def workload_from(values: dict[str, Any]) -> Workload:
-    """Return the workload of the given values."""
+    """Return the workload with these fields; check ``hidden`` against depth and width."""
     if "hidden" in values:
         layers = len(values["hidden"])
         if values.get("depth", layers) != layers:
@@ -161,7 +161,7 @@ def workload_from(values: dict[str, Any]) -> Workload:
 
 
 def _mlp_flag(item: "dataclasses.Field[Any]") -> Any:
-    """Return the hidden option of one field of an MLP; ``Workload`` checks the limits."""
+    """Return the option for one field of an MLP; the help does not list this option."""
     if "choices" in item.metadata:
         kind: click.ParamType[Any] = Choices(item.metadata["choices"])
     elif item.name == "hidden":
@@ -250,7 +250,7 @@ _options = all_of(
 
 
 def step_options(command: Command) -> Command:
-    """Add TARGET and the options of its step to a command, which receives them as ``asked``.
+    """Add TARGET and its options to a command; the command receives them as ``asked``.
 
     If TARGET cannot be predicted, the command prints "unsupported" and ends with exit code 3.
     """

@@ -1,4 +1,4 @@
-"""Types of the options that describe a step, e.g. widths, an input, or a function."""
+"""Types of options that describe a step, such as widths and input shapes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,26 +7,26 @@ from harness.cli.parameter_types import Choices, Context, Parameter, ParamType, 
 
 
 class ChoicesOrTarget(Choices):
-    """One of several names, or ``MODULE:CALLABLE``; ``of`` describes the callable's arguments."""
+    """Type of an option that is a listed name or ``MODULE:CALLABLE``."""
 
     def __init__(self, choices: Sequence[str], of: str) -> None:
         super().__init__(choices)
         self.more = f"; any other one is a function {of}, named as FILE.py:FUNCTION"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> Any:
-        """Return the choice, or the unchanged target."""
+        """Return the listed name, or the unchanged ``MODULE:CALLABLE``."""
         return value if ":" in str(value) else super().convert(value, param, ctx)
 
 
 class Numbers(ParamType):
-    """Whole numbers of at least 1, separated by commas."""
+    """Type of a list of whole numbers of at least 1, separated by commas."""
 
     def __init__(self, example: str, name: str) -> None:
         self.name = name
         self._example = example
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> tuple[int, ...]:
-        """Return the numbers."""
+        """Return the typed numbers as a tuple."""
         if isinstance(value, tuple):
             return value
         try:
@@ -40,12 +40,12 @@ class Numbers(ParamType):
 
 
 class Input(ParamType):
-    """An input of a network, ``[NAME=][TYPE:]SHAPE``."""
+    """Type of an option that describes an input of a network, ``[NAME=][TYPE:]SHAPE``."""
 
     name = "input"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> str:
-        """Return the text if it describes an input."""
+        """Check that the text describes an input, and return it unchanged."""
         from harness.schema.input_spec import parse_input
 
         del param, ctx

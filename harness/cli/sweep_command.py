@@ -64,11 +64,12 @@ sweep_options = all_of(
 @click.option("--list", "list_only", is_flag=True, help="List the experiments and stop.")
 @json_option
 def sweep(experiments: tuple[str, ...], list_only: bool, as_json: bool, **options: Any) -> int:
-    """Run experiments and keep their records.
+    """Run experiments and save their records.
 
-    EXPERIMENT is a name that --list shows, or the path of a Python file that defines one; files
-    in ./experiments are found by name. Without EXPERIMENT all of them run. If a sweep is
-    interrupted, run the same command again to resume. The exit code is 3 if no cell ended well.
+    EXPERIMENT is a name that --list shows, or the path of a Python file that defines an experiment.
+    Files in ./experiments are found by name. Without EXPERIMENT, all experiments run. If a sweep is
+    interrupted, run the same command again to resume. The exit code is 3 if no cell of the sweep
+    has the outcome ok.
     """
     if list_only:
         _list(experiments, as_json)
@@ -83,7 +84,7 @@ def sweep(experiments: tuple[str, ...], list_only: bool, as_json: bool, **option
 
 
 def _list(names: tuple[str, ...], as_json: bool) -> None:
-    """Print the named experiments; without names all experiments, and the files next to them."""
+    """Print the named experiments; without names, print all experiments and the skipped files."""
     from harness.sweeps.experiment_files import ExperimentError, find, names_found, other_scripts
 
     listed = []
@@ -118,7 +119,7 @@ def run_experiments(
     gpu: str | None,
     deadline: float = 600.0,
 ) -> tuple[Path, Counter[str]]:
-    """Run the named experiments, or all; return the folder of records and the jobs' outcomes."""
+    """Run experiments; return the folder of records and the number of jobs with each outcome."""
     from harness.planning.pretended_workers import gpu_or_dry_run
     from harness.reporting.progress import shown
     from harness.schema.experiment import Size
@@ -162,7 +163,7 @@ def run_experiments(
 def _runnable(
     chosen: "list[Experiment]", device: str, size: "Size", pretended: str | None
 ) -> "list[Experiment]":
-    """Check all experiments; return the experiments that can run here, and name the others."""
+    """Return the experiments that can run on the device; print why others are skipped."""
     if pretended is not None:
         click.echo(f"No GPU: {pretended}. Times and accuracies are null.", err=True)
     runnable = []

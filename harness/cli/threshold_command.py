@@ -68,10 +68,10 @@ def threshold(
 ) -> int:
     """Find the largest batch that fits into a memory budget.
 
-    TARGET is an MLP, as mlp:DEPTHxWIDTH, or a network, as for harness predict. --solve depth and
-    --solve width search the largest depth or width of an MLP instead; then leave out --depth or
-    --width. The threshold is predicted first, then confirmed: separate processes run the step just
-    below and just above it.
+    TARGET is written as for harness predict, e.g. mlp:8x256 for an MLP. For an MLP, --solve depth
+    and --solve width find the largest depth or width instead; leave out the option --depth or
+    --width. The command first predicts the threshold. To confirm it, separate processes run the
+    step just below and just above the threshold.
     """
     from harness.schema.record import Outcome, to_json
 
@@ -104,7 +104,7 @@ def threshold(
 def _of_network(
     asked: StepFlags, gpu: str | None, solve: str, budget_of: str, limits: dict[str, Any]
 ) -> "StepThreshold":
-    """Return the largest batch of a network's step."""
+    """Return the largest batch at which a network's step fits the budget."""
     for name, value, only in (("solve", solve, "batch"), ("budget-of", budget_of, "workload")):
         if value != only:
             raise click.UsageError(f"--{name} {value} is for an MLP, e.g. mlp:8x256")

@@ -13,7 +13,7 @@ _NOT_OF_ONE_RUN = ("--versions", "--offline", "--json", "--html", "--snapshot", 
 
 
 def parse_versions(text: str) -> list[str]:
-    """Return the versions of ``2.10,2.15`` or of a range such as ``2.8-2.15``."""
+    """Parse a list of versions such as ``2.10,2.15``, or a range such as ``2.8-2.15``."""
     from harness.prediction.torch_environments import versions_between
 
     named, ranges = [], []
@@ -30,13 +30,13 @@ def parse_versions(text: str) -> list[str]:
 
 
 def ask_each_version(text: str, command: Sequence[str], *, offline: bool, as_json: bool) -> int:
-    """Print the answer of each version to this call of ``dry-run``; return the exit code.
+    """Run this ``dry-run`` command under each version, and return the exit code.
 
     Args:
-        text: the versions, as typed.
-        command: the script and its arguments, which end the call.
-        offline: True to install nothing.
-        as_json: True to print the answer as JSON.
+        text: list or range of PyTorch versions, as typed.
+        command: the script and its arguments, as typed at the end of the call.
+        offline: True if nothing may be installed.
+        as_json: True if the answer is printed as JSON.
     """
     import msgspec
 

@@ -1,1 +1,1 @@
-"""Tables, figures, HTML and Markdown from the findings of an analysis."""
+"""Writes the findings of an analysis as tables, figures, HTML and Markdown."""

@@ -1,4 +1,4 @@
-"""Draws the figures of claims that ``claims.toml`` describes, as lines or bars."""
+"""Draws the figures that ``claims.toml`` describes, as lines or bars."""
 
 import functools
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from harness.schema.findings import Figure
 
 
 def picture(file: str, name: str, data: pd.DataFrame, /, **values: object) -> Figure | None:
-    """Return a figure of ``claims.toml`` next to ``file``; None without data.
+    """Return figure ``name`` of the ``claims.toml`` next to ``file``; None if ``data`` is empty.
 
-    ``values`` fill the names in braces in its caption.
+    ``values`` replace the names in braces in the title and in the caption.
     """
     if data.empty:
         return None
@@ -24,13 +24,13 @@ def picture(file: str, name: str, data: pd.DataFrame, /, **values: object) -> Fi
 
 
 def drawn(name: str, given: Mapping[str, Any], data: pd.DataFrame, /, **values: object) -> Figure:
-    """Return a figure of lines, or a figure of bars if ``given`` has ``bar``, the name of a column.
+    """Return a figure of lines or, if ``given`` contains ``bar``, a figure of stacked bars.
 
     Args:
         name: name of the figure's files.
-        given: its title, caption and size, and options of ``series`` or ``stacked``.
-        data: one row per point or bar; a column ``panel`` makes panels.
-        values: values of the names in braces in title and caption.
+        given: title, caption and size of the figure, and options of ``series`` or ``stacked``.
+        data: one row per point or bar; each value in the column ``panel`` gets its own panel.
+        values: texts that replace the names in braces in title and caption.
 
     """
     options = dict(given)

@@ -1,4 +1,4 @@
-"""The file ``claims.json`` next to a report, with the claims of the run and their verdicts."""
+"""Reads and writes ``claims.json``, which contains the claims of a run and their verdicts."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -15,17 +15,17 @@ Written = TypeVar("Written")
 
 CLAIMS = "claims.json"
 REFERENCE = PACKAGE.parent / "results" / "reference-cpu"
-"""Folder of the committed reference run; an installation without the repository lacks it."""
+"""Folder of the committed reference run, which exists only in a checkout of the repository."""
 LITERATURE_REFERENCE = REFERENCE.parent / "literature"
-"""Folder of the committed run of the claims of the literature."""
+"""Folder of the committed run that tests claims of the literature."""
 
 
 class ReportFileError(HarnessError):
-    """A folder lacks a report, or a file of the report is invalid."""
+    """Raised if a folder has no report, or if a file of the report is invalid."""
 
 
 class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One claim with its verdict by the run's records."""
+    """One claim, with the verdict that the records of the run give."""
 
     experiment: str
     topic: str
@@ -35,36 +35,36 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     number: str
     measured: str
     open_reason: str = ""
-    """Reason why the claim is open, in a few words; older files lack it."""
+    """Short reason why the claim is open; empty in files of older versions."""
     holds_for: str = ""
     fails_for: str = ""
-    """Parts on which the claim holds and fails, if the verdict names them."""
+    """Cases for which the claim fails; ``holds_for`` contains the cases for which it holds."""
     rule: Rule | None = None
     second: str = ""
-    """Second derivation of the deciding number, or the reason why there is none."""
+    """Second derivation of the number that decides the claim, or the reason why it is missing."""
     matters: str = ""
     control: str = ""
     history: str = ""
-    """History of the rule, as in ``Claim``; older files lack it."""
+    """History of the decision rule, as in ``Claim``; empty in files of older versions."""
 
     @property
     def words(self) -> str:
-        """The verdict with the parts that it names."""
+        """Verdict in words, with the cases for which the claim holds or fails."""
         return verdict_words(self.verdict, self.holds_for, self.fails_for)
 
     @property
     def key(self) -> tuple[str, str]:
-        """Key of a claim, which is the same in two runs."""
+        """Key that is equal for the same claim in different runs."""
         return self.experiment, self.sentence
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
-    """All claims of a run, with its question and the answer."""
+    """All claims of a run, with the question of the report and the answer."""
 
     question: str
     answer: list[str]
     lead: str
-    """The experiment that answers the question."""
+    """Name of the experiment that answers the question."""
     claims: list[ClaimEntry]
 
 
@@ -98,7 +98,7 @@ def claims_of(report: Document) -> Claims:
 
 
 def claims_json(claims: Claims) -> bytes:
-    """Return ``claims`` as the text of the file."""
+    """Return the content of ``claims.json``."""
     return msgspec.json.format(msgspec.json.encode(claims), indent=1) + b"\n"
 
 
@@ -108,7 +108,7 @@ def read_claims(folder: Path) -> Claims:
 
 
 def read_written(path: Path, kind: type[Written]) -> Written:
-    """Return the contents of a file that ``harness report`` wrote."""
+    """Read a JSON file that ``harness report`` wrote."""
     try:
         text = path.read_bytes()
         read_json(text)  # no key is there twice

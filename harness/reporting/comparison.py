@@ -1,4 +1,4 @@
-"""The comparison of two runs or two predictions as text for a terminal or a CI log."""
+"""Formats the comparison of two runs or two predictions as text."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from harness.schema.layer_names import common_name, pattern
 from harness.schema.units import format_bytes
 
 MOST = 20
-"""Largest number of rows of a list that are printed; the other rows are counted."""
+"""Largest number of rows that are printed; for the other rows, only their number is printed."""
 _LONGEST_TEXT = 40
 
 # Differences of a few bytes vanish in a unit, so these are printed digit by digit.
@@ -21,7 +21,7 @@ _EXACT_NAMES = {
 
 
 def runs_text(comparison: Comparison) -> str:
-    """Return the answer, then the differences and the noisy metrics."""
+    """Return the result of a comparison as text, followed by tables of the differences."""
     parts = [str(comparison)]
     lists = (
         ("Ended differently", comparison.outcomes),
@@ -40,7 +40,7 @@ def runs_text(comparison: Comparison) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Iterator[str]:
-    """Yield the rows of a table in columns, with numbers to the right."""
+    """Yield each row as a line with aligned columns; numeric columns are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         columns = zip(row, widths, numeric, strict=True)
@@ -49,7 +49,7 @@ def _aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Iterator
 
 
 def predictions_text(comparison: PredictionComparison) -> str:
-    """Return the differences of two predictions as a table."""
+    """Return the differences between two predictions as a table."""
     if comparison.equal:
         return "the two predictions are equal"
     if not comparison.differences:
@@ -63,7 +63,7 @@ def predictions_text(comparison: PredictionComparison) -> str:
 
 
 def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference]]:
-    """Yield one row for sizes with equal changes, e.g. of layers of equal blocks."""
+    """Merge sizes with equal values into one row, e.g. sizes of layers in equal blocks."""
     groups: dict[tuple[object, ...], list[Difference]] = {}
     has_layers = any(each.name.startswith("layers.") for each in differences)
     for each in differences:

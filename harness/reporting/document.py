@@ -1,7 +1,7 @@
-"""The texts, figures and tables of a report in reading order, before the layout.
+"""Content of a report in reading order, before it is rendered.
 
-A report has two pages. The story answers the question and shows the deciding figures; the evidence
-has all other parts. Each figure and each paragraph is on one page only.
+A report has two pages. The first page, the story, answers the question and shows the main figures.
+The second page, the evidence, contains all other figures and texts.
 """
 
 from collections.abc import Sequence
@@ -14,43 +14,43 @@ from harness.reporting.figures import DrawnFigure
 from harness.schema.findings import Claim, Section, Source, Table, Verdict
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
-"""Title of a report without any section that has a question."""
+"""Title of a report if none of its sections has a question."""
 
 LITERATURE = "What the literature says of the memory of training, tested to the byte"
 """Title of the report on the claims of the literature."""
 
 MOST_ANSWERS = 3
-"""Largest number of sentences that answer the question."""
+"""Largest number of sentences in the answer to the question."""
 
 MOST_STORY = 5
-"""Largest number of figures of the first page, if no experiment chooses its figures."""
+"""Largest number of figures on the first page, if no experiment chooses its figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
-    """The drawn part of one experiment; if it is missing, ``problem`` gives the reason."""
+    """Chapter of one experiment; ``problem`` is the reason why its content is missing."""
 
     name: str
-    """Name of the experiment and of its anchor."""
+    """Name of the experiment, which is also its anchor in the page."""
     title: str
     question: str = ""
     problem: str | None = None
     is_failed: bool = False
-    """True if the problem is an error in the analysis or a drawing, not a lack of records."""
+    """True if the problem is an error in the analysis or in a figure, not a lack of records."""
     section: Section = field(default_factory=Section)
     pictures: tuple[DrawnFigure, ...] = ()
-    """The figures of the section."""
+    """Drawn figures of the section."""
     source: Source | None = None
-    """The claim of the literature that the experiment tests."""
+    """Claim of the literature that the experiment tests."""
     doubts: tuple[str, ...] = ()
     """Contradictions in the evidence of the experiment."""
     data: str = ""
-    """Date and commit of the experiment's lines."""
+    """Date and commit of the experiment's records."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Numbered:
-    """A figure with its number and its place."""
+    """A figure with its number, its chapter and its page."""
 
     number: int
     chapter: Chapter
@@ -59,24 +59,24 @@ class Numbered:
 
     @property
     def anchor(self) -> str:
-        """The id of the figure on its page, and the stem of its files."""
+        """HTML id of the figure, which is also the stem of its file names."""
         return f"{self.chapter.name}-{self.picture.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """The whole report."""
+    """Content of the whole report."""
 
     chapters: tuple[Chapter, ...]
     environment: Table
     notes: tuple[str, ...] = ()
-    """Facts on the records that limit the report, such as skipped lines."""
+    """Facts about the records that limit the report, such as skipped lines."""
     totals: dict[str, int] = field(default_factory=dict)
-    """Cells by outcome."""
+    """Number of cells with each outcome."""
 
     @cached_property
     def lead(self) -> Chapter | None:
-        """The chapter whose question the report answers, i.e. the first chapter with an answer."""
+        """Chapter whose question the report answers: the first chapter with an answer."""
         settled = [part for part in self.chapters if part.section.claims or part.section.answer]
         return next(iter([*settled, *self.chapters]), None)
 
@@ -87,7 +87,7 @@ class Document:
 
     @property
     def title(self) -> str:
-        """The question that the report answers."""
+        """Title of the report, which is usually the question that it answers."""
         if self.of_literature:
             return LITERATURE
         return (self.lead.question or self.lead.title) if self.lead else TITLE
@@ -106,7 +106,7 @@ class Document:
 
     @property
     def answer(self) -> tuple[tuple[str, str], ...]:
-        """The answer as the lead and the rest of each sentence; without an answer, the verdicts."""
+        """Sentences of the answer, each split after its colon; without an answer, the verdicts."""
         doubtful = [text for part in self.chapters if part.doubts for text in part.section.answer]
         if self.of_literature:
             return (*map(_split, doubtful[:1]), ("Verdicts: ", self.tally))
@@ -119,12 +119,12 @@ class Document:
 
     @property
     def claims(self) -> tuple[tuple[Chapter, Claim], ...]:
-        """Every claim with its chapter, in reading order."""
+        """All claims with their chapters, in reading order."""
         return tuple((part, claim) for part in self.chapters for claim in part.section.claims)
 
     @property
     def topics(self) -> dict[str, list[tuple[Chapter, Claim]]]:
-        """The claims of each chapter with the chapter, by its title."""
+        """Claims with their chapters, grouped by the title of the chapter."""
         topics: dict[str, list[tuple[Chapter, Claim]]] = {}
         for part, claim in self.claims:
             topics.setdefault(part.title, []).append((part, claim))
@@ -137,7 +137,7 @@ class Document:
 
     @cached_property
     def figures(self) -> tuple[Numbered, ...]:
-        """All figures with numbers; the figures of the first page come first."""
+        """All figures, numbered; the figures of the first page come first."""
         every = [(part, one) for part in self.chapters for one in part.pictures]
         chosen = [(part, one) for part, one in every if one.story]
         if not chosen:
@@ -151,14 +151,14 @@ class Document:
         )
 
     def figures_of(self, part: Chapter, *, in_story: bool) -> tuple[Numbered, ...]:
-        """Return the figures of ``part`` on the first page, or on the evidence page."""
+        """Return the figures of ``part`` on the first page (``in_story``) or on the second page."""
         return tuple(
             one for one in self.figures if one.chapter is part and one.in_story == in_story
         )
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Return a sentence's lead, up to its first colon, and the rest."""
+    """Split a sentence after its first colon."""
     first, colon, rest = text.partition(": ")
     return first + colon, rest
 
@@ -169,7 +169,7 @@ def headline(claim: Claim) -> str:
 
 
 def rule_words(claim: Claim) -> str:
-    """Return a claim's rule, smallest difference that matters, control and second derivation."""
+    """Describe how a claim is decided: by its rule, its control and its second derivation."""
     words = (
         f"Rule: it holds if {claim.rule.holds}. It fails if {claim.rule.fails}. It stays open if "
     )
@@ -183,7 +183,7 @@ def rule_words(claim: Claim) -> str:
 
 
 def data_words(frame: pd.DataFrame | None) -> str:
-    """Return the date and the commit of the lines of a section.
+    """Return a sentence with the date and the commit of a section's records.
 
     >>> data_words(pd.DataFrame({"environment.time": ["2026-11-29T12:52"]}))
     'Data of 2026-11-29.'
@@ -202,7 +202,7 @@ def data_words(frame: pd.DataFrame | None) -> str:
 
 
 def decisive(claim: Claim) -> str:
-    """Return the deciding number, and for an open claim the reason why it is open."""
+    """Return the number that decides a claim; for an open claim, add the reason."""
     return "; ".join(filter(None, (claim.number, claim.open_reason)))
 
 
@@ -225,7 +225,7 @@ def tally(verdicts: Sequence[Verdict]) -> str:
 
 
 def environment_table(frame: pd.DataFrame, most: int = 6) -> Table:
-    """Return each fact of the environment with its values in the records."""
+    """Return a table with each fact of the environment and its values in the records."""
     rows = []
     for column in frame.columns:
         if str(column).startswith("environment."):

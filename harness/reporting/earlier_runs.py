@@ -1,7 +1,7 @@
-"""Verdicts on earlier runs by the same rules, which show if a verdict repeats.
+"""Compares the verdicts of a run with verdicts on earlier runs.
 
-``earlier.json`` next to a run's experiments has verdicts about earlier records by the present
-rules. ``python -m benchmarks.earlier_runs`` writes it.
+``python -m benchmarks.earlier_runs`` applies the current rules to the records of earlier runs. The
+command writes the verdicts to ``earlier.json`` in the folder of a run.
 """
 
 import dataclasses
@@ -18,17 +18,17 @@ EARLIER = "earlier.json"
 
 
 class EarlierRun(Struct, frozen=True, kw_only=True):
-    """The verdict on an earlier run by the present rule."""
+    """Verdict that the current rule gives for the records of an earlier run."""
 
     run: str
-    """Commit with the records of the run, or its folder."""
+    """Commit that contains the records of the run, or the folder of the records."""
     date: str
     verdict: Verdict
     number: str
 
 
 class EarlierClaim(Struct, frozen=True, kw_only=True):
-    """A claim whose number differs from run to run."""
+    """A claim with its verdicts on earlier runs."""
 
     experiment: str
     headline: str
@@ -36,20 +36,20 @@ class EarlierClaim(Struct, frozen=True, kw_only=True):
 
 
 class EarlierRuns(Struct, frozen=True, kw_only=True):
-    """Earlier runs of one machine."""
+    """Verdicts on earlier runs of one machine."""
 
     machine: str
     claims: tuple[EarlierClaim, ...]
 
 
 def read_earlier(folder: Path) -> tuple[EarlierClaim, ...]:
-    """Return the earlier verdicts next to a run; empty without the file."""
+    """Read ``earlier.json`` in the folder of a run; the result is empty without the file."""
     path = folder / EARLIER
     return read_written(path, EarlierRuns).claims if path.is_file() else ()
 
 
 def with_repeats(claim: Claim, experiment: str, known: Sequence[EarlierClaim]) -> Claim:
-    """Return a claim with the verdicts of earlier runs; it is open if a verdict changed.
+    """Add the verdicts on earlier runs to a claim; if two verdicts differ, the claim is open.
 
     >>> from harness.schema.findings import Rule
     >>> rule = Rule(holds="a", fails="b", open="c")

@@ -1,4 +1,4 @@
-"""Writes a Figure as SVG, PNG and CSV of its data, with the same bytes every time."""
+"""Writes a figure as SVG and PNG, and its data as CSV; equal figures give equal bytes."""
 
 import html
 import io
@@ -21,7 +21,7 @@ DPI = 160
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnFigure:
-    """A drawn figure."""
+    """A figure, drawn as SVG and as PNG."""
 
     name: str
     caption: str
@@ -31,16 +31,16 @@ class DrawnFigure:
     svg: str
     """SVG document for a wide page."""
     narrow_svg: str
-    """SVG document for a phone, with panels below each other and text of the same size."""
+    """SVG document for a phone, with panels below each other and an unchanged text size."""
     png: bytes
     data: pd.DataFrame
 
 
 def picture(figure: Figure) -> DrawnFigure:
-    """Draw ``figure`` for a wide page, for a phone and as pixels.
+    """Draw ``figure`` as an SVG for a wide page, as an SVG for a phone, and as a PNG.
 
-    The settings come from the harness, not from the user, so the bytes depend only on the figure
-    and on matplotlib's version.
+    The user's settings of matplotlib are ignored, so the bytes depend only on the figure and on the
+    version of matplotlib.
     """
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -63,7 +63,7 @@ def picture(figure: Figure) -> DrawnFigure:
 
 
 def _canvas(figure: Figure, size: tuple[float, float]) -> Canvas:
-    """Return a canvas with the figure, after painting and layout."""
+    """Draw the figure on a new canvas, and compute the layout."""
     canvas = Canvas(figsize=size, layout="constrained")
     FigureCanvasAgg(canvas)
     figure.draw(canvas, figure.data)
@@ -97,7 +97,7 @@ def _svg(canvas: Canvas, figure: Figure) -> str:
 
 
 def _tips(canvas: Canvas, figure: Figure) -> str:
-    """Return invisible boxes over the first axes; a browser shows their titles on hovering."""
+    """Return invisible SVG boxes over the first axes; a browser shows their titles as tooltips."""
     if figure.tips is None:
         return ""
     to_points = 72 / canvas.dpi
@@ -115,7 +115,7 @@ def _tips(canvas: Canvas, figure: Figure) -> str:
 
 
 def picture_files(drawn: DrawnFigure, stem: str) -> dict[str, bytes]:
-    """Return the contents of ``stem``.svg, .png and .csv."""
+    """Return the names and the contents of the SVG, PNG and CSV files of a figure."""
     svg, data = printable(drawn.svg).encode(), csv_text(drawn.data).encode()
     return {f"{stem}.svg": svg, f"{stem}.png": drawn.png, f"{stem}.csv": data}
 
@@ -129,9 +129,9 @@ _DARK = dark_colours()
 
 
 def inline_pair(drawn: DrawnFigure, prefix: str, label_id: str) -> str:
-    """Return the picture for a wide page and for a phone; a page's style shows one of them.
+    """Return HTML with the wide and the narrow SVG; the page's style shows one of the two.
 
-    ``label_id`` is the id of the element whose text describes it.
+    ``label_id`` is the id of the element whose text describes the figure.
     """
     wide = inline_svg(drawn.svg, prefix, label_id)
     narrow = inline_svg(drawn.narrow_svg, f"{prefix}-n", label_id)
@@ -139,9 +139,9 @@ def inline_pair(drawn: DrawnFigure, prefix: str, label_id: str) -> str:
 
 
 def inline_svg(svg: str, prefix: str, label_id: str) -> str:
-    """Return ``svg`` for use in a page, without prolog and fixed size, and with unique ids.
+    """Return ``svg`` for an HTML page: without prolog and fixed size, and with unique ids.
 
-    Colours that change in the dark become custom properties of the page (``colour_properties``).
+    Colours that differ in dark mode become CSS custom properties (see ``colour_properties``).
     """
     text = _PROLOG.sub("", svg, count=1)
     text = _TITLE.sub("", _METADATA.sub("", text, count=1), count=1)

@@ -12,7 +12,7 @@ SECONDS = 5.0
 
 
 class Heartbeat:
-    """Prints ``[20 s] WORDS`` while its block runs; ``words`` can change at any time."""
+    """Prints lines such as ``[20 s] WORDS`` while its block runs; ``words`` may be changed."""
 
     def __init__(self, words: str) -> None:
         self.words = words
@@ -21,7 +21,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "Heartbeat":
-        """Start a thread that prints the lines; without a thread, the block runs without lines."""
+        """Start the thread that prints the lines; if no thread can start, print nothing."""
         try:
             self._thread.start()
         except RuntimeError:
@@ -49,9 +49,10 @@ class Heartbeat:
 
 
 class BeforeForks:
-    """A heartbeat that ends at the first progress, and then prints the progress.
+    """Prints a heartbeat until the first call of ``say``, and then prints the words of each call.
 
-    A process that forks others should not have a thread.
+    The thread of the heartbeat ends at the first call, because a process that forks should not have
+    other threads.
     """
 
     def __init__(self, doing: str, first: str) -> None:

@@ -1,6 +1,6 @@
-"""Writes and reads ``manifest.sha256``, which has the hash of every file of a run.
+"""Writes and reads ``manifest.sha256``, which contains the hash of every file of a run.
 
-``sha256sum --check manifest.sha256`` reads it, too.
+The command ``sha256sum --check manifest.sha256`` checks the hashes.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from harness.schema.training_run import TRAINING_RUNS
 
 MANIFEST = "manifest.sha256"
 EVIDENCE = (RECORDS, THRESHOLDS, TRAINING_RUNS, STEP_RUNS, EARLIER)
-"""Names of measured files; all other files are made from them."""
+"""Names of the measured files; ``harness report`` derives all other files from these files."""
 
 _LINE = re.compile("([0-9a-f]{64})  (.+)")
 
 
 def manifest(folder: Path, made: Mapping[str, bytes]) -> bytes:
-    """Return the manifest of the run in ``folder``, in which a report ``made`` files."""
+    """Return the manifest of a run: hashes of its measured files and of the files in ``made``."""
     measured = {path: (folder / path).read_bytes() for path in evidence_of(folder)}
     files = sorted({**measured, **made}.items())
     return "".join(f"{checksum(text)}  {path}\n" for path, text in files).encode()

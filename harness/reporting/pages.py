@@ -1,6 +1,6 @@
 """Renders the report as self-contained pages and as Markdown.
 
-The Markdown links to the PNGs next to it.
+The Markdown file links to the PNG files in ``figures/``.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from harness.schema.findings import Claim, Table
 from harness.version import __version__
 
 STORY, EVIDENCE, MARKDOWN = "report.html", "evidence.html", "report.md"
-"""Names of the pages."""
+"""File names of the pages."""
 
 _SETTINGS = {
     "story_page": STORY,
@@ -29,7 +29,7 @@ _SETTINGS = {
 
 
 def render(report: Document) -> dict[str, str]:
-    """Return the pages by name, with styles and figures inside; text from records is escaped."""
+    """Return the content of each page by its file name; text from records is escaped."""
     made = _environment()
     templates = {STORY: "story.html.j2", EVIDENCE: "evidence.html.j2", MARKDOWN: "report.md.j2"}
     tables = {}
@@ -78,18 +78,18 @@ def _template(name: str) -> str:
 
 
 def _svgs(figure: Numbered) -> Markup:
-    """Return the figure for a wide page and for a phone; a page shows one of the two."""
+    """Return HTML with the wide and the narrow SVG of a figure."""
     return Markup(inline_pair(figure.picture, figure.anchor, f"{figure.anchor}-alt"))
 
 
 def citation(part: Chapter, claim: Claim) -> str:
-    """Return the citation of a verdict, with the claim's stable name."""
+    """Return a text that cites a verdict, with the version of the harness and the claim's name."""
     name = f"mlp-memory-harness {__version__}, literature/{part.name}"
     return f"{name}: {claim.words} ({decisive(claim)})"
 
 
 def checks_table(report: Document) -> Table:
-    """Return a table of each deciding number and its second derivation."""
+    """Return a table of the deciding numbers, each with its second derivation."""
     rows = [
         (
             part.title,
@@ -116,13 +116,13 @@ def checks_table(report: Document) -> Table:
 
 
 def witness_table(report: Document) -> Table:
-    """Return a table of every published measurement of a real GPU and the harness's number."""
+    """Return a table that compares published measurements of real GPUs with the harness."""
     caption = "Published runs of real GPUs next to ours"
     return Table(name="witnesses", caption=caption, frame=_witnesses(report.chapters))
 
 
 def witnesses_of(part: Chapter) -> Table:
-    """Return the published measurements that belong to one claim."""
+    """Return a table of the published measurements that belong to one claim."""
     frame = _witnesses([part])
     caption = f"Real GPUs next to ours: {'; '.join(frame['source'].unique())}"
     return Table(name="witnesses", caption=caption, frame=frame.drop(columns=["claim", "source"]))

@@ -1,4 +1,4 @@
-"""Shows the progress of a sweep, in one display on a terminal, or else in lines."""
+"""Shows the progress of a sweep: as a live display on a terminal, otherwise as lines."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shown(experiments: int = 1) -> "Iterator[Lines | Terminal]":
-    """Yield the progress of ``experiments`` experiments that suits standard error."""
+    """Yield a live display if standard error is a terminal, and plain lines otherwise."""
     if sys.stderr.isatty():
         from harness.reporting.terminal import PlainConsole
 
@@ -34,7 +34,7 @@ def shown(experiments: int = 1) -> "Iterator[Lines | Terminal]":
 
 
 def _bar(console: "PlainConsole") -> "Bar":
-    """Return a display that shows its counts at 80 columns, with a shorter last column."""
+    """Return a display that shortens only its last column on a narrow terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.table import Column
 
@@ -59,7 +59,7 @@ def format_seconds(seconds: float) -> str:
 class Lines:
     """Plain lines on standard error, for logs and pipes.
 
-    Lines show the begin and the end of each experiment, and every five seconds its progress.
+    The lines show the start and the end of each experiment and, every five seconds, its progress.
     """
 
     def __init__(self, experiments: int = 1, beat: Heartbeat | None = None) -> None:
@@ -71,7 +71,7 @@ class Lines:
         self._started: float | None = None
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
-        """Print the experiment's first line."""
+        """Print the notes and the first line of the next experiment."""
         self.end()
         for note in notes:
             print(printable(note), file=sys.stderr)
@@ -87,7 +87,7 @@ class Lines:
             self.end()
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Print the last line with the last cell."""
+        """Update the line of the heartbeat; after the last cell, print the duration."""
         del description
         estimate = f", {format_seconds(seconds_left)} left" if left and seconds_left else ""
         self._beat.words = f"{self._name}: {self._cells - left} of {self._cells} cells{estimate}"
@@ -95,7 +95,7 @@ class Lines:
             self.end()
 
     def end(self) -> None:
-        """Print the last line, also if an experiment was interrupted."""
+        """Print the duration of the experiment, even if it was interrupted."""
         if self._started is not None:
             seconds = format_seconds(time.monotonic() - self._started)
             print(f"{self._name}: {seconds}", file=sys.stderr, flush=True)
@@ -103,7 +103,7 @@ class Lines:
 
 
 class Terminal:
-    """One display with the experiment's number, its cells, the time left and the last cell."""
+    """Live display of the current experiment, with its cells, the time left and the last cell."""
 
     def __init__(self, bar: "Bar", experiments: int = 1) -> None:
         self._bar = bar
@@ -114,7 +114,7 @@ class Terminal:
         self._parts: list[str] = []
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
-        """Show the next experiment in place of the previous."""
+        """Show the next experiment in place of the previous experiment."""
         for note in notes:
             self._bar.console.print(note, markup=False)
         if self._task is not None:
@@ -128,7 +128,7 @@ class Terminal:
         )
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Advance the bar; in a short line the differences from the last cell come first."""
+        """Advance the bar; settings that changed since the previous cell are shown first."""
         assert self._task is not None, "begin comes first"
         words, colon, result = description.partition(": ")
         last, self._parts = self._parts, words.split(", ")

@@ -1,4 +1,4 @@
-"""Writes a report from the records in a folder into the same folder, without new measurements."""
+"""Writes a report into the folder of its records, without new measurements."""
 
 import contextlib
 import dataclasses
@@ -43,7 +43,7 @@ _LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
 
 
 class ReportError(HarnessError):
-    """The report cannot be written into its folder; an earlier report stays."""
+    """Raised if the report cannot be written; an earlier report remains unchanged."""
 
 
 def write_report(
@@ -54,12 +54,12 @@ def write_report(
     missing: Callable[[str], object] = str,
     progress: Callable[[str], object] = str,
 ) -> Path:
-    """Write the report's pages, tables/, figures/ and manifest; return the first page.
+    """Write the report's pages, tables, figures and manifest; return the path of the first page.
 
-    Every experiment of the run gets a chapter, even with too few records to analyse. The same
-    records give the same bytes. An earlier report is replaced as a whole or, after an error, not at
-    all; files of the user stay. ``missing`` is called with a line for each failed section, or if no
-    claim could be decided. ``progress`` is called after each section.
+    Every experiment of the run gets a chapter, even if it has too few records to analyse. The same
+    records give the same bytes. An earlier report is replaced only if all new files can be written.
+    Files of the user are kept. ``missing`` is called with a message for each failed section, and if
+    no experiment has an answer. ``progress`` is called after each section.
     """
     report = analysed(folder, jobs=jobs, given=given, progress=progress)
     files = report_files(report)
@@ -80,7 +80,7 @@ def analysed(
     given: Sequence[Path] = (),
     progress: Callable[[str], object] = str,
 ) -> Document:
-    """Return the report of the records in ``folder``, without writing files."""
+    """Analyse the records in ``folder``, and return the report without writing files."""
     folders = experiment_folders(folder, given)
     for path in given:
         if path.stem not in {part.resolve().name for part in folders}:
@@ -113,10 +113,10 @@ def run_each(
     jobs: int = 1,
     progress: Callable[[str], object] = str,
 ) -> list[Result]:
-    """Return the results of ``work`` for the items in order, from up to ``jobs`` processes.
+    """Call ``work`` for each item in up to ``jobs`` processes; return the results in order.
 
-    The processes are forks, so they have the modules that this process has loaded. Use several only
-    in a process without its own threads, such as a command's.
+    The processes are forked, so they already have the modules that this process has loaded. Use
+    more than one job only in a process without other threads.
     """
     jobs = min(jobs, len(items))
     if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
@@ -134,7 +134,7 @@ def run_each(
 def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
     """Return the folders of a run's experiments, in reading order.
 
-    An experiment may keep thresholds or training runs instead of records.
+    An experiment may have thresholds or training runs instead of records.
     """
     if (folder / RECORDS).is_file():
         return [folder]
@@ -151,12 +151,12 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
 
 
 def _has(folder: Path, *names: str) -> bool:
-    """Return whether the folder has a file of one of ``names``, or other results than records."""
+    """Return whether the folder has one of the files ``names``, or results other than records."""
     return any((folder / name).is_file() for name in (*names, *_OTHER_RESULTS))
 
 
 def _refuse_to_lose_claims(folder: Path, unknown: Sequence[Path]) -> None:
-    """Refuse to replace claims of experiments that this report cannot analyse."""
+    """Raise an error if an earlier report has claims of experiments that are unknown here."""
     try:
         claimed = {claim.experiment for claim in read_claims(folder).claims}
     except ReportFileError:
@@ -170,7 +170,7 @@ def _refuse_to_lose_claims(folder: Path, unknown: Sequence[Path]) -> None:
 
 
 def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
-    """Analyse and draw one experiment's folder from its records."""
+    """Return the chapter of one experiment, analysed and drawn from its records."""
     folder, own, given = part
     name = folder.resolve().name
     experiment = experiment_of(folder, given)
@@ -205,7 +205,7 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
 
 
 def _fault(error: Exception) -> str:
-    """Return the reason why an experiment failed to write its section, and the place."""
+    """Return a sentence that names the error in a section and its place in the code."""
     *_, place = traceback.extract_tb(error.__traceback__)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     where = f"{Path(place.filename).name}, line {place.lineno}"
@@ -217,7 +217,7 @@ def _anchor(name: str) -> str:
 
 
 def report_files(report: Document) -> dict[str, bytes]:
-    """Return every file of the report by its path within the folder."""
+    """Return the content of every file of the report, by its path in the folder."""
     files: dict[str, bytes] = {}
     for part in report.chapters:
         for drawn in part.pictures:
@@ -234,11 +234,11 @@ def report_files(report: Document) -> dict[str, bytes]:
 
 
 def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -> None:
-    """Write ``files`` by their names into ``folder``, and remove other files of ``earlier``.
+    """Write ``files`` into ``folder``, and delete files of ``earlier`` that are not in ``files``.
 
-    All files are first written next to their places. If a file cannot be written, the earlier
-    report stays. A folder of records may come from a stranger and contain links, so only real files
-    in it are written or removed, never the target of a link.
+    All files are first written under temporary names. If a file cannot be written, the earlier
+    report is kept. A folder from another person may contain symbolic links, so this function never
+    writes to or deletes the target of a link.
     """
     staged: dict[Path, Path] = {}
     replaced: dict[Path, bytes | None] = {}
@@ -279,9 +279,9 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
 
 
 def files_of_report(folder: Path) -> set[str]:
-    """Return the figures' and tables' files that the report in ``folder`` wrote.
+    """Return the files of figures and tables that belong to the report in ``folder``.
 
-    ``report.md`` has a link to each file. A link whose file is missing is ignored.
+    The files are found by the links in ``report.md``. A link is ignored if a file is missing.
     """
     try:
         text = (folder / "report.md").read_text(encoding="utf-8")

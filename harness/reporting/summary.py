@@ -1,4 +1,4 @@
-"""Prints claims and verdicts of one run, in about ten lines or in full, or of several runs."""
+"""Prints the claims and verdicts of one run or of several runs."""
 
 import textwrap
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from harness.schema.findings import Verdict
 from harness.schema.record import RecordError
 
 MOST_ROWS = 4
-"""Largest number of the leading experiment's claims in the table."""
+"""Largest number of claims that the table of the main experiment shows."""
 MOST_LINES = 3
-"""Largest number of lines of a list of claims."""
+"""Largest number of lines in a list of claims."""
 
 SHORT = {
     Verdict.SUPPORTED: "holds",
@@ -31,7 +31,7 @@ SHORT = {
 
 
 def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None:
-    """Print the answer, the main verdicts, their comparison with ``reference``, and the paths."""
+    """Print the answer, the main verdicts, and their differences from the run in ``reference``."""
     claims = read_claims(folder)
     console = AnswerConsole()
     console.print(Text(claims.question, style="bold"))
@@ -74,7 +74,7 @@ def _counted(claims: Sequence[ClaimEntry]) -> str:
 
 
 def _print_names(console: AnswerConsole, head: str, names: Sequence[str]) -> None:
-    """Print ``names`` in at most MOST_LINES lines, at least one name, and count the rest."""
+    """Print the names that fit in ``MOST_LINES`` lines, and the number of the other names."""
     for count in range(len(names), 0, -1):
         rest = f"; and {len(names) - count} more" if count < len(names) else ""
         text = f"{head}: {'; '.join(names[:count])}{rest}"
@@ -85,7 +85,7 @@ def _print_names(console: AnswerConsole, head: str, names: Sequence[str]) -> Non
 
 
 def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -> None:
-    """Print the differences of the verdicts from the reference run, if it exists."""
+    """If the reference run exists, print which verdicts differ from its verdicts."""
     try:
         known = {one.key: one.verdict for one in read_claims(reference).claims}
     except ReportFileError:
@@ -102,7 +102,7 @@ def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -
 
 
 def print_claims(folder: Path) -> bool:
-    """Print a line with the verdict and the number of every claim of the report in ``folder``."""
+    """Print one line for each claim of a report; return whether the report has claims."""
     console = AnswerConsole()
     claims = read_claims(folder).claims
     console.say(_counted(claims), "bold")
@@ -111,7 +111,7 @@ def print_claims(folder: Path) -> bool:
 
 
 def print_side_by_side(folders: Sequence[Path]) -> bool:
-    """Print each claim with its verdict in each of ``folders``, then the number that agree."""
+    """Print the verdict of each claim in each folder; return whether the runs agree."""
     runs = [{one.key: one for one in read_claims(folder).claims} for folder in folders]
     console = AnswerConsole()
     for number, folder in enumerate(folders, 1):
@@ -148,7 +148,7 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
 
 
 def _far_apart(first: Path, second: Path) -> str:
-    """Return a note on the measured metrics that are ten times off."""
+    """Return a note on metrics that differ by more than a factor of ten."""
     try:
         words = compare(first, second).far_apart_words
     except (RecordError, AnalysisError):  # a report without records, or of other cells

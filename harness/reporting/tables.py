@@ -13,9 +13,9 @@ from harness.schema.units import format_bytes
 
 
 def csv_text(frame: pd.DataFrame, digits: int = 17) -> str:
-    """Return ``frame`` as CSV; text that would be a formula is quoted.
+    """Return ``frame`` as CSV, with an apostrophe before text that looks like a formula.
 
-    A fraction has ``digits`` significant digits, and a whole number keeps all of its digits.
+    Fractions have ``digits`` significant digits. Whole numbers keep all of their digits.
     """
     safe = frame.rename(columns=csv_cell)
     for position, name in enumerate(safe.columns):
@@ -38,25 +38,25 @@ _WORDS = {
 }  # fmt: skip
 
 _HEADINGS = {"prediction_bytes": "inference"}
-"""Headings of columns whose names keep an older word."""
+"""Headings of columns whose names contain an outdated word."""
 
 _BREAK = re.compile(r"_|\.(?=[a-z])")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A table as text, before the layout."""
+    """A table whose cells are text, ready for HTML or Markdown."""
 
     name: str
     caption: str
     headings: tuple[str, ...]
     numeric: tuple[bool, ...]
-    """For each column, True if it has numbers; such columns are aligned to the right."""
+    """For each column, True if it contains numbers; such columns are right-aligned."""
     rows: tuple[tuple[str, ...], ...]
 
 
 def shown(table: Table) -> Shown:
-    """Return ``table`` as text, with units of bytes and four digits of numbers."""
+    """Convert the cells of a table to text, with units and rounded numbers."""
     frame = table.frame
     columns = [[cell(name, value) for value in frame[name]] for name in frame.columns]
     return Shown(
@@ -77,7 +77,7 @@ def heading(column: str) -> str:
 
 
 def cell(column: str, value: Any) -> str:
-    """Return a value as text; values of a column whose name ends in ``_bytes`` are bytes."""
+    """Return a value as text; a column whose name ends in ``_bytes`` is shown with units."""
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
         return MISSING
     if isinstance(value, str | bool):
@@ -104,7 +104,8 @@ def r2_text(value: float) -> str:
 def table_files(table: Table, stem: str) -> dict[str, bytes]:
     """Return the contents of ``stem``.csv with raw numbers, and of ``stem``.md with units.
 
-    A fraction has nine digits in the CSV, because these are equal on every processor.
+    Fractions in the CSV have nine digits, because the first nine digits are equal on every
+    processor.
     """
     body = f"{escape_markdown(table.caption)}\n\n{to_markdown(shown(table))}\n"
     data = csv_text(table.frame, digits=9)
@@ -123,6 +124,6 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
 
 
 def escape_markdown(text: str) -> str:
-    """Return ``text``, escaped so that Markdown and its HTML show it unchanged."""
+    """Escape ``text`` so that Markdown shows it unchanged."""
     flat = " ".join(text.split())
     return _SPECIAL.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;"))

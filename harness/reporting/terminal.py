@@ -1,4 +1,4 @@
-"""Consoles whose text cannot command the terminal; they also read well through a pipe."""
+"""Consoles that escape control characters in text from files and from other programs."""
 
 from collections.abc import Iterable
 
@@ -10,12 +10,12 @@ from harness.schema.plain_text import printable
 
 
 class PlainConsole(Console):
-    """A rich console that shows control characters of outside text, and keeps its own styles."""
+    """A rich console that escapes control characters in its text, and keeps its own styles."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield the segments of ``renderable``, with printable text."""
+        """Yield the segments of ``renderable``, with escaped control characters."""
         for segment in super().render(renderable, options):
             if segment.control or (segment.text.isascii() and segment.text.isprintable()):
                 yield segment
@@ -30,10 +30,10 @@ class AnswerConsole(PlainConsole):
         super().__init__(highlight=False)
 
     def say(self, text: str, style: str = "") -> None:
-        """Print one line, which is not broken."""
+        """Print one line without breaking it."""
         self.print(Text(text, style=style), soft_wrap=True)
 
     def say_all(self, texts: Iterable[str], before: str = "note: ") -> None:
-        """Print a line for each text, after the words ``before``."""
+        """Print one line for each text, with the prefix ``before``."""
         for text in texts:
             self.say(f"{before}{text}")

@@ -1,4 +1,4 @@
-"""Checks that a run's files match its manifest, and that its records give its report."""
+"""Checks that a run's files match its manifest, and that its records reproduce its report."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,12 +26,12 @@ _DECODERS: dict[str, Callable[[bytes], object]] = {
 
 
 _UNKNOWN = "unknown"
-"""Text for a commit or code that a record does not name."""
+"""Replacement for a commit or a code version that a record does not name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """One check with its subject and its problems; without problems the check holds."""
+    """Result of one check; the check is passed if ``problems`` is empty."""
 
     name: str
     seen: str
@@ -39,9 +39,9 @@ class Checked:
 
 
 def verify(folder: Path, given: Sequence[Path] = ()) -> Iterator[Checked]:
-    """Check files, lines, report, commit and code of a run, without writing or measuring.
+    """Check the files, records, commit, code and report of a run, without new measurements.
 
-    ``given`` has files of experiments, as for ``harness report``.
+    ``given`` contains files of experiments, as for ``harness report --experiment``.
     """
     yield _files(folder, read_manifest(folder))
     yield _lines(folder)
@@ -53,7 +53,7 @@ def verify(folder: Path, given: Sequence[Path] = ()) -> Iterator[Checked]:
 
 
 def _files(folder: Path, listed: Mapping[str, str]) -> Checked:
-    """Check each file's hash against the manifest, and find measured files that it lacks."""
+    """Check the hash of each listed file, and find measured files that the manifest lacks."""
     problems = []
     for name, hash_of_it in listed.items():
         path = folder / name
@@ -66,7 +66,7 @@ def _files(folder: Path, listed: Mapping[str, str]) -> Checked:
 
 
 def _lines(folder: Path) -> Checked:
-    """Check that each measured line is valid."""
+    """Check that each line of the measured files is valid."""
     problems, read = [], 0
     for path in evidence_of(folder):
         if decode := _DECODERS.get(Path(path).name):
@@ -78,7 +78,7 @@ def _lines(folder: Path) -> Checked:
 
 
 def _report(folder: Path, given: Sequence[Path]) -> Checked:
-    """Check that the records give the claims, the tables and the text of the report."""
+    """Check that the records reproduce the claims, the tables and the text of the report."""
     made = report_files(analysed(folder, jobs=usable_processors(), given=given))
     texts = {
         name: text
@@ -99,7 +99,7 @@ class _Line(Struct):
 
 
 def _origins_in(path: Path) -> Iterator[dict[str, object]]:
-    """Yield the environment of each line of JSON."""
+    """Yield the environment in each record of a file."""
     for line in path.read_bytes().splitlines():
         with contextlib.suppress(msgspec.MsgspecError):  # a broken line is another check's
             yield msgspec.json.decode(line, type=_Line).environment
@@ -111,7 +111,7 @@ def _distinct(origins: Iterable[Mapping[str, object]], key: str) -> tuple[str, .
 
 
 def _commit(commits: Sequence[str]) -> Checked:
-    """Check that every record was made on one commit."""
+    """Check that all records were measured on the same commit, without uncommitted changes."""
     problems = []
     if len(commits) > 1:
         problems.append(f"the records name {len(commits)} commits")

@@ -28,14 +28,14 @@ from harness.sweeps.given_cells import GivenCells
 Line = Record | StepRun
 Problems = Iterator[str]
 TWO_KERNEL_BATCHES_BYTES = 2 * max(32, 2 * (os.cpu_count() or 1)) * mmap.PAGESIZE
-"""Error of two readings, each of which may be off by a batch of Linux's page counts
-(``percpu_counter_batch``)."""
+"""Largest error of the difference between two RSS readings: each reading may lack one batch of
+Linux's page counts (``percpu_counter_batch``)."""
 REPLICATES = 6
-"""Number of fork servers of a cell."""
+"""Number of fork servers that measure a cell again."""
 
 
 class _Way(NamedTuple):
-    """The device, the repeats and the fork servers of the cells of one sweep."""
+    """Settings with which one sweep measures cells again."""
 
     device: str
     gpu: str | None
@@ -46,11 +46,11 @@ class _Way(NamedTuple):
 def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Checked:
     """Measure ``count`` random cells of the run in ``folder`` again, and compare them.
 
-    Exact metrics must be equal, and noisy metrics must not be ten times off. With pinned malloc,
-    the RSS rises must agree within both spreads and two batches of the kernel's counters. The
-    repeats of one fork server are one replicate, so each repeat here has its own server. The cells
-    are drawn from the run's cells and steps that ended well; thresholds and training runs are left
-    out. ``given`` has files of experiments, as for ``harness report``.
+    Exact metrics must be equal, and noisy metrics must not differ by more than a factor of ten.
+    With pinned malloc, the ranges of the RSS rise must overlap, or differ by at most two batches of
+    the kernel's page counts. Repeats on one fork server are not independent, so each repeat has its
+    own server. Only cells and steps with the outcome ok are chosen. Thresholds and training runs
+    are left out. ``given`` contains files of experiments, as for ``harness report --experiment``.
     """
     cells = dict(_lines(folder, given))
     chosen = random.Random(seed).sample(sorted(cells), min(count, len(cells)))
@@ -71,7 +71,7 @@ def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Ch
 
 
 def _lines(folder: Path, given: Sequence[Path]) -> Iterator[tuple[str, Line]]:
-    """Yield the lines of a run that ended well, each with its name."""
+    """Yield the records of a run with the outcome ok, each with its name."""
     for path in evidence_of(folder):
         kind, name = Path(path).name, Path(path).parent.as_posix()
         if kind == record.RECORDS:
@@ -88,7 +88,7 @@ def _lines(folder: Path, given: Sequence[Path]) -> Iterator[tuple[str, Line]]:
 
 
 def _way(known: Line) -> _Way:
-    """Return the device, the repeats and the servers with which a line is measured again."""
+    """Return the settings with which a record is measured again."""
     if isinstance(known, StepRun):
         return _Way("cpu", None, 1, fresh_servers=False)  # a step has a device of its own
     _, is_dry_run, gpu = str(known.environment.get("device", "")).rpartition("dry run, ")
@@ -99,7 +99,7 @@ def _way(known: Line) -> _Way:
 
 
 def _measured(way: _Way, lines: Sequence[Line]) -> tuple[Mapping[str, Line], str]:
-    """Return the new lines by their names, and the reason if some are missing."""
+    """Measure records again; return the new records by id, and a reason for missing records."""
     cells = GivenCells(
         workloads=tuple(one.workload for one in lines if isinstance(one, Record)),
         step_jobs=tuple(one.job for one in lines if isinstance(one, StepRun)),
@@ -123,7 +123,7 @@ def _measured(way: _Way, lines: Sequence[Line]) -> tuple[Mapping[str, Line], str
 
 
 def _differences(known: Line, new: Line) -> Problems:
-    """Yield the differences between a line and its new measurement."""
+    """Yield the differences between a record and its new measurement."""
     if new.outcome is not known.outcome:
         yield f"ended {new.outcome}: {new.evidence.get('message', '')}"
     elif isinstance(known, Record) and isinstance(new, Record):
@@ -143,7 +143,7 @@ def _differences(known: Line, new: Line) -> Problems:
 
 
 def _rises(known: Record, new: Record) -> Problems:
-    """Yield the RSS rises if they differ by more than the spreads of both records."""
+    """Yield a problem if the ranges of the RSS rise in both records are too far apart."""
     rises = [[one.rss_rise_bytes for one in each.repeats] for each in (known, new)]
     numbers = [[one for one in each if one is not None] for each in rises]
     if known.workload.malloc != "pinned" or not all(numbers):

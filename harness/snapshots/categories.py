@@ -1,8 +1,8 @@
-"""Gives each block of a recording a category: from its owner in a dry run, else by a guess.
+"""Gives each block of a recording a category, such as parameter or activation.
 
-Other recordings name no owners. ``Module._apply`` allocates parameters, ``Optimizer.step``
-allocates optimizer state and its temporaries, and a ``forward`` allocates activations. Autograd's
-thread, which has no Python frames, allocates gradients and temporaries.
+The snapshot of a dry run names the categories of blocks. In other recordings, the category is
+guessed from the caller. For example, ``Optimizer.step`` allocates optimizer state, and a
+``forward`` allocates activations. Autograd's thread has no Python frames; it allocates gradients.
 """
 
 from bisect import bisect_right
@@ -22,17 +22,17 @@ _PARAMETER = ("_apply (module.py", "convert (module.py")
 _OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adafactor", "nadam", "radam", "lion")
 _OPTIMIZER = ("_init_group (", *(f"step ({name}.py" for name in _OPTIMIZERS))
 _OPTIMIZER_OF_YOURS = ("wrapper (optimizer.py",)
-"""PyTorch's wrapper of every ``step``; the step's closure may run a forward and a backward pass."""
+"""Frame of PyTorch's wrapper around each ``step``; a closure in it may run forward and backward."""
 _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
 _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
 
 
 CategoryOf = Callable[[int], BlockCategory]
-"""Returns a block's category, given the index of its allocation in ``DeviceHistory.log``."""
+"""Function that returns a block's category; its argument is an index of ``DeviceHistory.log``."""
 
 
 def categories(history: DeviceHistory) -> CategoryOf:
-    """Return the function that gives the category of a block."""
+    """Return the function that gives the category of each block in ``history``."""
     known = history.snapshot.owners
     return Guess(history).of if known is None or not known.marks else Owned(history, known).of
 
@@ -46,7 +46,7 @@ class _Block:
 
 
 class Owned:
-    """Categories in a recording of a dry run, which names the owners of blocks at some moments."""
+    """Categories of blocks in the recording of a dry run, which names the owners of blocks."""
 
     def __init__(self, history: DeviceHistory, known: KnownOwners) -> None:
         self._history = history
@@ -63,7 +63,7 @@ class Owned:
         self._owners = {block.begin: owner for block, owner in owned.items() if _is_one(owner)}
 
     def of(self, begin: int) -> BlockCategory:
-        """Return the category of the block that was allocated at ``begin``."""
+        """Return the category of the block whose allocation has index ``begin`` in the log."""
         if (owner := self._owners.get(begin)) is not None:
             return owner
         log, end = self._history.log, self._history.lifetimes[begin]
@@ -83,7 +83,7 @@ def _is_one(owner: object) -> bool:
 
 
 class Guess:
-    """Categories in any other recording, by the frames of each request and its time."""
+    """Categories of blocks in any other recording, guessed from frames and times of requests."""
 
     def __init__(self, history: DeviceHistory) -> None:
         events, self._log = history.events, history.log
@@ -100,7 +100,7 @@ class Guess:
         self._starts = [is_start for _, is_start in edges]
 
     def of(self, begin: int) -> BlockCategory:
-        """Return the category of the block that was allocated at ``begin``."""
+        """Return the category of the block whose allocation has index ``begin`` in the log."""
         event = self._log[begin]
         if event.stack is BEFORE:
             return "before"
@@ -134,7 +134,7 @@ def _has(event: TraceEvent, beginnings: tuple[str, ...]) -> bool:
 
 
 def caller(event: TraceEvent) -> Caller:
-    """Return the caller that requests or frees; in checkpointing autograd's thread calls Python."""
+    """Return who made an allocation or a free: Python code, or a thread of autograd."""
     frames = event.stack.frames
     called = bool(frames) and frames[-1].startswith("apply (function.py")
     return Caller(is_thread=not frames, in_backward=called)
@@ -146,7 +146,7 @@ def in_forward(event: TraceEvent) -> bool:
 
 
 def module_of(event: TraceEvent) -> str:
-    """Return the chain of modules whose ``forward`` ran, outermost first, if it is known."""
+    """Return the names of the modules whose ``forward`` ran, outermost first, or a description."""
     if event.stack is BEFORE:
         return CATEGORY_WORDS["before"]
     if _has(event, _BACKWARD) or not event.stack.modules:

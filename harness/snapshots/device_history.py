@@ -1,4 +1,4 @@
-"""The events of one device of a recording, with the live blocks at each moment."""
+"""Events of one device in a recording, and the blocks alive after each event."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ _STEP = "Optimizer.step#"
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceHistory:
-    """The events of one device, with the blocks that are older than the events.
+    """Events of one device, and the blocks that were allocated before the recording.
 
     Attributes:
         settings: the allocator's settings as recorded.
-        steps: marks of PyTorch 2.6 and later at the start and the end of each optimizer step.
-        notes: facts that the recording lacks, and assumptions.
+        steps: start and end of each optimizer step, which PyTorch 2.6 and later record.
+        notes: sentences about missing facts and about assumptions.
     """
 
     snapshot: Snapshot
@@ -35,41 +35,41 @@ class DeviceHistory:
 
     @property
     def events(self) -> tuple[TraceEvent, ...]:
-        """The events, whose positions count from 0."""
+        """Recorded events; the position of an event is its index."""
         return self.snapshot.events
 
     @cached_property
     def log(self) -> tuple[TraceEvent, ...]:
-        """Allocations of the blocks that are older than the recording, then the events."""
+        """Allocations from before the recording, followed by the events."""
         return *self.origin.live.values(), *self.events
 
     @cached_property
     def lifetimes(self) -> Lifetimes:
-        """Lifetimes of all blocks by their positions in ``log``."""
+        """Lifetimes of all blocks: index of the allocation and of the free in ``log``."""
         return find_lifetimes((event.action, event.address) for event in self.log)
 
     def bytes_alive(self, lifetimes: Lifetimes) -> list[int]:
-        """Return the bytes of some blocks alive before the first event, then after each one."""
+        """Return the live bytes of the given blocks before the first and after each event."""
         sizes = [event.size_bytes for event in self.log]
         return bytes_alive(lifetimes, sizes)[len(self.origin.live) :]
 
     @cached_property
     def alive_bytes(self) -> list[int]:
-        """Bytes alive before the first event, then after each one."""
+        """Live bytes of all blocks, before the first event and after each event."""
         return self.bytes_alive(self.lifetimes)
 
     @cached_property
     def reserved_bytes(self) -> list[int]:
-        """Bytes reserved before the first event, then after each one."""
+        """Reserved bytes before the first event and after each event."""
         changes = map(reserved_change, self.events)
         return list(accumulate(changes, initial=self.origin.reserved_bytes))
 
     def alive_after(self, position: int) -> list[int]:
-        """Return the indices in ``log`` of the blocks alive after an event; -1 means the start."""
+        """Return indices in ``log`` of blocks alive after an event; position -1 is the start."""
         return alive_after(self.lifetimes, len(self.origin.live) + position)
 
     def growth(self, ends: Sequence[int]) -> Growth:
-        """Return the growth of memory over the steps, which end at the positions ``ends``."""
+        """Return the growth of memory over the steps that end at the event positions ``ends``."""
         before = len(self.origin.live)
         return find_growth(
             self.lifetimes,
@@ -82,7 +82,7 @@ class DeviceHistory:
 def device_histories(
     recording: RecordedDevices, device: int | None = None
 ) -> Iterator[DeviceHistory]:
-    """Yield the history of one device, or of all devices, those out of memory first."""
+    """Yield the history of each chosen device; devices that ran out of memory come first."""
     for snapshot in recording.devices(device):
         settings, assumed = recorded_settings(snapshot)
         pools = notes_on_pools(snapshot.events, snapshot.segments)
@@ -100,7 +100,7 @@ def device_histories(
 
 
 def _notes_on_file(recording: RecordedDevices) -> Iterator[str]:
-    """Yield a sentence on the devices of a recording, and on its pinned host memory."""
+    """Yield notes on the devices of a recording, and on its pinned host memory."""
     if len(recording.snapshots) > 1:
         devices = (f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots)
         yield f"devices in the recording: {', '.join(devices)}"

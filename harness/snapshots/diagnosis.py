@@ -1,4 +1,4 @@
-"""Finds why a request failed: a leak, an optimizer's first step, fragmentation, or real need."""
+"""Finds why a request failed, e.g. because of a leak or of fragmentation."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,7 +21,7 @@ def diagnose(
     moments: Sequence[RecordedMoment],
     history: DeviceHistory,
 ) -> tuple[Diagnosis, tuple[str, ...]]:
-    """Return the diagnosis and its sentences."""
+    """Return the diagnosis, and sentences that explain it."""
     size = format_bytes
     first = moments[0]
     name, most = first.categories[0] if first.categories else ("nothing", 0)
@@ -67,7 +67,7 @@ def diagnose(
 
 
 def _less(failure: FailedRequest, moment: RecordedMoment) -> str:
-    """Return the bytes that must become free, and the user's line that makes the activations."""
+    """Return advice that names the line of user code with the largest activations."""
     room = failure.usable_bytes - failure.requested_bytes
     if room <= 0:
         return "The request alone is larger than all that may be reserved: split it."
@@ -84,7 +84,7 @@ def _less(failure: FailedRequest, moment: RecordedMoment) -> str:
 
 
 def _in_first_optimizer_step(failure: FailedRequest, history: DeviceHistory) -> bool:
-    """Return whether the request came from the first ``Optimizer.step``."""
+    """Return whether the first ``Optimizer.step`` made the failed request."""
     failed = history.events[failure.position]
     if failed.time_us is not None and history.steps:
         before = [each.stage for each in history.steps if each.time_us < failed.time_us]

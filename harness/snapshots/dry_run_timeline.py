@@ -1,4 +1,4 @@
-"""The timeline of a dry run's last step, from its recording."""
+"""Timeline of the last step of a dry run, read from its memory snapshot."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from harness.snapshots.snapshot import read_recording
 
 
 def dry_run_timeline(report: DryRunReport, snapshot: Path) -> Timeline:
-    """Return the last step on the GPU that reserved most, and the memory available to PyTorch."""
+    """Return the timeline of the last step on the GPU that reserved the most memory."""
     busiest = max(report.devices, key=lambda one: one.peaks.reserved_peak_bytes or 0, default=None)
     device = None if busiest is None else busiest.index
     history = next(iter(device_histories(read_recording(snapshot), device)))

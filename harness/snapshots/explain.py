@@ -1,4 +1,4 @@
-"""Explains a recording: the owners of memory at the failure and the peak, and what would help."""
+"""Explains a recording: its live blocks at the failure and at the peak, and possible remedies."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,7 +44,7 @@ _OTHER_SETTINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """One device of a recording, explained."""
+    """Explanation of one device in a recording."""
 
     device: int
     events: int
@@ -61,7 +61,7 @@ class Explanation:
     timeline: tuple[tuple[int, dict[str, int]], ...]
     notes: tuple[str, ...]
     blocks: Callable[[], Timeline] | None = field(default=None, repr=False, compare=False)
-    """Function that returns every block for the page; JSON leaves it out."""
+    """Function that returns all blocks for the HTML page; it is left out of the JSON."""
 
 
 def explain_file(
@@ -72,7 +72,7 @@ def explain_file(
     settings: str | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Explanation, ...]:
-    """Explain every device of the recording at ``path``; devices out of memory come first."""
+    """Explain each device in the recording at ``path``; devices out of memory come first."""
     if "per_process_memory_fraction" in (settings or ""):
         raise SnapshotError(
             "what-if settings must be without per_process_memory_fraction; give --memory instead"
@@ -141,10 +141,11 @@ def _cases(
     gpus: Mapping[str, int],
     settings: str | None,
 ) -> Iterator[Case]:
-    """Yield the what-ifs: settings, one pool, a cache emptied in each step, other GPUs.
+    """Yield the cases to replay: first as recorded, then with one change each.
 
-    The work ends with the request that failed. The work leaves out segments that the allocator
-    freed in vain for that request.
+    The changes are other settings, no private pools, ``empty_cache()`` in each step, and other
+    GPUs. The replay ends with the failed request, and leaves out the segments that were freed for
+    it.
     """
     until = None if failure is None else failure.position + 1
     usable = None if failure is None else failure.usable_bytes

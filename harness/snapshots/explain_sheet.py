@@ -1,4 +1,4 @@
-"""The sheet of an explained recording or log: diagnosis, live blocks, and what would help."""
+"""Answer of ``harness explain`` as a sheet, which becomes text or an HTML page."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -18,11 +18,11 @@ from harness.snapshots.what_if import WhatIf
 _CAUSE = "cause: "
 _SHOWN = 6
 _LEAST_SHARE = 1000
-"""Groups of blocks below 1/1000 of the live bytes are folded."""
+"""Groups of blocks with less than 1/1000 of the live bytes are shown only in folded tables."""
 
 
 def explanation_sheet(explanations: Sequence[Explanation]) -> Sheet:
-    """Return the sheet of all devices; the pictures show the first device, which failed."""
+    """Return the sheet of all devices; its timeline shows only the first device."""
     first, *others = explanations
     return Sheet(
         title="Memory snapshot explained",
@@ -47,7 +47,7 @@ def failures_sheet(failures: Sequence[LogFailure], notes: Sequence[str] = ()) ->
 
 
 def _log_parts(lines: Sequence[str]) -> Iterator[Part]:
-    """Yield causes as headings, and indented lines unchanged."""
+    """Yield causes as headings, and indented lines as preformatted text."""
     for is_indented, run in groupby(lines, lambda line: line.startswith("  ")):
         if is_indented:
             yield Code("\n".join(line[2:] for line in run))
@@ -60,7 +60,7 @@ def _head(explanation: Explanation) -> str:
 
 
 def _commands(explanation: Explanation) -> list[str]:
-    """Return settings with which the recorded work fits, or a command that finds other changes."""
+    """Return commands with settings under which the replay fits, or a ``harness plan`` command."""
     if explanation.failure is None:
         return []
     total = explanation.failure.usable_bytes
@@ -73,7 +73,7 @@ def _commands(explanation: Explanation) -> list[str]:
 
 
 def _held(message: OutOfMemoryMessage) -> Timeline:
-    """Return the parts of the GPU's memory at one moment."""
+    """Return the parts of the GPU's memory at the failure, as a timeline with one moment."""
     held = [(name, size) for _, name, size in parts(message)]
     return Timeline(
         blocks=[(ShownBlock(0, 1, size, name, name, ""), 1) for name, size in held],
@@ -115,7 +115,7 @@ def _device(explanation: Explanation) -> Iterator[Part]:
 
 
 def _outcomes(explanation: Explanation) -> dict[str, list[str]]:
-    """Return the names of the what-ifs by their outcome."""
+    """Return the names of the replayed cases, grouped by outcome."""
     alike: dict[str, list[str]] = {}
     for case in explanation.what_ifs:
         alike.setdefault(_outcome(case), []).append(case.name)
@@ -123,7 +123,7 @@ def _outcomes(explanation: Explanation) -> dict[str, list[str]]:
 
 
 def _outcome(case: WhatIf) -> str:
-    """Return "fits" with the peak, or the failing event; without a limit, only the peak."""
+    """Describe the outcome of a replayed case: its peak, or the request that failed."""
     total = case.total_bytes
     within = "" if total is None else f" in {format_bytes(total)}"
     if case.ran_out:
@@ -137,7 +137,7 @@ def _outcome(case: WhatIf) -> str:
 
 
 def _moment_lines(explanation: Explanation) -> Iterator[str]:
-    """Yield the bytes alive at the failure, or at the peak if nothing failed."""
+    """Yield lines on the memory at the failure, or at the peak if no request failed."""
     moment, *others = explanation.moments
     failure = explanation.failure
     size = format_bytes
@@ -163,7 +163,7 @@ def _moment_lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _moment_tables(moment: RecordedMoment) -> Iterator[Part]:
-    """Yield the largest groups of live blocks."""
+    """Yield tables of the largest groups of live blocks."""
     yield _groups("by category", moment.categories[:_SHOWN])
     large = [
         group
@@ -190,7 +190,7 @@ def _of_reserved(moment: RecordedMoment) -> str:
 
 
 def _blocks_text(group: BlockGroup) -> str:
-    """Return the number of blocks in a group, and their lines, the user's line last."""
+    """Describe a group of blocks: their number, their category and their source lines."""
     each = f"{group.count:,} blocks"
     if group.same_size:
         each = f"{group.count:,} x {format_bytes(group.size_bytes // group.count)}"

@@ -1,4 +1,4 @@
-"""``harness.explain``: why a program ran out of memory, from a snapshot, a log or a message."""
+"""``harness.explain`` explains why a program ran out of memory."""
 
 import os
 import re
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfMemoryReport:
-    """An explained failure.
+    """Explanation of an out-of-memory failure.
 
     Attributes:
-        sheet: the explanation.
-        facts: the explanation's facts, by the keys of its JSON.
-        held: the owners of the GPU's memory with their bytes; empty if the text has no numbers.
-        limit: the line in the picture, by its bytes and its name.
+        sheet: sentences and tables of the explanation.
+        facts: values that ``harness explain --json`` prints, by key.
+        held: parts of the GPU's memory with their bytes; empty if the message has no sizes.
+        limit: bytes and label of the line that ``plot`` marks.
     """
 
     sheet: Sheet = field(repr=False, compare=False)
@@ -45,23 +45,23 @@ class OutOfMemoryReport:
 
     @cached_property
     def text(self) -> str:
-        """The explanation as ``harness explain`` prints it."""
+        """Explanation as ``harness explain`` prints it."""
         return sheet_text(self.sheet)
 
     @cached_property
     def page(self) -> str:
-        """A self-contained HTML page."""
+        """Explanation as a self-contained HTML page."""
         return sheet_page(self.sheet)
 
     def summary(self) -> str:
-        """Return the explanation."""
+        """Return the explanation as text."""
         return self.text
 
     def plot(self) -> "Figure":
-        """Return a picture of the GPU's memory at the failure, or at the peak.
+        """Return a figure of the GPU's memory at the failure or, without a failure, at the peak.
 
         Raises:
-            ArgumentError: the text has no numbers.
+            ArgumentError: the message has no sizes.
         """
         if not self.held:
             raise ArgumentError("nothing to plot: the failure's text has no sizes")
@@ -71,7 +71,7 @@ class OutOfMemoryReport:
         return picture("plot_ranges", rows, **named)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return the facts that are numbers or texts as a data frame of one row."""
+        """Return a data frame with one row: the facts that are numbers or texts."""
         import pandas as pd
 
         plain = {k: v for k, v in self.facts.items() if isinstance(v, str | int | float | None)}
@@ -92,12 +92,12 @@ def explain(source: str | Path) -> OutOfMemoryReport:
             text of an out-of-memory message.
 
     Returns:
-        The report. The report of a log is about torchrun's root cause, else about the last failure;
-            the report of a snapshot is about the device that failed.
+        The report. For a snapshot, it explains the device that failed. For a log, it explains the
+            failure that torchrun calls the root cause, or else the last failure.
 
     Raises:
-        ArgumentError: there is neither such a file nor a message in the text.
-        HarnessError: the file is not a snapshot, or holds no out-of-memory message.
+        ArgumentError: the source is neither a file nor an out-of-memory message.
+        HarnessError: the file is neither a valid snapshot nor a log with an out-of-memory message.
 
     >>> import harness
     >>> text = (
@@ -120,7 +120,7 @@ def explain(source: str | Path) -> OutOfMemoryReport:
 
 
 def is_message(text: str) -> bool:
-    """Return whether a text is a message and not the name of a file."""
+    """Return whether a text is a message rather than the name of a file."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "oom_kill", "oomkilled")
     known = any(each in text.lower() for each in words) or other_message(text) is not None
     is_sentence = text.count(" ") > 2 and not _LIKE_A_PATH.search(text)
@@ -128,7 +128,7 @@ def is_message(text: str) -> bool:
 
 
 def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
-    """Return the report of a snapshot's devices, of which the first is explained in its facts."""
+    """Return the report of a snapshot; its facts begin with the first device."""
     first, *others = (asdict(replace(one, blocks=None)) for one in explanations)
     for each in (first, *others):
         del each["blocks"]
@@ -145,7 +145,7 @@ def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
 
 
 def explain_log(log: Log) -> OutOfMemoryReport:
-    """Return the report of a log; its facts are about the failure that its text begins with."""
+    """Return the report of a log; its facts describe the failure that is explained first."""
     failures = find_failures(log)
     last = explained(failures)[0]
     message = next((one.message for one in explained(failures) if one.message is not None), None)

@@ -1,4 +1,4 @@
-"""Finds the failed request of a recording, and the ends of the steps before it."""
+"""Finds the failed request in a recording, and the ends of the optimizer steps."""
 
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -10,10 +10,11 @@ from harness.snapshots.moments import FRAMES_SHOWN
 
 @dataclass(frozen=True, kw_only=True)
 class FailedRequest:
-    """The request that failed last.
+    """The last request that failed.
 
-    ``usable_bytes`` is the most that PyTorch could reserve. It is the GPU's memory or, if a limit
-    of the process refused (``is_limited``), the most bytes reserved before.
+    ``is_limited`` is True if a limit of the process caused the failure. ``usable_bytes`` is the sum
+    of the reserved and the free bytes at the failure or, if ``is_limited``, the peak of the
+    reserved bytes before the failure.
     """
 
     position: int
@@ -52,7 +53,7 @@ def find_failure(history: DeviceHistory) -> FailedRequest | None:
 
 
 def step_ends(history: DeviceHistory, until: int) -> list[int]:
-    """Return the positions at which optimizer steps end, up to the event at ``until``."""
+    """Return the event positions at which optimizer steps end, before position ``until``."""
     times = [event.time_us or 0 for event in history.events[:until]]
     ends = (bisect_left(times, each.time_us) for each in history.steps if each.stage == "END")
     return sorted({position for position in ends if position > 0})

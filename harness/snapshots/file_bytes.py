@@ -1,4 +1,4 @@
-"""The bytes of a recording, unpacked if it is compressed, within stated limits."""
+"""Reads the file of a recording, and enforces limits on its size and on the time."""
 
 import gzip
 import time
@@ -12,7 +12,7 @@ from harness.schema.errors import HarnessError
 from harness.schema.units import format_bytes
 
 LONGEST_BYTES = 1 << 30
-"""Largest size of a recording after decompression."""
+"""Largest size of a recording after decompression, in bytes."""
 
 # Recordings of training loops compress 6 to 30 times; deflate reaches 1,032 times for zeros.
 _RATIO = 100
@@ -21,14 +21,14 @@ _CHUNK = 1 << 20
 
 
 class SnapshotError(HarnessError, ValueError):
-    """A file that is not a memory snapshot, or that contains more than data."""
+    """Raised for a file that is not a memory snapshot, or that cannot be read or explained."""
 
 
 def is_snapshot(path: Path) -> bool:
     """Return whether a file begins like a pickle or a gzip file, and not like text.
 
-    A pickle's second byte is its protocol. Text in an old encoding may begin with a pickle's first
-    byte.
+    The second byte is checked, too, because text in an old encoding may begin with the first byte
+    of a pickle.
     """
     try:
         with path.open("rb") as file:
@@ -39,7 +39,7 @@ def is_snapshot(path: Path) -> bool:
 
 
 def read_bytes(path: Path) -> bytearray:
-    """Return the content of ``path``; a gzip file is unpacked."""
+    """Return the content of the file at ``path``; a gzip file is decompressed."""
     data = bytearray()
     try:
         with path.open("rb") as file:
@@ -69,7 +69,7 @@ EVENTS_BETWEEN_CHECKS = 2048
 
 
 class Deadline:
-    """A deadline in seconds from now, which long work checks now and then."""
+    """A deadline in seconds of CPU time, which long computations check regularly."""
 
     def __init__(self, seconds: float = DEFAULT_SECONDS) -> None:
         self.seconds = seconds
@@ -77,16 +77,16 @@ class Deadline:
 
     @property
     def left_seconds(self) -> float:
-        """The seconds that are left."""
+        """Seconds until the deadline; negative after the deadline."""
         return self._end - time.process_time()
 
     def check(self, doing: str) -> None:
-        """Refuse to go on once the time is over."""
+        """Raise an error if the deadline has passed."""
         if self.left_seconds < 0:
             raise self.over(doing)
 
     def over(self, doing: str) -> SnapshotError:
-        """Return the error that names the work which took too long."""
+        """Return the error for an activity that took too long; ``doing`` names the activity."""
         return SnapshotError(
             f"{doing} takes longer than {self.seconds:g} s; allow more with --deadline"
         )
@@ -94,7 +94,7 @@ class Deadline:
 
 @contextmanager
 def reading_a_recording(path: Path, doing: str) -> Iterator[None]:
-    """Pause the collection of garbage; say in one line if a recording needs too much memory."""
+    """Pause garbage collection in the block; turn a MemoryError into a ``SnapshotError``."""
     try:
         with collection_paused():
             yield

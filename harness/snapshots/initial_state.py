@@ -1,6 +1,6 @@
-"""State and settings at the start of a recording, from the trace read backwards.
+"""Finds the state at the start of a recording by reading its trace backwards.
 
-The segments at the end of a snapshot still contain older blocks that were never freed.
+Older blocks that were never freed are found in the segments at the end of the snapshot.
 """
 
 import re
@@ -13,14 +13,14 @@ from harness.snapshots.trace_event import BEFORE, RecordedSegment, TraceEvent, r
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The beginning of a recording; ``live`` has the allocations of its blocks, by address."""
+    """State at the start of a recording; ``live`` maps addresses to allocations of live blocks."""
 
     live: Mapping[int, TraceEvent]
     reserved_bytes: int
 
 
 def find_origin(snapshot: Snapshot, events: Sequence[TraceEvent]) -> Origin:
-    """Return the state before ``events``, which end when the segments were recorded."""
+    """Return the state before ``events``, which must end when the snapshot was taken."""
     reserved = sum(segment.size_bytes for segment in snapshot.segments)
     reserved -= sum(map(reserved_change, events))
     return Origin(live=_live_at_start(snapshot.segments, events), reserved_bytes=reserved)
@@ -49,7 +49,7 @@ def _live_at_start(
 
 
 def notes_on_origin(origin: Origin) -> Iterator[str]:
-    """List the blocks from before the recording."""
+    """Yield a note if blocks or segments are older than the recording."""
     if origin.reserved_bytes or origin.live:
         yield (
             f"the recording begins in the middle: {len(origin.live)} blocks and "
@@ -59,13 +59,13 @@ def notes_on_origin(origin: Origin) -> Iterator[str]:
 
 _MIB = 1 << 20
 _OF_THE_MACHINE = ("backend", "per_process_memory_fraction")
-"""Settings that are ignored here, because a recording does not state the GPU's size."""
+"""Recorded settings that are ignored, because a recording does not state the GPU's size."""
 
 
 def recorded_settings(snapshot: Snapshot) -> tuple[str, list[str]]:
-    """Return the settings of a recording, and the assumptions that were needed.
+    """Return the recorded settings of the allocator, and notes on assumptions about them.
 
-    The allocator itself reported the flags; later calls may have set them.
+    Flags that the allocator reported override the settings of the environment variable.
     """
     notes = []
     if not snapshot.flags:
@@ -77,7 +77,7 @@ def recorded_settings(snapshot: Snapshot) -> tuple[str, list[str]]:
 
 
 def _settings_of_flags(flags: Mapping[str, object]) -> dict[str, str]:
-    """Return the flags as settings; an empty text is the default."""
+    """Return the flags as settings; an empty text means the default value."""
     found = {}
     expandable, limit = flags.get("expandable_segments"), flags.get("max_split_size")
     if isinstance(expandable, bool):

@@ -1,4 +1,4 @@
-"""Finds each out-of-memory failure in a log: rank, time, cause, and whether the run went on."""
+"""Finds each out-of-memory failure in a log, with its rank, time and cause."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,18 +41,18 @@ _NO_PROGRESS = re.compile(
     r"traceback|warn|memory|PYTORCH_|https?://",
     re.IGNORECASE,
 )
-"""Lines that a run writes while it ends; other lines show that the run goes on."""
+"""Pattern for lines that a run writes while it ends; other lines show that the run continues."""
 
 _ROOT_CAUSE = re.compile(
     r"Root Cause \(first observed failure\):[^\n]*\n(?:[^\n]*\n){0,6}?\W*rank\W{1,20}(\d{1,6})\b"
 )
-"""Pattern for the rank that failed first, as torchrun reports."""
+"""Pattern for torchrun's report of the rank that failed first."""
 _LIMITS = re.compile(r"\bLimits:\s(?:[^\n]*\n){0,4}?\W*memory:\s*(\d{1,12})([KMGT]i)\b")
 
 _MESSAGE_LINES = 12
 _WENT_ON_LINES = 3
 MOST_FAILURES = 4_000
-"""Largest number of messages that are parsed; if there are more, the first and last are parsed."""
+"""Largest number of parsed messages; in a longer log, messages in the middle are not parsed."""
 _Place = TypeVar("_Place")
 
 _BINARY = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -74,7 +74,7 @@ _SCHEDULER = re.compile(r"oom[-_ ]kill event|\bOOMKilled\b|oom_kill event|\bOUT_
 
 
 class _Said(NamedTuple):
-    """The cause that a message names, advice, and the requested bytes."""
+    """Content of a message: its cause, advice, and the requested bytes."""
 
     cause: str
     advice: str
@@ -83,11 +83,11 @@ class _Said(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LogFailure:
-    """One failure, which the log may repeat several times.
+    """One out-of-memory failure, which the log may report several times.
 
-    ``said`` is the line of the log, and ``frame`` is the user's line in the traceback before it.
-    ``went_on`` is True if the run tried again or did without the memory. ``is_root`` is True if
-    torchrun says that this rank failed first.
+    ``said`` is the line of the log that contains the message. ``frame`` is the line of user code in
+    the traceback before the message. ``went_on`` is True if the run continued after the failure.
+    ``is_root`` is True if torchrun says that this rank failed first.
     """
 
     line: int
@@ -105,16 +105,16 @@ class LogFailure:
     times: int = 1
 
     def as_dict(self) -> dict[str, object]:
-        """Return the known facts for JSON, without the numbers of the message."""
+        """Return all fields except ``message``, for JSON."""
         plain = asdict(self)
         del plain["message"]
         return plain
 
 
 def find_failures(log: Log) -> tuple[LogFailure, ...]:
-    """Return every failure in a log, in its order.
+    """Return every failure in a log, in the order of the lines.
 
-    Messages of other programs count only if PyTorch and the kernel wrote no message.
+    Messages of other programs are used only if the log has no message of PyTorch or the kernel.
     """
     lines = log.text.split("\n")
     reasons: list[str] = []
@@ -142,9 +142,9 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
 
 
 def _of_one_request(found: Sequence[LogFailure]) -> list[LogFailure]:
-    """Return the failures, with one failure for neighbouring lines of one program.
+    """Merge failures of the same cause in neighbouring lines into one failure.
 
-    The first of these lines stays, with the size that any of these lines names.
+    The merged failure has the first line number and the requested bytes that any line states.
     """
     kept: list[LogFailure] = []
     last = 0
@@ -168,7 +168,7 @@ def marked(log: Log) -> list[int]:
 
 
 def _chosen(places: list[_Place]) -> list[_Place]:
-    """Return all positions or, if there are too many, the first and the last positions."""
+    """Return all places or, if there are too many, only the first and the last places."""
     first = MOST_FAILURES // 4
     return (
         places if len(places) <= MOST_FAILURES else places[:first] + places[first - MOST_FAILURES :]
@@ -178,7 +178,8 @@ def _chosen(places: list[_Place]) -> list[_Place]:
 def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
     """Return the failures to explain, one for each cause that ended a rank.
 
-    The first is the failure of the rank that torchrun calls the root cause, else the last failure.
+    A failure that torchrun calls the root cause comes first; otherwise the last failure comes
+    first.
     """
     ended = [each for each in failures if not each.went_on] or list(failures[-1:])
     last = {_owner(each): each for each in ended}
@@ -190,7 +191,7 @@ def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
 
 
 def _failures_at(lines: Sequence[str], at: int, reasons: list[str]) -> Iterator[LogFailure]:
-    """Yield the failures in line ``at``; a record of JSON may hold several messages."""
+    """Yield the failures in line ``at``; a JSON record may contain several messages."""
     text = "\n".join(record_text(line) for line in lines[at : at + _MESSAGE_LINES])
     own = record_text(lines[at])
     begins = [match.start() for match in BEGIN.finditer(text) if match.start() < len(own)]
@@ -236,7 +237,7 @@ def _rank(line: str) -> int | None:
 
 
 def _frame(before: Sequence[str], rank: int | None) -> str | None:
-    """Return the user's last line in the traceback that ends ``before``."""
+    """Return the last line of user code in the traceback at the end of ``before``."""
     for start in range(len(before) - 1, -1, -1):
         line = before[start]
         if "Traceback (most recent call last)" in line and _rank(line[:400]) in (None, rank):
@@ -260,7 +261,7 @@ def _frame(before: Sequence[str], rank: int | None) -> str | None:
 
 
 def _went_on(after: Sequence[str], rank: int | None) -> bool:
-    """Return whether the lines after a failure show that the run goes on."""
+    """Return whether the lines after a failure show that the run continues."""
     going = 0
     for line in after:
         text = record_text(line)
@@ -276,7 +277,7 @@ def _owner(failure: LogFailure) -> object:
 
 
 def _counted(found: Sequence[LogFailure]) -> Iterable[LogFailure]:
-    """Return the failures; messages of one rank or GPU with equal numbers are one failure."""
+    """Merge successive failures of one rank or GPU if their messages have equal numbers."""
     kept: dict[int, LogFailure] = {}
     last: dict[object, int] = {}
     numbers = attrgetter("message", "requested_bytes", "advice", "went_on")
@@ -292,7 +293,7 @@ def _counted(found: Sequence[LogFailure]) -> Iterable[LogFailure]:
 
 
 def _host_message(text: str) -> _Said | None:
-    """Return the content of the first message that is not from CUDA; None if there is none."""
+    """Parse the first message of the CPU allocator, MPS, Linux or a scheduler; else return None."""
     matches = [match for form in (_CPU, _MPS, _KERNEL, _SCHEDULER) if (match := form.search(text))]
     if not matches:
         return None
@@ -328,7 +329,7 @@ def _host_message(text: str) -> _Said | None:
 
 
 def _with_limit(said: _Said, near: str) -> _Said:
-    """Return a message's content, with the limit of its container if Kubernetes lists the limit."""
+    """Add the container's memory limit to the advice if Kubernetes lists it near the message."""
     limit = _LIMITS.search(near) if said.cause == "killed by the kernel" else None
     if limit is None:
         return said

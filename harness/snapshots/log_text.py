@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import IO
 
 LONGEST_BYTES = 64 << 20
-"""Largest size that is kept; the first messages get a quarter, the last messages the rest."""
+"""Largest number of characters that are kept; a quarter of them is for the first messages."""
 MOST_PIPED_BYTES = 4 << 30
-"""Largest size that is read if the end is not known."""
+"""Largest number of bytes that are read from a log of unknown size."""
 AROUND = 400
-"""Lines that are kept before and after each message."""
+"""Number of lines that are kept before and after each message."""
 
 _CHUNK = 1 << 20
 _ESCAPES = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
@@ -32,31 +32,31 @@ _HINTS = (
     "low on resource", "unable to allocate", "running low on memory", "exited unexpectedly",
     "cudnn algorithm", "an engine to execute", "failed to cuda", "resource exhausted",
 )  # fmt: skip
-"""Words of which each understood message contains at least one; most logs have few such lines."""
+"""Each message that the harness understands contains at least one of these texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """Lines of a log, with one line for each line of the program's output.
+    """Lines of a log around its messages, or the whole log.
 
-    ``numbers`` are the numbers of the lines in the file; without them, ``text`` is the whole file.
+    ``numbers`` are line numbers in the file; without numbers, ``text`` is the whole file.
     """
 
     text: str
     numbers: Sequence[int] = ()
     left_out_bytes: int = 0
-    """Size of the lines around messages that were too many to keep."""
+    """Size of lines around messages that were left out because there were too many."""
     has_more: bool = False
     """True if reading stopped before the end."""
 
     def number(self, at: int) -> int:
-        """Return the number in the file of a line of the text."""
+        """Return the line number in the file of the line with index ``at`` in ``text``."""
         return self.numbers[at] if self.numbers else at + 1
 
 
 @dataclass(kw_only=True)
 class _Kept:
-    """The lines around messages, among the lines that were read so far."""
+    """Collects the lines around messages while a log is read."""
 
     read: int = 0
     before: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=AROUND))
@@ -64,10 +64,10 @@ class _Kept:
     first: list[tuple[int, str]] = field(default_factory=list)
     last: deque[tuple[int, str]] = field(default_factory=deque)
     sizes: list[int] = field(default_factory=lambda: [0, 0, 0])
-    """Numbers of characters in the first lines, the last lines, and the dropped lines."""
+    """Numbers of characters in the first lines, in the last lines, and in the dropped lines."""
 
     def take(self, text: str) -> None:
-        """Read whole lines."""
+        """Keep the lines around messages in ``text``, which contains whole lines."""
         lowered = text.lower()
         lines = text.split("\n")
         begin, self.read = self.read, self.read + len(lines)
@@ -100,7 +100,7 @@ class _Kept:
             self.sizes[2] += dropped
 
     def log(self, *, has_more: bool) -> Log:
-        """Return the lines; a carriage return ends a line, but the file's numbers ignore it."""
+        """Return the kept lines; a carriage return splits a line, but its number stays the same."""
         parts = [
             (number, part)
             for number, line in (*self.first, *self.last)
@@ -115,7 +115,7 @@ class _Kept:
 
 
 def read_log(file: IO[bytes], size: int | None = None) -> Log:
-    """Read ``file`` once; without a ``size`` read at most MOST_PIPED_BYTES."""
+    """Read ``file`` once; if its ``size`` is unknown, read at most ``MOST_PIPED_BYTES``."""
     kept, total, rest, decoder = _Kept(), 0, "", None
     while (size is not None or total <= MOST_PIPED_BYTES) and (chunk := file.read(_CHUNK)):
         total += len(chunk)
@@ -149,7 +149,7 @@ def _encoding(data: bytes) -> str:
 
 
 def record_text(line: str) -> str:
-    """Return the text in a line; a JSON record gives all its texts, a line each."""
+    """Return the text of a line; for a JSON record, return each of its texts as a line."""
     start = line.find("{")
     if start >= 0 and line.rstrip().endswith("}"):
         try:
@@ -160,7 +160,7 @@ def record_text(line: str) -> str:
 
 
 def _texts(value: object) -> list[str]:
-    """Return the texts of a record without its single words, such as the level."""
+    """Return all texts in a JSON value, except single words such as the log level."""
     if isinstance(value, str):
         return [value.rstrip("\n")] if re.search(r"\s", value) else []
     if isinstance(value, list):

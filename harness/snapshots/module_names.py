@@ -1,4 +1,4 @@
-"""Finds names of modules from a recording's frames, which have files and lines but no classes."""
+"""Finds the class names of modules for recorded frames, which contain only files and lines."""
 
 import ast
 from functools import lru_cache
@@ -10,10 +10,10 @@ _LARGEST_BYTES = 4 << 20
 
 
 def module_name(path: str, line: int) -> str | None:
-    """Return the name of a module by a frame of its ``forward``; None for a library's wrapper.
+    """Return the name of the module whose ``forward`` has this frame; None if it is unknown.
 
-    If this machine has the source, the class is looked up there; no code of it is executed. A line
-    of the user's own is part of the name, because it says which child was called.
+    The class name is read from the source file, if it exists; no code is executed. In the user's
+    own files, the name includes the line number, which shows the child module that was called.
     """
     name = _class_at(path, line)
     if is_library(path):

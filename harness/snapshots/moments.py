@@ -1,4 +1,4 @@
-"""Blocks alive at one moment of a recording, in groups, and the timeline of all moments."""
+"""Groups the live blocks at one moment of a recording, and computes the timeline."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ _MOST_GROUPS = 12
 
 @dataclass(frozen=True)
 class LargeBlock:
-    """One of the largest live blocks, with the frames that requested it."""
+    """One of the largest live blocks, with the Python frames of its allocation."""
 
     size_bytes: int
     category: str
@@ -25,7 +25,7 @@ class LargeBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockGroup:
-    """All live blocks of one category that the same lines of user and library requested."""
+    """Live blocks that have the same category and were allocated by the same source lines."""
 
     count: int
     size_bytes: int
@@ -37,7 +37,7 @@ class BlockGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedMoment:
-    """Blocks alive after the event at ``position``, grouped in three ways, in requested bytes."""
+    """Requested bytes of the blocks alive after the event at ``position``, in several groupings."""
 
     name: str
     position: int
@@ -51,7 +51,7 @@ class RecordedMoment:
 
 
 def totals(sizes: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
-    """Return the sum of the bytes for each name, the largest sum first."""
+    """Return the sum of bytes for each name, with the largest sum first."""
     sums: Counter[str] = Counter()
     for name, size in sizes:
         sums[name] += size
@@ -61,7 +61,7 @@ def totals(sizes: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
 def moment_at(
     name: str, position: int, history: DeviceHistory, category_at: CategoryOf
 ) -> RecordedMoment:
-    """Return the blocks alive after the event at ``position``."""
+    """Return the blocks alive after the event at ``position``, grouped."""
     alive = [
         (history.log[begin], CATEGORY_WORDS[category_at(begin)])
         for begin in history.alive_after(position)
@@ -100,7 +100,7 @@ def moment_at(
 def timeline(
     history: DeviceHistory, category_at: CategoryOf
 ) -> tuple[tuple[int, dict[str, int]], ...]:
-    """Return bytes by category at up to 400 positions, each the highest of its interval."""
+    """Divide the events into up to 400 intervals; return each interval's peak by category."""
     count = len(history.events)
     length = max(1, -(-count // _TIMELINE_POINTS))
     intervals = [range(begin, min(begin + length, count)) for begin in range(0, count, length)]
@@ -120,7 +120,7 @@ def timeline(
 
 
 def seconds_at(events: Sequence[TraceEvent], position: int) -> float | None:
-    """Return the seconds from the first event to another event; -1 is before the first."""
+    """Return the seconds from the first event to the event at ``position``; None if unknown."""
     if not events:
         return None
     begin, end = events[0].time_us, events[max(position, 0)].time_us

@@ -1,11 +1,11 @@
 """Parses PyTorch's out-of-memory message, and derives the parts of the GPU's memory.
 
-Formats: ``CUDACachingAllocator.cpp`` of PyTorch 1.0 to 2.15. Sizes in a message have two
-decimals, so sums are exact to about 0.01 of their unit only.
+The formats are those of ``CUDACachingAllocator.cpp`` in PyTorch 1.0 to 2.15. Sizes in a message
+have two decimals, so a sum is exact only to about 0.01 of its unit.
 
-The names of two numbers are misleading. "Allocated in private pools" are the free blocks of those
-pools, and "allocated by PyTorch" contains them (seen under the dry run of 2.15). If a process "has
-17179869184.00 GiB memory in use" (2^64 - 1 bytes), NVML does not know its memory.
+Two numbers have misleading names. "Allocated in private pools" means the free blocks of private
+pools. "Allocated by PyTorch" includes the free blocks (observed in a dry run of PyTorch 2.15). If a
+process "has 17179869184.00 GiB memory in use" (2^64 - 1 bytes), NVML does not know its memory.
 """
 
 import re
@@ -20,11 +20,11 @@ from harness.snapshots.file_bytes import SnapshotError
 
 _UNITS = {"b": 0, "byte": 0, "bytes": 0, "kib": 10, "mib": 20, "gib": 30, "tib": 40, "pib": 50}
 BEGIN = re.compile(r"(CUDA|HIP|XPU|NPU) out of memory\.\s+Tried to allocate ", re.IGNORECASE)
-"""The first words of a message."""
+"""Pattern for the first words of an out-of-memory message."""
 
 
 def _form(pattern: str) -> re.Pattern[str]:
-    """Return a compiled pattern in which each ``SIZE(name)`` matches a size of that name."""
+    """Compile a pattern in which ``SIZE(name)`` matches a size as the group ``name``."""
     size = r"(?P<\1>\\d[\\d,]*(?:\\.\\d+)?\\s*(?:[KMGTP]iB|bytes?|B))"
     return re.compile(re.sub(r"SIZE\((\w+)\)", size, pattern))
 
@@ -56,27 +56,26 @@ NO_MESSAGE = (
 _NOT_AVAILABLE_BYTES = 1 << 60
 _LARGEST_BYTES = 1 << 66
 _ROUNDED_TO = 0.02
-"""Share of the total above the rounding errors of a dozen sizes."""
+"""Tolerance for the rounding of a dozen sizes, as a share of the GPU's total memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfMemoryMessage:
-    """The numbers of a message; a number that its PyTorch version does not write is None.
+    """Numbers in an out-of-memory message of PyTorch.
 
     Attributes:
         requested_bytes: bytes that the allocator requested from the driver.
-        total_bytes, free_bytes: the GPU's memory, and the part that the driver had left.
-        allocated_bytes: in use by tensors.
-        reserved_bytes: allocated from the driver by PyTorch.
-        private_bytes: free in private pools (CUDA graphs, MemPool), where other code cannot use it.
-        process_bytes: all memory of this process, with the CUDA context.
-        others: other processes' memory by process id.
-        elsewhere: processes on other MIG instances of the GPU, which NVML lists although they hold
-            more than this instance has.
-        allowed_bytes: the limit of ``set_per_process_memory_fraction``.
+        total_bytes, free_bytes: the GPU's memory, and the part of it that was free.
+        allocated_bytes: bytes in use by tensors.
+        reserved_bytes: bytes that PyTorch had allocated from the driver.
+        private_bytes: free bytes in private pools (CUDA graphs, MemPool).
+        process_bytes: all memory of this process, including the CUDA context; None if unknown.
+        others: process id and memory of each other process.
+        elsewhere: process id and memory of processes on another MIG instance of the GPU.
+        allowed_bytes: the limit of ``set_per_process_memory_fraction``; None without a limit.
         backend: CUDA, HIP, XPU or NPU.
-        setting: the environment variable of the allocator's settings, as this version names it.
-        states_free: whether the message states the free bytes; a message of XPU does not.
+        setting: name of the environment variable with the allocator's settings in this version.
+        states_free: True if the message states the free bytes; messages of XPU do not.
     """
 
     gpu: int
@@ -96,17 +95,17 @@ class OutOfMemoryMessage:
     states_free: bool = True
 
     def unallocated_bytes(self) -> int:
-        """Return the bytes that PyTorch reserved and no tensor used, without private pools."""
+        """Return the reserved bytes that no tensor uses, without private pools."""
         return max(0, self.reserved_bytes - self.allocated_bytes - self.private_bytes)
 
     def others_bytes(self) -> int:
-        """Return the bytes of other processes, as far as the message names them."""
+        """Return the bytes of all other processes that the message names."""
         return sum(size for _, size in self.others)
 
     def outside_bytes(self) -> int:
-        """Return the memory of the GPU without a named owner, such as context and libraries.
+        """Return the bytes outside the allocator, e.g. of the CUDA context and of libraries.
 
-        With ``process_bytes`` it is this process's part, else the rest of the total.
+        If ``process_bytes`` is unknown, all used bytes without a named owner are included.
         """
         if self.process_bytes is not None and self.process_bytes >= self.reserved_bytes:
             return self.process_bytes - self.reserved_bytes
@@ -114,16 +113,16 @@ class OutOfMemoryMessage:
         return max(0, rest)
 
     def unknown_bytes(self) -> int:
-        """Return bytes without a known owner, such as bytes of processes that NVML cannot see."""
+        """Return used bytes without a known owner, e.g. of processes that NVML cannot see."""
         held = self.reserved_bytes + self.outside_bytes() + self.others_bytes()
         return max(0, self.total_bytes - self.free_bytes - held)
 
     def foreign_bytes(self) -> int:
-        """Return the bytes of other processes, named or not."""
+        """Return the bytes of other processes, including bytes without a known owner."""
         return self.others_bytes() + self.unknown_bytes()
 
     def cause(self) -> str:
-        """Return the part of memory without which the request would have fitted, or "real need"."""
+        """Return the cause of the failure, such as "fragmentation" or "real need"."""
         requested, free = self.requested_bytes, self.free_bytes
         if self.allocated_bytes > self.total_bytes:
             return "shared memory"
@@ -146,7 +145,7 @@ class OutOfMemoryMessage:
         return "private pools" if free + pools >= requested else "real need"
 
     def as_dict(self) -> dict[str, object]:
-        """Return the numbers and numbers derived from them, for JSON."""
+        """Return the numbers of the message and derived numbers, for JSON."""
         return {
             **asdict(self),
             "others": [{"process": pid, "bytes": size} for pid, size in self.others],
@@ -160,7 +159,7 @@ class OutOfMemoryMessage:
 
 
 def parse_message(text: str) -> OutOfMemoryMessage:
-    """Return the first out-of-memory message of CUDA's allocator in ``text``."""
+    """Parse the first out-of-memory message of a GPU allocator in ``text``."""
     begin = BEGIN.search(text)
     if begin is None:
         raise SnapshotError(NO_MESSAGE)
@@ -227,7 +226,7 @@ _ADVICE: Mapping[str, str] = tomllib.loads(
 
 
 def advice(message: OutOfMemoryMessage) -> str:
-    """Return advice in a sentence or two."""
+    """Return one or two sentences of advice for the cause of the failure."""
     usable = message.free_bytes + message.unallocated_bytes()
     sizes = {
         "requested": message.requested_bytes,

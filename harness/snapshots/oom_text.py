@@ -1,4 +1,4 @@
-"""Explains an out-of-memory message by sentences and a picture of the GPU's memory."""
+"""Explains an out-of-memory message in sentences, with a text bar of the GPU's memory."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,14 +10,14 @@ from harness.snapshots.oom_message import OutOfMemoryMessage
 _WIDTH = 60
 _MOST_LISTED = 12
 _ROUNDING = 10_000
-"""A remainder below this part of the total comes from the rounding of the other sizes."""
+"""Unattributed memory below 1/10,000 of the total is left out, because it may be rounding."""
 
 
 def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
-    """Return (letter, name, bytes) of all parts of the GPU's memory; their sum is its total.
+    """Return a tuple (letter, name, bytes) for each part of the GPU's memory.
 
-    The sum is exact up to rounding. If the message lacks the process's own bytes, its context
-    cannot be separated from other processes.
+    The parts add up to the total memory, except for rounding. If the message lacks the bytes of
+    this process, the CUDA context cannot be separated from other processes.
     """
     known = message.process_bytes is not None
     outside = f"{message.backend} context and libraries"
@@ -37,7 +37,7 @@ def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
 
 
 def notes_on(log: Log) -> Iterator[str]:
-    """Yield notes on lines that were not read, or not parsed."""
+    """Yield notes on lines of a log that were not read or not parsed."""
     if (count := len(marked(log))) > MOST_FAILURES:
         yield f"{count:,} lines name a failure; {MOST_FAILURES:,} are parsed, the last ones mostly."
     if log.left_out_bytes:
@@ -47,7 +47,7 @@ def notes_on(log: Log) -> Iterator[str]:
 
 
 def failures_lines(failures: Sequence[LogFailure]) -> Iterator[str]:
-    """Yield every failure of a log in a line, then each failure that ended the run in full."""
+    """Yield one line for each failure in a log, then the text of each explained failure."""
     chosen = explained(failures)
     if len(failures) > 1:
         which = "the last is explained"
@@ -85,7 +85,7 @@ def failures_lines(failures: Sequence[LogFailure]) -> Iterator[str]:
 
 
 def _by_cause(failures: Sequence[LogFailure]) -> Iterator[str]:
-    """Yield each cause with its ranks, if there are several causes."""
+    """If there are several causes, yield one line for each cause with its ranks."""
     causes: dict[str, list[LogFailure]] = {}
     for each in failures:
         causes.setdefault(each.cause, []).append(each)
@@ -97,7 +97,7 @@ def _by_cause(failures: Sequence[LogFailure]) -> Iterator[str]:
 
 
 def facts(failure: LogFailure) -> str:
-    """Return the place of a failure, its rank, and if the run went on."""
+    """Return facts about a failure in words, such as its line, rank and GPU."""
     words = (
         (True, f"line {failure.line:,}"),
         (failure.rank is not None, f"rank {failure.rank}"),
@@ -110,7 +110,7 @@ def facts(failure: LogFailure) -> str:
 
 
 def headline(message: OutOfMemoryMessage) -> str:
-    """Return the requested bytes, and the bytes that the GPU had left."""
+    """Return a line with the requested bytes and the free bytes of the GPU."""
     free = format_bytes(message.free_bytes) if message.states_free else "an unknown part"
     return (
         f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
@@ -119,7 +119,7 @@ def headline(message: OutOfMemoryMessage) -> str:
 
 
 def message_lines(message: OutOfMemoryMessage) -> Iterator[str]:
-    """Yield the parts of the GPU's memory in a message, one line each."""
+    """Yield lines of text that show the parts of the GPU's memory in a message."""
     size = format_bytes
     yield headline(message)
     shown = parts(message)

@@ -1,8 +1,8 @@
-"""Turns a trace's events into the program's operations; a complete release is one operation.
+"""Turns the events of a trace into the operations of the program.
 
-The allocator logs a release twice, when it is requested and when it is complete. Both come together
-unless another stream still used the block. The allocator also logs freed segments, but it does not
-log if the program emptied the cache or if a request needed room.
+The allocator logs a free twice: when it is requested and when it is completed. The two events of a
+free are neighbours unless another stream still uses the block. The allocator also logs freed
+segments, but it does not log the reason: ``empty_cache()`` or a request that needed room.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ RELEASE_POOL = "release_pool"
 
 
 def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
-    """Yield the events with their positions; two events of a complete release become ``free``."""
+    """Yield each event with its position; neighbouring events of a free become one ``free``."""
     skip = False
     last = len(events) - 1
     for index, event in enumerate(events):
@@ -38,9 +38,9 @@ def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]
 def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
     """Yield the program's operations, without the allocator's own operations.
 
-    The operations are requests and releases, ``empty_cache`` if segments were freed without a
-    request that needed room, and ``release_pool`` if segments of a private pool were freed, since
-    the program must have dropped it. Each operation has its position among ``events``.
+    Allocations and frees are operations of the program. ``empty_cache`` is added if segments were
+    freed without a request that needed room. ``release_pool`` is added if segments of a private
+    pool were freed. Each operation is yielded with its position in ``events``.
     """
     given: TraceEvent | None = None
     took = False

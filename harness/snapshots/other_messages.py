@@ -1,4 +1,4 @@
-"""Messages of other programs, and of PyTorch without numbers: ``other_messages.toml``."""
+"""Recognizes messages without PyTorch's memory numbers, which ``other_messages.toml`` lists."""
 
 import functools
 import re
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class OtherMessage(NamedTuple):
-    """The cause that a message names (or ""), advice, and the requested bytes."""
+    """Content of a message: its cause (or ""), advice, and the requested bytes."""
 
     cause: str
     advice: str
@@ -16,7 +16,7 @@ class OtherMessage(NamedTuple):
 
 
 def other_message(line: str) -> OtherMessage | None:
-    """Return the facts about the message in a line; None without a known message.
+    """Return the content of a known message in ``line``; None if the line has no such message.
 
     >>> other_message("CUDA error: out of memory").cause
     'CUDA itself'
@@ -30,7 +30,7 @@ def other_message(line: str) -> OtherMessage | None:
 
 
 def _bytes(text: str) -> int:
-    """Return the bytes of a size as programs write it; a number without a unit is in bytes."""
+    """Parse a size such as ``1.5 GB``; a number without a unit is in bytes."""
     number, unit = _SIZE.fullmatch(text).groups()  # type: ignore[union-attr]
     return int(float(number) * _UNITS[unit.lower()])
 

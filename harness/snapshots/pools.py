@@ -1,6 +1,6 @@
-"""Private pools of a recording (``MemPool``, CUDA graphs), numbered.
+"""Numbers the private pools of a recording, which ``MemPool`` and CUDA graphs create.
 
-The number of an event's pool stands above the 64 bits of its stream; 0 is the default pool.
+The bits of ``stream`` above the lowest 64 store the pool's number; 0 is the default pool.
 """
 
 from bisect import bisect_right
@@ -18,7 +18,7 @@ STREAM_MASK = (1 << POOL_SHIFT) - 1
 def number_pools(
     events: tuple[TraceEvent, ...], segments: tuple[RecordedSegment, ...]
 ) -> tuple[TraceEvent, ...]:
-    """Set the number of the private pool above each event's stream; return the changed events."""
+    """Store the pool's number in the ``stream`` of each event; return the changed events."""
     some = any(segment.pool != DEFAULT_POOL for segment in segments)
     if not some and not any(event.pool not in (None, DEFAULT_POOL) for event in events):
         return events
@@ -42,11 +42,12 @@ def number_pools(
 def _pools_of_events(
     events: Sequence[TraceEvent], segments: Sequence[RecordedSegment]
 ) -> Sequence[PoolId]:
-    """Return each event's pool; if a recording lacks the pool, return the segment's pool.
+    """Return the pool of each event; if it is not recorded, derive it from the segments.
 
-    Older recordings name only the pools of the segments at the end. A segment's addresses belong to
-    this pool since the segment's allocation. Earlier blocks at these addresses, and segments that
-    were freed in the recording, belong to the default pool.
+    Older recordings name pools only for the segments at the end of the recording. The addresses of
+    such a segment belong to its pool since the segment was allocated. Earlier blocks at the
+    addresses of the segment, and segments that were freed before the end, are treated as part of
+    the default pool.
     """
     ends = {each.address: each for each in segments if each.pool != DEFAULT_POOL}
     starts = sorted(ends)
@@ -67,14 +68,14 @@ def _pools_of_events(
 
 
 def is_private(entry: TraceEvent | RecordedSegment) -> bool:
-    """Return whether an event or a segment is of a private pool; call ``number_pools`` first."""
+    """Return whether this event or segment has a private pool; call ``number_pools`` first."""
     return entry.stream >> POOL_SHIFT != 0
 
 
 def notes_on_pools(
     events: Sequence[TraceEvent], segments: Sequence[RecordedSegment]
 ) -> Iterator[str]:
-    """Yield a sentence on the private pools, if there are any."""
+    """Yield notes on the private pools, if the recording has any private pool."""
     private = [segment for segment in segments if is_private(segment)]
     count = sum(map(is_private, events))
     if not count and not private:

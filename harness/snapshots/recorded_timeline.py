@@ -1,4 +1,4 @@
-"""Every block of a recording, or of its last step, for the page."""
+"""Timeline of all blocks in a recording, or in its last step, for the HTML page."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from harness.snapshots.failed_request import find_failure, step_ends
 from harness.snapshots.trace_event import TraceEvent, own_line
 
 _MOST_PARTED = 4
-"""Largest number of steps that are each divided into forward, backward and update."""
+"""Largest number of steps for which the timeline shows forward, backward and update."""
 COLOURS = {words: BLOCK_COLOURS[name] for name, words in CATEGORY_WORDS.items()}
 
 
 def recorded_timeline(history: DeviceHistory, *, last_step: bool = False) -> Timeline:
-    """Return the blocks up to the failure; for a dry run, only the last step.
+    """Return the timeline up to the failure; with ``last_step``, return only the last step.
 
-    The times of a dry run have no meaning and are left out.
+    ``last_step`` is for dry runs. The times of a dry run have no meaning, so they are left out.
     """
     events, category_at = history.events, categories(history)
     failure = find_failure(history)
@@ -71,7 +71,7 @@ def _shown(begin: int, end: int, event: TraceEvent, category: str) -> ShownBlock
 def _phases(
     history: DeviceHistory, start: int, stop: int, ends: list[int]
 ) -> Iterator[tuple[str, int]]:
-    """Yield each phase with its first moment; if there are many steps, yield each step."""
+    """Yield the name and the start of each phase or, if there are many steps, of each step."""
     if len(ends) > _MOST_PARTED:
         edges = [0, *(end - start + 1 for end in ends)]
         yield from ((f"step {number}", edge) for number, edge in enumerate(edges, 1))

@@ -1,8 +1,8 @@
-"""A memory snapshot as ``torch.cuda.memory._dump_snapshot`` writes it, checked and typed.
+"""Reads and checks a memory snapshot that ``torch.cuda.memory._dump_snapshot`` wrote.
 
-The format: ``torch/cuda/_memory_viz.py`` and ``torch/csrc/cuda/memory_snapshot.cpp``, PyTorch 2.1
-to 2.13. Later versions add keys (``pool_id``, ``compile_context``); a missing key gets the value
-that earlier versions implied.
+The format is that of ``torch/cuda/_memory_viz.py`` and ``torch/csrc/cuda/memory_snapshot.cpp`` in
+PyTorch 2.1 to 2.13. Later versions add keys (``pool_id``, ``compile_context``); a missing key gets
+the value that earlier versions implied.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,15 +31,15 @@ from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
 MOST_OWNERS = 4 << 20
-"""Largest number of owners that are read; if a file has more, categories are guessed."""
+"""Largest number of recorded owners that are used; if a file has more, categories are guessed."""
 
 
 class OwnersAt(msgspec.Struct):
-    """Owners of the blocks at some addresses, after a number of allocations."""
+    """Categories of live blocks, recorded after a certain number of allocations."""
 
     allocations: Address
     owners: Any
-    """Dict of categories by address, as recorded."""
+    """Dict from address to category, as recorded."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.owners, dict):
@@ -47,7 +47,7 @@ class OwnersAt(msgspec.Struct):
 
 
 class KnownOwners(msgspec.Struct):
-    """Facts that a dry run adds for one device: its allocations, and the owners at some moments."""
+    """Data that a dry run adds to a snapshot for one device, such as the owners of blocks."""
 
     allocations: Address
     workspace_bytes: Size | None = None
@@ -63,9 +63,9 @@ class KnownOwners(msgspec.Struct):
 class Snapshot:
     """The recording of one device's allocator.
 
-    ``owners`` is None if no dry run made the recording. ``settings`` is the text of
-    ``PYTORCH_CUDA_ALLOC_CONF``; ``flags`` are the settings as the allocator understood them (both
-    empty before PyTorch 2.3).
+    ``owners`` is None if the recording is not from a dry run. ``settings`` is the text of
+    ``PYTORCH_CUDA_ALLOC_CONF``. ``flags`` are the settings that the allocator parsed. Before
+    PyTorch 2.3, ``settings`` and ``flags`` are empty.
     """
 
     device: int
@@ -77,7 +77,7 @@ class Snapshot:
 
 
 class Annotation(msgspec.Struct):
-    """The beginning or the end of a named range, such as ``Optimizer.step#AdamW.step``."""
+    """Start or end of a named range, such as ``Optimizer.step#AdamW.step``."""
 
     stage: Literal["START", "END"]
     name: str
@@ -89,8 +89,8 @@ class Annotation(msgspec.Struct):
 class RecordedDevices:
     """All devices of a file: one snapshot for each device with events or segments.
 
-    ``pinned_bytes`` is page-locked host memory, which PyTorch 2.9 and later record next to
-    the devices; ``annotations`` are the ranges that PyTorch's own optimizers and loaders mark.
+    ``pinned_bytes`` is page-locked host memory, which PyTorch 2.9 and later record. ``annotations``
+    are ranges that PyTorch's own optimizers and data loaders mark.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -98,7 +98,7 @@ class RecordedDevices:
     annotations: tuple[Annotation, ...]
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
-        """Return one device or all: those out of memory first, then those with most events."""
+        """Return the chosen devices, sorted: out of memory first, then by number of events."""
         chosen = [each for each in self.snapshots if device in (None, each.device)]
         if not chosen:
             there = ", ".join(str(each.device) for each in self.snapshots)
@@ -109,7 +109,7 @@ class RecordedDevices:
 
 
 def read_recording(path: Path, deadline: Deadline | None = None) -> RecordedDevices:
-    """Read the recording at ``path``, every device of it."""
+    """Read all devices of the recording at ``path``."""
     deadline = Deadline() if deadline is None else deadline
     try:
         return _recording(read_bytes(path), deadline)
@@ -161,7 +161,7 @@ def _recording(data: bytearray, deadline: Deadline) -> RecordedDevices:
 
 
 def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
-    """Return a trace as events; to save memory, its list is emptied meanwhile."""
+    """Convert a trace to events; to save memory, the list ``trace`` is emptied."""
     stacks: dict[tuple[int, ...], tuple[Any, Stack]] = {}
     events: list[TraceEvent] = []
     total = 0
@@ -178,7 +178,7 @@ def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
 
 
 class _Event(msgspec.Struct):
-    """An entry of a trace as recorded; keys that no number needs may have any value."""
+    """Recorded entry of a trace; ``time_us`` and ``frames`` may have any type."""
 
     action: Action
     addr: Address = 0
@@ -214,7 +214,7 @@ def _read(entry: Any, kind: type[_Kind]) -> _Kind:
 
 
 def _valid(entries: Any, kind: type[_Kind]) -> Iterator[_Kind]:
-    """Yield the entries that can be read; no number needs the other entries."""
+    """Yield the entries that can be converted to ``kind``; skip the other entries."""
     for entry in entries if isinstance(entries, list) else ():
         try:
             yield msgspec.convert(entry, kind)

@@ -1,4 +1,4 @@
-"""Entries of a device's trace with their Python frames, and the segments at its end."""
+"""Types for the entries of a device's trace, and for the segments at the end of the trace."""
 
 import re
 from typing import Annotated, Any, Literal, NamedTuple
@@ -26,21 +26,21 @@ DEFAULT_POOL: PoolId = (0, 0)
 FRAMES_READ = 256
 _FRAMES_KEPT = 64
 _PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
-"""Files of Python, and the names that dynamo, exec and notebooks give to code."""
+"""Pattern for Python files, and for the file names that dynamo, exec and notebooks use."""
 _MACHINERY = ("runtime_wrappers.py", "aot_autograd.py")
 _COMPILED_GRAPH, _COMPILED = "<eval_with_key>", "compiled graph"
 _OF_A_DRY_RUN = re.compile(r"/harness/(dry_runs|prediction)/\w+\.py$")
-"""The harness's own frames in the snapshot of a dry run."""
+"""Pattern for the harness's own files, whose frames are left out of the snapshot of a dry run."""
 
 
 class Stack(NamedTuple):
     """Python frames as ``function (file:line)``, innermost first.
 
-    Unless ``stacks="python"`` is given, dozens of C++ frames come first, which are the same for
-    every request. A stack that has only C++ frames belongs to an autograd thread.
+    C++ frames, which PyTorch records unless ``stacks="python"`` is given, are left out. A stack
+    that has only C++ frames belongs to an autograd thread.
 
-    ``place`` is the first Python frame, and ``own`` is the first frame in the user's files.
-    ``modules`` are the modules whose ``forward`` ran, outermost first.
+    ``place`` is the innermost frame in a Python file. ``own`` is the innermost frame in the user's
+    files. ``modules`` are the modules whose ``forward`` ran, outermost first.
     """
 
     place: str | None
@@ -55,10 +55,10 @@ BEFORE = Stack("before the recording", (), "before the recording")
 
 
 class TraceEvent(NamedTuple):
-    """One entry of a device's trace; the address of an ``oom`` event is the driver's free bytes.
+    """One entry of a device's trace; for ``oom``, ``address`` is the number of free bytes.
 
-    ``pool`` is None if the recording does not name it; ``stream`` holds the number of a private
-    pool above its 64 bits (``snapshots.pools``).
+    ``pool`` is None if the recording does not name it. ``stream`` also stores the number of the
+    private pool (see ``snapshots.pools``).
     """
 
     action: str
@@ -79,19 +79,19 @@ def own_line(event: TraceEvent) -> str:
 
 
 def reserved_change(event: TraceEvent) -> int:
-    """Return the change of the reserved bytes by a segment's event; a free is negative."""
+    """Return the change of the reserved bytes; it is negative if the event frees a segment."""
     if event.action in TAKING:
         return event.size_bytes
     return -event.size_bytes if event.action in GIVING else 0
 
 
 def printable(text: str) -> str:
-    """Return text without control characters, of a length that fits a line."""
+    """Replace control characters by ``?``, and cut the text after 200 characters."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def stack_of(frames: Any) -> Stack:
-    """Return the Python frames as text; an entry that is not a frame is left out, never refused."""
+    """Return the Python frames as a stack; entries that are not frames are left out."""
     if not isinstance(frames, list):
         return NO_STACK
     place, own = None, None

@@ -1,11 +1,11 @@
 """Reads a pickle that has only dicts, lists, strings, numbers and pairs of numbers.
 
-A pickle is a program for a small machine that can also import and call. Two passes prevent that.
-The first pass looks at every opcode. It refuses opcodes that do more than hold data, and opcodes
-that would take memory out of proportion to the file (a "new list" of one byte grows sixtyfold). In
-the second pass Python's own machine runs the file, which then names, calls and imports nothing. It
-reads from memory, so that a frame opcode moves no bytes. The opcodes are those of
-``Lib/pickletools.py`` of CPython.
+A pickle is a program whose opcodes can also import modules and call functions. Two passes prevent
+imports and calls. The first pass reads every opcode, and refuses opcodes that do more than build
+data. The first pass also refuses a file that would use far more memory than its size suggests. An
+opcode of one byte can create a list of about 60 bytes. In the second pass, ``pickle.loads`` runs
+the checked opcodes. ``pickle.loads`` reads from memory, so ``FRAME`` opcodes have no effect.
+``Lib/pickletools.py`` of CPython documents the opcodes.
 """
 
 import gc
@@ -27,8 +27,8 @@ _IN_ADVANCE_BYTES = 16 << 20
 _MOST_BYTES = 3 << 30
 _LONGEST_STRING = 1 << 24
 _MOST_PAIRS = 1 << 12
-"""Most different pairs; a recording has a pair for each memory pool. Python hashes pairs as keys,
-and a file could hold millions with one hash, so that each is compared with all others."""
+"""Largest number of different pairs; a recording has one pair for each memory pool. A file with
+millions of pairs could slow down the parser by keys with equal hashes."""
 _STOPS_BETWEEN_CHECKS = 1 << 15
 
 # Up to 64 bits: Python hashes an integer modulo 2**61 - 1, so few of these share a hash.
@@ -46,14 +46,14 @@ _PLAIN = re.compile(
     % (_FRAME, _SHORT_TEXT, _INTEGER, _FRAME, _INTEGER),
     re.DOTALL,
 )
-"""Opcodes of known length that hold data and build small objects."""
+"""Pattern for opcodes of known length that build small objects."""
 _CUT_OFF = b"\x80hqjG\x95KMJ"
 _TEXT_WIDTHS = {pickle.SHORT_BINUNICODE: 1, pickle.BINUNICODE: 4, pickle.BINUNICODE8: 8}
 _LOGIC = (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError)
 
 
 def load_builtins(data: bytearray, *, deadline: Deadline | None = None) -> Any:
-    """Return the content of a pickle: dicts, lists, strings, numbers, pairs of numbers."""
+    """Return the content of a pickle: dicts, lists, strings, numbers and pairs of numbers."""
     _check_opcodes(data, Deadline() if deadline is None else deadline)
     if len({pair.group() for pair in re.finditer(_PAIR, data, re.DOTALL)}) > _MOST_PAIRS:
         raise SnapshotError(f"the pickle has more than {_MOST_PAIRS:,} different pairs of numbers")
@@ -70,7 +70,7 @@ def load_builtins(data: bytearray, *, deadline: Deadline | None = None) -> Any:
 
 
 def _check_opcodes(data: bytearray, deadline: Deadline) -> None:
-    """Refuse opcodes that do more than hold data, or that build large objects from few bytes."""
+    """Refuse opcodes that do more than build data, and files that build too much data."""
     if data[:1] != pickle.PROTO or bytes(data[1:2]) not in (b"\2", b"\3", b"\4", b"\5"):
         raise SnapshotError("no memory snapshot (not a pickle of protocol 2 to 5)")
     position, built, end = 2, 0, len(data)
@@ -103,7 +103,7 @@ def _check_opcodes(data: bytearray, deadline: Deadline) -> None:
 
 
 def _checked_length(data: bytearray, position: int, opcode: bytes) -> int:
-    """Return the length of an opcode whose length or number must be checked."""
+    """Check an opcode that ``_PLAIN`` does not match, and return its length in bytes."""
     if opcode in _TEXT_WIDTHS:
         width = _TEXT_WIDTHS[opcode]
         length = _number(data, position, width)
@@ -128,7 +128,7 @@ def _checked_length(data: bytearray, position: int, opcode: bytes) -> int:
 
 
 def _number(data: bytearray, position: int, width: int) -> int:
-    """Return the number after the opcode at ``position``."""
+    """Return the number in the ``width`` bytes after the opcode at ``position``."""
     if position + width >= len(data):
         raise SnapshotError("the pickle is truncated")
     return int.from_bytes(data[position + 1 : position + 1 + width], "little")

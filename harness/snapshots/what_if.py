@@ -1,4 +1,4 @@
-"""Runs recorded requests and releases in PyTorch under other settings or on another GPU."""
+"""Replays recorded allocations and frees in PyTorch under other settings or on another GPU."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ AS_RECORDED = "as recorded"
 
 @dataclass(frozen=True, kw_only=True)
 class FailedReplay:
-    """The request that failed; ``position`` counts events from 0."""
+    """A request that failed in a replay; ``position`` is the index of its event."""
 
     position: int
     seconds: float | None
@@ -40,10 +40,10 @@ class FailedReplay:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """The peak under other settings, as a range over two orders of the driver's addresses.
+    """Result of a replay, which runs with ascending and with descending driver addresses.
 
-    ``peak_reserved_bytes`` is None if no run completed; ``ran_out`` has the other runs, earliest
-    first. Without ``total_bytes`` the memory is unlimited.
+    ``peak_reserved_bytes`` is None if no run completed. ``ran_out`` contains the failed request of
+    each other run, earliest first. If ``total_bytes`` is None, the memory is unlimited.
     """
 
     name: str
@@ -59,9 +59,9 @@ class WhatIf:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedWork:
-    """A recorded program: requests and releases in order.
+    """Allocations and frees of a recorded program, in order.
 
-    It begins with requests for the blocks older than the recording, at position -1.
+    Blocks that are older than the recording are allocated first, at position -1.
     """
 
     events: Sequence[TraceEvent]
@@ -70,7 +70,7 @@ class RecordedWork:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A what-if to be answered; unless ``is_asked``, a case that PyTorch refuses is left out."""
+    """A replay under given settings; ``is_asked`` is True if the user gave the settings."""
 
     name: str
     settings: str
@@ -90,7 +90,7 @@ _ACTIONS = {
 
 
 def find_work(history: DeviceHistory, until: int | None = None) -> RecordedWork:
-    """Return the operations of the first ``until`` events, and the failed request at their end.
+    """Return the operations of the first ``until`` events, with a failed request at the end.
 
     Other requests that failed are left out.
     """
@@ -114,17 +114,17 @@ def find_work(history: DeviceHistory, until: int | None = None) -> RecordedWork:
 
 
 def as_recorded(history: DeviceHistory, memory_bytes: int | None, work: RecordedWork) -> Case:
-    """Return the case of the recorded settings."""
+    """Return the case that replays the work under the recorded settings."""
     return Case(name=AS_RECORDED, settings=history.settings, total_bytes=memory_bytes, work=work)
 
 
 def _numbers(streams: set[int]) -> dict[int, int]:
-    """Return small numbers for streams in their order, and 0 for the default stream."""
+    """Return a small number for each stream; the default stream has the number 0."""
     return {stream: number for number, stream in enumerate(sorted(streams | {0}))}
 
 
 def in_one_pool(work: RecordedWork) -> RecordedWork | None:
-    """Return the work without its private pools; None if it has none."""
+    """Return the work with all blocks in the default pool; None if it has no private pool."""
     if not any(step.pool for step in work.steps):
         return None
     kept = (step for step in work.steps if step.action != RELEASE_POOL)
@@ -132,11 +132,11 @@ def in_one_pool(work: RecordedWork) -> RecordedWork | None:
 
 
 def what_ifs(cases: Sequence[Case], deadline: Deadline) -> tuple[tuple[WhatIf, ...], list[str]]:
-    """Return the answers of PyTorch's own allocator, and notes on the settings that it refused.
+    """Replay the cases in PyTorch's allocator; return the results, and notes on refused cases.
 
     Raises:
-        SnapshotError: the requested settings are unknown, or the time is over.
-        UnavailableError: no GPU can be pretended here.
+        SnapshotError: PyTorch refuses the settings of the user, or the deadline has passed.
+        UnavailableError: no GPU can be pretended on this machine.
     """
     doing = "replaying the recording"
     deadline.check(doing)
@@ -164,7 +164,7 @@ def what_ifs(cases: Sequence[Case], deadline: Deadline) -> tuple[tuple[WhatIf, .
 
 
 def why_other(first: WhatIf, recorded: int) -> Iterator[str]:
-    """Say why the replay's peak differs from the recorded peak, if it does."""
+    """Yield a note if the replay's peak differs from the recorded peak."""
     if first.name != AS_RECORDED:
         return
     low, high = first.peak_reserved_bytes or (recorded, recorded)

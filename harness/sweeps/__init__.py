@@ -1,1 +1,1 @@
-"""Measures a grid of workloads into a store of records, and resumes after an interruption."""
+"""Measures the workloads of a grid, stores the records, and resumes after an interruption."""

@@ -1,8 +1,8 @@
-"""Finds experiments by name or by path, and the experiment of a folder of records.
+"""Finds an experiment by its name, by its path, or for a folder of records.
 
 An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``. The
 name of the file is the name of the experiment. A file is imported only if its text defines
-``EXPERIMENT``, because the folder may have other scripts.
+``EXPERIMENT``, because the folder may contain other scripts.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from harness.schema.traced_run import StepJob
 from harness.version import PACKAGE
 
 _INSTALLED = PACKAGE / "_experiments"
-"""Folder of the experiments in a wheel; in a checkout they are next to the package ``harness``."""
+"""Folder of the experiments in an installed wheel; a checkout has ``experiments/`` instead."""
 _OWN = _INSTALLED if _INSTALLED.is_dir() else PACKAGE.parent / "experiments"
 _OWN_PACKAGE = "harness._experiments" if _INSTALLED.is_dir() else "experiments"
 
@@ -36,11 +36,11 @@ _USERS = Path("experiments")
 """Folder in which the user's own experiments are found by name."""
 
 ORIGIN = "experiment.json"
-"""Name of the file next to records that names the user's file with their experiment."""
+"""Name of the file, next to the records, that contains the path of the user's experiment."""
 
 
 class ExperimentError(HarnessError):
-    """The experiment does not exist, or its file cannot be used."""
+    """Raised if an experiment does not exist, or if its file cannot be used."""
 
 
 def own_names() -> list[str]:
@@ -66,7 +66,7 @@ def other_scripts() -> list[Path]:
 
 
 def defines(path: Path) -> bool:
-    """Return whether the text of a file or a package binds ``EXPERIMENT``, without an import."""
+    """Return whether a file or a package defines ``EXPERIMENT``, without importing it."""
     try:
         names = symtable.symtable(code_file(path).read_bytes(), str(path), "exec")  # type: ignore[arg-type]
         name = names.lookup("EXPERIMENT")
@@ -78,14 +78,15 @@ def defines(path: Path) -> bool:
 
 
 def code_file(path: Path) -> Path:
-    """Return the file of a module or a package that Python runs first."""
+    """Return the file of a module, or ``__init__.py`` of a package."""
     return path / "__init__.py" if path.is_dir() else path
 
 
 def find(name_or_path: str) -> Experiment:
     """Return an experiment by its path, which ends in ``.py``, or by its name.
 
-    A name is searched in ``./experiments``, the harness's own, and the current folder.
+    A name is searched in ``./experiments``, then among the harness's own experiments, and then in
+    the current folder.
     """
     if name_or_path.endswith(".py"):
         if not Path(name_or_path).is_file():
@@ -102,7 +103,7 @@ def find(name_or_path: str) -> Experiment:
 
 
 def find_own(name: str) -> Experiment:
-    """Return one of the harness's own experiments."""
+    """Return one of the harness's own experiments by its name."""
     own = {path.stem: path for path in _own_files()}
     if name not in own:
         raise ExperimentError(f"the harness has no experiment {name!r}")
@@ -110,7 +111,7 @@ def find_own(name: str) -> Experiment:
 
 
 def load(path: Path) -> Experiment:
-    """Return the experiment that a file or a package defines, with its file's name."""
+    """Load the experiment that a file or a package defines, and name it after the file."""
     module = _load(path) if defines(path) else None
     experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
@@ -127,7 +128,7 @@ def load(path: Path) -> Experiment:
 
 
 def place_of(name: str, start: str | Path) -> str | Path:
-    """Return the full form of a name with a leading dot, in a package or in a user's folder.
+    """Resolve a name with a leading dot; ``start`` is a package or a folder of the user.
 
     >>> place_of(".steps", "experiments.literature"), place_of(".net", Path("mine")).as_posix()
     ('experiments.literature.steps', 'mine/net')
@@ -140,7 +141,7 @@ def place_of(name: str, start: str | Path) -> str | Path:
 
 
 def placed_job(job: StepJob, start: str | Path) -> StepJob:
-    """Return a step whose callables have full names; a leading dot stands for ``start``."""
+    """Return the job with resolved names; ``start`` is as in ``place_of``."""
 
     def placed(name: str) -> str:
         module, _, called = name.partition(":")
@@ -166,7 +167,7 @@ def _own_files() -> list[Path]:
 
 
 def _literature_files() -> list[Path]:
-    """Return the experiments on the literature, without the code that they share."""
+    """Return the files of experiments on the literature, without modules that they share."""
     files = (path for path in _files(_OWN / LITERATURE) if path.is_file())
     return [path for path in files if b"\nEXPERIMENT = " in path.read_bytes()]
 
@@ -184,7 +185,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _load(path: Path) -> ModuleType:
-    """Return the module of a file or a package."""
+    """Import a file or a package, and return its module."""
     try:
         if _is_own(path):
             own = path.resolve().parent == _OWN.resolve()
@@ -199,7 +200,7 @@ def _load(path: Path) -> ModuleType:
 
 
 def _load_by_path(path: Path) -> ModuleType:
-    """Import a file under a name that no other module and no earlier version of the file has."""
+    """Import a file under a unique name, which contains a hash of its path and its content."""
     place = f"{path.resolve()} {code_hash(path)}"
     name = f"_harness_experiment_{path.stem}_{hashlib.sha256(place.encode()).hexdigest()[:8]}"
     if name in sys.modules:
@@ -227,7 +228,7 @@ class ExperimentOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 def keep_origin(folder: Path, experiment: Experiment) -> None:
-    """Write the user's file that defines ``experiment``; the harness's own need only their name."""
+    """Save the path and the hash of the user's file that defines ``experiment``."""
     before = read_origin(folder)
     if experiment.file is not None:
         origin = ExperimentOrigin(file=str(experiment.file), sha256=code_hash(experiment.file))
@@ -237,7 +238,7 @@ def keep_origin(folder: Path, experiment: Experiment) -> None:
 
 
 def read_origin(folder: Path) -> ExperimentOrigin | None:
-    """Return the origin that ``keep_origin`` wrote; None without a file."""
+    """Return the origin that ``keep_origin`` wrote; None if the file is missing."""
     try:
         return msgspec.json.decode((folder / ORIGIN).read_bytes(), type=ExperimentOrigin)
     except FileNotFoundError:
@@ -247,10 +248,11 @@ def read_origin(folder: Path) -> ExperimentOrigin | None:
 
 
 def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None:
-    """Return the experiment of the records in ``folder``, if any; ``given`` is searched first.
+    """Return the experiment of the records in ``folder``, or None; ``given`` is searched first.
 
-    A report runs the experiment's analysis. It never runs another file of the same name or a file
-    that came with the records, because the records may come from a stranger.
+    A report runs the code of the experiment, and the records may come from another person. So that
+    no foreign code runs, this function loads neither another file of the same name nor a file next
+    to the records.
     """
     name = folder.resolve().name
     for path in given:
@@ -267,9 +269,9 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
 
 
 def _may_run(path: Path, origin: ExperimentOrigin, name: str, folder: Path) -> bool:
-    """Return whether ``path`` is the experiment's own file, by its place or by its hash.
+    """Return whether ``path`` is the file of the experiment, by its path or by its hash.
 
-    A file next to the records, or of another user, is not run.
+    A file next to the records, or a file that another user owns, is refused.
     """
     code = code_file(path)
     if path.stem != name or not code.is_file():

@@ -1,4 +1,4 @@
-"""Cells and steps of an earlier run as an experiment without an analysis (``report --again``)."""
+"""Experiment for ``harness report --again``, which measures cells of an earlier run again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GivenCells(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Cells and steps that one ``harness sweep`` measures, with its settings."""
+    """Cells and steps to measure again, with the settings of the sweep."""
 
     workloads: tuple[Workload, ...] = ()
     step_jobs: tuple[StepJob, ...] = ()
@@ -24,7 +24,7 @@ class GivenCells(Struct, frozen=True, kw_only=True, omit_defaults=True):
     fresh_servers: bool = False
 
     def write(self, file: Path) -> None:
-        """Write the experiment, a Python file for ``harness sweep``."""
+        """Write a Python file that defines the experiment for ``harness sweep``."""
         cells = msgspec.json.encode(self).decode()
         file.write_text(
             f"from {__name__} import experiment\n\nEXPERIMENT = experiment({cells!r})\n"
@@ -32,7 +32,7 @@ class GivenCells(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def experiment(cells: str) -> Experiment:
-    """Return the experiment whose file ``GivenCells.write`` wrote."""
+    """Return the experiment for ``cells``, which ``GivenCells.write`` encoded as JSON."""
     given = msgspec.json.decode(cells, type=GivenCells)
     return Experiment(
         title="measured again",

@@ -9,19 +9,19 @@ from harness.sweeps.runner import Job, Line, Runner, ended
 
 
 class LocalRunner(Runner[Job, Line]):
-    """Runs a job when it is submitted; its launchers stay for the next job."""
+    """Runs each job when it is submitted; its launchers are kept for later jobs."""
 
     def __init__(self, deadline_seconds: float) -> None:
         self._deadline_seconds = deadline_seconds
         self._slot = Slot()
 
     def submit(self, job: Job, attempt: int) -> "Future[tuple[Line, Trace | None]]":
-        """Run ``job`` now; the returned future has ended."""
+        """Run ``job`` at once; the returned future is already done."""
         return ended(self.run(job, attempt))
 
     @abstractmethod
     def run(self, job: Job, attempt: int) -> Line:
-        """Return the result of ``job``."""
+        """Run ``job`` and return its result."""
 
     def close(self) -> None:
         """End the launchers."""

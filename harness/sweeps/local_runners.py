@@ -1,4 +1,4 @@
-"""Runs thresholds and whole training runs one at a time, each in separate processes."""
+"""Runs threshold searches and whole training runs, one at a time in separate processes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,19 +20,19 @@ from harness.thresholds.find_threshold import find_threshold
 
 
 class ThresholdRunner(LocalRunner[ThresholdQuestion, Threshold]):
-    """Finds thresholds."""
+    """Finds the largest batch that fits each memory budget."""
 
     line = Threshold
 
     def prepared(
         self, jobs: list[ThresholdQuestion], is_finished: Callable[[str], bool]
     ) -> list[ThresholdQuestion]:
-        """Return the questions with the kind of limit that this machine enforces."""
+        """Return the jobs with the kind of memory limit that this machine can enforce."""
         del is_finished
         return [replace(job, kind=choose_kind(job.workload, "auto")) for job in jobs]
 
     def run(self, job: ThresholdQuestion, attempt: int) -> Threshold:
-        """Return the answer."""
+        """Run the threshold search and return its result."""
         return find_threshold(
             job.workload,
             budget_bytes=job.budget_bytes,
@@ -43,12 +43,12 @@ class ThresholdRunner(LocalRunner[ThresholdQuestion, Threshold]):
         )
 
     def describe(self, line: Threshold) -> str:
-        """Return workload and answer."""
+        """Return the workload and the answer in one line."""
         return f"{line.workload}: {line.answer}"
 
 
 class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
-    """Trains each network by its plan, on the real images if they are available."""
+    """Runs training plans, on the real images if these images are available."""
 
     line = TrainingRun
     _replaced: frozenset[TrainingPlan] = frozenset()
@@ -63,7 +63,7 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
     def prepared(
         self, jobs: list[TrainingJob], is_finished: Callable[[str], bool]
     ) -> list[TrainingJob]:
-        """Return ``jobs``, on synthetic images if the real images are requested but missing."""
+        """Return ``jobs``; if real images are missing, they are replaced by synthetic images."""
         on_real = [
             job for job in jobs if job.workload.data != "synthetic" and not is_finished(job.cell_id)
         ]
@@ -86,7 +86,7 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
         return failure.message if failure is not None and failure.users_mistake else None
 
     def run(self, job: TrainingJob, attempt: int) -> TrainingRun:
-        """Return the result of the whole run."""
+        """Run the whole training, and return its result."""
         work = Train(workload=job.workload, plan=job.plan)
         end = self._launcher.launch(work, self._deadline_seconds)
         outcome, evidence = classify(end)
@@ -105,7 +105,7 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
         )
 
     def describe(self, line: TrainingRun) -> str:
-        """Return network, instrument, outcome and peak."""
+        """Return the network, instrument, outcome and peak in one line."""
         peaks = () if line.result is None else line.result.steps.peak_bytes
         known = f", peak {format_bytes(max(peaks))}" if peaks else ""
         return f"{line.workload}, {line.plan.instrument}: {line.outcome}{known}"

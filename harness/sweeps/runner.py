@@ -1,4 +1,4 @@
-"""Interfaces of a runner, which runs one kind of job, and of an executor, which measures cells."""
+"""Interfaces: a ``Runner`` runs jobs of one kind, and an ``Executor`` measures cells."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from harness.version import __version__
 
 
 class Named(Protocol):
-    """A job with the name under which its result is stored."""
+    """A job with an id, under which its result is stored."""
 
     @property
     def cell_id(self) -> str:
-        """Name of the job, equal for equal jobs."""
+        """Id of the job; equal jobs have equal ids."""
 
 
 Job = TypeVar("Job", bound=Named)
@@ -27,15 +27,15 @@ Line = TypeVar("Line", bound=KeptLine)
 
 
 class Runner(ABC, Generic[Job, Line]):
-    """Runs jobs of one kind, up to ``capacity()`` of them at once."""
+    """Runs jobs of one kind, up to ``capacity()`` jobs at a time."""
 
     line: type[Line]
-    """Kind of the results."""
+    """Type of the results."""
     notes: tuple[str, ...] = ()
-    """Notes for the user before the jobs begin."""
+    """Notes that are shown to the user before the jobs begin."""
 
     def prepared(self, jobs: list[Job], is_finished: Callable[[str], bool]) -> list[Job]:
-        """Return the jobs as they will run; ``is_finished`` is true for a stored result."""
+        """Return the jobs to run; ``is_finished`` returns True for the id of a finished job."""
         del is_finished
         return jobs
 
@@ -45,11 +45,11 @@ class Runner(ABC, Generic[Job, Line]):
 
     @abstractmethod
     def submit(self, job: Job, attempt: int) -> "Future[tuple[Line, Trace | None]]":
-        """Begin ``job``; the future ends with the result and, if requested, the events."""
+        """Start ``job``; the future returns the result and, if requested, the trace."""
 
     @abstractmethod
     def describe(self, line: Line) -> str:
-        """Return a result in one line."""
+        """Describe a result in one line."""
 
     def check(self) -> None:  # most have nothing to do
         """Handle jobs that no longer respond; called about once a second while jobs run."""
@@ -59,41 +59,41 @@ class Runner(ABC, Generic[Job, Line]):
 
 
 def origin_of_line() -> dict[str, str]:
-    """Return the version and the time, for a line that this process made."""
+    """Return the harness's version and the time, for a record without a measurement."""
     return {"harness": __version__, "time": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def ended(line: Line, trace: Trace | None = None) -> "Future[tuple[Line, Trace | None]]":
-    """Return a future that has ended with ``line``."""
+    """Return a finished future with the result ``line``."""
     future: Future[tuple[Line, Trace | None]] = Future()
     future.set_result((line, trace))
     return future
 
 
 Measured = tuple[Record, Trace | None]
-"""One attempt: its record and, if requested and recorded, the allocation trace."""
+"""Result of one attempt: its record and, if requested, the allocation trace."""
 
 
 class ExecutorError(HarnessError):
-    """The executor cannot continue; finished cells are kept, and the same command resumes."""
+    """Raised if the executor cannot continue; finished cells are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One workload with the settings of its measurement and its predicted need."""
+    """One workload, with the settings of its measurement and its predicted memory."""
 
     workload: Workload
     repeats: int
-    """Number of passes without instruments."""
+    """Number of passes that measure time and RSS without instruments."""
     deadline_seconds: float
-    """Seconds that each of the cell's two processes may take."""
+    """Deadline of each of the cell's two processes, in seconds."""
     keep_events: bool = False
     servers_by_seed: bool = False
-    """True if a fork server measures only the cells of one seed."""
+    """True if each seed has its own fork server."""
     fresh_servers: bool = False
     """True if each pass has its own fork server."""
     needed_bytes: int | None = None
-    """Predicted peak of live bytes; None if it cannot be predicted."""
+    """Predicted peak of live bytes; None if it is not predicted."""
 
     @property
     def cell_id(self) -> str:
@@ -102,23 +102,23 @@ class Cell:
 
 
 class Executor(Protocol):
-    """Measures cells, up to ``capacity()`` of them at once.
+    """Measures cells, up to ``capacity()`` cells at a time.
 
-    Only the sweep writes records, not the executor. Every attempt ends as a record, also if it
-    failed. Only the sweep repeats an attempt.
+    An executor does not write records to files and does not repeat attempts, because the sweep does
+    both. Every attempt returns a record, even if it failed.
     """
 
     name: str
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        """Begin to measure ``cell``; the future ends with its attempt."""
+        """Start to measure ``cell``; the future returns the result of the attempt."""
 
     def capacity(self) -> int:
-        """Return the number of cells that may be submitted and not ended at present."""
+        """Return the largest number of cells that may be submitted and not yet finished."""
         return 1
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the largest memory that ``workload`` can get; None if unknown."""
+        """Return the bytes of memory that ``workload`` can use; None if unknown."""
         del workload
         return None
 
@@ -127,5 +127,5 @@ class Executor(Protocol):
         return
 
     def close(self) -> None:
-        """End every process of this executor, also of running cells."""
+        """End every process of this executor, including processes of running cells."""
         return

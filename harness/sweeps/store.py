@@ -1,8 +1,8 @@
-"""Stores the records of an experiment as JSON Lines that survive any end of the writer.
+"""Stores records as JSON Lines; a crash of the writer does not lose a stored record.
 
-One append is one write and one fsync. Opening the file repairs damage by a crash and reports it: an
-incomplete last line is cut off, and lines that are not records are moved to ``rejected.jsonl``. One
-writer at a time holds the lock of a file; the kernel releases the lock when the writer ends.
+Each record is appended by one ``write`` and one ``fsync``. When a file is opened, lines that are
+not records are moved to ``rejected.jsonl``, and this repair is reported. A lock allows only one
+writer for each file. The kernel releases the lock when the writer ends.
 """
 
 import contextlib
@@ -30,23 +30,23 @@ from harness.schema.record import (
 
 REJECTED = "rejected.jsonl"
 MAX_ATTEMPTS = 2
-"""Number of attempts at a cell whose own processes were killed or crashed."""
+"""Largest number of attempts at a cell whose processes were killed or crashed."""
 MAX_LOSSES = 5
-"""Number of times that an executor may lose a cell; MAX_ATTEMPTS does not count them."""
+"""Largest number of lost attempts at a cell, in addition to ``MAX_ATTEMPTS``."""
 
 _RETRIED = (Outcome.KILLED, Outcome.CRASHED)
-"""Outcomes that the machine may have caused, not the workload."""
+"""Outcomes after which a cell is tried again, because the machine may have caused them."""
 
 
 class StoreError(HarnessError):
-    """The folder cannot be written to; the message gives the reason and the remedy."""
+    """Raised if the folder cannot be used; the message states the reason and the remedy."""
 
 
 Line = TypeVar("Line", bound=KeptLine)
 
 
 class LineStore(Generic[Line]):
-    """Appends to one folder's file of lines of one kind; use as a context manager."""
+    """Context manager that appends results of one type to a file in a folder."""
 
     def __init__(self, folder: Path, kind: type[Line]) -> None:
         self._folder = folder
@@ -56,9 +56,9 @@ class LineStore(Generic[Line]):
         self._descriptor = -1
         self._identity = (-1, -1)
         self.repairs: list[str] = []
-        """Repairs that were made on opening, one sentence each."""
+        """One sentence for each repair that was made when the file was opened."""
         self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
-        """Outcomes of all attempts, by cell."""
+        """Outcomes of all attempts, by the id of the cell."""
 
     def __enter__(self) -> Self:
         try:
@@ -98,7 +98,7 @@ class LineStore(Generic[Line]):
             self._check_in_place()
 
     def append(self, item: Line) -> None:
-        """Write ``item`` completely to disk before this returns."""
+        """Append ``item`` to the file; return when it is completely on disk."""
         line = to_json(item) + b"\n"
         self._check_in_place()
         size = os.fstat(self._descriptor).st_size
@@ -114,7 +114,7 @@ class LineStore(Generic[Line]):
         self._outcomes[item.cell_id].append(item.outcome)
 
     def write_events(self, cell: str, trace: Trace) -> None:
-        """Write a traced cell's events as CSV, atomically."""
+        """Write the allocation events of a cell to a CSV file, atomically."""
         path = self._folder / EVENTS / f"{cell}.csv"
         temporary = path.with_suffix(".tmp")
         try:
@@ -141,7 +141,7 @@ class LineStore(Generic[Line]):
             raise StoreError(f"out: {str(self._path)!r}: {rule}")
 
     def attempts(self, cell: str) -> int:
-        """Return the number of lines of a cell."""
+        """Return the number of stored attempts at a cell."""
         return len(self._outcomes[cell])
 
     def last_outcome(self, cell: str) -> Outcome:
@@ -149,7 +149,7 @@ class LineStore(Generic[Line]):
         return self._outcomes[cell][-1]
 
     def is_finished(self, cell: str) -> bool:
-        """Return whether a cell is finished, so that another attempt is not needed."""
+        """Return whether a cell needs no further attempt."""
         outcomes = self._outcomes[cell]
         losses = outcomes.count(Outcome.LOST)
         own = [outcome for outcome in outcomes if outcome is not Outcome.LOST]
@@ -157,7 +157,7 @@ class LineStore(Generic[Line]):
         return ended or losses >= MAX_LOSSES or len(own) >= MAX_ATTEMPTS
 
     def _repaired(self) -> list[Line]:
-        """Move lines that are not records to another file; return the records."""
+        """Move lines that are not records to ``rejected.jsonl``; return the records."""
         good, bad, records = [], [], list[Line]()
         if not self._path.exists():
             return records

@@ -1,4 +1,4 @@
-"""Runs the jobs of an experiment or of a grid, stores each result, and resumes."""
+"""Runs the jobs of an experiment or of a grid, and stores each result."""
 
 import dataclasses
 import json
@@ -36,14 +36,14 @@ CHECK_SECONDS = 1.0
 
 
 class Progress(Protocol):
-    """Shows a sweep while it runs; a method that is not overridden shows nothing."""
+    """Shows the progress of a sweep; a method that is not overridden shows nothing."""
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
-        """Show the begin of a sweep of ``cells`` cells; ``done`` of them are stored already."""
+        """Show the start of a sweep: its number of cells, and how many cells are already done."""
         del experiment, cells, done, notes
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Show the outcome of a cell, the number of remaining cells and their estimated time."""
+        """Show the outcome of a cell, the number of cells left and the estimated time left."""
         del description, left, seconds_left
 
 
@@ -61,22 +61,22 @@ def sweep(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Measure every workload of a grid and keep the records in a folder.
+    """Measure every workload of a grid, and save the records in a folder.
 
     Each workload is measured in separate processes. If the sweep is interrupted, the same call
-    resumes it. A failed measurement, such as one that runs out of memory, is a record too.
+    resumes it. A failed measurement, e.g. out of memory, is also saved as a record.
 
     Args:
         grid: a ``Grid``, or any iterable of workloads.
         out: folder for ``records.jsonl``; it is created if it does not exist.
-        repeats: number of passes that time each step.
-        device: device for every workload, which replaces the workload's device.
-        deadline_seconds: seconds after which one worker process is stopped.
-        executor: executor of the cells; by default they run one at a time on this machine.
-        progress: called for every cell; by default progress is not shown.
+        repeats: number of passes that measure the time of each step.
+        device: device of every step; it replaces the device of the workload.
+        deadline_seconds: seconds after which a worker process is stopped.
+        executor: object that runs the cells; by default they run one at a time on this machine.
+        progress: object that shows the progress; by default nothing is shown.
 
     Returns:
-        The folder, for ``harness.load``.
+        The folder of the records, which ``harness.load`` can read.
 
     Raises:
         ArgumentError: ``grid`` has an item that is not a workload.
@@ -129,10 +129,10 @@ def run(
     deadline_seconds: float = DEADLINE_SECONDS,
     executor: Executor | None = None,
 ) -> Counter[str]:
-    """Run every job of ``experiment`` on ``device`` whose result is not in ``out``.
+    """Run the jobs of ``experiment`` that have no stored result; return job counts by outcome.
 
-    If the run is interrupted, the same call resumes it. ``executor`` runs the cells, by default one
-    at a time on this machine; other jobs always run one at a time on this machine.
+    If the run is interrupted, the same call resumes it. ``executor`` runs the cells; by default,
+    they run one at a time on this machine. Other jobs always run one at a time on this machine.
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)
@@ -187,7 +187,7 @@ def _placed(jobs: Iterable[TrainingJob], device: str) -> list[TrainingJob]:
 
 
 def _refuse_other_device(folder: Path, device: str) -> None:
-    """Refuse a folder with records of another device, because an analysis cannot separate them."""
+    """Raise an error if the folder has records of another device."""
     for path in folder.glob("*.jsonl"):
         with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):
             kept = json.loads(lines.readline())["workload"].get("device", "cpu")
@@ -197,7 +197,7 @@ def _refuse_other_device(folder: Path, device: str) -> None:
 
 
 class StepRunner(Runner[Cell, Record]):
-    """Measures cells that are predicted to fit, refuses others; the caller ends the executor."""
+    """Measures cells that are predicted to fit, and refuses the other cells."""
 
     line = Record
 
@@ -209,7 +209,7 @@ class StepRunner(Runner[Cell, Record]):
         return self._executor.capacity()
 
     def submit(self, job: Cell, attempt: int) -> "Future[Measured]":
-        """Begin to measure ``job``, or refuse it at once."""
+        """Start to measure ``job``, or refuse it if its predicted memory does not fit."""
         room_bytes = self._executor.room_bytes(job.workload)
         if room_bytes is not None and job.workload.device == "cpu":
             needed = needed_bytes(job.workload)
@@ -236,14 +236,14 @@ class StepRunner(Runner[Cell, Record]):
         self._executor.check()
 
     def describe(self, line: Record) -> str:
-        """Return workload, outcome and peak."""
+        """Return the workload, outcome and peak in one line."""
         peak = line.peak_live_bytes
         known = "" if peak is None else f", peak {format_bytes(peak)}"
         return f"{line.workload}: {line.outcome}{known}"
 
 
 class _Part(Generic[Job, Line]):
-    """Submits the jobs of one kind, stores their results, and repeats them after accidents."""
+    """Submits the jobs of one kind, stores their results, and repeats lost or killed jobs."""
 
     def __init__(
         self, runner: Runner[Job, Line], store: LineStore[Line], jobs: Sequence[Job]
@@ -256,7 +256,7 @@ class _Part(Generic[Job, Line]):
         self.notes = [*(f"repaired: {repair}" for repair in store.repairs), *runner.notes]
 
     def outcomes(self) -> Counter[str]:
-        """Return the number of jobs by outcome."""
+        """Return the number of jobs with each outcome."""
         return Counter[str](self._store.last_outcome(name) for name in self.names)
 
     def run(self, meter: "_Meter") -> None:
@@ -289,7 +289,7 @@ class _Part(Generic[Job, Line]):
 
 
 class _Meter:
-    """Shows the progress of a sweep, and the time left, estimated from the jobs so far."""
+    """Shows the progress of a sweep, and estimates the time left from the finished jobs."""
 
     def __init__(self, progress: Progress, jobs: int) -> None:
         self._progress = progress
@@ -298,7 +298,7 @@ class _Meter:
         self._started = time.monotonic()
 
     def ended(self, description: str, *, finished: bool) -> None:
-        """Count one attempt; its job may be tried again."""
+        """Show the result of an attempt; if ``finished`` is True, its job is done."""
         self._done += finished
         left = self._jobs - self._done
         taken = time.monotonic() - self._started

@@ -1,4 +1,4 @@
-"""Runs steps of any network, or counting functions, on this CPU or on a pretended GPU."""
+"""Traces steps of any network, on the CPU or on a pretended GPU."""
 
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from harness.sweeps.local_runner import LocalRunner
 
 
 class TracedRunner(LocalRunner[StepJob, StepRun]):
-    """Traces steps of any network, in a fork of a process that has PyTorch loaded."""
+    """Traces each step in a fork of a process that has already loaded PyTorch."""
 
     line = StepRun
 
@@ -34,7 +34,7 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
         self._steps_from = steps_from
 
     def run(self, job: StepJob, attempt: int) -> StepRun:
-        """Return the metrics of the step, or the counts of a function."""
+        """Run the job; return the metrics of its step, or the counts that a function returns."""
         on_gpu = job.device == "cuda"
         launcher = None if on_gpu else self._slot.launcher("pinned")
         line = partial(StepRun, job=job, attempt=attempt, environment=_surroundings(job, launcher))
@@ -57,14 +57,14 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
         return line(outcome=outcome, metrics=msgspec.convert(metrics, Metrics))
 
     def describe(self, line: StepRun) -> str:
-        """Return the job, its outcome and its peak."""
+        """Return the job, its outcome and its peak in one line."""
         peak = line.metrics.peak_live_bytes if line.metrics else None
         known = "" if peak is None else f", peak {format_bytes(peak)}"
         return f"{line.job}: {line.outcome}{known}"
 
 
 def _surroundings(job: StepJob, launcher: Launcher | None) -> Environment:
-    """Return the environment of a step; without a launcher the step has a pretended GPU."""
+    """Return the environment of a step; if ``launcher`` is None, the GPU is pretended."""
     malloc = "system" if launcher is None else "pinned"
     named = "dry run" if launcher is None else launcher.name
     own: Environment = {
@@ -76,7 +76,7 @@ def _surroundings(job: StepJob, launcher: Launcher | None) -> Environment:
 
 
 def _request_of(job: StepJob, start: str | Path) -> StepRequest:
-    """Return the request for a step that is sent to a worker."""
+    """Return the request that describes the step of ``job`` to a worker."""
     job = placed_job(job, start)
     same = "optimizer loss inputs_from batch inputs classes mode autocast accumulate compile"
     return StepRequest(

@@ -1,4 +1,4 @@
-"""Executors that measure one cell at a time, several on this machine, or on a Dask cluster."""
+"""Executors measure the cells of a sweep, on this machine or on a Dask cluster."""
 
 from harness.sweeps.executors.local import LocalExecutor
 from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured
@@ -7,7 +7,7 @@ __all__ = ["Cell", "Executor", "ExecutorError", "Measured", "make_executor"]
 
 
 def make_executor(name: str = "local", *, jobs: int = 1, scheduler: str | None = None) -> Executor:
-    """Return the executor called ``name``; ``scheduler`` is a Dask cluster's address."""
+    """Return the executor ``name``; ``scheduler`` is the address of a Dask scheduler."""
     if scheduler is not None and name != "dask":
         raise ExecutorError(f"scheduler: {scheduler!r}: only with --executor dask")
     if name == "local":

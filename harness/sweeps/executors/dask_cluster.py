@@ -1,9 +1,9 @@
-"""Runs cells on a Dask cluster, which exists or is started on this machine.
+"""Runs cells on an existing Dask cluster, or on a cluster that it starts on this machine.
 
-Each cell runs in child processes of a Dask worker, which end with the worker. Dask never repeats a
-cell. A lost worker is recorded as a lost attempt, and the sweep tries again, if possible on another
-worker. The number of cells that run next to a cell is unknown on a cluster, so resident sizes and
-seconds are null.
+Each cell runs in child processes, which end with their Dask worker. Dask never repeats a cell. If a
+worker is lost, the attempt gets the outcome lost, and the sweep tries the cell again, if possible
+on another worker. On a cluster it is unknown how many cells run on the same host, so RSS and times
+are null.
 """
 
 import contextlib
@@ -35,11 +35,11 @@ from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured, origi
 from harness.version import __version__
 
 CONNECT_SECONDS = 30.0
-"""Seconds that a scheduler may take to answer."""
+"""Timeout for an answer of the scheduler, in seconds."""
 WORKER_SECONDS = 300.0
-"""Seconds that a sweep waits while the cluster has no worker."""
+"""Seconds for which a sweep waits if the cluster has no worker."""
 SILENT_SECONDS = 30
-"""Seconds that a worker of the harness's cluster may be silent before its cell counts as lost."""
+"""The cell of a worker gets the outcome lost after this many seconds without a message."""
 _VIEW_SECONDS = 0.5
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
@@ -72,13 +72,13 @@ class _Sent:
     future: "Future[Measured]" = field(default_factory=Future)
     key: str = ""
     only_at: frozenset[str] = frozenset()
-    """Addresses of the workers that may run the cell; empty if all workers may."""
+    """Addresses of the workers that may run the cell; empty if any worker may run it."""
     task: Any = None
     started: float = 0.0
 
 
 class DaskExecutor(Executor):
-    """Sends cells to a cluster's workers, one cell per worker thread."""
+    """Sends cells to the workers of a Dask cluster, one cell for each worker thread."""
 
     name = "dask"
 
@@ -87,7 +87,7 @@ class DaskExecutor(Executor):
         self._own = own or contextlib.ExitStack()
         self._sent: dict[str, _Sent] = {}
         self._lost_at: defaultdict[str, set[str]] = defaultdict(set)
-        """Names of the workers that lost a cell, by its workload's id."""
+        """For each workload id, names of the workers that lost its cell."""
         self._workers: dict[str, _Worker] = {}
         self._seen = -_VIEW_SECONDS
         self._had_workers = time.monotonic()
@@ -127,7 +127,7 @@ class DaskExecutor(Executor):
             return cls(client, stack.pop_all())
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        """Send ``cell`` to a worker, if possible to a worker that has not lost it before."""
+        """Send ``cell`` to a worker, if possible to a worker that has not lost this cell before."""
         sent = _Sent(cell=cell, attempt=attempt)
         self._send(sent)
         return sent.future
@@ -155,7 +155,7 @@ class DaskExecutor(Executor):
         sent.task.add_done_callback(partial(self._ended, sent.key))
 
     def _needs(self, cell: Cell) -> dict[str, float] | None:
-        """Return the resources that a cell needs, among the resources that workers declare."""
+        """Return the Dask resources that a cell needs, if any worker declares such resources."""
         declared = {name for worker in self._workers.values() for name in worker.resources}
         needs: dict[str, float] = {}
         if cell.workload.device == "cuda" and "GPU" in declared:
@@ -165,12 +165,12 @@ class DaskExecutor(Executor):
         return needs or None
 
     def capacity(self) -> int:
-        """Return the number of the workers' threads."""
+        """Return the total number of threads of all workers."""
         self._look()
         return sum(worker.nthreads for worker in self._workers.values())
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the memory of the largest worker, from its resource MEMORY or its limit."""
+        """Return the memory of the largest worker: its resource ``MEMORY`` or its memory limit."""
         self._look()
         on_gpu = workload.device == "cuda"
         rooms = [
@@ -181,7 +181,7 @@ class DaskExecutor(Executor):
         return max(rooms) if rooms and all(rooms) else None
 
     def check(self) -> None:
-        """Send a cell again if all workers that may run it left before they began."""
+        """Send a cell again if all workers that may run it have left the cluster."""
         self._look()
         if time.monotonic() - self._had_workers > WORKER_SECONDS:
             raise ExecutorError(f"scheduler: no worker for {WORKER_SECONDS:.0f} s; {_RESUME}")
@@ -192,7 +192,7 @@ class DaskExecutor(Executor):
                 self._send(sent)
 
     def close(self) -> None:
-        """Disconnect from the cluster; end it if this process started it."""
+        """Disconnect from the cluster, and end a cluster that this process started."""
         with contextlib.suppress(TimeoutError):
             self._client.close(timeout=GRACE_SECONDS)
         self._own.close()
@@ -209,7 +209,7 @@ class DaskExecutor(Executor):
             self._had_workers = self._seen
 
     def _ask(self, question: Callable[..., Any]) -> Any:
-        """Run ``question`` on the scheduler, which gets the function by value."""
+        """Run the function ``question`` on the scheduler, and return its result."""
         try:
             return self._client.sync(
                 self._client._run_on_scheduler, question, callback_timeout=CONNECT_SECONDS
@@ -218,7 +218,7 @@ class DaskExecutor(Executor):
             raise _stopped(error) from error
 
     def _ended(self, key: str, task: Any) -> None:
-        """Convert the end of a Dask task to a record or an error; runs in Dask's thread."""
+        """Convert the result of a Dask task to a record or an error, in a thread of Dask."""
         sent = self._sent.pop(key, None)
         if sent is None:
             return
@@ -242,7 +242,7 @@ class DaskExecutor(Executor):
                 sent.future.set_result((answer.record, trace))
 
     def _not_begun(self, sent: _Sent, message: str, worker: str) -> None:
-        """Send a cell from a host that cannot start processes to another host, or stop."""
+        """Record a lost attempt; if no worker can start processes, record an error instead."""
         tried = self._lost_at[sent.cell.workload.id] | {worker}
         if all(str(other.name) in tried for other in self._workers.values()):
             sent.future.set_exception(LaunchError(f"Dask worker {worker}: {message}"))
@@ -250,7 +250,7 @@ class DaskExecutor(Executor):
             self._lose(sent, message, worker)
 
     def _lose(self, sent: _Sent, message: str, worker: str) -> None:
-        """Record an attempt without a result."""
+        """Record an attempt with the outcome lost."""
         workload = sent.cell.workload
         self._lost_at[workload.id].add(worker)
         seconds = time.monotonic() - sent.started
@@ -266,7 +266,7 @@ class DaskExecutor(Executor):
 
 
 def _end(cluster: LocalCluster) -> None:
-    """End the cluster of this process; kill its workers if that takes long."""
+    """End the cluster that this process started; kill its workers after a timeout."""
     nannies = list(cluster.workers.values())
     try:
         cluster.close(timeout=GRACE_SECONDS)

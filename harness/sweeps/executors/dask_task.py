@@ -1,7 +1,6 @@
-"""The task of a Dask worker, which measures one cell in separate child processes.
+"""Task that a Dask worker runs: it measures one cell in separate child processes.
 
-The task uses only the worker's name from Dask. Requests and answers are JSON in bytes, so that only
-the name of the task's function is pickled.
+Requests and answers are JSON bytes, so Dask pickles only the name of the task's function.
 """
 
 import threading
@@ -21,7 +20,7 @@ from harness.version import __version__
 
 
 class CellAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The result of a cell, or the reason why it has no record."""
+    """The result of a cell, or the reason why the cell has no record."""
 
     record: Record | None = None
     events: list[list[Any]] | None = None
@@ -30,16 +29,16 @@ class CellAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     launch_error: str | None = None
     """Reason why this host cannot start a process."""
     worker: str | None = None
-    """The name of the Dask worker that answers."""
+    """Name of the Dask worker that answers."""
     harness: str = "an unknown version"
-    """Version of the worker's harness."""
+    """Version of the harness on the worker."""
 
 
 _of_thread = threading.local()
 
 
 def measure_cell(request: bytes) -> bytes:
-    """Measure the cell of ``request`` (JSON: cell, attempt, jobs); return a ``CellAnswer``."""
+    """Measure the cell in ``request`` (JSON: cell, attempt, jobs); return a JSON ``CellAnswer``."""
     cell, attempt, jobs = msgspec.json.decode(request, type=tuple[Cell, int, int])
     if not hasattr(_of_thread, "slot"):
         _of_thread.slot = Slot()

@@ -17,11 +17,11 @@ from harness.sweeps.runner import Cell, Executor, Measured, ended
 
 
 class InProcessExecutor(Executor):
-    """Measures in the process of the sweep, so that breakpoints in a step are reached.
+    """Measures cells in the process of the sweep, so that a debugger can stop in a step.
 
     A crash or a kill by the kernel ends the sweep. Deadlines and budgets are not enforced, and the
-    malloc policy has no effect. Earlier cells disturb resident sizes and seconds, which are
-    therefore null; the allocators' byte metrics are still exact.
+    malloc policy has no effect. Earlier cells disturb RSS and times, so these metrics are null.
+    Byte metrics of the allocators are still exact.
     """
 
     name = "in-process"
@@ -30,12 +30,12 @@ class InProcessExecutor(Executor):
         self._slot = Slot(InProcessLauncher())
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        """Measure ``cell`` now; the returned future has ended."""
+        """Measure ``cell`` at once; the returned future is already done."""
         return ended(*self._slot.measure(cell, attempt, self.name, jobs=1, disturbed=True))
 
 
 class InProcessLauncher(Launcher):
-    """Runs a job in this process; nothing has to be stopped or closed."""
+    """Runs a job in this process; the launcher has nothing to stop or to close."""
 
     name = "in-process"
 

@@ -1,4 +1,4 @@
-"""Runs cells on this machine in separate processes, ``jobs`` cells at once."""
+"""Runs cells on this machine in separate processes, up to ``jobs`` cells at a time."""
 
 import threading
 from collections.abc import Iterator
@@ -19,10 +19,9 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 class LocalExecutor(Executor):
-    """Runs up to ``jobs`` cells at once; each slot has a launcher per malloc policy.
+    """Runs up to ``jobs`` cells at a time in separate processes.
 
-    A cell waits if the predicted needs of all cells exceed this machine's memory. Cells on a GPU
-    run one at a time.
+    A cell waits until its predicted memory is free. Cells on a GPU run one at a time.
     """
 
     name = "local"
@@ -36,7 +35,7 @@ class LocalExecutor(Executor):
         self._memory = _Memory(self._machine_bytes)
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        """Begin to measure ``cell`` as soon as a slot and its memory are free."""
+        """Measure ``cell`` as soon as a slot and the needed memory are free."""
         try:
             return self._threads.submit(self._measure, cell, attempt)
         except RuntimeError as error:  # a limit on processes holds for threads too
@@ -53,11 +52,11 @@ class LocalExecutor(Executor):
             self._free.append(slot)
 
     def capacity(self) -> int:
-        """Return the number of slots."""
+        """Return the number of cells that can run at the same time."""
         return self.jobs
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the machine's memory with swap, or its cgroup's limit, for cells on the CPU."""
+        """Return the machine's memory with swap, or the cgroup's limit; None for cells on a GPU."""
         return self._machine_bytes if workload.device == "cpu" else None
 
     def close(self) -> None:
@@ -70,12 +69,12 @@ class LocalExecutor(Executor):
 
 
 class Slot:
-    """The processes of one cell at a time, a launcher per malloc policy, started when needed."""
+    """Runs one cell at a time, with a launcher for each malloc policy."""
 
     def __init__(self, launcher: Launcher | None = None) -> None:
         self._launchers = {} if launcher is None else dict.fromkeys(("pinned", "system"), launcher)
         self._seeds: dict[str, int] = {}
-        """Seed of the last cell that needed a fork server per seed, by malloc policy."""
+        """For each malloc policy, seed of the last cell with ``servers_by_seed``."""
         self._stopped = False
         with _ONE_AT_A_TIME:  # two threads that parse at once disturb each other in Python 3.11
             measuring_code(pretended=pretended_device() is not None)
@@ -83,11 +82,11 @@ class Slot:
     def measure(
         self, cell: Cell, attempt: int, executor: str, *, jobs: int, disturbed: bool
     ) -> Measured:
-        """Measure ``cell`` in separate processes; used by one thread at a time.
+        """Measure ``cell`` in separate processes; only one thread at a time may call this.
 
-        If other cells run at the same time, byte metrics of the allocators are still exact. RSS,
-        seconds and the GPU's memory outside the allocator are not, so they are null, and the passes
-        without instruments are left out.
+        ``disturbed`` is True if other cells may disturb the measurement. Byte metrics of the
+        allocators are still exact. RSS, times and the GPU's memory outside the allocator are not
+        exact, so they are null. The repeats are left out.
         """
         workload = cell.workload
         launcher = self.launcher(workload.malloc)
@@ -117,7 +116,7 @@ class Slot:
         return record, trace
 
     def launcher(self, malloc: str) -> Launcher:
-        """Return the launcher for a malloc policy."""
+        """Return the launcher for a malloc policy; create it if needed."""
         if malloc not in self._launchers:
             self._launchers[malloc] = default_launcher(malloc)
         launcher = self._launchers[malloc]
@@ -126,7 +125,7 @@ class Slot:
         return launcher
 
     def stop(self) -> None:
-        """End running processes, from another thread; no job begins afterwards."""
+        """End running processes, and start no more jobs; any thread may call this."""
         self._stopped = True
         for launcher in list(self._launchers.values()):
             launcher.stop()
