@@ -177,7 +177,9 @@ def _checks(steps: Steps, table: pd.DataFrame, course: dict[int, int]) -> tuple[
         *by_law(table, {"peak": "peak of a chain in bytes"}),
         widest("peak of the transformer in bytes", lines, "straight line from saved tensors"),
         widest(
-            "the same with two cuBLAS workspaces", published, "real GPU, three digits of a GiB",
+            "peak of the transformer with two cuBLAS workspaces",
+            published,
+            "real GPU, three digits of a GiB",
             allowed=ROUNDING_BYTES,
         ),
     )  # fmt: skip

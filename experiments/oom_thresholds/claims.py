@@ -40,7 +40,7 @@ def deeper(pinned: pd.DataFrame, fits: Fits) -> Claim:
     fit = curve = ""
     if fits:
         worst = 100 * max(one.worst for one in fits.values())
-        fit = f"; off (depth + a)(batch + b) = c by at most {worst:.2g}%"
+        fit = f"; it differs from (depth + a)(batch + b) = c by at most {worst:.2g}%"
         curve = (
             f" The curve (depth + a)(batch + b) = c fits the thresholds of {len(fits)} series "
             f"within {worst:.2g}%. Here a stands for the bytes of an example outside the hidden "

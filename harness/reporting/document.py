@@ -100,8 +100,8 @@ class Document:
         if not is_dry_run:
             return ""
         return (
-            f"A dry run: PyTorch's own allocator on a pretended {gpu}. No GPU was used; bytes are "
-            "PyTorch's, times are null."
+            f"This is a dry run: PyTorch's own allocator ran on a pretended {gpu}, without a GPU. "
+            "Bytes are those of PyTorch's allocator, and times are null."
         )
 
     @property
@@ -175,9 +175,9 @@ def rule_words(claim: Claim) -> str:
     )
     words += f"{claim.rule.open}."
     more = {
-        "A difference matters from this size on": claim.matters,
-        "The claim must fail for a control": claim.control,
-        "Derived a second way": claim.second,
+        "Smallest difference that matters": claim.matters,
+        "Control, for which the claim must fail": claim.control,
+        "Second derivation": claim.second,
     }
     return words + "".join(f" {name}: {text}." for name, text in more.items() if text)
 
