@@ -65,7 +65,7 @@ def analyse(evidence: Evidence) -> Section:
         tables=(
             Table(
                 name="parts",
-                caption="Saved bytes, peak, and floor of the peak, of a step with m micro-batches",
+                caption="Saved bytes, peak and floor (lowest possible peak) with m micro-batches",
                 frame=table,
             ),
         ),

@@ -114,7 +114,7 @@ def form_words(result: Growth) -> str:
     cells = len(result.values)
     pieces = result.pieces
     if result.exact is not None:
-        return f"The bytes equal {result.exact} in {cells} of {cells} cells."
+        return f"The form {result.exact} gives the exact bytes in {cells} of {cells} cells."
     if pieces is not None and len(pieces.forms) > 1 and pieces.rows > 0.5 * cells:
         forms = ", and ".join(str(form) for form in pieces.forms)
         kind = "larger" if len(pieces.forms) == 2 else "largest"
@@ -143,7 +143,7 @@ def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[
     for label, what in named.items():
         if label in claims:
             claim = claims[label]
-            parts = f"it {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""
+            parts = f"the claim {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""
             parts = parts or claim.open_reason
             said = "; ".join(filter(None, (claim.number, parts)))
             answers.append(f"{_ANSWERS[claim.verdict]} for {what}: {said}.")

@@ -21,7 +21,7 @@ from .pictures import picture
 BATCH, LENGTH, HIDDEN = 8, 256, 256
 NETWORKS: dict[str, dict[str, str | int]] = {
     "transformer": {"network": "transformer", "layers": 2, "hidden": HIDDEN, "heads": 4},
-    "linear, GELU, norm": {"network": "normed", "depth": 4, "width": HIDDEN},
+    "linear-GELU-norm": {"network": "normed", "depth": 4, "width": HIDDEN},
 }
 BUDGETS = {
     Size.QUICK: (0.0, 0.2, 1.0),
@@ -101,7 +101,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     first = next(iter(NETWORKS))
     compiled = share.xs("compiled", level="way")
     words = " ".join(
-        f"For {name} the ratio is {share[name, 'compiled']:.3f} for the compiled step and "
+        f"For “{name}” the ratio is {share[name, 'compiled']:.3f} for the compiled step and "
         f"{share[name, 'budget 0']:.2f} with budget 0; the lowest ratio is {share[name].min():.2f}."
         for name in NETWORKS
     )

@@ -52,7 +52,7 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
         name="frontier",
         caption=f"Largest batch that fits into a budget, against the depth. {drawn} are predicted "
         f"batches, and the {len(points)} points are reproduced batches. With one more example "
-        "the step ran out of memory at each point.",
+        "each of these steps ran out of memory.",
         data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
         draw=frontier,
         story=True,

@@ -57,10 +57,10 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         text += f"The first data are from {self.first_data.date:%-d %B %Y}. "
         count = len(self.changes)
         if not count:
-            return text + "The rule has not changed since then."
+            return text + "The rule has not been changed since then."
         changes = " ".join(f"Change {change}." for change in self.changes)
         times = "once" if count == 1 else f"{count} times"
-        return f"{text}The rule was changed {times} since the first data. {changes}"
+        return f"{text}Since then the rule was changed {times}. {changes}"
 
 
 class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

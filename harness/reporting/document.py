@@ -171,9 +171,9 @@ def headline(claim: Claim) -> str:
 def rule_words(claim: Claim) -> str:
     """Return a claim's rule, smallest difference that matters, control and second derivation."""
     words = (
-        f"Rule: it holds if {claim.rule.holds}. It fails if {claim.rule.fails}. It stays open if "
+        f"Rule: the claim holds if {claim.rule.holds}. The claim fails if {claim.rule.fails}. The "
     )
-    words += f"{claim.rule.open}."
+    words += f"claim stays open if {claim.rule.open}."
     more = {
         "Smallest difference that matters": claim.matters,
         "Control, for which the claim must fail": claim.control,
