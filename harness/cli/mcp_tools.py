@@ -114,7 +114,7 @@ async def _answer(ctx: Context[Any, Any], arguments: list[str], full: bool) -> d
 
 def _shown(value: object) -> object:
     if isinstance(value, list | dict) and len(value) > _LONGEST:
-        return f"{len(value)} entries; ask again with full"
+        return f"{len(value)} entries; call again with full"
     return value
 
 

@@ -203,8 +203,8 @@ _options = all_of(
         "answers",
         multiple=True,
         metavar="[FILE:LINE=]ANSWER",
-        help="Value returned when TARGET reads unknown GPU memory: a number. For a mask also all, "
-        "none or a fraction.",
+        help="Number returned when TARGET reads unknown GPU memory at FILE:LINE. For a mask also "
+        "all, none or a fraction.",
     ),
     click.option(
         "--loss",
@@ -242,7 +242,7 @@ _options = all_of(
     click.option(
         "--device",
         type=Choices(("cpu", "cuda")),
-        help="Device of the step; cuda is a pretended GPU if the machine has none.  [cpu; cuda "
+        help="Device of the step; cuda is a pretended GPU if the machine has no GPU.  [cpu; cuda "
         "with --gpu]",
     ),
     *map(_mlp_flag, _OF_MLP),

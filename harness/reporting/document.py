@@ -16,7 +16,7 @@ from harness.schema.findings import Claim, Section, Source, Table, Verdict
 TITLE = "Where does the memory of training a multilayer perceptron go?"
 """Title of a report without any section that has a question."""
 
-LITERATURE = "What the literature says of the memory of training, tested to the byte"
+LITERATURE = "Claims of the literature about the memory of training, tested to the byte"
 """Title of the report on the claims of the literature."""
 
 MOST_ANSWERS = 3

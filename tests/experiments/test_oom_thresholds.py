@@ -97,5 +97,5 @@ def test_a_threshold_off_by_more_than_promised_is_named() -> None:
     )
     (sentence,) = answer(claim)
     assert sentence.startswith("Memory runs out where predicted, in part: 3 of 4 thresholds")
-    assert sentence.endswith("; it holds for depth ≥ 2, fails for depth 1.")
+    assert sentence.endswith("; the claim holds for depth ≥ 2, fails for depth 1.")
     assert answer(predictable(as_frame([placed(1, 1000)]))) == ()

@@ -97,7 +97,7 @@ def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
         assert measured in evidence
         assert measured not in page
         assert html.escape(f"Rule: the claim holds if {known(claim.rule).holds}.") in evidence
-        assert html.escape(f"A difference matters from this size on: {claim.matters}.") in evidence
+        assert html.escape(f"Smallest difference that matters: {claim.matters}.") in evidence
         assert html.escape(claim.history) in evidence
     assert {claim.verdict for claim in section.claims} == set(Verdict) - {Verdict.LIMITED}
     assert "5 claims: 2 hold, 2 fail, 1 open" in page
@@ -187,7 +187,7 @@ def test_too_few_records_are_said_plainly(tmp_path: Path) -> None:
     failed = planted.record(Workload(), outcome=Outcome.OOM, saved_bytes=None)
     planted.write(tmp_path / "depth_batch", [failed])
     text = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "Not settled here" in text
+    assert "The claims have no verdict" in text
     assert "its 1 records ende" in text
 
 
