@@ -62,7 +62,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
         raise click.UsageError(f"--outside-from: {str(log)!r}: {error}") from None
     if message is None:
         raise click.UsageError(
-            f"--outside-from: the last message in {str(log)!r} does not contain this memory"
+            f"--outside-from: the last message in {str(log)!r} lacks the memory of PyTorch"
         )
     return max(0, message.total_bytes - message.free_bytes - message.reserved_bytes)
 

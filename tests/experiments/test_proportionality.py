@@ -37,7 +37,7 @@ def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
         "1,024·depth·batch + 3,184·batch + 4 gives the exact bytes in 63 of 63 cells"
         in claim.measured
     )
-    assert "Doubling the depth multiplies it by 1.243 to 1.911." in claim.measured
+    assert "Doubling the depth multiplies the bytes by 1.243 to 1.911." in claim.measured
     assert "Doubling the batch multiplies it by 2." in claim.measured
 
 
