@@ -88,7 +88,7 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="harness")
 @click.pass_context
 def app(context: click.Context) -> None:
-    """Where does the memory of training go, and when does it run out?"""
+    """Measure and predict the memory of training with PyTorch, and find where it runs out."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

@@ -74,7 +74,11 @@ class StepFlags:
         }  # fmt: skip
         given = [name for name, value in of_network.items() if value]
         if given:
-            rule = "needs a TARGET" if self.target is None else f"is not one of {self.target}"
+            rule = (
+                "needs a TARGET"
+                if self.target is None
+                else f"does not apply to {self.target}; give a network"
+            )
             raise click.UsageError(f"--{given[0]} {rule}, e.g. my_model.py:Net")
         typed = {name: getattr(self, name) for name in _SHARED} | dict(self.mlp) | self._arguments()
         typed = {name: value for name, value in typed.items() if value is not None}

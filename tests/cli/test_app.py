@@ -43,7 +43,10 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["predict", "mlp:8by256"], ["mlp:8by256", "write mlp:DEPTHxWIDTH, e.g. mlp:8x256"]),
         (["predict", "mlp:8x256", "--depth", "4"], ["--depth is already given in mlp:8x256"]),
         (["predict", "mlp:8x256", "--arg", "activtion=gelu"], ["did you mean activation?"]),
-        (["predict", "mlp:8x256", "--input", "4"], ["--input is not one of mlp:8x256"]),
+        (
+            ["predict", "mlp:8x256", "--input", "4"],
+            ["--input does not apply to mlp:8x256; give a network"],
+        ),
         (["threshold", "mlp:8x256", "--solve", "depth"], ["--depth is the value to find"]),
         (["threshold", "json:loads", "--solve", "depth"], ["--solve depth is for an MLP"]),
         (["plan", "mlp:8x256", "--gpu", "all"], ["harness predict --gpu all"]),

@@ -112,7 +112,7 @@ def test_cells_are_measured_again(tmp_path: Path) -> None:
     far = tuple(replace(one, rss_rise_bytes=2**22) for one in spoilt.repeats)
     record.write_bytes(to_json(replace(spoilt, repeats=far)) + b"\n")
     (problem,) = again(folder, 2, 0).problems
-    assert "further apart than both vary" in problem
+    assert "this difference exceeds both spreads" in problem
 
 
 @pytest.mark.slow
