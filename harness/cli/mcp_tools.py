@@ -16,11 +16,12 @@ from harness.version import __version__
 
 _INSTRUCTIONS = (
     "These tools compute the memory of PyTorch training without a GPU. The field verdict is the"
-    " answer. The field error explains an invalid request. Sizes are in bytes. exit_code is 0 for an"
-    " answer, 2 for an invalid request, and 3 if there is no answer or the step does not fit. The"
-    " argument options takes options of the command line; see harness COMMAND --help. The first call"
-    " loads PyTorch, which takes seconds, or minutes on a slow machine. Then predict takes seconds,"
-    " plan takes up to a minute, and dry_run takes as long as the script."
+    " answer. The field error explains an invalid request. Sizes are in bytes. exit_code is 0"
+    " for an answer, 2 for an invalid request, and 3 if there is no answer or the step does not"
+    " fit. The argument options contains options of the command line; see harness COMMAND"
+    " --help. The first call loads PyTorch, which takes seconds, or minutes on a slow machine."
+    " Then predict takes seconds, plan takes up to a minute, and dry_run takes as long as the"
+    " script."
 )
 Words = Sequence[str]
 _LONGEST = 40
