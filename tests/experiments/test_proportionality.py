@@ -38,7 +38,7 @@ def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
         in claim.measured
     )
     assert "Doubling the depth multiplies the bytes by 1.243 to 1.911." in claim.measured
-    assert "Doubling the batch multiplies it by 2." in claim.measured
+    assert "Doubling the batch multiplies the bytes by 2." in claim.measured
 
 
 @pytest.mark.parametrize("most", [(64, 4096), (64, 1024), (16, 4096), (8, 256)])

@@ -58,10 +58,10 @@ also_slow = functools.partial(pytest.param, marks=pytest.mark.slow)
     [
         (
             OTHER_DIGIT,
-            {"files": "records.jsonl: not the file", "report": "records give another one"},
+            {"files": "records.jsonl: differs from the file", "report": "records give another one"},
         ),
-        also_slow(_left_out, {"files": "records.jsonl: not the file"}),
-        (OTHER_CLAIM, {"files": "claims.json: not the file", "report": "claims.json"}),
+        also_slow(_left_out, {"files": "records.jsonl: differs from the file"}),
+        (OTHER_CLAIM, {"files": "claims.json: differs from the file", "report": "claims.json"}),
         also_slow(
             lambda folder: shutil.copytree(folder / "depth_batch", folder / "width"),
             {"files": "width/records.jsonl: not listed"},
