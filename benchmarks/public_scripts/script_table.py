@@ -16,7 +16,7 @@ _METHOD = """\
 The data are random images, words and tokens in the files and folders that the scripts read. *One*
 is the first run by itself. *All* is the whole command. It runs a script again with other values if
 values that are unknown without a GPU may change the result. Both were timed from start to end on
-{processors} processors with torch {torch} ({dates}). Meanwhile other processes used {foreign} of the
+{processors} processors with torch {torch} ({dates}). Other processes used {foreign} of the
 processors' time.
 """
 

@@ -174,7 +174,7 @@ def render(results: Sequence[dict[str, Any]]) -> str:
     """Return the page."""
     processors = "; ".join(dict.fromkeys(each["processor"] for each in results))
     changes = (
-        f"- since {change.since}: {change.after}; before: {change.before}" for change in CHANGES
+        f"- Since {change.since}, {change.after}. Before, {change.before}." for change in CHANGES
     )
     lines = (COLUMNS, ["---"] * len(COLUMNS), *map(_row, results))
     table = "\n".join("| " + " | ".join(row) + " |" for row in lines)
