@@ -266,7 +266,7 @@ def _write(compared: list[Compared], classes: list[allocator_peaks.SizeClass], o
     add_up = sum(not one.truth["does_not_add_up"] for one in compared)
     refused = sum(bool(one.refused) for one in compared)
     counts = [
-        f"- Counter, categories and layers sum to the traced peak in {add_up} of {len(rows)} steps.",
+        f"- Counter, categories and layers sum to the peak in {add_up} of {len(rows)} steps.",
         f"- {refused} steps could not be estimated.",
         *(f"- {one}." for one in classes),
     ]
