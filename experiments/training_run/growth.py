@@ -70,7 +70,7 @@ class Slope:
         """Growth, its interval, and its number of steps, in words."""
         seen = f"over {self.epochs} epochs of {self.steps_per_epoch} steps"
         reach = max((self.high - self.low) / 2, PAGE_BYTES / self.steps)
-        return f"{self} (99% interval, {seen}; it would show {reach:.2g} bytes a step)"
+        return f"{self} (99% interval {seen}; {reach:.2g} bytes a step would be visible)"
 
 
 def resident_slope(run: Run) -> Slope | None:

@@ -13,10 +13,11 @@ from harness.schema.errors import did_you_mean
 @click.option("--sources", is_flag=True, help="Show which report or page states each number.")
 @json_option
 def gpus(name: str | None, sources: bool, as_json: bool) -> int:
-    """List the GPUs and the cloud machines that --gpu takes.
+    """List the GPUs and the cloud machines that --gpu accepts.
 
-    With NAME, only names that contain NAME are listed. The memory is what PyTorch sees, which is
-    less than the advertised size. The name of a machine means one of its GPUs.
+    With NAME, only names that contain NAME are listed. The listed memory is the memory that PyTorch
+    sees, which is less than the advertised size. The name of a cloud machine selects one of its
+    GPUs.
     """
     from msgspec import to_builtins
 

@@ -11,10 +11,11 @@ from harness.cli.command import DONE, harness_command
 
 @harness_command("harness mcp")
 def mcp() -> int:
-    """Serve predict, plan, dry-run, explain and gpus by MCP.
+    """Serve the commands predict, plan, dry-run, explain and gpus to an MCP client.
 
-    A program such as a coding agent starts this command and sends questions to its standard input.
-    The process that answers a question is kept for the next one, so PyTorch is loaded once.
+    The client, such as a coding agent, starts this command and sends requests to its standard
+    input. The process that answers a request also answers later requests, so PyTorch is loaded
+    once.
     This command needs the extra mcp: pip install mlp-memory-harness[mcp].
     """
     try:
