@@ -7,8 +7,9 @@ from harness.schema.units import format_bytes, format_range
 
 HEAD = """# Other frameworks on a pretended GPU
 
-`make frameworks` writes this folder: each script of `examples/frameworks` by `harness dry-run`, on
-a machine without a GPU. A range is that of runs with other values, for values that nobody knows.
+`make frameworks` writes this folder. `harness dry-run` runs each script of `examples/frameworks` on
+a machine without a GPU. If a result depends on values that are unknown without a GPU, the script
+runs again with other values, and the table shows the range of the results.
 """
 MOST_LINES = 3
 
@@ -47,7 +48,7 @@ def _size(row: Mapping[str, Any], name: str) -> str:
 
 def _closed_forms(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "## Bytes against closed forms\n"
-    yield "What a script prints of its own memory, in requested bytes.\n"
+    yield "Memory that each script prints itself, in requested bytes.\n"
     yield "| script | bytes of | printed | closed form | bytes | and | left |"
     yield "|---|---|---:|---|---:|---|---:|"
     for row in rows:

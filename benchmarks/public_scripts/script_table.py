@@ -13,11 +13,11 @@ _COLUMNS = (
 _METHOD = """\
 `make public-scripts CLONES=DIR` writes this page. Each unmodified script runs in its folder, as
 `harness dry-run --gpu l4 [--steps N] -- COMMAND` runs it ({others}).
-Data are stand-ins outside of the scripts: random images in the files and folders that they read,
-random words and tokens. *One* is the first run by itself; *all* is the whole command, which runs a
-script with other values, too, if values that nobody knows may decide anything. Both were timed from
-start to end: {processors} processors, torch {torch}, {dates}; other processes took {foreign} of the
-processors' time meanwhile.
+The data are random images, words and tokens in the files and folders that the scripts read. *One*
+is the first run by itself. *All* is the whole command. It runs a script again with other values if
+values that are unknown without a GPU may change the result. Both were timed from start to end on
+{processors} processors with torch {torch} ({dates}). Other processes used {foreign} of the
+processors' time.
 """
 
 
@@ -39,9 +39,9 @@ def _answer(rows: Sequence[Row]) -> Iterator[str]:
         f"All runs of a script take {_ratio(done, 'wall')} times the wall time of one run, and"
         f" {_ratio(done, 'processor')} times its\nprocessor time, summed over {len(done)} scripts"
         f" of {len({row['repository'] for row in done})} repositories. Of {len(rows)} scripts,"
-        f" {', '.join(f'{count} ended `{end}`' for end, count in ended.items())}.\nValues that"
-        f" nobody knows may decide in {len(several)} of them; they moved a peak in"
-        f" {moved or 'none'}.\n"
+        f" {', '.join(f'{count} ended `{end}`' for end, count in ended.items())}.\nIn"
+        f" {len(several)} scripts values that are unknown without a GPU may change the result. They"
+        f" changed the peak of {moved or 'no'} script{'s' * (moved > 1)}.\n"
     )
     busy = sum(float(row["foreign_seconds"]) for row in done)
     wall = sum(float(row[f"{which}_wall_seconds"]) for row in done for which in ("one", "all"))

@@ -9,10 +9,10 @@ from harness.schema.units import format_bytes
 
 HEAD = """# Upstream's own GPU tests on a pretended GPU
 
-`make upstream TITAN=DIR PYTORCH=DIR` writes this folder: each test as it is in the clone, run by
-`harness dry-run -m pytest FILE` on a machine without a GPU. *Refused* is a test that is decided by
-values that nobody knows; it is never passed. The peak is that of the bytes that the allocator was
-asked for.
+`make upstream TITAN=DIR PYTORCH=DIR` writes this folder. `harness dry-run -m pytest FILE` runs each
+unmodified test of the clones on a machine without a GPU. A test is *refused* if its result depends
+on values that are unknown without a GPU; a refused test never counts as passed. The peak is the
+largest number of bytes that were requested from the allocator.
 """
 
 
@@ -30,7 +30,7 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"## {project}\n"
         yield f"{counted}; torch {torch}; commit `{results['projects'][project]}`."
         shown = [one for one in rows if one["requested_peak_bytes"] or one["outcome"] != "passed"]
-        yield f"Not shown: {len(rows) - len(shown)} that passed without memory of the GPU.\n"
+        yield f"{len(rows) - len(shown)} tests that passed without GPU memory are not shown.\n"
         yield "| file | test | on | result | peak | seconds |"
         yield "|---|---|---|---|---|---|"
         for row in shown:

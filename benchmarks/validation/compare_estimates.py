@@ -54,12 +54,12 @@ BOUNDS = (128 * _MIB, 1024 * _MIB, 0)
 """Largest allocated peaks of the classes of sizes; 0 stands for no limit."""
 
 SUMMARY = (
-    "A training step of each network, in a process of its own, on one of four GPUs:"
-    " traced under the CUDA dry run, where PyTorch's own kernels decide what is allocated,"
-    " and estimated on meta tensors by torch {}. Peaks of the build and the steps, in bytes."
-    " Networks of the half `made` made the ranges of the reserved bytes (without the"
-    " highest 2%); those that are `held out`"
-    " are judged by them. Written by `benchmarks/validation/compare_estimates.py`."
+    "A training step of each network ran in its own process, for one of four GPUs. The step was"
+    " traced under the CUDA dry run, where PyTorch's own code decides what is allocated. The"
+    " step was also estimated on meta tensors by torch {}. Peaks include the build and the"
+    " steps, in bytes. The networks of the half `made` determine the ranges of the reserved"
+    " bytes (without the highest 2%). The networks of the half `held out` test these ranges."
+    " `benchmarks/validation/compare_estimates.py` writes this page."
 )
 
 
@@ -266,8 +266,8 @@ def _write(compared: list[Compared], classes: list[allocator_peaks.SizeClass], o
     add_up = sum(not one.truth["does_not_add_up"] for one in compared)
     refused = sum(bool(one.refused) for one in compared)
     counts = [
-        f"- Counter, categories and layers add up to the traced peak in {add_up} of {len(rows)}.",
-        f"- {refused} could not be estimated.",
+        f"- Counter, categories and layers sum to the peak in {add_up} of {len(rows)} steps.",
+        f"- {refused} steps could not be estimated.",
         *(f"- {one}." for one in classes),
     ]
     summary = SUMMARY.format(torch.__version__)

@@ -52,12 +52,12 @@ stalled."""
 
 HEAD = """# The memory model by version of PyTorch
 
-`make test-versions` writes this file: each version in an environment of its own, as pip installs
-it on Linux x86-64 without local configuration (CUDA builds, run without a GPU). A tiny workload of
-`harness doctor --check-model` is *equal* if every measured event was the predicted one (same order,
-operator, module, category, size and block), and the saved bytes too. The tests compare events,
-saved tensors, module profiles and thresholds with measurement, the allocation trace with PyTorch's
-MemTracker, and (since December 2026) the dry run of a script with PyTorch's own counters.
+`make test-versions` writes this file. Each version has its own environment, as pip installs it on
+Linux x86-64 without local configuration (CUDA builds, run without a GPU). A tiny workload of
+`harness doctor --check-model` is *equal* if the saved bytes and all events are as predicted. The
+order, operator, module, category, size and block of each event must be the same. The tests compare
+predicted events, saved tensors, module profiles and thresholds with measurements. They also compare
+the allocation trace with PyTorch's MemTracker.
 """
 COLUMNS = ["torch", "Python", "tests passed", "failed", "skipped", "drawn workloads"]
 COLUMNS += ["tiny workloads equal", "seconds"]
@@ -175,7 +175,7 @@ def render(results: Sequence[dict[str, Any]]) -> str:
     """Return the page."""
     processors = "; ".join(dict.fromkeys(each["processor"] for each in results))
     changes = (
-        f"- since {change.since}: {change.after}; before: {change.before}" for change in CHANGES
+        f"- Since {change.since}, {change.after}. Before, {change.before}." for change in CHANGES
     )
     lines = (COLUMNS, ["---"] * len(COLUMNS), *map(_row, results))
     table = "\n".join("| " + " | ".join(row) + " |" for row in lines)

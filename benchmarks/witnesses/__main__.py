@@ -74,23 +74,27 @@ def _in_child(gpu: str, arguments: list[str]) -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
     parser.add_argument("source", choices=names_in("sources"))
-    parser.add_argument("--rows", type=int, help="number of rows, drawn at random; all by default")
-    parser.add_argument("--seed", type=int, default=0, help="of the order in which rows are drawn")
+    parser.add_argument("--rows", type=int, help="number of random rows (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the order of the rows")
     parser.add_argument(
         "--predictors", nargs="+", choices=names_in("predictors"), metavar="NAME",
-        default=["dry-run"], help=f"of {', '.join(names_in('predictors'))}",
+        default=["dry-run"], help=f"predictors to run: {', '.join(names_in('predictors'))}",
     )  # fmt: skip
     parser.add_argument("--clone", type=Path, help="folder with a clone of the source")
-    parser.add_argument("--fetch", action="store_true", help="clone it with git if it is missing")
+    parser.add_argument(
+        "--fetch", action="store_true", help="clone the source with git if it is missing"
+    )
     parser.add_argument(
         "--minutes",
         type=float,
         default=1e6,
-        help="begin no row after that time; 0 scores what is there",
+        help="minutes after which no row begins; with 0 only known answers are scored",
     )
     parser.add_argument("--out", type=Path, default=KEPT, help="folder of the records")
     parser.add_argument("--publish", action="store_true", help="write results/witnesses")
-    parser.add_argument("--verbose", action="store_true", help="print the seconds of a predictor")
+    parser.add_argument(
+        "--verbose", action="store_true", help="print the seconds that each predictor takes"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--gpu", default="", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, default=0.0, help=argparse.SUPPRESS)

@@ -87,8 +87,8 @@ def score_table(scores: list[tuple[str, Score]]) -> str:
 def misses_text(one: Score) -> str:
     """Return the text on the number of answers with large errors."""
     near = f"{one.close:,} of {one.rows:,} answers are within 2 MiB"
-    far = f"{one.rows - one.refused - one.within_1_percent:,} are more than 1% off"
-    return f"{near}, {far}, the worst by {one.worst_bytes / MIB:+,.0f} MiB."
+    far = f"{one.rows - one.refused - one.within_1_percent:,} answers are more than 1% off"
+    return f"{near}. {far}. The largest error is {one.worst_bytes / MIB:+,.0f} MiB."
 
 
 def ladder_text(rows: list[Row], said: dict[str, Record]) -> str:
@@ -109,12 +109,12 @@ def growth_text(frame: pd.DataFrame) -> str:
     lines = [
         f"**{claim.sentence}** {str(claim.words).capitalize()}.",
         "",
-        f"- It holds if {claim.rule.holds}.",
-        f"- It fails if {claim.rule.fails}. It stays open if {claim.rule.open}.",
+        f"- The claim holds if {claim.rule.holds}.",
+        f"- The claim fails if {claim.rule.fails}. The claim stays open if {claim.rule.open}.",
         f"- {claim.measured} {claim.number}.",
-        f"- Second derivation: {claim.second}. What matters: {claim.matters}.",
+        f"- Second derivation: {claim.second}. Smallest difference that matters: {claim.matters}.",
         "",
-        "The law of networks of equal ReLU layers, in bytes with 95% intervals:",
+        "This law was fitted to networks of equal ReLU layers, in bytes with 95% intervals:",
         "",
     ]
     heads = ["", "measured on the A100", "dry run"]

@@ -53,7 +53,7 @@ def claim_of(frame: pd.DataFrame) -> Claim:
     decision = verdict_of(frame, "measured")
     laws = [(kind, exponents_of(rows, "measured")) for kind, rows in _kinds(frame)]
     number = "; ".join(
-        f"{kind}: depth^{law['depth'].estimate:.2f} · batch^{law['batch'].estimate:.2f}"
+        f"depth^{law['depth'].estimate:.2f} · batch^{law['batch'].estimate:.2f} ({kind})"
         for kind, law in laws
     )
     count = len(_large(frame))

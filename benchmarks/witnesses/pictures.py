@@ -36,8 +36,8 @@ def agreement_figure(rows: Sequence[Row], said: Mapping[str, Record], constant: 
     return Figure(
         name="agreement",
         heading="Predicted and measured memory",
-        caption=f"{len(sizes):,} trainings of MLPs on an A100: what nvidia-smi showed against the"
-        f" dry run's reserved bytes plus {constant // MIB:,} MiB.",
+        caption=f"Memory that nvidia-smi showed, against the dry run's reserved bytes plus"
+        f" {constant // MIB:,} MiB, for {len(sizes):,} trainings of MLPs on an A100.",
         data=pd.DataFrame(sizes, columns=["predicted", "measured"]) / MIB,
         draw=_agreement,
     )
@@ -65,7 +65,7 @@ def residuals_figure(rows: Sequence[Row], said: Mapping[str, Record], constant: 
     return Figure(
         name="residuals",
         heading="What is left, by batch size",
-        caption=f"Errors of the dry run by batch size; {int(data['far'].sum())} are over 1%.",
+        caption=f"Errors of the dry run by batch size; {int(data['far'].sum())} errors exceed 1%.",
         data=data,
         draw=_residuals,
     )
@@ -98,9 +98,9 @@ def errors_figure(
     return Figure(
         name="errors",
         heading="How far predictors are off",
-        caption="Share of all trainings, those without an answer too, that each predictor, with the"
-        " constant that suits it best, misses by at most this number of MiB. Errors below half a"
-        " MiB, equal ones too, are drawn at half a MiB.",
+        caption="Share of all trainings whose error is at most this number of MiB, for each"
+        " predictor with its best constant. Trainings without an answer are included. Errors below"
+        " half a MiB are drawn at half a MiB.",
         data=pd.DataFrame(errors, columns=["predictor", "error"]),
         draw=_errors,
     )

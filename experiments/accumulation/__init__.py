@@ -65,7 +65,7 @@ def analyse(evidence: Evidence) -> Section:
         tables=(
             Table(
                 name="parts",
-                caption="Saved bytes, peak and floor of one step in m parts",
+                caption="Saved bytes, peak and floor (lowest possible peak) with m micro-batches",
                 frame=table,
             ),
         ),
@@ -85,7 +85,7 @@ def _floor_text(table: pd.DataFrame) -> Iterable[str]:
 EXPERIMENT = Experiment(
     order=80,
     title="Micro-batches",
-    question="Which memory does splitting a batch into micro-batches save?",
+    question="How much memory does splitting a batch into micro-batches save?",
     cells=cells,
     analyse=analyse,
     repeats=2,

@@ -43,13 +43,13 @@ def missing(steps: pd.DataFrame, models: tuple[str, ...], functions: tuple[str, 
 
 
 def counts(steps: pd.DataFrame) -> str:
-    """Return the activation functions by number of kept tensors, e.g. ``1 (relu, tanh)``."""
+    """Return each number of tensors with its functions, such as ``1 with relu, tanh``."""
     grouped: dict[float, list[str]] = {}
     for name, part in steps.groupby("activation", sort=False):
         for count in sorted(part["tensors"].unique()):
             grouped.setdefault(float(count), []).append(str(name))
-    every = (f"{count:g} ({', '.join(grouped[count])})" for count in sorted(grouped))
-    return ", ".join(every) or "nothing"
+    every = (f"{count:g} with {', '.join(grouped[count])}" for count in sorted(grouped))
+    return "; ".join(every) or "nothing"
 
 
 def per_layer(steps: pd.DataFrame) -> pd.DataFrame:

@@ -83,8 +83,8 @@ def analyse(evidence: Evidence) -> Section:
         tables=(
             Table(
                 name="laws",
-                caption="The law a·segments + b·longest segment + c fitted to each curve; best "
-                "number of segments by the law, by the square root and by measurement",
+                caption="The law a·segments + b·longest segment + c, fitted to each curve, and the "
+                "best number of segments by the law, by the square root and by measurement",
                 frame=law.laws(result),
             ),
             Table(

@@ -57,7 +57,7 @@ def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]
         for regime in _REGIMES
     ]
     words = "; ".join(
-        f"{one.name}: {format_bytes(one.without)} become {format_bytes(one.lowest)}"
+        f"from {format_bytes(one.without)} to {format_bytes(one.lowest)} ({one.name})"
         for one in result
     )
     absent = len(set(_KINDS) - set(table["regime"]))
@@ -66,9 +66,9 @@ def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]
 
 
 def _root(chosen: list[Curve], table: pd.DataFrame, regime: str, **every: object) -> Claim:
-    best = ", ".join(
-        f"{counts_in_words(one.best)} at depth {one.depth} (√depth {one.root}, fitted law "
-        f"{one.optimum_in_words}, R² {one.r2:.5f})"
+    best = "; ".join(
+        f"{counts_in_words(one.best)} at depth {one.depth} (√depth is {one.root}, the fitted law "
+        f"gives {one.optimum_in_words}, R² {one.r2:.5f})"
         for one in chosen
     )
     listed = (f"√{one.depth} = {one.root}, best {counts_in_words(one.best)}" for one in chosen)
@@ -109,7 +109,7 @@ def time(result: Sequence[Curve], missing: int) -> Claim | None:
         judge(parts),
         control=judge(Part(name="", decision=_decide(one)) for one in alone if one),
         times=f"{min(ends):.3g} to {max(ends):.3g}" if ends else "unknown",
-        listed="; ".join(f"{name} {one or 'unknown'}" for name, one in known.items()),
+        listed="; ".join(f"{one or 'unknown'} for {name}" for name, one in known.items()),
         held=held,
         total=len(known) + missing,
         seen=max(((one.high / one.low) ** 0.5 - 1 for one in ratios), default=0.0),

@@ -93,7 +93,13 @@ def analyse(evidence: Evidence) -> Section:
             for what in COLUMNS
         ),
         text=(text(__file__, "method", pairs=len(table), seen=seen_on(runs), tokens=TOKENS),),
-        tables=(Table(name="compiled", caption="Eager and compiled", frame=table),),
+        tables=(
+            Table(
+                name="compiled",
+                caption="Kept bytes and peak of eager and of compiled code",
+                frame=table,
+            ),
+        ),
         figures=present(_figure(table)),
     )
 

@@ -98,7 +98,7 @@ def analyse(evidence: Evidence) -> Section:
 
 def _resident_table(training: pd.DataFrame) -> Table | None:
     result = rss_agreement.next_to_trace(training)
-    caption = "RSS rise and rise of the trace in steps that add more than 15.26 MiB"
+    caption = "RSS rise, and rise of the traced bytes, in steps that add more than 15.26 MiB"
     return None if result.empty else Table(name="resident", caption=caption, frame=result)
 
 

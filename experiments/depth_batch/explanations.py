@@ -64,11 +64,11 @@ def _moment(cells: pd.DataFrame, form: object) -> str:
     own = cells[AT_PEAK].astype("int64").sum()
     shares = (own / own.sum()).sort_values(ascending=False)
     made = ", ".join(
-        f"{share:.0%} {PARTS[str(name).rpartition('.')[2]]}"
+        f"{PARTS[str(name).rpartition('.')[2]]} {share:.0%}"
         for name, share in shares.items()
         if share > 0.01
     )
-    return f" In {len(cells)} cells it is {form} ({made})."
+    return f" In {len(cells)} cells the peak is {form} bytes ({made})."
 
 
 def process_text(training: pd.DataFrame) -> Iterator[str]:
@@ -102,7 +102,7 @@ def process_table(training: pd.DataFrame) -> Table | None:
         return None
     return Table(
         name="process-peak",
-        caption="Resident bytes of the whole process at its peak, by part; heap is what remains",
+        caption="Resident bytes of the whole process at its peak, by part; the heap is the rest",
         frame=known[["depth", "batch", _PEAK, *PROCESS_PARTS]],
     )
 

@@ -68,7 +68,9 @@ def growth_figure(result: Growth | str | None) -> Figure | None:
         panels.append(data.assign(panel=panel, at=data[along], line=data[line], fit=fit))
     long = pd.concat(panels, ignore_index=True)[["panel", "at", "line", "measured", "fit"]]
     model = (
-        "lines are the exact formula" if result.whole else "a single formula does not give them all"
+        "lines are the exact formula"
+        if result.whole
+        else "a single formula does not give all points"
     )
     return picture(__file__, "peak-live-growth", long, model=model)
 
@@ -84,14 +86,16 @@ def owners_map(training: pd.DataFrame) -> Figure | None:
         share=sizes.max(axis=1) / known["peak_live_bytes"].astype("int64"),
     )
     counts = data["owner"].value_counts()
-    led = ", ".join(f"{str(name).replace('_', ' ')} in {count}" for name, count in counts.items())
+    led = ", ".join(
+        f"{str(name).replace('_', ' ')} in {count} cells" for name, count in counts.items()
+    )
     return Figure(
         name="owners",
-        caption=f"The largest category at the peak of a training step, with its share: {led} of "
-        f"{len(data)} cells. If parameters are the largest, gradients have the same size. "
-        "Neither changes with the batch.",
-        alt=f"A grid of depths and batches. The largest category at the peak is {led} of "
-        f"{len(data)} cells; activations lead only at large batches.",
+        caption="Largest category at the peak of a training step, and its share, for each cell. "
+        f"The largest category is {led}. If parameters are the largest category, gradients take "
+        "as many bytes. Parameters and gradients do not change with the batch.",
+        alt=f"A grid of depths and batches. The largest category at the peak is {led}; "
+        "activations are the largest category only at large batches.",
         story=True,
         heading="Who owns the peak",
         data=data,
@@ -171,9 +175,9 @@ def timelines(evidence: Evidence) -> tuple[Sequence[Figure], Sequence[str]]:
             faults.append(f"No timeline of depth {depth}, batch {batch}: {error}.")
             continue
         caption = (
-            f"Live bytes through one training step (depth {depth}, batch {batch}), event by event. "
+            f"Live bytes during one training step (depth {depth}, batch {batch}), event by event. "
             "The forward pass allocates activations. The backward pass frees them while it "
-            "allocates gradients. The update allocates nothing, so it has no width here."
+            "allocates gradients. The update allocates nothing, so it has no width in this figure."
         )
         figures.append(timeline_figure(data, name=f"timeline-{depth}-{batch}", caption=caption))
     return figures, faults

@@ -74,8 +74,8 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
     if not rates.empty:
         drift = text(__file__, "drift", share=rates.max())
     predicted = (
-        f" {len(found.values)} of {len(found.spans)} cells were measured. The others are predicted "
-        "by the allocator model, which equals every measured cell."
+        f" {len(found.values)} of {len(found.spans)} cells were measured. The allocator model "
+        "predicts the other cells. It agrees with every measured cell."
     )
     reach = [high / low - 1 for low, high in found.spans.values() if low > 0]
     return judged(
@@ -114,12 +114,14 @@ def form_words(result: Growth) -> str:
     cells = len(result.values)
     pieces = result.pieces
     if result.exact is not None:
-        return f"It equals {result.exact} bytes in {cells} of {cells} cells."
+        return f"The form {result.exact} gives the exact bytes in {cells} of {cells} cells."
     if pieces is not None and len(pieces.forms) > 1 and pieces.rows > 0.5 * cells:
         forms = ", and ".join(str(form) for form in pieces.forms)
         kind = "larger" if len(pieces.forms) == 2 else "largest"
         count = {2: "two", 3: "three", 4: "four"}[len(pieces.forms)]
-        return f"In {pieces.rows} of {cells} cells it is the {kind} of {count} sums: {forms}."
+        return (
+            f"In {pieces.rows} of {cells} cells the bytes are the {kind} of {count} sums: {forms}."
+        )
     return "A single formula of depth, batch and depth·batch does not give every cell."
 
 
@@ -141,7 +143,7 @@ def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[
     for label, what in named.items():
         if label in claims:
             claim = claims[label]
-            parts = f"it {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""
+            parts = f"the claim {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""
             parts = parts or claim.open_reason
             said = "; ".join(filter(None, (claim.number, parts)))
             answers.append(f"{_ANSWERS[claim.verdict]} for {what}: {said}.")
@@ -158,10 +160,10 @@ def _alive(known: pd.DataFrame) -> str:
     )
     led = int((largest == "activation").sum())
     others = largest[largest != "activation"].value_counts()
-    text = f" Activations are the largest part of it in {led} of {len(known)} cells"
+    text = f" Activations are the largest part of the peak in {led} of {len(known)} cells"
     if others.empty:
         return f"{text}."
     name = str(others.index[0])
     on_gpu = name == "temporary" and bool((known["device"] == "cuda").all())
     what = " (above all cuBLAS's workspaces)" if on_gpu else ""
-    return f"{text}, {PARTS[name]}{what} in {others.iloc[0]}."
+    return f"{text}. In {others.iloc[0]} cells the largest part is {PARTS[name]}{what}."

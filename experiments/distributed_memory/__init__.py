@@ -76,7 +76,7 @@ def analyse(evidence: Evidence) -> Section:
 def _claim(name: str, strategy: str, table: pd.DataFrame, asked: int) -> Claim:
     own = table[table["strategy"] == strategy].sort_values("world_size")
     column = "allocated_peak_bytes" if name == "divided_peak" else "held_bytes"
-    ends = ", ".join(
+    ends = " and ".join(
         f"{format_bytes(int(row[column]))} at world size {row['world_size']:,}"
         for _, row in own.iloc[[0, -1]].iterrows()
     )
@@ -162,7 +162,7 @@ def _figure(table: pd.DataFrame) -> Figure | None:
 EXPERIMENT = Experiment(
     order=105,
     title="Many GPUs",
-    question="What does one rank of many hold under DDP, ZeRO and FSDP2?",
+    question="How much memory does one of many ranks hold under DDP, ZeRO and FSDP2?",
     step_jobs=rank_jobs,
     analyse=analyse,
     gpu_alone="a rank of many runs under the CUDA dry run; use --device cuda",

@@ -22,7 +22,7 @@ from .pictures import picture
 BATCH, LENGTH, HIDDEN = 8, 256, 256
 NETWORKS: dict[str, dict[str, str | int]] = {
     "transformer": {"network": "transformer", "layers": 2, "hidden": HIDDEN, "heads": 4},
-    "linear, GELU, norm": {"network": "normed", "depth": 4, "width": HIDDEN},
+    "linear-GELU-norm": {"network": "normed", "depth": 4, "width": HIDDEN},
 }
 BUDGETS = {
     Size.QUICK: (0.0, 0.2, 1.0),
@@ -102,15 +102,15 @@ def judge(steps: Steps, size: Size) -> Judgement:
     first = next(iter(NETWORKS))
     compiled = share.xs("compiled", level="way")
     words = " ".join(
-        f"For {name} the result is {share[name, 'compiled']:.3f} compiled, "
-        f"{share[name, 'budget 0']:.2f} with budget 0 and {share[name].min():.2f} at the lowest."
+        f"For “{name}” the ratio is {share[name, 'compiled']:.3f} for the compiled step and "
+        f"{share[name, 'budget 0']:.2f} with budget 0; the lowest ratio is {share[name].min():.2f}."
         for name in NETWORKS
     )
     return Judgement(
         **decided_by(cases, ["way", "network"]),
-        number=f"compiled {compiled.min():.2f}–{compiled.max():.2f} of eager; budget 0 "
-        f"{share[first, 'budget 0']:.2f}, best {share[first].min():.2f}",
-        measured=f"Each peak is divided by that of the uncompiled step. {words}",
+        number=f"compiled {compiled.min():.2f}–{compiled.max():.2f} times eager; with budget 0 "
+        f"{share[first, 'budget 0']:.2f} times, lowest {share[first].min():.2f} times",
+        measured=f"Each peak is divided by the peak of the uncompiled step. {words}",
         checks=(
             widest(
                 "kept with budget 0 in bytes",

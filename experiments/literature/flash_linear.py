@@ -103,15 +103,15 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cases = cases.groupby("tokens", as_index=False).min()
     longest = at(LENGTHS, size)[-1]
     last = growth.assign(way=table["way"]).groupby("way", sort=False).last()
-    words = "; ".join(f"{way} {kept:.2f} and {peak:.2f}" for way, kept, peak in last.itertuples())
+    words = "; ".join(f"{kept:.2f} and {peak:.2f} ({way})" for way, kept, peak in last.itertuples())
     ends = table[table["length"] == longest].set_index("way")["peak_bytes"]
     return Judgement(
         **decided_by(cases, ["tokens"], steps=True),
-        number=f"peak x {last['peak_bytes'][FLASH[0]]:.2f} when the sequence doubles, without "
-        f"SDPA x {last['peak_bytes'][EAGER]:.2f}",
-        measured=f"The last doubling multiplies kept bytes and peak by these factors: {words}. "
-        f"At {longest:,} tokens SDPA's peak is {over(ends[EAGER], ends[FLASH[0]]):.0f} "
-        "times smaller in float32.",
+        number=f"twice the sequence: {last['peak_bytes'][FLASH[0]]:.2f} times the peak with SDPA, "
+        f"{last['peak_bytes'][EAGER]:.2f} times without",
+        measured="The last doubling of the sequence multiplies the kept bytes and the peak by "
+        f"these two factors: {words}. In float32 at {longest:,} tokens, the peak with kept scores "
+        f"is {over(ends[EAGER], ends[FLASH[0]]):.0f} times SDPA's peak.",
         checks=_checks(steps, table, at(LENGTHS, size)),
         witnesses=tuple(_witnesses(steps)),
         figures=(_figure(table),),

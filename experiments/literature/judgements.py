@@ -82,7 +82,7 @@ def widest(
     """
     known = list(pairs)
     value, second = max(known, key=lambda pair: abs(pair[0] - pair[1]))
-    named = f"{name} ({len(known)} steps, the widest difference)" if len(known) > 1 else name
+    named = f"{name} ({len(known)} steps; largest difference)" if len(known) > 1 else name
     return Check(
         name=named,
         value=int(value),
@@ -159,7 +159,7 @@ def _analyse(claim: str, text: ClaimText, jobs: Jobs, judge: Judge, evidence: Ev
     ended = f"{len(well)} of {len(wanted)} steps"
     return Section(
         claims=(_claim(claim, text.source, judgement, reasons, ended),),
-        text=(f"{len(well)} steps ended well ({'; '.join(where) or 'none'}).",),
+        text=(f"{len(well)} steps completed ({'; '.join(where) or 'none'}).",),
         tables=(*(judgement.tables if judgement else ()), _steps_table(wanted.values(), runs)),
         figures=judgement.figures if judgement else (),
         judgement=judgement,
@@ -169,7 +169,7 @@ def _analyse(claim: str, text: ClaimText, jobs: Jobs, judge: Judge, evidence: Ev
 def _claim(
     claim: str, source: Source, judgement: Judgement | None, reasons: str, ended: str
 ) -> Claim:
-    measured, number = "Too few steps ended well to say more.", ended
+    measured, number = "Too few steps completed to judge the claim.", ended
     second, decided = "", Judged(verdict=Verdict.OPEN)
     if judgement is not None:
         apart = [one for one in judgement.checks if not one.holds]
@@ -178,7 +178,7 @@ def _claim(
         second = "; ".join(dict.fromkeys(one.second_from for one in judgement.checks))
         number, measured = judgement.number, judgement.measured
         if apart:
-            measured += f" Not as derived: {'; '.join(one.words for one in apart)}."
+            measured += f" These checks failed: {'; '.join(one.words for one in apart)}."
             second += f"; {len(apart)} of {len(judgement.checks)} checks failed"
     return Claim(
         sentence=source.sentence,

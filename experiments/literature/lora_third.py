@@ -124,11 +124,12 @@ def judge(steps: Steps, size: Size) -> Judgement:
     low, high = cases["of_full"].min(), cases["of_full"].max()
     return Judgement(
         **decided_by(cases.sort_values("batch"), ["batch", "way"]),
-        number=f"peak {low:.2f} of training all at batch {at(BATCHES, size)[0]}, up to {high:.2f} "
-        f"at batch {at(BATCHES, size)[-1]}",
-        measured="All numbers are relative to training all parameters. Between steps "
-        f"{min(held):.2f}–{max(held):.2f} of the bytes are held. A further layer keeps "
-        f"{by_layer}. The peak is {low:.2f}–{high:.2f} times as high.",
+        number=f"peak {low:.2f} times that of training all at batch {at(BATCHES, size)[0]}, up to "
+        f"{high:.2f} times at batch {at(BATCHES, size)[-1]}",
+        measured="Each number is divided by that of a step that trains all parameters. The ratio "
+        f"is {min(held):.2f}–{max(held):.2f} for the bytes held between steps, and "
+        f"{low:.2f}–{high:.2f} for the peak. For the bytes that a further layer keeps, the ratio "
+        f"is {by_layer}.",
         checks=(
             *by_law(table, {"held": "held between steps in bytes"}),
             widest(

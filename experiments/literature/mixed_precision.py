@@ -147,8 +147,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["device", "tokens"]),
         number=f"peak {cast['peak_ratio'].min():.2f} to {cast['peak_ratio'].max():.2f} times "
         "float32's",
-        measured=f"Under autocast, kept bytes and peak of {DEPTHS[-1]} blocks of width {WIDTH} are "
-        f"these multiples of float32's: {words}.",
+        measured=f"Autocast multiplies the kept bytes and the peak of {DEPTHS[-1]} blocks of width "
+        f"{WIDTH} by these two factors: {words}.",
         checks=(
             *by_law(table, {"kept": "bytes a block keeps"}),
             *by_law(on_gpu, {"peak": "bytes a block adds to the peak on CUDA"}),
@@ -171,8 +171,8 @@ def _witnesses(steps: Steps, size: Size) -> Iterator[Witness]:
                 f"{'bfloat16 autocast' if autocast else 'float32'}",
                 published_bytes=round(gib * GIB),
                 ours_bytes=max(peaks.values()),
-                why="cuBLAS's workspaces, one or two of 8,519,680 bytes, stayed before PyTorch "
-                "2.15; how blocks of the allocator are split",
+                why="before PyTorch 2.15 one or two cuBLAS workspaces of 8,519,680 bytes stayed "
+                "allocated; the allocator splits blocks differently",
                 source="EnzoDing-rgb/cs336-assignment2-systems, reports/memory-profiling.md, A800",
             )
 

@@ -98,10 +98,10 @@ def judge(steps: Steps, size: Size) -> Judgement:
     )
     return Judgement(
         **decided_by(cases, ["device", "batch", "depth"]),
-        number=f"{max(cases['kept_bytes'], key=abs):,} bytes a block kept; its peak still adds "
-        f"{cases['peak_bytes'].max():,}",
+        number=f"a block keeps {max(cases['kept_bytes'], key=abs):,} bytes, but adds "
+        f"{cases['peak_bytes'].max():,} bytes to the peak",
         measured=f"One more block adds these bytes: {words}. A network of {STAGES[-1]} stages "
-        f"keeps {over(stages[-1], stages[0]):.2f} times as many bytes as one stage.",
+        f"keeps {over(stages[-1], stages[0]):.2f} times as many bytes as a network of one stage.",
         checks=(
             *by_law(
                 table,

@@ -132,7 +132,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     spoken = table[table["way"] == PAPER]
     cases = spoken.assign(holds=near(spoken["over_the_paper"], 1))
     bounds = table.groupby("way", sort=False)["over_the_paper"].agg(["min", "max"])
-    words = "; ".join(f"{way} {low:.3f}–{high:.3f}" for way, low, high in bounds.itertuples())
+    words = "; ".join(f"{low:.3f}–{high:.3f} ({way})" for way, low, high in bounds.itertuples())
     (low, high), sdpa = bounds.loc[PAPER], bounds.loc["SDPA"]
     return Judgement(
         **decided_by(cases, ["hidden", "sequence"]),

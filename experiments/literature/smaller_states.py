@@ -119,7 +119,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cases = table.assign(holds=table["reached"] >= 1 - ROUGHLY)
     state = state_bytes(Mlp(depth=DEPTH, width=WIDTH, batch=1), ADAM, "cuda")
     shares = ", ".join(
-        f"{name} {100 * part['state_law_bytes'].iloc[-1] / state:.1f}%"
+        f"{100 * part['state_law_bytes'].iloc[-1] / state:.1f}% ({name})"
         for name, part in table.groupby("optimizer", sort=False)
     )
     reached, of_peak = 100 * table["reached"], 100 * table["of_peak"]
@@ -130,9 +130,9 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["optimizer", "device", "batch"]),
         number=f"{reached.min():.1f}% to {reached.max():.0f}% of the state's saving reaches the "
         "peak",
-        measured=f"The state is this share of Adam's: {shares}. {cases['holds'].sum()} of "
-        f"{len(table)} peaks fall by all bytes that the state saves, within 10%. The peaks fall by "
-        f"{of_peak.min():.0f}% to {of_peak.max():.0f}%.",
+        measured=f"The state takes this share of the bytes of Adam's state: {shares}. Within 10%, "
+        f"{cases['holds'].sum()} of {len(table)} peaks fall by all bytes that the state saves. The "
+        f"peaks fall by {of_peak.min():.0f}% to {of_peak.max():.0f}%.",
         checks=(
             *by_law(table, {"state": "bytes of the state"}),
             *by_law(pd.concat([table, adam]), {"peak": "peak of a step"}, allowed=SMALL_BYTES),
@@ -148,7 +148,7 @@ def _witnesses(steps: Steps, size: Size) -> tuple[Witness, ...]:
     adam = steps.counted(bert_job(ADAM))["state_bytes"]
     return tuple(
         Witness(
-            name=f"BERT-large, batch 4: Adam's memory less that of {SMALLER[optimizer]}",
+            name=f"BERT-large, batch 4: Adam's memory minus that of {SMALLER[optimizer]}",
             published_bytes=(BERT_ADAM - published) * MIB,
             ours_bytes=adam - steps.counted(bert_job(optimizer))["state_bytes"],
             why="nvidia-smi counts whole segments; bitsandbytes keeps small tensors in float32",

@@ -136,11 +136,11 @@ def judge(steps: Steps, size: Size) -> Judgement:
         for (name, layers), peaks in networks.items()
     ]
     table = pd.DataFrame(rows, columns=["network", "layers", "holds"])
-    words = "; ".join(f"{_lengths(k)} for {name}, {n} layers" for (name, n), k in best.items())
+    words = "; ".join(f"{_lengths(k)} ({name}, {n} layers)" for (name, n), k in best.items())
     return Judgement(
         **decided_by(table, ["layers", "network"]),
-        number=f"lowest at sqrt(n): {table['holds'].sum()} of {len(table)} networks; transformer "
-        f"of {LAYERS} layers: {_lengths(best['transformer', LAYERS])}",
+        number=f"lowest at sqrt(n) in {table['holds'].sum()} of {len(table)} networks; in the "
+        f"transformer, lowest at {_lengths(best['transformer', LAYERS])}",
         measured=f"The peak is lowest with these numbers of layers in a segment: {words}.",
         checks=_checks(steps, chains, course),
         witnesses=tuple(_witnesses(steps)),
@@ -179,7 +179,9 @@ def _checks(steps: Steps, table: pd.DataFrame, course: dict[int, int]) -> tuple[
         *by_law(table, {"peak": "peak of a chain in bytes"}),
         widest("peak of the transformer in bytes", lines, "straight line from saved tensors"),
         widest(
-            "the same with two cuBLAS workspaces", published, "real GPU, three digits of a GiB",
+            "peak of the transformer with two cuBLAS workspaces",
+            published,
+            "real GPU, three digits of a GiB",
             allowed=ROUNDING_BYTES,
         ),
     )  # fmt: skip
@@ -219,7 +221,7 @@ def chain_table(steps: Steps, depth: int) -> pd.DataFrame:
 
 def _lengths(lengths: list[int]) -> str:
     if 0 in lengths:
-        return f"none (all {len(lengths) - 1} lengths have the same peak as no checkpoints)"
+        return f"none, because all {len(lengths) - 1} lengths have the peak of no checkpoints"
     return " or ".join(map(str, lengths))
 
 

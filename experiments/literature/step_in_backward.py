@@ -108,8 +108,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["batch", "optimizer", "device"]),
         number=f"{table['left'].min():.2f} to {table['left'].max():.2f} of the peak is left",
         measured=f"The peak falls by more than 10% in {cases['holds'].sum()} of {len(cases)} pairs "
-        f"of steps. It falls by {low:.1f}% to {high:.0f}% of the gradients' bytes. The peak's "
-        f"phase changes in these ways: {', '.join(sorted(set(table['phases'])))}.",
+        f"of steps. The peak falls by {low:.1f}% to {high:.0f}% of the gradients' bytes. The peak "
+        f"moves between these phases: {', '.join(sorted(set(table['phases'])))}.",
         checks=(
             *by_law(
                 table,

@@ -40,11 +40,11 @@ def deeper(pinned: pd.DataFrame, fits: Fits) -> Claim:
     fit = curve = ""
     if fits:
         worst = 100 * max(one.worst for one in fits.values())
-        fit = f"; off (depth + a)(batch + b) = c by at most {worst:.2g}%"
+        fit = f"; it differs from (depth + a)(batch + b) = c by at most {worst:.2g}%"
         curve = (
             f" The curve (depth + a)(batch + b) = c fits the thresholds of {len(fits)} series "
-            f"within {worst:.2g}%. Here a stands for the bytes of an example outside the hidden "
-            "layers, and b for the bytes of a layer that do not depend on the batch."
+            f"within {worst:.2g}%. Here a represents the bytes of an example outside the hidden "
+            "layers, and b represents the bytes of a layer that do not depend on the batch."
         )
     return judged(
         __file__,
@@ -127,5 +127,5 @@ def answer(claim: Claim | None) -> tuple[str, ...]:
     """Return a tuple with the experiment's answer as a sentence; empty without a claim."""
     if claim is None:
         return ()
-    parts = f"; it {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""
+    parts = f"; the claim {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""
     return (f"{_ANSWERS[claim.verdict]}: {claim.number}{parts}.",)

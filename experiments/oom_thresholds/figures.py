@@ -22,12 +22,12 @@ def tables(pinned: pd.DataFrame, fits: Fits) -> list[Table]:
     answer = [name for name in pinned.columns if not name.endswith("_bytes")]
     answer.insert(answer.index("depth") + 1, "budget_bytes")
     ordered = pinned.sort_values(["series", "budget_bytes", "depth"])
-    caption = "The largest batch that fits: from live bytes only, predicted and reproduced"
+    caption = "Largest batch that fits: by live bytes only, as predicted, and as reproduced"
     made = [Table(name="thresholds", caption=caption, frame=ordered[answer])]
     if fits:
         rows = [(*key, one.a, one.b, one.c, 100 * one.worst) for key, one in fits.items()]
         head = ["series", "budget_bytes", "a", "b", "c", "worst_error_percent"]
-        caption = "The hyperbola (depth + a)(batch + b) = c through the reproduced thresholds"
+        caption = "Fit of the hyperbola (depth + a)(batch + b) = c to the reproduced thresholds"
         frame = pd.DataFrame(rows, columns=head)
         made.append(Table(name="frontier", caption=caption, frame=frame))
     return made
@@ -50,9 +50,9 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
     data = pd.concat([curves, points.assign(what="reproduced")], ignore_index=True)
     return Figure(
         name="frontier",
-        caption=f"The largest batch that fits into a budget, against depth. {drawn} are "
-        f"predicted, and the {len(points)} points are reproduced. Each point ran out of memory "
-        "with one more example.",
+        caption=f"Largest batch that fits into a budget, against the depth. {drawn} are predicted "
+        f"batches, and the {len(points)} points are reproduced batches. With one more example "
+        "each of these steps ran out of memory.",
         data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
         draw=frontier,
         story=True,

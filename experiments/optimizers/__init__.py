@@ -71,7 +71,7 @@ def analyse(evidence: Evidence) -> Section:
 
 def _claims(table: pd.DataFrame, missing: int) -> tuple[Claim, ...]:
     forms = (
-        f"{name}: {states.state_form(part) or 'no exact formula'}"
+        f"{states.state_form(part) or 'no exact formula'} ({name})"
         for name, part in table.groupby("optimizer", sort=False)
     )
     equal = int((table[STATE] == table["expected"]).sum()), len(table)
@@ -88,8 +88,8 @@ def _texts(table: pd.DataFrame) -> Iterable[str]:
     if (hidden > 0).any():
         most = kept.iloc[int(hidden.to_numpy().argmax())]
         share = hidden.max() / most["peak_live_bytes"]
-        words = f"{format_bytes(int(hidden.max()))} ({most['update']}, depth {most['depth']}, "
-        words += f"batch {most['batch']}), {share:.3g} of the peak"
+        words = f"{format_bytes(int(hidden.max()))}, or {share:.3g} of the peak "
+        words += f"({most['update']}, depth {most['depth']}, batch {most['batch']})"
         counts = {"hidden": int((hidden > 0).sum()), "total": len(kept)}
         yield text(__file__, "first_step", **counts, most=words)
 
@@ -114,7 +114,7 @@ def _peak_table(table: pd.DataFrame) -> Table:
     names = {"parameters": "parameter_bytes", STATE: "state_bytes"}
     return Table(
         name="peaks",
-        caption="State, first peak, later peak and predicted peak of every cell",
+        caption="State, first step's peak, later steps' peak and predicted peak of every cell",
         frame=table[columns].rename(columns=names),
     )
 

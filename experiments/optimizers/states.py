@@ -52,8 +52,8 @@ def state_table(table: pd.DataFrame) -> Table:
     head = ["update", "state", "equal_to_the_closed_form"]
     return Table(
         name="state",
-        caption="Bytes of state by optimizer, and the peak (without the batch) over the parameters "
-        f"at batch {table['batch'].min()}",
+        caption="Bytes of each optimizer's state; the peak without the batch, divided by the bytes "
+        f"of the parameters (batch {table['batch'].min()})",
         frame=pd.DataFrame(
             rows, columns=[*head, "least_times_parameters", "most_times_parameters"]
         ),

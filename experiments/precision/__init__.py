@@ -68,7 +68,7 @@ def analyse(evidence: Evidence) -> Section:
         tables=(
             Table(
                 name="precisions",
-                caption="Every cell, with its metrics as multiples of float32's",
+                caption="Every cell, with its metrics divided by those of the float32 cell",
                 frame=table,
             ),
         ),

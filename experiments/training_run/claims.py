@@ -31,7 +31,7 @@ HELD = {
         title="RSS",
         sentence=f"The process does not leak while it trains (less than {LEAK_BYTES:g} bytes a "
         "step).",
-        note="One page is 4 KiB. RSS contains the heaps of the interpreter and the instrument.",
+        note="RSS also contains the heap of the interpreter and of the measuring code.",
     ),
     "cuda": _Held(
         title="Reserved GPU memory",
@@ -83,11 +83,11 @@ def order(orders: pd.DataFrame, missing: int) -> Claim:
         cost = int(note["peak_bytes"]) - int(usual["peak_bytes"])
         share = cost / usual["peak_bytes"]
         rows += [("orders", model, 1 + share), ("itself", model, 1.0)]
-        short.append(f"{model} {cost:+,} bytes ({share:+.2g})")
+        short.append(f"{model} {cost:+,} bytes ({share:+.1%})")
         long.append(
-            f"For {model}, the peak has {note['peak_bytes']:,} bytes in the {note['peak_phase']} "
-            f"pass. If the gradients are freed first, it has {usual['peak_bytes']:,} bytes in the "
-            f"{usual['peak_phase']} pass."
+            f"For {model}, the peak of {note['peak_bytes']:,} bytes is in the {note['peak_phase']} "
+            f"pass. If the gradients are freed first, the peak of {usual['peak_bytes']:,} bytes is "
+            f"in the {usual['peak_phase']} pass."
         )
     table = pd.DataFrame(rows, columns=["kind", "model", "times"])
     words, sentences = "; ".join(short) or "none", " ".join(long)

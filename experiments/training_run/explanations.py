@@ -21,9 +21,13 @@ def images_text(lines: Sequence[TrainingRun], result: Sequence[Run]) -> Iterator
         if len(one.epochs) >= NOTED_EPOCHS
     }
     if ends:
-        words = ", ".join(f"{model} {end:.4f}" for model, end in ends.items())
+        words = " and ".join(f"{end:.4f} ({model})" for model, end in ends.items())
         yield text(__file__, "sanity", epochs=NOTED_EPOCHS, images=IMAGES, ends=words)
     if not real:
         missing = [one.images_missing for one in lines if one.images_missing is not None]
-        why = f"The real images were not there ({missing[-1]})." if missing else "A quick run."
+        why = (
+            f"The real images were not found ({missing[-1]})."
+            if missing
+            else "This is a quick run."
+        )
         yield text(__file__, "no_images", why=why, examples=examples)

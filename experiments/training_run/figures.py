@@ -26,7 +26,10 @@ def tables(result: Sequence[Run], traced: Sequence[Run], orders: pd.DataFrame) -
             "Peak live bytes by kind of step, over the traced epochs",
             peaks_table(traced),
         ),
-        "orders": ("Peak of a full step by when the old gradients are freed", orders),
+        "orders": (
+            "Peak of a full step for each time at which the old gradients are freed",
+            orders,
+        ),
     }
     return tuple(
         Table(name=name, caption=caption, frame=frame)

@@ -71,7 +71,7 @@ class Slope:
         """Text with the growth, its interval and the number of steps."""
         seen = f"over {self.epochs} epochs of {self.steps_per_epoch} steps"
         reach = max((self.high - self.low) / 2, PAGE_BYTES / self.steps)
-        return f"{self} (99% interval, {seen}; it would show {reach:.2g} bytes a step)"
+        return f"{self} (99% interval {seen}; {reach:.2g} bytes a step would be visible)"
 
 
 def resident_slope(run: Run) -> Slope | None:

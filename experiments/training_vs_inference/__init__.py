@@ -69,7 +69,9 @@ def _claims(table: pd.DataFrame, missing: int, derived: tuple[int, int]) -> tupl
     facts = {
         "low": pairs.named(ordered.iloc[0]),
         "high": pairs.named(ordered.iloc[-1]),
-        "led": ", ".join(f"{str(k).replace('_', ' ')} in {count}" for k, count in led.items()),
+        "led": ", ".join(
+            f"{str(k).replace('_', ' ')} in {count} cells" for k, count in led.items()
+        ),
         "highest": f"{pairs.base(table)['ratio'].max():.3g}",
         "batch_shown": last["batch"],
         "ratio_limit": f"{last['limit']:.3g}",
@@ -87,7 +89,7 @@ def _pairs_table(table: pd.DataFrame) -> Table:
     columns += ["training_bytes", "ratio", "limit", "difference_bytes", "leading"]
     return Table(
         name="pairs",
-        caption="Every training cell with its inference cell; the limit is the ratio for ever "
+        caption="Each training cell with its inference cell; “limit” is the ratio for ever "
         "larger batches",
         frame=table[[*columns, *(pairs.more(name) for name in CATEGORIES)]].rename(
             columns={"inference_bytes": "prediction_bytes"}  # the column's name in every run so far

@@ -62,7 +62,7 @@ def named(row: "pd.Series[Any]") -> str:
     """Return text with a pair's ratio, optimizer, depth, width and batch."""
     kind = {"sgd": "SGD", "adam": "Adam"}[row["optimizer"]]
     cell = f"depth {row['depth']}, width {row['width']}, batch {row['batch']}"
-    return f"{row['ratio']:.3g} times ({kind}, {cell})"
+    return f"{row['ratio']:.3g} ({kind}, {cell})"
 
 
 def by_depth(table: pd.DataFrame) -> pd.DataFrame:

@@ -51,7 +51,7 @@ def time_verdict(ratios: pd.DataFrame) -> Claim | None:
         "time",
         judge(Part(name=name, decision=_decide(one)) for name, one in named.items()),
         control=judge(Part(name=name, decision=_decide(one)) for name, one in even.items()),
-        listed="; ".join(f"{name} {one}" for name, one in every.items()) or "none",
+        listed="; ".join(f"{one} {name}" for name, one in every.items()) or "none",
         together=whole or "unknown",
         differ=sum(one.low > 1 for one in every.values()),
         worth=sum(one.low > WORTH for one in every.values()),
@@ -112,7 +112,7 @@ def time_figure(ratios: pd.DataFrame) -> Figure | None:
         name="time",
         heading="Odd widths against multiples of 8",
         caption="Time of a step at the odd widths next to a power of two, divided by the time "
-        "at the multiples of 8. Right of 1 the multiples of 8 are faster. Dots are means, bars are "
+        "at the multiples of 8. Above 1 the multiples of 8 are faster. Dots are means, bars are "
         f"the 99% intervals that decide, and ticks are the {ratios['block'].nunique()} blocks. "
         f"The claim needs intervals right of the grey band, above {WORTH:g}; {worth} of "
         f"{ratios['power'].nunique()} intervals are there.",

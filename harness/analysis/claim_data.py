@@ -39,7 +39,7 @@ class RuleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Text that the commit added. A test compares ``removed`` and ``added`` with the commit."""
 
     def __str__(self) -> str:
-        return f"on {self.date:%-d %B %Y} (commit {self.commit}): {self.words}"
+        return f"of {self.date:%-d %B %Y} (commit {self.commit}): {self.words}"
 
 
 class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,12 +54,12 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def __str__(self) -> str:
         """Return the history in sentences."""
-        text = f"Source of the limit: {self.source}. The rule was written {self.written}. "
+        text = f"Source of the limit: {self.source}. First version {self.written}. "
         text += f"The first data are from {self.first_data.date:%-d %B %Y}. "
         count = len(self.changes)
         if not count:
-            return text + "The rule has not been changed since."
-        changes = " ".join(f"It was changed {change}." for change in self.changes)
+            return text + "The rule has not been changed since then."
+        changes = " ".join(f"Change {change}." for change in self.changes)
         times = "once" if count == 1 else f"{count} times"
         return f"{text}Since then the rule was changed {times}. {changes}"
 

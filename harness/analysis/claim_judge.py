@@ -86,7 +86,9 @@ def told(
     words = ""
     if data.control is not None:
         words = f"{data.control.name.format(**known)} ("
-        words += f"{control.words if control is not None else 'not measured in this run'})"
+        words += (
+            f"verdict: {control.words})" if control is not None else "not measured in this run)"
+        )
         holds = (Verdict.SUPPORTED, Verdict.LIMITED)
         if control is not None and control.verdict is Verdict.SUPPORTED and verdict in holds:
             verdict, holds_for, fails_for = Verdict.OPEN, "", ""
@@ -147,15 +149,17 @@ def _in_relation(value: "pd.Series[float]", relation: Relation, limit: float) ->
 
 
 def _sensitivity(relation: Relation, counts: dict[float, int]) -> str:
-    return ", ".join(f"{relation} {limit:g} in {count}" for limit, count in counts.items())
+    return ", ".join(f"{relation} {limit:g} in {count} cells" for limit, count in counts.items())
 
 
 def _equal(derived: Equal | None) -> str:
-    return "" if derived is None or not derived[1] else f", equal in {derived[0]} of {derived[1]}"
+    if derived is None or not derived[1]:
+        return ""
+    return f", equal in {derived[0]} of {derived[1]} comparisons"
 
 
 def _unlike(derived: Equal | None) -> str:
     """Return text about cells that a second calculation contradicts; empty if there are none."""
     if derived is None or derived[0] == derived[1]:
         return ""
-    return f"; not as derived in {derived[1] - derived[0]} of {derived[1]} cells"
+    return f"; the second derivation differs in {derived[1] - derived[0]} of {derived[1]} cells"

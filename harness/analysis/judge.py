@@ -80,7 +80,7 @@ def names(parts: Sequence[Part]) -> str:
     known = [part.name for part in parts]
     if len(known) > MOST_NAMES + 1:
         known = [*known[:MOST_NAMES], f"{len(known) - MOST_NAMES} more"]
-    if any("," in name for name in known):
+    if any("," in name or " and " in name for name in known):
         return "; ".join(known)
     *first, last = known or [""]
     return f"{', '.join(first)} and {last}" if first else last
@@ -132,7 +132,7 @@ def _region(
     for chosen in itertools.product(*(_conditions(cells[axis], steps=steps) for axis in axes)):
         mask = np.logical_and.reduce([mask for _, mask in chosen])
         if mask.sum() > found.sum() and not (mask & ~inside).any():
-            best = ", ".join(words for words, _ in chosen if words) or "every cell"
+            best = " and ".join(words for words, _ in chosen if words) or "every cell"
             found = mask
     return best, found
 

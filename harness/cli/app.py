@@ -71,7 +71,9 @@ class Commands(click.Group):
             raise click.UsageError(f"harness {args[0]} is now {GONE[args[0]]}")
         if args and args[0] not in self.commands:
             near = did_you_mean(args[0], [*self.commands])
-            raise click.UsageError(f"no command {args[0]!r}{near}; harness --help lists them")
+            raise click.UsageError(
+                f"no command {args[0]!r}{near}; harness --help lists the commands"
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -85,7 +87,7 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="harness")
 @click.pass_context
 def app(context: click.Context) -> None:
-    """Where does the memory of training go, and when does it run out?"""
+    """Measure and predict the memory of training with PyTorch, and find where it runs out."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -136,7 +138,7 @@ def _is_of_the_machine(error: HarnessError) -> bool:
 def _problem_of_files(error: Exception) -> str | None:
     """Return a message about the user's file or folder; None if the error has another cause."""
     if any(words in str(error) for words in _NO_FOLDER):
-        return "no folder for temporary files can be written; set TMPDIR to one"
+        return "no folder for temporary files can be written; set TMPDIR to a writable folder"
     if not isinstance(error, OSError) or error.errno not in _USER_ERRNOS:
         return None
     if error.filename is None:
@@ -161,7 +163,7 @@ def _usage_problem(error: click.UsageError) -> str:
         if error.option_name in hints:
             return f"No such option: {error.option_name}; {hints[error.option_name]}"
         if error.ctx is not None and error.ctx.info_name == "dry-run":
-            return f"{message.rstrip('.')}; options of the script stand after its name"
+            return f"{message.rstrip('.')}; give the options of the script after its name"
     return message
 
 

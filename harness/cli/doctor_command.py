@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 @click.option(
     "--check-model",
     is_flag=True,
-    help="Instead, compare the memory model with the installed PyTorch on tiny workloads.",
+    help="Only compare the memory model with the installed PyTorch on tiny workloads.",
 )
 @json_option
 def doctor(check_model: bool, as_json: bool) -> int:
     """Report what can be measured on this machine.
 
-    If a measurement is unavailable, the reason is given. With --check-model, the exit code is 3 if
-    predicted and recorded allocation events of a workload differ.
+    If a measurement is unavailable, the reason is given. With --check-model the exit code is 3 if
+    the model and PyTorch differ in an event of a workload.
     """
     from harness.reporting.terminal import AnswerConsole
 

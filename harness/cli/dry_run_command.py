@@ -62,7 +62,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
         raise click.UsageError(f"--outside-from: {str(log)!r}: {error}") from None
     if message is None:
         raise click.UsageError(
-            f"--outside-from: {str(log)!r}: its last message has no such numbers"
+            f"--outside-from: the last message in {str(log)!r} lacks the memory of PyTorch"
         )
     return max(0, message.total_bytes - message.free_bytes - message.reserved_bytes)
 
@@ -89,12 +89,12 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     metavar="M.N",
     help="Compute capability of a GPU that is not in the built-in list.",
 )
-@click.option("--memory", "memory_bytes", type=SIZE, help="Total memory of that GPU, e.g. 80GiB.")
+@click.option("--memory", "memory_bytes", type=SIZE, help="Total memory of the GPU, e.g. 80GiB.")
 @click.option(
     "--sms",
     "multiprocessors",
     type=WholeNumber(1, 1024),
-    help="Number of multiprocessors of that GPU.",
+    help="Number of multiprocessors of the GPU.",
 )
 @click.option("--gpus", type=WholeNumber(1, 64), default=1, help="Number of equal GPUs to pretend.")
 @click.option(
@@ -107,7 +107,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     "--outside-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="LOG",
-    help="Read this memory from the last out-of-memory message in LOG, a log of that GPU.",
+    help="Read --outside from the last out-of-memory message in LOG, a log from the same GPU.",
 )
 @click.option(
     "--host-memory",
@@ -116,7 +116,10 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     help="Memory of the host to check against, e.g. 32GiB; default: the container's limit.",
 )
 @click.option(
-    "--one-pool", is_flag=True, default=None, help="The GPU shares the host's memory, as GB10 does."
+    "--one-pool",
+    is_flag=True,
+    default=None,
+    help="Pretend a GPU that shares the host's memory, as GB10 does.",
 )
 @click.option("--steps", type=WholeNumber(1), help="End the script after N optimizer steps.")
 @click.option(
@@ -125,7 +128,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     multiple=True,
     callback=_answers,
     metavar="[FILE:LINE=]ANSWER",
-    help="Value returned when the script reads unknown GPU memory in that line (default: 0)."
+    help="Value returned when the script reads unknown GPU memory at FILE:LINE (default: 0)."
     " For a mask: all, none, a fraction such as 0.25, or the number of elements that it keeps.",
 )
 @click.option(
@@ -137,15 +140,15 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--ranks",
     metavar="all|0,3,7",
-    help="Ranks to run side by side, each in its own run; needs --world-size.",
+    help="Ranks to run, each in a run of its own; needs --world-size.",
 )
 @click.option(
-    "--deadline", "deadline_seconds", type=SECONDS, help="End the script after this many seconds."
+    "--deadline", "deadline_seconds", type=SECONDS, help="Seconds after which the script is ended."
 )
 @click.option(
     "--compare-eager",
     is_flag=True,
-    help="Run a second time without torch.compile, and compare the peaks.",
+    help="Run the script again without torch.compile, and compare the peaks.",
 )
 @click.option(
     "--snapshot",
@@ -156,12 +159,12 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--largest",
     metavar="NAME",
-    help="Find the largest value for {} in the arguments that fits; the answer calls it NAME.",
+    help="Find the largest value of {} in the arguments that fits. NAME is its name in the answer.",
 )
 @click.option(
     "--write-files",
     is_flag=True,
-    help="Let the script write real files; values of the GPU in them are zeros. By default the"
+    help="Let the script write real files, in which GPU values are zeros. By default the"
     " script writes into a temporary layer, which is deleted at the end.",
 )
 @click.option(
@@ -170,19 +173,20 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     metavar="DIR",
     help="Copy the files of the temporary layer to DIR, a new or empty folder.",
 )
-@click.option("--resume", is_flag=True, help="Start the script again with the files that it wrote.")
+@click.option("--resume", is_flag=True, help="Start the script again with the files it wrote.")
 @click.option(
     "--resume-with",
     metavar="ARGUMENTS",
-    help="Arguments of the script at its second start, quoted as one word; default: the same.",
+    help="Arguments of the second start, quoted as one word; default: the same arguments.",
 )
 @click.option(
     "--versions",
     metavar="LIST",
-    help="Run under several versions of PyTorch and compare, e.g. 2.10,2.15 or 2.8-2.15. pip "
+    help="Run the script under several versions of PyTorch, e.g. 2.10,2.15 or 2.8-2.15, and "
+    "compare the results. pip "
     "downloads about 3 GB for each version that is not installed.",
 )
-@click.option("--offline", is_flag=True, help="With --versions: install nothing.")
+@click.option("--offline", is_flag=True, help="With --versions, do not install anything.")
 @json_option
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] SCRIPT [ARGUMENTS]...")
@@ -198,17 +202,15 @@ def dry_run(
 ) -> int:
     """Run a PyTorch script on a pretended GPU and report its memory.
 
-    The script runs unmodified and without a GPU. PyTorch's allocator, dispatcher, autograd and
-    optimizers are the real ones of a CUDA build. GPU kernels do not run, so times mean nothing. A
-    value that the script reads from GPU memory is real if it was copied from the host, and zero
-    otherwise.
+    A CUDA build of PyTorch runs the unmodified script with PyTorch's own allocator, dispatcher,
+    autograd and optimizers. Kernels are not run, so times have no meaning. A value that the script
+    reads from the GPU is real if it comes from the host, and zero otherwise. No GPU is needed.
 
-    The exit code is 0 if the script ended well. The exit code is 3 if the script failed, ran out of
-    memory, used no GPU or needs more memory than the host has. The exit code is also 3 if the
-    result depends on values that are unknown without a GPU. The exit code is 130 or 143 if Ctrl-C
-    or SIGTERM ended the script. With --versions, the exit code is 3 if a peak or an outcome differs
-    between versions. Each version is installed into its own environment in your cache folder, with
-    your other packages.
+    The exit code is 0 if the script completed. The exit code is 3 if the script failed, ran out of
+    memory, needs more memory than the host has, did not use a GPU, or depends on values that are
+    unknown without a GPU. The exit code is 130 after Ctrl-C and 143 after SIGTERM. With --versions
+    the exit code is 3 if a peak or an outcome differs. Each version has its own environment in your
+    cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_sheet import dry_run_sheet
@@ -224,14 +226,14 @@ def dry_run(
     if resume_with is not None:
         request["resume"] = shlex.split(resume_with)
     if request["resume"] is not False and (largest is not None or request["compare_eager"]):
-        raise click.UsageError("--resume is one question: leave out --largest and --compare-eager")
+        raise click.UsageError("with --resume, leave out --largest and --compare-eager")
     outside_from = request.pop("outside_from")
     if outside_from is not None:
         request["outside_bytes"] = _outside(outside_from, request["outside_bytes"])
     request |= {"module": started.is_module}
     if largest is not None:
         if html is not None:
-            raise click.UsageError("--html shows one run; leave out --largest")
+            raise click.UsageError("--html shows a single run; leave out --largest")
         return _print_largest(largest, str(target), arguments, request, as_json=as_json)
     _take_ranks(request)
     following = after_dry_run(command, command[: len(command) - len(arguments)], module)
@@ -276,7 +278,7 @@ def _take_ranks(request: dict[str, Any]) -> None:
         raise click.UsageError("--ranks needs --world-size N")
     numbers = [str(one) for one in range(size)] if text == "all" else text.split(",")
     if not all(one.isdecimal() and int(one) < size for one in numbers):
-        raise click.UsageError(f"--ranks must be all or ranks of 0 to {size - 1}, got {text!r}")
+        raise click.UsageError(f"--ranks must be all or ranks from 0 to {size - 1}, got {text!r}")
     request["ranks"] = [int(one) for one in numbers]
 
 

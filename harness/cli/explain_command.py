@@ -37,7 +37,7 @@ class _LogOrMessage(click.Path):
     "harness explain snapshot.pickle --gpu l4 --html page.html",
 )
 @click.argument("file", type=_LogOrMessage(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--device", type=WholeNumber(0, 1023), help="Explain this device only.")
+@click.option("--device", type=WholeNumber(0, 1023), help="Number of the only device to explain.")
 @click.option(
     "--gpu",
     "gpus",
@@ -49,7 +49,7 @@ class _LogOrMessage(click.Path):
 @click.option(
     "--memory",
     type=SIZE,
-    help="Memory to check against: the most that PyTorch may reserve, e.g. 24GiB.",
+    help="Memory to check against, e.g. 24GiB. PyTorch may reserve at most this memory.",
 )
 @what_if_option
 @page_option
@@ -67,10 +67,10 @@ def explain(
 ) -> int:
     """Explain why a CUDA program ran out of memory.
 
-    The answer names settings and GPUs that would avoid the failure. FILE is a memory snapshot, a
-    log of any size, the message in quotes, or - to read a log from standard input. Every failure in
-    a log is listed. For each cause, the last failure that ended the run is explained. A snapshot is
-    parsed by a restricted unpickler; no code from it is executed.
+    The answer names other settings and GPUs that would help. FILE is a memory snapshot, a log of
+    any size, the message in quotes, or - to read a log from standard input. Every failure in a log
+    is listed. The last failure is explained. Failures with another cause that ended the run are
+    explained, too. A snapshot is parsed by a restricted unpickler; no code from it is executed.
     """
     from harness.snapshots.explain import explain_file
     from harness.snapshots.explain_source import explain_log, explain_snapshot, is_message

@@ -52,7 +52,7 @@ gpu_description = gathered(
         metavar="M.N",
         help="Compute capability of a GPU that is not in the built-in list, e.g. 9.0.",
     ),
-    click.option("--memory", type=SIZE, help="Total memory of that GPU, e.g. 80GiB."),
+    click.option("--memory", type=SIZE, help="Total memory of the GPU, e.g. 80GiB."),
     click.option(
         "--alloc-conf",
         default="",
@@ -65,6 +65,6 @@ gpu_description = gathered(
 pretend_option = click.option(
     "--gpu",
     metavar="NAME",
-    help="GPU to pretend in a dry run, for --device cuda; times are null then. Without this option"
-    " a GPU is pretended only if the machine has none.  [a100-40gb]",
+    help="GPU to pretend with --device cuda; times are then null. Without this option a GPU is"
+    " pretended only if the machine has no GPU.  [a100-40gb]",
 )

@@ -15,9 +15,9 @@ from harness.schema.errors import did_you_mean
 def gpus(name: str | None, sources: bool, as_json: bool) -> int:
     """List the GPUs and the cloud machines that --gpu accepts.
 
-    With NAME, only names that contain NAME are listed. The memory is what PyTorch sees, which is
-    less than the advertised size. As a value of --gpu, a machine's name represents one GPU of that
-    machine.
+    With NAME, only names that contain NAME are listed. The listed memory is the memory that PyTorch
+    sees, which is less than the advertised size. The name of a cloud machine selects one of its
+    GPUs.
     """
     from msgspec import to_builtins
 

@@ -43,8 +43,8 @@ def launched_script(words: Sequence[str], gpus: int, *, is_module: bool = False)
         return _module([f"{name}.commands.launch", *words[2:]])
     if name in _SET_MORE:
         raise click.UsageError(
-            f"{name} is not read, because it may set more than ranks; set the variables that it"
-            " sets and run one rank: harness dry-run --world-size N -- train.py"
+            f"{name} is not read, because it may set more than ranks; set its variables"
+            " yourself and run one rank: harness dry-run --world-size N -- train.py"
         )
     if not _PYTHON.fullmatch(name):
         return LaunchedScript(words=tuple(words))

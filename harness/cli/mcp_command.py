@@ -10,11 +10,12 @@ from harness.cli.command import DONE, exit_now, harness_command
 
 @harness_command("harness mcp")
 def mcp() -> int:
-    """Serve the commands predict, plan, dry-run, explain and gpus to MCP clients.
+    """Serve the commands predict, plan, dry-run, explain and gpus to an MCP client.
 
-    A client, such as a coding agent, starts this command and sends requests to its standard input.
-    The process that runs a request is kept for the next request, so PyTorch is loaded only once.
-    Install the extra mcp first: pip install mlp-memory-harness[mcp].
+    The client, such as a coding agent, starts this command and sends requests to its standard
+    input. The process that answers a request also answers later requests, so PyTorch is loaded
+    once.
+    This command needs the extra mcp: pip install mlp-memory-harness[mcp].
     """
     try:
         from harness.cli.mcp_tools import serve

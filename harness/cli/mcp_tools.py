@@ -15,11 +15,12 @@ from harness.schema.plain_text import without_lone_surrogates
 from harness.version import __version__
 
 _INSTRUCTIONS = (
-    "Memory of PyTorch training without a GPU. verdict is the answer; error says what is wrong with"
-    " the question. Sizes are bytes. exit_code is 0 for an answer, 2 for a wrong question, and 3 if"
-    " there is no answer or the step does not fit. options are those of the command line; see"
-    " harness COMMAND --help. The first call loads PyTorch, which takes seconds, or minutes on a"
-    " slow machine. Then predict takes seconds, plan up to a minute, and dry_run as long as the"
+    "These tools compute the memory of PyTorch training without a GPU. The field verdict is the"
+    " answer. The field error explains an invalid request. Sizes are in bytes. exit_code is 0"
+    " for an answer, 2 for an invalid request, and 3 if there is no answer or the step does not"
+    " fit. The argument options contains options of the command line; see harness COMMAND"
+    " --help. The first call loads PyTorch, which takes seconds, or minutes on a slow machine."
+    " Then predict takes seconds, plan takes up to a minute, and dry_run takes as long as the"
     " script."
 )
 Words = Sequence[str]
@@ -40,9 +41,8 @@ async def predict(
     """Predict the memory of a training step, whether it fits on a GPU, and its largest batch.
 
     target is FILE.py:NAME, MODULE:NAME, hf:NAME_OR_FOLDER, timm:NAME, torchvision:NAME or
-    mlp:DEPTHxWIDTH. FILE.py:NAME and MODULE:NAME need options such as ["--input", "3x224x224"] or
-    ["--input", "input_ids=int64:1024"]. The value of gpu is all, or a name that the tool gpus
-    lists. The call takes seconds.
+    mlp:DEPTHxWIDTH; the first two need options such as ["--input", "3x224x224"] or ["--input",
+    "input_ids=int64:1024"]. gpu is a name that the tool gpus lists, or all.
     """
     check = [] if gpu.lower() == "all" else ["--check"]
     flags = ["--json", "--batch", str(batch), "--gpu", gpu, *check, *options]
@@ -59,8 +59,7 @@ async def plan(
 ) -> dict[str, Any]:
     """List changes that make a training step of this batch fit on a GPU, the fastest first.
 
-    target, gpu and options are as for predict. The call tries each change, so it takes up to a
-    minute.
+    target, gpu and options are as for predict. The tool tries each change on a pretended GPU.
     """
     flags = ["--json", "--batch", str(batch), "--gpu", gpu, *options]
     return await _answer(ctx, ["plan", *flags, "--", target], full)
@@ -75,7 +74,7 @@ async def dry_run(
 ) -> dict[str, Any]:
     """Run a PyTorch script, such as ["train.py", "--epochs", "1"], unmodified on a pretended GPU.
 
-    Options such as ["--steps", "3"] end the script early. The call lasts until the script ends.
+    Options such as ["--steps", "3"] end the script early.
     """
     arguments = ["dry-run", "--json", "--gpu", gpu, *options, "--", *command]
     return await _answer(ctx, arguments, full)
@@ -89,7 +88,7 @@ async def explain(
 
 
 async def gpus(ctx: Context[Any, Any], name: str = "") -> dict[str, Any]:
-    """List the names of GPUs and cloud machines; if name is given, only names that contain it."""
+    """List the known GPUs and cloud machines; with name, only those whose names contain it."""
     found = await _answer(ctx, ["gpus", "--json", *([name] if name else [])], full=True)
     if found["error"] is None:
         kept = ("total_bytes", "capability")
@@ -116,7 +115,7 @@ async def _answer(ctx: Context[Any, Any], arguments: list[str], full: bool) -> d
 
 def _shown(value: object) -> object:
     if isinstance(value, list | dict) and len(value) > _LONGEST:
-        return f"{len(value)} entries; ask again with full"
+        return f"{len(value)} entries; call again with full"
     return value
 
 

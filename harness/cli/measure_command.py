@@ -38,7 +38,7 @@ REPEATS = 3
 @click.option(
     "--repeats",
     type=WholeNumber(1, 1000),
-    help=f"Number of passes that time the step of an MLP and read its RSS.  [{REPEATS}]",
+    help=f"Number of passes that measure the time and the RSS of an MLP.  [{REPEATS}]",
 )
 @click.option(
     "--fresh-servers",
@@ -65,9 +65,9 @@ def measure(
 ) -> int:
     """Measure one training step in separate processes, on the CPU or on a GPU.
 
-    TARGET is written as for harness predict, e.g. mlp:8x256 for an MLP. For an MLP, the time and
-    the RSS are measured, too. For other networks, or with --html or --events, only the allocations
-    are recorded.
+    TARGET is an MLP (mlp:DEPTHxWIDTH), or another network in the form of harness predict. For an
+    MLP the command also measures the time and the RSS. For other networks, or with --html or
+    --events, the command only traces the step.
     """
     own: dict[str, Any] = {"repeats": repeats, "fresh_servers": fresh_servers, "force": force}
     workload = asked.workload(on_cuda=gpu_flags.are_given())
@@ -75,7 +75,9 @@ def measure(
         refuse_with_target({name for name, value in own.items() if value})
         return _trace(asked, gpu_flags, deadline, events, html, as_json=as_json)
     if gpu_flags.capability or gpu_flags.memory or gpu_flags.alloc_conf:
-        raise click.UsageError("an MLP is measured on a GPU that has a name: give --gpu alone")
+        raise click.UsageError(
+            "an MLP needs a GPU with a name: give --gpu without other GPU options"
+        )
     own = {"repeats": repeats or REPEATS, "fresh_servers": fresh_servers, "force": force}
     own["inject"] = inject
     return _measure_mlp(workload, gpu_flags.gpu, deadline, own, as_json=as_json)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 )
 @step_options
 @click.option(
-    "--gpu", type=GPU, metavar="NAME", help="GPU to fit on, e.g. l4.  [required, or --memory]"
+    "--gpu",
+    type=GPU,
+    metavar="NAME",
+    help="GPU on which the step must fit, e.g. l4.  [required, or --memory]",
 )
 @gpu_description
 @page_option
@@ -31,21 +34,23 @@ if TYPE_CHECKING:
 def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool) -> int:
     """List changes that make a training step fit on a GPU.
 
-    The change that slows the step least comes first. TARGET is written as for harness predict.
+    The change that slows the step least comes first. TARGET has the form of harness predict.
 
     The command tries these changes on a pretended GPU: micro-batches, checkpointing of blocks,
     bfloat16 autocast, variants of the optimizer, 8-bit optimizer states, LoRA and settings of the
     allocator. The times are estimates that rank the changes. The exit code is 3 if nothing fits.
     """
     if gpu_flags.mean_all():
-        raise click.UsageError("plan takes one GPU; harness predict --gpu all compares all of them")
+        raise click.UsageError(
+            "plan needs a single GPU; harness predict --gpu all compares all GPUs"
+        )
     gpu = gpu_flags.described()
     if gpu is None or (gpu_flags.gpu is None and gpu_flags.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
     if asked.batch is None:
         raise click.UsageError("give the batch that has to fit, e.g. --batch 256")
     if asked.device == "cpu":
-        raise click.UsageError("--device cpu: plan is only for GPUs; leave it out")
+        raise click.UsageError("plan is only for GPUs; leave out --device cpu")
     target = asked.target or "mlp"
     with answer_alone(as_json), shown_progress("trying ") as progress:
         from harness.planning.plan import plan_step

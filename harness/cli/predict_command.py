@@ -39,18 +39,18 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     type=Choices(("auto", "dry-run", "estimate")),
-    help="Method for a network on CUDA; auto uses the dry run if PyTorch has CUDA, else an "
-    "estimate.",
+    help="Method for a network on CUDA; auto means dry-run with a CUDA build of PyTorch, "
+    "and estimate otherwise.",
 )
 @click.option(
     "--torch",
     metavar="VERSION",
-    help="Version of PyTorch to predict an MLP for, e.g. 2.13; default: the installed version.",
+    help="Version of PyTorch for the prediction of an MLP, e.g. 2.13; default: the installed one.",
 )
 @click.option(
     "--check",
     is_flag=True,
-    help="Exit with code 3 unless the step surely fits the budget and the GPU.",
+    help="Exit with code 3 if the step may not fit the budget or the GPU.",
 )
 @page_option
 @json_option
@@ -66,15 +66,14 @@ def predict(
 ) -> int:
     """Predict the memory of a step without running it.
 
-    TARGET can be your own network, such as package.module:callable or my_model.py:Net. TARGET can
-    be a hub's network, such as hf:NAME_OR_FOLDER, timm:NAME or torchvision:NAME. For hf, only
-    config.json is read, not the weights. TARGET can also be an MLP, such as mlp:DEPTHxWIDTH or
-    mlp-scratch:DEPTHxWIDTH. For an MLP, each field of a Workload is an option, such as --depth,
-    --activation or --dtype.
+    TARGET can be your own network: package.module:callable or my_model.py:Net. TARGET can be a
+    network of a hub: hf:NAME_OR_FOLDER (only config.json is read, not the weights), timm:NAME or
+    torchvision:NAME. TARGET can be an MLP: mlp:DEPTHxWIDTH or mlp-scratch:DEPTHxWIDTH. An MLP also
+    has a flag for each field of a Workload, such as --depth, --activation and --dtype.
 
-    Predictions for CUDA need no GPU. If the environment variable CUBLAS_WORKSPACE_CONFIG is set, it
-    determines the size of cuBLAS workspaces. The exit code is 3 if the memory cannot be predicted.
-    With --check, the exit code is also 3 if the step may not fit.
+    The memory on CUDA is predicted without a GPU. The environment variable CUBLAS_WORKSPACE_CONFIG
+    determines the size of cuBLAS workspaces if it is set. The exit code is 3 if the command has no
+    answer. With --check it is also 3 if the step may not fit.
     """
     workload = asked.workload(on_cuda=gpu_flags.are_given())
     if workload is None:

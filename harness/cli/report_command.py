@@ -32,26 +32,26 @@ if TYPE_CHECKING:
     "--against",
     type=click.Path(exists=True, path_type=Path),
     metavar="FOLDER",
-    help="Only compare the verdicts and each metric with another run. Nothing is written.",
+    help="Only compare the verdicts and the metrics with another run; write nothing.",
 )
 @click.option(
     "--tolerance",
     type=SHARE,
     metavar="SHARE",
-    help="With --against: largest difference that passes. [0%]",
+    help="With --against, the largest difference that is accepted. [0%]",
 )
 @click.option(
     "--check",
     is_flag=True,
-    help="Only check that the run is complete and its report correct. Nothing is written.",
+    help="Only check that the run is complete and that its report is correct; write nothing.",
 )
 @click.option(
     "--again",
     type=WholeNumber(1, 10_000),
     metavar="N",
-    help="With --check: also measure N random cells again and compare them.",
+    help="With --check, also measure N random cells again and compare the results.",
 )
-@click.option("--seed", type=int, help="With --again: seed of the choice of cells.  [0]")
+@click.option("--seed", type=int, help="With --again, the seed for the choice of cells.  [0]")
 @json_option
 def report(
     folder: Path,
@@ -66,15 +66,14 @@ def report(
     """Write the report from the records in FOLDER, and print its verdicts.
 
     The command writes report.html (the answer), evidence.html, report.md, claims.json, tables/,
-    figures/ and manifest.sha256 into FOLDER. Nothing is measured again. Records of your own
-    experiment are analysed by the experiment file that the sweep ran. The exit code is 3 if a
-    section failed or no claim can be judged.
+    figures/ and manifest.sha256 into FOLDER. Nothing is measured again. Your own experiment is
+    analysed with the file that the sweep ran. The exit code is 3 if a section failed or no claim
+    can be judged.
 
-    With --against, the exit code is 3 if two verdicts contradict each other, or if an exact metric
-    differs. The exit code is also 3 if a cell is missing in one run, or if a noisy metric differs
-    by more than a factor of ten. You can also compare two files of harness predict --json. If a
-    value in these files differs by more than the tolerance, the exit code is 3. With --check, the
-    exit code is 3 if a check fails.
+    With --against the exit code is 3 if two verdicts contradict each other, if an exact metric
+    differs, if a cell is missing in one run, or if a noisy metric differs by more than a factor of
+    ten. You can also compare two files of harness predict --json. Then the exit code is 3 if a
+    value differs by more than the tolerance. With --check the exit code is 3 if a check fails.
     """
     needs = {
         "--tolerance": (tolerance, against),
@@ -94,7 +93,7 @@ def report(
     if check:
         return _check(folder, again or 0, seed or 0, given, as_json)
     if failed := _failed_cells(folder):
-        why = f"none of {failed:,} cells ended well: nothing to report; run the sweep again"
+        why = f"none of {failed:,} cells completed, so nothing can be reported; run the sweep again"
         click.echo(why) if not as_json else print_json({"page": None, "claims": []}, why)
         return NOT_OK
     page, code = write_page(folder, given)
@@ -147,7 +146,7 @@ def _compare(first: Path, second: Path, tolerance: Fraction, as_json: bool) -> i
     if first.is_file() and second.is_file():
         return _compare_predictions(first, second, tolerance, as_json)
     if not (first.is_dir() and second.is_dir()):
-        raise click.UsageError("two folders or two files can be compared, not one of each")
+        raise click.UsageError("give two folders or two files to compare, not a folder and a file")
     from harness.analysis import AnalysisError
     from harness.analysis.compare import compare as compare_runs
     from harness.reporting.claims import CLAIMS

@@ -16,7 +16,8 @@ from harness.cli.sweep_command import run_experiments, sweep_options
 @click.option(
     "--literature",
     is_flag=True,
-    help="Test claims of the literature instead, on the CPU and on pretended GPUs.",
+    help="Test the claims of the literature on the CPU and on pretended GPUs, and run no "
+    "experiment.",
 )
 @json_option
 def reproduce(literature: bool, as_json: bool, **options: Any) -> int:
@@ -28,8 +29,10 @@ def reproduce(literature: bool, as_json: bool, **options: Any) -> int:
 
     if literature:
         if options["device"] != "cpu" or options["gpu"]:
-            rule = "each step names its own device"
-            raise click.UsageError(f"--literature takes no --device and no --gpu: {rule}")
+            rule = "each step has its own device"
+            raise click.UsageError(
+                f"--literature does not accept --device or --gpu, because {rule}"
+            )
         options["out"] = options["out"] or Path("results", "local", "literature")
     folder, _ = run_experiments(literature_names() if literature else own_names(), **options)
     page, code = write_page(folder)

@@ -43,22 +43,27 @@ what_if_option = click.option(
     "--what-if",
     "settings",
     metavar="SETTINGS",
-    help="Allocator settings to replay under, as in PYTORCH_ALLOC_CONF.",
+    help="Allocator settings for a replay of the recording, as in PYTORCH_ALLOC_CONF.",
 )
 
 replay_deadline = click.option(
     "--deadline",
     type=SECONDS,
     default=60.0,
-    help="Refuse a recording that takes longer than this many seconds.",
+    help="Number of seconds after which a recording is refused.",
 )
 
 deadline_option = click.option(
-    "--deadline", type=SECONDS, default=600, help="Seconds after which a worker process is stopped."
+    "--deadline",
+    type=SECONDS,
+    default=600,
+    help="Number of seconds after which a worker process is stopped.",
 )
 
 force_option = click.option(
-    "--force", is_flag=True, help="Try more memory than is available on this machine."
+    "--force",
+    is_flag=True,
+    help="Run a step even if it needs more memory than this machine has available.",
 )
 
 
@@ -68,7 +73,7 @@ experiment_files = click.option(
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="File of an experiment in FOLDER, if it is not found automatically; may be repeated.",
+    help="File of an experiment in FOLDER, if it is not found automatically; can be given again.",
 )
 
 

@@ -74,7 +74,11 @@ class StepFlags:
         }  # fmt: skip
         given = [name for name, value in of_network.items() if value]
         if given:
-            rule = "needs a TARGET" if self.target is None else f"is not one of {self.target}"
+            rule = (
+                "needs a TARGET"
+                if self.target is None
+                else f"does not apply to {self.target}; give a network"
+            )
             raise click.UsageError(f"--{given[0]} {rule}, e.g. my_model.py:Net")
         typed = {name: getattr(self, name) for name in _SHARED} | dict(self.mlp) | self._arguments()
         typed = {name: value for name, value in typed.items() if value is not None}
@@ -203,8 +207,8 @@ _options = all_of(
         "answers",
         multiple=True,
         metavar="[FILE:LINE=]ANSWER",
-        help="Value returned when TARGET reads unknown GPU memory: a number. For a mask also all, "
-        "none or a fraction.",
+        help="Number returned when TARGET reads unknown GPU memory at FILE:LINE. For a mask also "
+        "all, none or a fraction.",
     ),
     click.option(
         "--loss",
@@ -242,7 +246,7 @@ _options = all_of(
     click.option(
         "--device",
         type=Choices(("cpu", "cuda")),
-        help="Device of the step; cuda is a pretended GPU if the machine has none.  [cpu; cuda "
+        help="Device of the step; cuda is a pretended GPU if the machine has no GPU.  [cpu; cuda "
         "with --gpu]",
     ),
     *map(_mlp_flag, _OF_MLP),

@@ -11,7 +11,7 @@ class ChoicesOrTarget(Choices):
 
     def __init__(self, choices: Sequence[str], of: str) -> None:
         super().__init__(choices)
-        self.more = f"; any other one is a function {of}, named as FILE.py:FUNCTION"
+        self.more = f"; you can also give a function {of}, as FILE.py:FUNCTION"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> Any:
         """Return the listed name, or the unchanged ``MODULE:CALLABLE``."""

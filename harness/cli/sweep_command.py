@@ -27,26 +27,26 @@ sweep_options = all_of(
     click.option(
         "--out",
         type=click.Path(path_type=Path),
-        help="Folder for records and report.  [default: results/local/SIZE]",
+        help="Folder for the records and the report.  [default: results/local/SIZE]",
     ),
     click.option(
         "--device",
         type=Choices(("cpu", "cuda")),
         default="cpu",
-        help="Device that every cell runs on.",
+        help="Device on which every cell runs.",
     ),
     pretend_option,
     click.option(
         "--executor",
         type=Choices(("local", "in-process", "dask")),
         default="local",
-        help="Where the cells run.",
+        help="Executor that runs the cells.",
     ),
     click.option(
         "--jobs",
         type=WholeNumber(1, 4096),
         default=1,
-        help="Number of cells at a time. With more than 1, RSS and times are null.",
+        help="Number of cells that run at the same time. Above 1, RSS and times are null.",
     ),
     click.option("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler."),
 )
@@ -67,9 +67,8 @@ def sweep(experiments: tuple[str, ...], list_only: bool, as_json: bool, **option
     """Run experiments and save their records.
 
     EXPERIMENT is a name that --list shows, or the path of a Python file that defines an experiment.
-    Files in ./experiments are found by name. Without EXPERIMENT, all experiments run. If a sweep is
-    interrupted, run the same command again to resume. The exit code is 3 if no cell of the sweep
-    has the outcome ok.
+    Files in ./experiments are found by name. Without EXPERIMENT all experiments run. If a sweep is
+    interrupted, run the same command again to resume. The exit code is 3 if no cell completed.
     """
     if list_only:
         _list(experiments, as_json)

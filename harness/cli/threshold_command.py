@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "--solve",
     type=Choices(("batch", "depth", "width")),
     default="batch",
-    help="Value that is searched: the largest that fits.",
+    help="Quantity to maximize within the budget.",
 )
 @click.option(
     "--kind",
@@ -68,10 +68,10 @@ def threshold(
 ) -> int:
     """Find the largest batch that fits into a memory budget.
 
-    TARGET is written as for harness predict, e.g. mlp:8x256 for an MLP. For an MLP, --solve depth
-    and --solve width find the largest depth or width instead; leave out the option --depth or
-    --width. The command first predicts the threshold. To confirm it, separate processes run the
-    step just below and just above the threshold.
+    TARGET is an MLP (mlp:DEPTHxWIDTH), or another network in the form of harness predict. With
+    --solve depth or --solve width the command finds the largest depth or width of an MLP. Leave out
+    --depth or --width then. The command first predicts the threshold. To confirm it, separate
+    processes run the step just below and just above the threshold.
     """
     from harness.schema.record import Outcome, to_json
 
@@ -89,7 +89,7 @@ def threshold(
         from harness.planning.pretended_workers import gpu_or_dry_run
         from harness.thresholds.find_threshold import threshold as run
 
-        doing = f"workers run the step at the {solve} that is predicted, and above it"
+        doing = f"workers run the step at the predicted {solve}, and above it"
         with gpu_or_dry_run(workload.device, gpu), shown_progress("", doing):
             result = run(workload, solve=solve, budget_of=budget_of, **limits)
     if as_json:
@@ -110,7 +110,7 @@ def _of_network(
             raise click.UsageError(f"--{name} {value} is for an MLP, e.g. mlp:8x256")
     from harness.planning.probe_step import first_batch, threshold_of_step
 
-    doing = "workers run the step at the batch that is predicted, and above it"
+    doing = "workers run the step at the predicted batch, and above it"
     with shown_progress("", doing):
         step = asked.step(batch=first_batch(max(asked.accumulate or 1, 1)))
         return threshold_of_step(step, gpu=gpu, device=asked.device, **limits)

@@ -25,7 +25,9 @@ def parse_versions(text: str) -> list[str]:
         named += [] if dash else [first]
     versions = versions_between(None, None, [*named, *ranges])
     if len(versions) < 2:
-        raise click.UsageError(f"--versions: give two, e.g. 2.13,2.15 or 2.8-2.15, got {text!r}")
+        raise click.UsageError(
+            f"--versions: give two or more, e.g. 2.13,2.15 or 2.8-2.15, got {text!r}"
+        )
     return versions
 
 

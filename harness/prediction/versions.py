@@ -138,16 +138,17 @@ class Change:
 
 MAXIMUM_COMPARES_FIRST = Change(
     since=TorchVersion(2, 14),
-    before="backward of maximum halves the gradient, compares for equality, selects, then compares "
-    "for less (tools/autograd/derivatives.yaml)",
-    after="it compares for less first; under a dispatch mode it fills out of place, which "
-    "allocates one block more",
+    before="the backward pass of maximum halved the gradient, compared for equality, selected, and "
+    "then compared for less (tools/autograd/derivatives.yaml)",
+    after="the backward pass of maximum compares for less first; under a dispatch mode it fills a "
+    "new tensor, which allocates one more block",
 )
 WORKSPACES_FREED = Change(
     since=TorchVersion(2, 15),
-    before="a cuBLAS workspace for each thread that multiplies, which stays; cuBLASLt shares it "
+    before="each thread that ran matmuls kept a cuBLAS workspace, which cuBLASLt shared "
     "(aten/src/ATen/cuda/CublasHandlePool.cpp)",
-    after="one for each product, freed when it is done; cuBLASLt has a smaller one of its own",
+    after="each matmul allocates a cuBLAS workspace and frees it afterwards; cuBLASLt has its own "
+    "smaller workspace",
 )
 CHANGES = (MAXIMUM_COMPARES_FIRST, WORKSPACES_FREED)
 """All changes; they are verified with the events of PyTorch's own allocator."""

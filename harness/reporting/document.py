@@ -16,7 +16,7 @@ from harness.schema.findings import Claim, Section, Source, Table, Verdict
 TITLE = "Where does the memory of training a multilayer perceptron go?"
 """Title of a report if none of its sections has a question."""
 
-LITERATURE = "What the literature says of the memory of training, tested to the byte"
+LITERATURE = "Claims of the literature about the memory of training, tested to the byte"
 """Title of the report on the claims of the literature."""
 
 MOST_ANSWERS = 3
@@ -100,8 +100,8 @@ class Document:
         if not is_dry_run:
             return ""
         return (
-            f"A dry run: PyTorch's own allocator on a pretended {gpu}. No GPU was used; bytes are "
-            "PyTorch's, times are null."
+            f"This is a dry run: PyTorch's own allocator ran on a pretended {gpu}, without a GPU. "
+            "Bytes are those of PyTorch's allocator, and times are null."
         )
 
     @property
@@ -171,13 +171,13 @@ def headline(claim: Claim) -> str:
 def rule_words(claim: Claim) -> str:
     """Describe how a claim is decided: by its rule, its control and its second derivation."""
     words = (
-        f"Rule: it holds if {claim.rule.holds}. It fails if {claim.rule.fails}. It stays open if "
+        f"Rule: the claim holds if {claim.rule.holds}. The claim fails if {claim.rule.fails}. The "
     )
-    words += f"{claim.rule.open}."
+    words += f"claim stays open if {claim.rule.open}."
     more = {
-        "A difference matters from this size on": claim.matters,
-        "The claim must fail for a control": claim.control,
-        "Derived a second way": claim.second,
+        "Smallest difference that matters": claim.matters,
+        "Control, for which the claim must fail": claim.control,
+        "Second derivation": claim.second,
     }
     return words + "".join(f" {name}: {text}." for name, text in more.items() if text)
 

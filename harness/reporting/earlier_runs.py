@@ -69,9 +69,11 @@ def with_repeats(claim: Claim, experiment: str, known: Sequence[EarlierClaim]) -
     counts = Counter([claim.verdict, *(one.verdict for one in runs)])
     total = len(runs) + 1
     often = ", ".join(f"{verdict} in {count} of {total}" for verdict, count in counts.items())
-    numbers = "; ".join(f"{one.number} ({one.date}, {one.run})" for one in runs)
+    numbers = ", ".join(f"“{one.number}” ({one.date}, {one.run})" for one in runs)
     measured = f"{claim.measured} This run and {len(runs)} earlier runs on a processor of the same"
-    measured += f" name: {often}. The earlier numbers: {numbers}."
+    measured += (
+        f" name have these verdicts: {often}. The earlier runs have these numbers: {numbers}."
+    )
     joined = dataclasses.replace(claim, measured=measured)
     if len(set(counts) - {Verdict.OPEN}) < 2:
         return joined

@@ -199,7 +199,7 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
             data=data_words(evidence.origins),
         )
     except (AnalysisError, RecordError, TorchVersionError) as error:
-        return dataclasses.replace(chapter, problem=f"Not settled here: {error}.")
+        return dataclasses.replace(chapter, problem=f"The claims have no verdict: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
         return dataclasses.replace(chapter, problem=_fault(error), is_failed=True)
 

@@ -93,7 +93,7 @@ def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -
     both = [one for one in claims.claims if one.key in known]
     different = [one for one in both if one.verdict != known[one.key]]
     same = len(both) - len(different)
-    console.say(f"{same} of {len(both)} verdicts as in the reference run", "bold")
+    console.say(f"{same} of {len(both)} verdicts are the same as in the reference run", "bold")
     words = []
     for one in different:
         reason = f" ({one.open_reason})" if one.open_reason else ""

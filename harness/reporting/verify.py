@@ -58,9 +58,9 @@ def _files(folder: Path, listed: Mapping[str, str]) -> Checked:
     for name, hash_of_it in listed.items():
         path = folder / name
         if not path.is_file():
-            problems.append(f"{name}: listed in {MANIFEST}, not there")
+            problems.append(f"{name}: listed in {MANIFEST}, but not there")
         elif checksum(path.read_bytes()) != hash_of_it:
-            problems.append(f"{name}: not the file that is listed")
+            problems.append(f"{name}: differs from the file that is listed")
     problems += [f"{path}: not listed" for path in evidence_of(folder) if path not in listed]
     return Checked(name="files", seen=f"{len(listed):,} by SHA-256", problems=tuple(problems))
 
@@ -86,7 +86,7 @@ def _report(folder: Path, given: Sequence[Path]) -> Checked:
         if name in (CLAIMS, MARKDOWN) or name.startswith("tables/")
     }
     problems = [
-        f"{name}: the records give another one"
+        f"{name}: the records give another text"
         for name, text in texts.items()
         if not (folder / name).is_file() or (folder / name).read_bytes() != text
     ]
@@ -115,7 +115,9 @@ def _commit(commits: Sequence[str]) -> Checked:
     problems = []
     if len(commits) > 1:
         problems.append(f"the records name {len(commits)} commits")
-    problems += [f"{one}: with changes that no commit has" for one in commits if "+" in one]
+    problems += [
+        f"{one}: the code had changes that were not committed" for one in commits if "+" in one
+    ]
     return Checked(name="commit", seen=", ".join(commits), problems=tuple(problems))
 
 

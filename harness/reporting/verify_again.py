@@ -151,7 +151,7 @@ def _rises(known: Record, new: Record) -> Problems:
     low, high = sorted(numbers, key=max)
     if min(high) - max(low) > TWO_KERNEL_BATCHES_BYTES:
         seen = " and ".join(f"{min(each):,} to {max(each):,}" for each in numbers)
-        yield f"the RSS rise is {seen} bytes (the run, here); they are further apart than both vary"
+        yield f"the RSS rise is {seen} bytes (the run, here); this difference exceeds both spreads"
 
 
 def _metrics(found: Comparison) -> Problems:

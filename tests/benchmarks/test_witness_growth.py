@@ -57,7 +57,7 @@ def test_the_claim_holds_fails_or_stays_open_as_the_planted_bytes_grow(
     claim = claim_of(rows)
     assert claim.verdict is verdict
     holds = verdict in (Verdict.SUPPORTED, Verdict.LIMITED)
-    assert ("predictions: holds" in claim.second) == holds
+    assert ("(verdict: holds" in claim.second) == holds
 
 
 def test_the_law_finds_planted_bytes_a_parameter_and_an_activation() -> None:

@@ -137,8 +137,8 @@ def test_the_readme_says_what_the_published_scores_say() -> None:
     (ours,) = (one for one in scores if one.predictor == "dry-run")
     best = max((one for one in scores if one.predictor not in OURS), key=lambda one: one.close)
     readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"within 2 MiB in {ours.close:,} of {ours.rows:,} of them" in readme
-    assert f"tool is within 2 MiB in {best.close:,} of {best.rows:,}" in readme
+    assert f"within 2 MiB for {ours.close:,} of the {ours.rows:,} trainings" in readme
+    assert f"tool is within 2 MiB for {best.close:,} of the {best.rows:,}" in readme
 
 
 def test_a_printed_table_is_read_with_the_resolution_of_its_digits() -> None:

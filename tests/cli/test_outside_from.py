@@ -20,7 +20,7 @@ MESSAGE = (
     [
         (f"epoch 1\n{MESSAGE}\n", [], [3 << 29], ""),  # 21 - 1 - 18.5 GiB
         ("all is well", [], [], "no out-of-memory message"),
-        ("kernel: Out of memory: Killed process 7 (python)", [], [], "no such numbers"),
+        ("kernel: Out of memory: Killed process 7 (python)", [], [], "lacks the memory of PyTorch"),
         (MESSAGE, ["--outside", "1GiB"], [], "not both"),
     ],
 )

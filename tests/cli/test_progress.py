@@ -63,7 +63,7 @@ def test_a_machine_without_temporary_files_is_one_line(
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
 
     monkeypatch.setattr("harness.measurement.doctor.examine", fails)
-    assert ask(["doctor"], code=2).err.endswith("set TMPDIR to one\n")
+    assert ask(["doctor"], code=2).err.endswith("set TMPDIR to a writable folder\n")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.commands import Ask
 def test_a_run_whose_cells_all_failed_is_said_at_once(tmp_path: Path, ask: Ask) -> None:
     records = [replace(one, outcome=Outcome.OOM) for one in planted.grid((1,), (16, 64))]
     planted.write(tmp_path / "depth_batch", records)
-    assert "cells ended well: nothing to report" in ask(["report", str(tmp_path)], 3).out
+    assert "cells completed, so nothing can be reported" in ask(["report", str(tmp_path)], 3).out
     answer = json.loads(ask(["report", str(tmp_path), "--json"], 3).out)
     assert answer["page"] is None
     code = (

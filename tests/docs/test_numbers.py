@@ -18,10 +18,20 @@ DEEPER = (
     [
         ("README.md", "`1,024·depth·batch + 40·batch + 4` bytes", SAVED, "40·batch + 4 bytes"),
         ("README.md", "exact in 63 of 63 measured cells", SAVED, "bytes in 63 of 63 cells"),
-        ("README.md", "only from depth 32 and batch 2,048 on", PEAK, "depth ≥ 32, batch ≥ 2,048"),
+        (
+            "README.md",
+            "only from depth 32 and batch 2,048 on",
+            PEAK,
+            "depth ≥ 32 and batch ≥ 2,048",
+        ),
         ("README.md", "in 48 of 48 steps", DEEPER, "falls in 48 of 48 steps"),
         ("docs/index.md", "+ 40·batch + 4` bytes in all 63 cells", SAVED, "63 of 63"),
-        ("docs/index.md", "except from depth 32 and batch 2,048 on", PEAK, "≥ 32, batch ≥ 2,048"),
+        (
+            "docs/index.md",
+            "except from depth 32 and batch 2,048 on",
+            PEAK,
+            "≥ 32 and batch ≥ 2,048",
+        ),
     ],
 )
 def test_a_number_of_the_reference_run_is_that_of_its_claim(

@@ -90,8 +90,8 @@ def test_the_verdict_is_that_of_the_worst_rank(ask: Ask, tmp_path: Path) -> None
     ("options", "rule"),
     [
         (["--ranks", "all"], "--ranks needs --world-size N"),
-        (["--world-size", "2", "--ranks", "0,2"], "must be all or ranks of 0 to 1, got '0,2'"),
-        (["--world-size", "2", "--ranks", "some"], "must be all or ranks of 0 to 1, got 'some'"),
+        (["--world-size", "2", "--ranks", "0,2"], "must be all or ranks from 0 to 1, got '0,2'"),
+        (["--world-size", "2", "--ranks", "some"], "must be all or ranks from 0 to 1, got 'some'"),
     ],
 )
 def test_wrong_ranks_are_refused(ask: Ask, tmp_path: Path, options: list[str], rule: str) -> None:

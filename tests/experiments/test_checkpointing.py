@@ -38,4 +38,4 @@ def test_a_pretended_gpu_has_curves_of_memory_and_says_nothing_of_time(tmp_path:
     assert verdicts["√depth segments are best where activations outweigh"] is Verdict.SUPPORTED
     assert not any("third longer" in headline for headline in verdicts)
     assert [figure.name for figure in said.figures] == ["segments"]
-    assert "No step was timed, so the cost in time is not known here." in said.text
+    assert "No step was timed, so the cost in time is unknown." in said.text

@@ -91,8 +91,11 @@ def test_a_threshold_off_by_more_than_promised_is_named() -> None:
     assert known(predictable(as_frame(good))).verdict is Verdict.SUPPORTED
     claim = known(predictable(as_frame([placed(1, 1000, predicted=1006), *good[1:]])))
     assert claim.words == "holds for depth ≥ 2, fails for depth 1"
-    assert claim.number == "3 of 4 thresholds within 0.5%, at most 0.6% off"
+    assert (
+        claim.number
+        == "3 of 4 thresholds are within 0.5% of the prediction; the largest difference is 0.6%"
+    )
     (sentence,) = answer(claim)
     assert sentence.startswith("Memory runs out where predicted, in part: 3 of 4 thresholds")
-    assert sentence.endswith("; it holds for depth ≥ 2, fails for depth 1.")
+    assert sentence.endswith("; the claim holds for depth ≥ 2, fails for depth 1.")
     assert answer(predictable(as_frame([placed(1, 1000)]))) == ()

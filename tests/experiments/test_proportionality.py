@@ -30,10 +30,15 @@ def proportionality(growth: Growth) -> Claim:
 def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
     claim = proportionality(growth_of(_frame(planted.saved_bytes), "saved_bytes"))
     assert claim.words == "fails; holds only for depth ≥ 16"
-    assert claim.number.endswith("bytes; doubles with both in 16 of 48 squares")
-    assert "1,024·depth·batch + 3,184·batch + 4 bytes in 63 of 63 cells" in claim.measured
-    assert "Doubling the depth multiplies it by 1.243 to 1.911." in claim.measured
-    assert "Doubling the batch multiplies it by 2." in claim.measured
+    assert claim.number.endswith(
+        "bytes double with depth and with batch in 16 of 48 squares of the grid"
+    )
+    assert (
+        "1,024·depth·batch + 3,184·batch + 4 gives the exact bytes in 63 of 63 cells"
+        in claim.measured
+    )
+    assert "Doubling the depth multiplies the bytes by 1.243 to 1.911." in claim.measured
+    assert "Doubling the batch multiplies the bytes by 2." in claim.measured
 
 
 @pytest.mark.parametrize("most", [(64, 4096), (64, 1024), (16, 4096), (8, 256)])
@@ -43,7 +48,7 @@ def test_a_smaller_grid_of_true_data_never_turns_the_verdict(most: tuple[int, in
     outside = (frame["depth"] > most[0]) | (frame["batch"] > most[1])
     frame.loc[outside, "saved_bytes"] = pd.NA
     claim = proportionality(growth_of(frame, "saved_bytes"))
-    assert claim.words == "fails; holds only for depth ≥ 32, batch ≥ 2,048"
+    assert claim.words == "fails; holds only for depth ≥ 32 and batch ≥ 2,048"
     if outside.any():
         assert f"{(~outside).sum()} of 63 cells were measured" in claim.measured
         frame["saved_bytes"] += frame["depth"] // 2  # no law of these cells any more
@@ -54,7 +59,7 @@ def test_a_smaller_grid_of_true_data_never_turns_the_verdict(most: tuple[int, in
 def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums_and_noise_is_not() -> None:
     result = growth_of(_frame(planted.peak_bytes), "saved_bytes")
     assert result.exact is None
-    assert "In 63 of 63 cells it is the larger of two sums" in form_words(result)
+    assert "In 63 of 63 cells the bytes are the larger of two sums" in form_words(result)
     law = [planted.peak_bytes(*cell) for cell in CELLS]
     assert list(result.at(result.depth, result.batch)) == law
     noisy = _frame(lambda depth, batch: planted.peak_bytes(depth, batch) + 37 * batch**2 % 101)
@@ -157,16 +162,17 @@ def answers(led: pd.DataFrame, verdict: Verdict = Verdict.OPEN, **parts: str) ->
         (
             "holds in part",
             {"holds_for": "batch ≥ 64", "fails_for": "batch 8"},
-            f"In part{PEAK}; it holds for batch ≥ 64, fails for batch 8.",
+            f"In part{PEAK}; the claim holds for batch ≥ 64, fails for batch 8.",
         ),
-        ("fails", {"holds_for": "batch ≥ 64"}, f"No{PEAK}; it holds only for batch ≥ 64."),
+        ("fails", {"holds_for": "batch ≥ 64"}, f"No{PEAK}; the claim holds only for batch ≥ 64."),
         ("open", {"open_reason": "3 cells are needed"}, f"Open{PEAK}; 3 cells are needed."),
     ],
 )
 def test_an_answer_is_made_from_the_verdict_alone(
     verdict: str, parts: dict[str, str], sentence: str
 ) -> None:
-    led = " Activations are the largest part of it in 2 of 7 cells, parameters in 5."
+    led = " Activations are the largest part of the peak in 2 of 7 cells."
+    led += " In 5 cells the largest part is parameters."
     found = cells({"parameter": 5, "activation": 2}, 100)
     assert answers(found, Verdict(verdict), **parts) == (sentence + led,)
 
@@ -174,7 +180,7 @@ def test_an_answer_is_made_from_the_verdict_alone(
 def test_the_answer_names_what_leads_instead_of_activations() -> None:
     led = {"temporary": 5, "activation": 2}
     (on_gpu,) = answers(cells(led, WORKSPACE).assign(device="cuda"))
-    assert "temporaries (above all cuBLAS's workspaces) in 5" in on_gpu
+    assert "In 5 cells the largest part is temporaries (above all cuBLAS" in on_gpu
     (without,) = answers(cells(led, WORKSPACE))
-    assert "temporaries in 5" in without
+    assert "In 5 cells the largest part is temporaries." in without
     assert growth_answer({}, cells(led, 100)) == ()

@@ -84,9 +84,9 @@ def test_a_rule_that_changed_since_has_an_entry(path: Path) -> None:
 
 def test_the_three_limits_that_moved_after_the_data_are_told() -> None:
     width = str(history_of(str(ROOT / "experiments/width/claims.toml"), "time"))
-    assert "from above 1.05 to above 1," in width
+    assert "the limit changed from 1.05 to 1," in width
     assert "the rule was changed 4 times" in width
     resident = str(history_of(str(ROOT / "experiments/depth_batch/claims.toml"), "resident"))
-    assert "from within 2% to within 10%" in resident
+    assert "the limit changed from 2% to 10%" in resident
     law = str(history_of(str(ROOT / "experiments/depth_batch/claims.toml"), "rss_rise_bytes"))
-    assert "was redefined" in law
+    assert "instead of from the end of the last step" in law

@@ -111,13 +111,13 @@ def test_the_interval_of_growth_covers_it_however_the_levels_depend(
 def test_images_that_are_missing_are_named(tmp_path: Path) -> None:
     missing = planted("trace", data="synthetic", images_missing="not on this machine")
     random = section("training_run", tmp_path, [missing])
-    assert "The real images were not there (not on this machine)." in random.text[0]
+    assert "The real images were not found (not on this machine)." in random.text[0]
 
 
 def test_what_a_network_learns_is_a_check_and_no_claim(tmp_path: Path) -> None:
     said = section("training_run", tmp_path, [planted("trace", accuracy=0.8342)])
-    assert "not a claim. After 10 epochs with one seed, the accuracy" in said.text[0]
-    assert "mlp 0.8342. Guessing gives 10%" in said.text[0]
+    assert "After 10 epochs with one seed, the accuracy" in said.text[0]
+    assert "0.8342 (mlp). Guessing gives 10%" in said.text[0]
     assert not any("learn" in claim.sentence for claim in said.claims)
 
 

@@ -25,13 +25,13 @@ def test_a_difference_that_is_not_worth_it_is_told_and_fails(tmp_path: Path) -> 
     *_, time = predicted_records.section("width", tmp_path, lines).claims
     assert time.words == "fails"
     assert "The interval lies above 1 at 2 of 2 powers, so the times differ there" in time.measured
-    assert time.control.endswith("(fails)")
+    assert time.control.endswith("(verdict: fails)")
 
 
 def test_bytes_at_powers_of_two_are_those_of_their_neighbours(tmp_path: Path) -> None:
     section = predicted_records.section("width", tmp_path, base("width"))
     memory = named(section, "Widths that are powers")
-    assert memory.number == "0.99998 to 0.99999 times the neighbours' peak"
+    assert memory.number == "0.99998 to 0.99999 times the mean of the neighbours' peaks"
 
 
 def test_intervals_cover_the_planted_ratio() -> None:

@@ -44,18 +44,18 @@ def orphans() -> set[psutil.Process]:
 
 HEAD = """# Injected faults
 
-Made by `make faults`; nothing in it is edited by hand.
-A line is the last full trial of its kind.
+`make faults` writes this file; nothing in it is edited by hand.
+Each line shows the last full trial of a kind of fault.
 
 | fault | injected | lost | wrong | internal errors | left behind |
 |---|---:|---:|---:|---:|---:|
 """
 FOOT = """
 Lost: a cell that is not in the loaded frame exactly once after the sweep was resumed.
-Wrong: a cell whose exact metrics differ from an undisturbed run's, an attempt without
-a record, or a success where a refusal was due.
+Wrong: a cell whose exact metrics differ from those of an undisturbed run, an attempt without
+a record, or a success that should have been a refusal.
 Internal errors: commands that ended with exit code 1 or a traceback.
-Left behind: processes, cgroups and folders that nobody owns any more.
+Left behind: processes, cgroups and folders that nobody uses any more.
 """
 
 

@@ -76,7 +76,10 @@ def test_the_story_opens_with_the_answer_and_the_step(run: Path, page: str) -> N
     for sentence in section.answer:
         lead, colon, rest = sentence.partition(": ")
         assert f"<strong>{lead}{colon}</strong> {rest}" in opening
-    assert "1,024·depth·batch + 40·batch + 4 bytes; doubles with both in 48 of 48" in opening
+    assert (
+        "1,024·depth·batch + 40·batch + 4 bytes; the bytes double with depth and with batch in 48"
+        in opening
+    )
     assert 'id="depth_batch-timeline-8-512"' in opening
 
 
@@ -93,12 +96,12 @@ def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
         measured = html.escape(claim.measured.replace(" %", "\u00a0%")).replace("&#x27;", "&#39;")
         assert measured in evidence
         assert measured not in page
-        assert html.escape(f"Rule: it holds if {known(claim.rule).holds}.") in evidence
-        assert html.escape(f"A difference matters from this size on: {claim.matters}.") in evidence
+        assert html.escape(f"Rule: the claim holds if {known(claim.rule).holds}.") in evidence
+        assert html.escape(f"Smallest difference that matters: {claim.matters}.") in evidence
         assert html.escape(claim.history) in evidence
     assert {claim.verdict for claim in section.claims} == set(Verdict) - {Verdict.LIMITED}
     assert "5 claims: 2 hold, 2 fail, 1 open" in page
-    assert "fails; holds only for depth ≥ 32, batch ≥ 2,048" in page
+    assert "fails; holds only for depth ≥ 32 and batch ≥ 2,048" in page
     assert "bytes in 63 of 63 cells" in evidence
 
 
@@ -184,7 +187,7 @@ def test_too_few_records_are_said_plainly(tmp_path: Path) -> None:
     failed = planted.record(Workload(), outcome=Outcome.OOM, saved_bytes=None)
     planted.write(tmp_path / "depth_batch", [failed])
     text = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "Not settled here" in text
+    assert "The claims have no verdict" in text
     assert "its 1 records ende" in text
 
 
@@ -254,7 +257,7 @@ def test_the_file_of_claims_has_the_verdicts_of_the_analysis(run: Path) -> None:
 def test_a_report_of_a_dry_run_says_so_on_its_first_screen(device: str, words: int) -> None:
     facts = environment_table(pd.DataFrame({"environment.device": [device]}))
     report = Document(chapters=(), environment=facts)
-    said = "A dry run: PyTorch's own allocator on a pretended l4."
+    said = "This is a dry run: PyTorch's own allocator ran on a pretended l4, without a GPU."
     pages = render(report)
     texts = [html.unescape(pages["report.html"]), pages["report.md"]]
     assert sum(said in text for text in texts) == words

@@ -57,7 +57,7 @@ def test_a_run_ends_in_its_answer_its_counts_and_the_next_command(
     text = "\n".join(lines[6:])
     assert "4 claims: 1 holds, 1 holds in part, 1 fails, 1 open" in text
     assert "  open: claim 3 (2 blocks would decide)" in text
-    assert "2 of 4 verdicts as in the reference run" in text
+    assert "2 of 4 verdicts are the same as in the reference run" in text
     assert "claim 1: holds in part here, holds there" in text
     assert "claim 3: open (2 blocks would decide) here, holds there" in " ".join(text.split())
     assert f"All verdicts: {here / 'report.md'}" in text.replace("\n", "")

@@ -58,10 +58,10 @@ also_slow = functools.partial(pytest.param, marks=pytest.mark.slow)
     [
         (
             OTHER_DIGIT,
-            {"files": "records.jsonl: not the file", "report": "records give another one"},
+            {"files": "records.jsonl: differs from the file", "report": "records give another one"},
         ),
-        also_slow(_left_out, {"files": "records.jsonl: not the file"}),
-        (OTHER_CLAIM, {"files": "claims.json: not the file", "report": "claims.json"}),
+        also_slow(_left_out, {"files": "records.jsonl: differs from the file"}),
+        (OTHER_CLAIM, {"files": "claims.json: differs from the file", "report": "claims.json"}),
         also_slow(
             lambda folder: shutil.copytree(folder / "depth_batch", folder / "width"),
             {"files": "width/records.jsonl: not listed"},
@@ -112,7 +112,7 @@ def test_cells_are_measured_again(tmp_path: Path) -> None:
     far = tuple(replace(one, rss_rise_bytes=2**22) for one in spoilt.repeats)
     record.write_bytes(to_json(replace(spoilt, repeats=far)) + b"\n")
     (problem,) = again(folder, 2, 0).problems
-    assert "further apart than both vary" in problem
+    assert "this difference exceeds both spreads" in problem
 
 
 def test_a_16_bit_cell_of_another_processor_differs_with_that_reason() -> None:

@@ -45,17 +45,20 @@ class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     in_range: float
 
     def __str__(self) -> str:
-        size = f"up to {format_bytes(self.below_bytes)}" if self.below_bytes else "above that"
+        size = (
+            f"up to {format_bytes(self.below_bytes)}" if self.below_bytes else "of the largest size"
+        )
         requested, allocated = (
-            f"within 1% in {share:.0%} ({low:+.1%} to {high:+.1%})"
+            f"within 1% in {share:.0%} of them (errors of {low:+.1%} to {high:+.1%})"
             for share, (low, high) in (
                 (self.within_requested, self.requested),
                 (self.within_allocated, self.allocated),
             )
         )
         return (
-            f"estimate: of {self.steps} held-out steps {size}, the requested peak was {requested},"
-            f" the allocated one {allocated}, the reserved one in its range in {self.in_range:.0%}"
+            f"estimate: {self.steps} held-out steps {size} were compared with the dry run. The"
+            f" requested peak is {requested}, and the allocated peak is {allocated}. The reserved"
+            f" peak is in its range in {self.in_range:.0%} of them"
         )
 
 
