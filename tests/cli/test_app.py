@@ -65,7 +65,7 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["predict", "--largest"], ["predict with a GPU finds the largest batch anyway"]),
         (["predict", "json:loads", "--input", "3,224,224"], ["numbers: 3x224x224, got"]),
         (["predict", "json:loads", "--input", "x=3*224*224"], ["numbers: x=3x224x224, got"]),
-        (["predict", "json:loads", "--optimizer", "lion"], ["named as FILE.py:FUNCTION"]),
+        (["predict", "json:loads", "--optimizer", "lion"], ["as FILE.py:FUNCTION"]),
         (["predict", "json:loads", "--loss", "mse"], ["did you mean mean-square?"]),
         (["measure", "json:loads", "--mode", "eval"], ["did you mean inference?"]),
         (["predict", "json:loads", "--dtype", "bfloat16"], ["Net().to(torch.bfloat16)"]),
