@@ -178,7 +178,7 @@ def _growth_problem(
     from harness.dry_runs.run import dry_run
     from harness.schema.units import format_bytes
 
-    most = _limit(growth) if growth else 0
+    most = _limit(growth, "growth") if growth else 0
     report = dry_run(target, *arguments, **({"quiet": True} | options))
     growths = [device.growth for device in report.devices if device.growth is not None]
     lines = list(growth_lines(report))
@@ -201,19 +201,19 @@ def _growth_problem(
     return report, ""
 
 
-def _limit(peak: object) -> int | None:
+def _limit(size: object, name: str = "peak") -> int | None:
     """Return the value of the marker's ``peak`` or ``growth`` in bytes."""
     from harness.schema.errors import HarnessError
     from harness.schema.units import parse_bytes
 
-    if peak is None or (isinstance(peak, int) and not isinstance(peak, bool) and 0 < peak < 2**63):
-        return peak
-    if not isinstance(peak, str):
-        raise HarnessError(f'peak must be a size such as "900MiB" or whole bytes, got {peak!r}')
+    if size is None or (isinstance(size, int) and not isinstance(size, bool) and 0 < size < 2**63):
+        return size
+    if not isinstance(size, str):
+        raise HarnessError(f'{name} must be a size such as "900MiB" or whole bytes, got {size!r}')
     try:
-        return parse_bytes(peak)
+        return parse_bytes(size)
     except ValueError as error:
-        raise HarnessError(f"peak={peak!r}: {error}") from None
+        raise HarnessError(f"{name}={size!r}: {error}") from None
 
 
 def _above(use: "MemoryUse", limit: int, what: str) -> str:

@@ -142,7 +142,7 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return f"{self.solve} {fits:,} fits into {size}; {unsettled}"
         between = ""
         if self.band:
-            between = f"; {len(self.band):,} values between them fit only sometimes"
+            between = f"; {len(self.band):,} probed values between them are not confirmed"
         elif fails - fits > self.least_step:
             between = f"; {(fails - fits) // self.least_step - 1:,} between them not decided"
         return f"{self.solve} {fits:,} fits into {size}, {fails:,} does not{between}"

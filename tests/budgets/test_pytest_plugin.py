@@ -10,6 +10,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from harness.budgets.pytest_plugin import _limit
 from harness.budgets.step_memory import (
     Baseline,
     BaselineError,
@@ -19,6 +20,7 @@ from harness.budgets.step_memory import (
     predicted,
 )
 from harness.dry_runs.dry_run_report import Device
+from harness.schema.errors import HarnessError
 from harness.schema.growth import Growth
 from harness.schema.metrics import CudaPeaks
 
@@ -126,6 +128,12 @@ def test_a_mistake_is_one_line_without_a_traceback(
     result.stdout.fnmatch_lines([message])
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.no_fnmatch_line("*another exception*")
+
+
+@pytest.mark.parametrize(("value", "said"), [(1.5, "growth must be"), ("much", "growth='much'")])
+def test_a_wrong_growth_is_not_called_a_peak(value: object, said: str) -> None:
+    with pytest.raises(HarnessError, match=said):
+        _limit(value, "growth")
 
 
 def use(**layers: int) -> MemoryUse:

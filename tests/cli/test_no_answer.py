@@ -8,6 +8,9 @@ import click
 import pytest
 
 from harness.cli.app import app, main
+from harness.cli.dry_run_command import _exit_code
+from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, OutOfMemory
+from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome, Record, to_json
 from harness.schema.workload import Workload
 from tests.child_process import run
@@ -183,3 +186,29 @@ def test_what_a_target_prints_is_no_part_of_the_json(
     said = capfd.readouterr()
     assert json.loads(said.out)["outcome"] == "predicted"
     assert all(word in said.err for word in ("imported", "built", "child"))
+
+
+REFUSED = OutOfMemory(
+    device=0, requested_bytes=9, allocated_bytes=0, reserved_bytes=0, free_bytes=0, stack=()
+)
+
+
+@pytest.mark.parametrize(
+    ("fit", "refused", "code"),
+    [("fits", (), 0), ("close call", (), 0), ("depends", (), 3), ("does not fit", (), 3),
+     ("does not fit", (REFUSED,), 0)],
+)  # fmt: skip
+def test_a_script_that_ends_well_but_may_not_fit_is_exit_code_3(
+    fit: DryRunFit, refused: tuple[OutOfMemory, ...], code: int
+) -> None:
+    """A script that survives a refused allocation ends well on a real GPU, too."""
+    report = DryRunReport(
+        outcome=Outcome.OK,
+        gpu="planted",
+        gpu_total_bytes=8,
+        outside_bytes=(0, 0),
+        cuda=CudaPeaks(),
+        fit=fit,
+        out_of_memory=refused,
+    )
+    assert _exit_code(report, None) == code
