@@ -45,7 +45,7 @@ class _Instant:
 
 @dataclass
 class _Phases:
-    """Start and peak of each phase; steps, mode changes, saving and loading separate phases."""
+    """Start and peak of each phase; a step, mode change, save or load starts a new phase."""
 
     begins: "array[int]" = field(default_factory=lambda: array("q"))
     most: "array[int]" = field(default_factory=lambda: array("q"))
@@ -193,7 +193,7 @@ class History:
         return _Instant(event, sites.of(event), self.counted, self._allocations, alive)
 
     def _look_at(self, marks: Sequence[Mark], new: Sequence[_Instant], *, is_best: bool) -> None:
-        """Store the marks around each moment, and the last marks for later moments."""
+        """Store the marks before and after each moment; keep the last marks for later moments."""
         known = [*self._marks, *marks]
         for instant in self._instants():
             is_new = instant in new or (is_best and instant is self._best)
@@ -221,7 +221,7 @@ class History:
         return [self._moment(instant) for instant in self._refused]
 
     def kept_by_works(self) -> int:
-        """Return bytes that collectives freed but did not allocate; the maximum over all steps."""
+        """Return the maximum, over all steps, of the bytes that only collectives kept alive."""
         return max(self._works.values(), default=0)
 
     def growth(self, begins: Collection[int] = ()) -> Growth:
@@ -272,7 +272,7 @@ class History:
         return most
 
     def most_between(self, first: int, last: int) -> int:
-        """Return the peak of requested bytes between two numbers of allocations."""
+        """Return the peak of requested bytes between two allocations, given by their numbers."""
         if self.lost:
             return 0
         begins, most = self._phases.begins, self._phases.most

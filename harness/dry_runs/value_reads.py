@@ -256,7 +256,7 @@ class ValueReads:
 
     @staticmethod
     def _is_gradient(files: list[str], size: int, type_: int) -> bool:
-        """Return whether autograd or ``save_on_cpu`` copies several fractions to the host."""
+        """Return whether autograd or ``save_on_cpu`` copies several floats to the host."""
         in_autograd = not files or any(file.endswith(_OFFLOADING) for file in files[:3])
         return in_autograd and TYPES[type_] in _FRACTIONS and size > _ONE_BYTES
 
