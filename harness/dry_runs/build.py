@@ -48,7 +48,7 @@ COMPILER_SECONDS = 300
 """Limit of a compiler process's CPU time, in seconds; a normal build needs up to half a minute."""
 _OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGXCPU)
 MOST_BLOCKS = 1 << 17
-"""Limit of each file that the compiler writes, in blocks of 512 bytes."""
+"""Size limit of each file that the compiler writes, in blocks of 512 bytes."""
 
 
 def build(torch: TorchBuild) -> Path:

@@ -235,7 +235,7 @@ class History:
         return self._ends.growth(self._live.values(), begins)
 
     def steps_grow(self) -> bool:
-        """Return whether later steps allocate more than earlier steps, e.g. for longer batches."""
+        """Return whether later steps allocate more than earlier ones, e.g. because batches grow."""
         return not self.lost and self._ends.steps_grow()
 
     def phases(self) -> dict[str, int]:
@@ -279,7 +279,7 @@ class History:
         return max(most[bisect_left(begins, first) : bisect_left(begins, last)], default=0)
 
     def _moment(self, instant: _Instant) -> Moment:
-        """Return the moment just after an event, with its live blocks by category and place."""
+        """Return the moment just after an event, with the live blocks by category and place."""
         marks = ((mark.allocations, mark.owners) for mark in instant.marks)
         owners = owners_at(instant.alive, marks)
         categories: Counter[BlockCategory] = Counter()

@@ -140,9 +140,9 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
 def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
     """Run trials in which decisions of only some groups of lines are true; return the successes.
 
-    First the decisions of one group are true, then those of all groups that raise the peak, then
-    those of all groups that lower the peak. A run that ends with an error is ignored, because mixed
-    decisions may make the script fail.
+    In each of the first runs, one group has true decisions. Then all groups that raise the peak
+    have true decisions. In a last run, all groups that lower the peak have true decisions. A run
+    that ends with an error is ignored, because mixed decisions may make the script fail.
     """
     single = [1 << group for group in range(groups)]
     alone = more([MIXED * each + false.trial for each in single])
