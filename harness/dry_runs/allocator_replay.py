@@ -1,4 +1,4 @@
-"""Replays allocations and frees in PyTorch's own allocator; each run has its own fork."""
+"""Replays allocations and frees in PyTorch's own allocator; each replay runs in a new fork."""
 
 import gc
 import os
@@ -92,9 +92,9 @@ def _endless(work: list[Operation]) -> int:
 class _Allocator:
     """PyTorch's allocator; each block is identified by its number in the recording.
 
-    A block that another stream still uses is freed where the recording completed the free. If
-    memory runs out earlier, ``do`` frees all blocks with a delayed free and tries again, as PyTorch
-    does.
+    If another stream still uses a freed block, the free is completed at the same position as in the
+    recording. If memory runs out earlier, ``do`` frees all blocks with a delayed free and tries
+    again, as PyTorch does.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Describes and starts replays in PyTorch's own allocator on pretended GPUs.
 
 This module does not import torch. Each replay runs with ascending and with descending driver
-addresses, because the allocator chooses between equal free blocks by address.
+addresses, because the allocator uses addresses to choose between free blocks of equal size.
 """
 
 import zlib
@@ -20,7 +20,7 @@ from harness.schema.errors import UnavailableError
 from harness.schema.run_outcome import Outcome
 
 ALLOCATE, FREE, FREE_REQUESTED, FREE_COMPLETED, EMPTY_CACHE, RELEASE_POOL = range(6)
-"""Kinds of operations; a free that a stream delays is two operations, requested and completed."""
+"""Kinds of operations; a free that waits for a stream is requested first and completed later."""
 
 _FUNCTION = "harness.dry_runs.allocator_replay:answer"
 
@@ -38,7 +38,7 @@ class Operation(NamedTuple):
 
 
 class AllocatorRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One replay of ``works[work]``; if ``memory_bytes`` is None, no allocation fails."""
+    """A replay of ``AllocatorRuns.works[work]``; without ``memory_bytes``, no allocation fails."""
 
     settings: str = ""
     memory_bytes: int | None = None

@@ -209,7 +209,7 @@ def _fit(
     processes: RealProcesses,
     host: Host | None,
 ) -> DryRunFit | None:
-    """Return whether the peaks and the memory outside the allocator fit the GPU together."""
+    """Return whether the peaks plus the memory outside the allocator fit the GPU."""
     if outcome == "oom" or (outcome == "ok" and processes.seen.out_of_memory):
         return "does not fit"
     if outcome != "ok" or cuda.reserved_peak_bytes is None:

@@ -84,7 +84,7 @@ def _select_algorithm(module: Any) -> None:
 
 
 def _pad_mm(module: Any) -> None:
-    """Count decisions whether to pad a matmul; on a GPU, Inductor would time both variants."""
+    """Count the decisions to pad a matmul or not; on a GPU, Inductor would time both variants."""
     module.get_cached_should_pad = lambda _: None
     module.get_cached_base_mm_benchmark_time = lambda _: None
 
@@ -118,7 +118,7 @@ _FIRST_BLOCKS = "block sizes of a Triton kernel: the first configuration"
 
 
 def _triton_heuristics(module: Any) -> None:
-    """Time a tuned kernel even if it has one configuration, because a timing allocates memory."""
+    """Time a kernel even if it has only one configuration, because timing allocates memory."""
     import torch
 
     @instead(module.CachingAutotuner, "autotune_to_one_config")
@@ -191,7 +191,7 @@ def watch_unmeasured(tell: Callable[[str], None]) -> Compilations:
 def _change(
     function: Callable[[Any], None], tell: Callable[[str], None], module: ModuleType
 ) -> None:
-    """Change a PyTorch module; call ``tell`` with a warning if its version is unknown."""
+    """Change a PyTorch module; call ``tell`` with a warning if an expected attribute is missing."""
     try:
         function(module)
     except AttributeError as error:

@@ -1,8 +1,8 @@
 """Builds the stub for the installed PyTorch, once, in the user's cache folder.
 
-The stub defines every function of CUDA and NVIDIA's libraries that PyTorch uses. The files
-``stub/*/*.c`` implement the most important functions. All other functions are weak symbols that do
-nothing or return an error (``functions_by_name.py``).
+The stub defines every function of CUDA and NVIDIA's libraries that PyTorch uses. C files in
+``stub/cuda`` implement some of these functions. For the other functions, ``functions_by_name.py``
+generates code from their names.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ COMPILER_SECONDS = 300
 """Limit of a compiler process's CPU time, in seconds; a normal build needs up to half a minute."""
 _OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGXCPU)
 MOST_BLOCKS = 1 << 17
-"""Limit of each file that the compiler writes, in blocks of 512 bytes."""
+"""Size limit of each file that the compiler writes, in blocks of 512 bytes."""
 
 
 def build(torch: TorchBuild) -> Path:
@@ -132,7 +132,7 @@ def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
 
 
 def _run(command: list[str | Path]) -> str:
-    """Run the compiler with a time limit; return its output, or raise its first error."""
+    """Run a tool of the compiler with a time limit; return its output, or raise an error."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         limits = f"ulimit -f {MOST_BLOCKS}; ulimit -t {COMPILER_SECONDS}"
         limited = ["/bin/sh", "-c", f'{limits}; exec "$0" "$@"', *command]

@@ -22,7 +22,7 @@ _CONTEXT_BYTES, _FRAME_BYTES = 160, 16
 """Bytes that PyTorch stores for an event's stack, and for each frame of the stack. PyTorch stores
 the frames in a vector whose capacity doubles (measured on torch 2.11 to 2.15)."""
 ENTRY_BYTES = 168
-"""Size of an event without its stack, in bytes; it is 104 bytes up to torch 2.14."""
+"""Size of an event without its stack, in bytes; up to torch 2.14, the size is 104 bytes."""
 
 
 class HistoryFrame(TypedDict):
@@ -50,7 +50,7 @@ class CallSite:
     Attributes:
         stack: frames of the user's code, innermost first.
         place: innermost line of the user's code, or a description if there is no such line.
-        edge: 1 during saving, 2 during loading, else 0; an index into ``EDGES``.
+        edge: 1 while a checkpoint is saved, 2 while one is loaded, else 0; an index into ``EDGES``.
         context_bytes: host memory that PyTorch uses for the stack.
     """
 

@@ -2,7 +2,7 @@
 
 The code sees the same ``__main__``, ``sys.argv``, first entry of ``sys.path`` and traceback as
 under ``python script.py`` or ``python -m module``. The child writes its result when the interpreter
-ends, after the threads and the exit functions of the script.
+ends, after the script's threads and exit functions have ended.
 """
 
 import atexit

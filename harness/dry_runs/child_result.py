@@ -40,7 +40,7 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     history_bytes: int = 0
     host_growth: Growth | None = None
     gpus: tuple[int, ...] = ()
-    """For each device, the number of its GPU in the machine."""
+    """For each CUDA device of the process, the GPU's index in the machine."""
     pinned_bytes: tuple[int, int] | None = None
     at_end_bytes: int = 0
     """Resident bytes of the process when the script ended, without file-backed pages."""

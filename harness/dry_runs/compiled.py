@@ -1,4 +1,4 @@
-"""Records the graphs, graph breaks and seconds of ``torch.compile`` in a dry run.
+"""Records the graphs, graph breaks and compile time of ``torch.compile`` in a dry run.
 
 Compilation is real: Inductor generates code, and Triton and ``ptxas`` compile it. The kernels do
 not run, so Inductor chooses between kernels without measuring (``autotuning.py``).

@@ -132,7 +132,7 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
 
 
 class WrittenFile(Struct, frozen=True, kw_only=True):
-    """A file or folder that the script changed in its layer; the user's own files are unchanged.
+    """A file or folder that the script changed in the file layer; the user's files are unchanged.
 
     Attributes:
         path: path of the file or folder.
@@ -179,8 +179,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         outside_bytes: lowest and highest estimate of the memory outside PyTorch's allocator.
         host: host memory of the script and its workers.
         devices: peaks and live blocks of each GPU, in the process that reserved most memory.
-        processes: processes that used the GPUs, the largest first; empty if the script started
-            none.
+        processes: processes that used the GPUs, the largest first; empty if no process that the
+            script started used a GPU.
         shared: for each GPU, the bytes that several processes used at the same time.
         out_of_memory: allocations that failed.
         value_reads: places in the code that read GPU values, the most frequent places first.
@@ -304,7 +304,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         """Return the outcome, the GPU, the fit and the peaks as a data frame with one row.
 
         Returns:
-            The peaks, in bytes, in nullable ``Int64`` columns with the names of ``harness.load``.
+            The peaks in bytes. The columns are nullable ``Int64`` and have the names of
+            ``harness.load``.
         """
         from harness.plots.columns import typed_frame
 

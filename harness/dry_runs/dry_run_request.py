@@ -36,7 +36,7 @@ class Request:
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     trial: int = 0
-    """Trial that selects the values of unknown reads (``trial_values.py``); trial 0 has zeros."""
+    """Number that selects the values of unknown reads; in trial 0, all these values are 0."""
     explains: bool = True
     """False to record only peaks, without the live blocks, in half the time."""
     decided: Mapping[str, bool] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Request:
     resumes_from: frozenset[str] = frozenset()
     """Files that the earlier run wrote; a run that opens one of these files is a resumed run."""
     plans: Path | None = None
-    """File in which the runs share results of cuDNN's plans (``stub/cuda/cudnn_plans.c``)."""
+    """File in which runs share cuDNN's results for plans (``stub/cuda/cudnn_plans.c``)."""
     lifeline: int = -1
     """File descriptor of a pipe that closes when the parent process ends."""
     end_at: float | None = None

@@ -278,7 +278,7 @@ def _files(report: DryRunReport) -> Iterator[Part]:
 
 
 def _how(read: ValueRead) -> str:
-    """Return a remark about a place's values, such as ``(known)`` or ``(answered 3)``."""
+    """Return a remark about the values read at a line, e.g. ``(known)`` or ``(answered 3)``."""
     if read.answer is not None:
         answer = read.answer if isinstance(read.answer, str) else f"{read.answer:g}"
         return f"  (answered {answer})"

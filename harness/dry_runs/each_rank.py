@@ -27,8 +27,8 @@ from harness.schema.units import format_bytes
 _MOST_AT_ONCE = 8
 _LOOK_SECONDS = 0.05
 _RESERVE = 10
-"""If less than a tenth of the host's memory is free, the harness ends the youngest rank. If less
-than a twentieth is free, the harness ends all ranks except the oldest."""
+"""If less than a tenth of the host's memory is free, the harness ends the rank that started last.
+If less than a twentieth is free, the harness ends all ranks except the rank that started first."""
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
     "does not fit", None, "depends", "unknown", "close call", "fits",
 )  # fmt: skip

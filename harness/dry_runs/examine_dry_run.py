@@ -9,7 +9,7 @@ from harness.prediction.versions import installed_version
 from harness.schema.ability import Ability
 
 TESTED_TRITON = ("3.8", "3.9")
-"""Triton versions with which the tests passed; they belong to torch 2.14 and 2.15."""
+"""Triton versions of torch 2.14 and 2.15, with which the tests passed."""
 
 
 def examine_dry_run() -> Iterator[Ability]:

@@ -1,7 +1,7 @@
 """A file layer for one run: the script can write, but the user's files do not change.
 
 In the mount namespace of the script's process, an overlay file system of Linux covers each
-top-level folder. The script can read its own new files and all other files, and no system call is
+top-level folder. The script can read its own new files and all other files. No system call is
 intercepted. ``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses an overlay,
 Landlock makes all folders read-only, except the run's own folders.
 """
@@ -26,7 +26,8 @@ FOLDER = Path("/.harness-dry-run")
 PRELOADED = Path("/etc/ld.so.preload")
 """File with the libraries that the dynamic linker loads into every program (see ld.so(8))."""
 LAYERS, ROOT, UPPER, COVERS = "layers", "root", "upper", "covers"
-"""Names of the layers' folder, the new root, a layer's files, and a layer's covered path."""
+"""Names of the folder of all layers, the new root folder, the folder for a layer's changed files,
+and the file with the path that a layer covers."""
 WAYS_OUT = (
     "let the kernel make a layer (Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined;"
     " Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or give --write-files"
@@ -164,7 +165,7 @@ class _Covering:
         (place / "settings").write_text(lines)
 
     def _made(self, path: Path) -> Path:
-        """Create a folder in the new root; return its path there."""
+        """Create a folder in the new root; return the path of the created folder."""
         place = self._root / path.relative_to("/")
         place.mkdir()
         return place
@@ -255,7 +256,7 @@ class _Covering:
                     yield covers.with_name(UPPER)
 
     def _make_foreign(self, top: Path, upper: Path) -> None:
-        """Create folders of other owners in the layer, because the kernel does not copy them.
+        """Create other owners' folders in the layer, because the kernel cannot copy these folders.
 
         Only a user without root rights needs these folders. These folders are the home and the
         working folder, their parents, and folders inside the working folder.

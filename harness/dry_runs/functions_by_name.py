@@ -1,8 +1,7 @@
 """Generates C code for functions of CUDA's libraries that no file of the stub implements.
 
-A function does nothing and succeeds if, by its name, it starts GPU work or sets a property that
-does not affect memory. All other functions return an error and record their name, so that no
-unknown function goes unnoticed.
+A function whose name matches a rule returns success and does no GPU work. All other functions
+return an error and record their name, so that no unknown function goes unnoticed.
 """
 
 import re
@@ -56,7 +55,7 @@ _RULES = [
         ("cusparse(SpM[MV]|SDDMM|Xc|CreateIdentity)(?!.*bufferSize|.*Nnz)", _WRITES),
     )
 ]  # fmt: skip
-"""Beginnings of function names, with the functions' C code; the first match is used."""
+"""Patterns of function names, with the C code of the functions; the first match is used."""
 
 _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
 """Error code of each library for an unsupported call; CUDA's own code is 801."""

@@ -1,4 +1,4 @@
-"""Finds the variables of the script that keep growing memory alive."""
+"""Finds the variables of the script that keep more and more memory alive."""
 
 import dataclasses
 import gc

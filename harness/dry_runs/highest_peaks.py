@@ -19,7 +19,7 @@ class HighestPeaks:
     def __init__(self) -> None:
         self._highest: dict[int, dict[str, int]] = {}
         self._before: dict[int, Counter[str]] = {}
-        """Totals of each device from before the script's resets."""
+        """Totals of each device before the script last reset the counters."""
 
     def watch(self) -> None:
         """From now on, save peaks and totals before the script resets them."""
@@ -40,11 +40,11 @@ class HighestPeaks:
                     instead(bindings, name)(stand_in)
 
     def totals(self, device: int) -> Counter[str]:
-        """Return PyTorch's totals of a device, including totals from before a reset."""
+        """Return PyTorch's totals of a device, as if the script had never reset the counters."""
         return Counter(_stats(device)) + self._before.get(device, Counter())
 
     def reset_counts(self, device: int) -> tuple[int, int]:
-        """Return a device's numbers of allocations and frees from before the script's resets."""
+        """Return a device's allocations and frees before the script last reset the counters."""
         before = self._before.get(device, Counter())
         return before[_COUNTED], before[_FREED]
 

@@ -45,7 +45,7 @@ class _Instant:
 
 @dataclass
 class _Phases:
-    """Start and peak of each phase; steps, mode changes, saving and loading separate phases."""
+    """Start and peak of each phase; a step, mode change, save or load starts a new phase."""
 
     begins: "array[int]" = field(default_factory=lambda: array("q"))
     most: "array[int]" = field(default_factory=lambda: array("q"))
@@ -193,7 +193,7 @@ class History:
         return _Instant(event, sites.of(event), self.counted, self._allocations, alive)
 
     def _look_at(self, marks: Sequence[Mark], new: Sequence[_Instant], *, is_best: bool) -> None:
-        """Store the marks around each moment, and the last marks for later moments."""
+        """Store the marks before and after each moment; keep the last marks for later moments."""
         known = [*self._marks, *marks]
         for instant in self._instants():
             is_new = instant in new or (is_best and instant is self._best)
@@ -221,7 +221,7 @@ class History:
         return [self._moment(instant) for instant in self._refused]
 
     def kept_by_works(self) -> int:
-        """Return bytes that collectives freed but did not allocate; the maximum over all steps."""
+        """Return the maximum, over all steps, of the bytes that only collectives kept alive."""
         return max(self._works.values(), default=0)
 
     def growth(self, begins: Collection[int] = ()) -> Growth:
@@ -235,7 +235,7 @@ class History:
         return self._ends.growth(self._live.values(), begins)
 
     def steps_grow(self) -> bool:
-        """Return whether later steps allocate more than earlier steps, e.g. for longer batches."""
+        """Return whether later steps allocate more than earlier ones, e.g. because batches grow."""
         return not self.lost and self._ends.steps_grow()
 
     def phases(self) -> dict[str, int]:
@@ -272,14 +272,14 @@ class History:
         return most
 
     def most_between(self, first: int, last: int) -> int:
-        """Return the peak of requested bytes between two numbers of allocations."""
+        """Return the peak of requested bytes between two allocations, given by their numbers."""
         if self.lost:
             return 0
         begins, most = self._phases.begins, self._phases.most
         return max(most[bisect_left(begins, first) : bisect_left(begins, last)], default=0)
 
     def _moment(self, instant: _Instant) -> Moment:
-        """Return the moment just after an event, with its live blocks by category and place."""
+        """Return the moment just after an event, with the live blocks by category and place."""
         marks = ((mark.allocations, mark.owners) for mark in instant.marks)
         owners = owners_at(instant.alive, marks)
         categories: Counter[BlockCategory] = Counter()

@@ -21,9 +21,10 @@ _LEAST_BYTES = 128 << 10
 """Smallest growth per step that counts as a leak, in bytes. Programs without a leak drift by up to
 60 KiB before a garbage collection (torch 2.11)."""
 _SHARE = 8
-"""Growth must exceed 1/8 of the recording's own growth, which is only known to a few percent."""
+"""Growth must exceed 1/8 of the recording's growth, whose estimate has an error of a few
+percent."""
 _LEAST_HEAP = 16 << 20
-"""Smallest glibc heap of a process with PyTorch, unless it uses an allocator such as jemalloc."""
+"""Smallest glibc heap of a PyTorch process, in bytes; below this, another allocator is used."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
 """The host is measured after each of the first 50 steps; later measurements use at most 1% of the
 time."""

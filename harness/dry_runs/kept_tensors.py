@@ -1,6 +1,6 @@
 """Compares the GPU tensors and host bytes that the script's variables keep after two steps.
 
-If a variable keeps more objects than some steps before, the variable causes the growth. The search
+If a variable keeps more objects than some steps earlier, the variable causes the growth. The search
 enters only plain containers, modules and the script's own objects, without calling their code.
 """
 
@@ -25,10 +25,10 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 
 @dataclass
 class Held:
-    """Numbers of tensors, of tensors with a graph and of graph nodes, for each variable.
+    """For each variable, the numbers of tensors, tensors with a graph, and graph nodes.
 
-    ``keyed`` contains variables that are dicts with integer or tuple keys. ``host`` and ``things``
-    contain the bytes and the number of arrays, tensors, texts and numbers on the host.
+    ``keyed`` contains variables that are dicts with integer or tuple keys. For arrays, tensors,
+    texts and numbers on the host, ``host`` contains the bytes and ``things`` the number of objects.
     """
 
     step: int

@@ -85,7 +85,7 @@ def unsent() -> str | None:
 
 
 def most_left_out() -> int:
-    """Return the peak of tensor bytes whose values were left out."""
+    """Return the peak size of the tensors whose values were left out, in bytes."""
     return int(_begun[0].harness_left_peak()) if _begun else 0
 
 

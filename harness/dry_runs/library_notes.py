@@ -128,7 +128,7 @@ def _plan_a_convolution(process: int) -> None:
 
 
 def _described(kind: int, *attributes: tuple[Any, ...]) -> ctypes.c_void_p:
-    """Create a descriptor of cuDNN's graph API with these attributes.
+    """Create a descriptor of cuDNN's graph API with the given attributes.
 
     Each attribute is a tuple of name, type and values, with the numbers of ``cudnn_graph.h``.
     """

@@ -24,7 +24,7 @@ class Mark:
 
 
 class Lifetime(Protocol):
-    """Address of a block, and the numbers of allocations at its allocation and at its free."""
+    """Address of a block, and the numbers of allocations when it was allocated and freed."""
 
     address: int
     allocation: int

@@ -4,7 +4,7 @@ import ctypes
 import os
 
 ENDLESS_BYTES = 1 << 41
-"""GPU memory in which everything fits; expandable segments reserve addresses for all of it."""
+"""GPU memory size with which no allocation fails; expandable segments reserve as many addresses."""
 
 
 def limit_memory(memory_bytes: int) -> None:

@@ -1,7 +1,7 @@
 """Runs a notebook cell by cell in IPython's shell, and records the memory after each cell.
 
-Jupyter's kernel uses the same shell. The shell keeps the traceback of an error and the results of
-cells, so it keeps the tensors in them alive.
+Jupyter's kernel also runs cells in IPython's shell. The shell keeps the traceback of an error and
+the results of cells. It thereby keeps all tensors in the traceback and the results alive.
 """
 
 import functools
@@ -32,7 +32,7 @@ class Notebook:
         self._recording = recording
         self._cells: list[tuple[NotebookCell, list[int], list[int]]] = []
         self.freed: tuple[Freed, ...] = ()
-        """Steps that free the memory that is still allocated at the end."""
+        """References that keep memory alive after the last cell, and the bytes that each keeps."""
         self.has_printed = False
         """True if the shell has printed the traceback of the error that ``run`` raises."""
 

@@ -54,7 +54,7 @@ def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, str]:
 
 
 def main() -> int:
-    """Print what the command line queries; return the exit code."""
+    """Print the values that the command line queries; return the exit code."""
     stub, count = ctypes.CDLL(None), ctypes.c_uint()
     stub.nvmlDeviceGetCount_v2(ctypes.byref(count))
     gpus = [_facts(stub, index, count.value) for index in range(count.value)]

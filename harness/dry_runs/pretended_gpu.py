@@ -112,7 +112,7 @@ def refuse_unfollowed(
         environment: environment variables of the process that uses the GPU.
         given: settings from the option ``option``.
         memory_ends: whether the pretended GPU has the real GPU's memory size. A worker's GPU has
-            more memory, so a fraction of the memory has no meaning.
+            more memory, so the setting ``per_process_memory_fraction`` is refused.
         option: name of the option for ``given``; error messages contain it.
     """
     for name in _UNCACHED:

@@ -23,7 +23,7 @@ from harness.prediction.unknown_texts import TEXTS, Text, text_of
 
 _TYPES: Final = (str, set, dict, tuple, type, float, int, Unknown, UnknownWhole, Text)
 _MADE: Final = (decimal.Decimal, datetime.timedelta, array.array)
-"""Types whose objects contain numbers; their methods in ``_READING`` also receive numbers."""
+"""Types whose constructors use numbers; their methods in ``_READING`` also use numbers."""
 _MOST_MADE: Final = 4
 _READING: Final[dict[type, str]] = {array.array: "append extend fromlist insert __setitem__"}
 _READING[decimal.Decimal] = "from_float __eq__ __ne__ __lt__ __le__ __gt__ __ge__"

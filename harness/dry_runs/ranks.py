@@ -166,7 +166,7 @@ class _HostGroup(metaclass=_AnyGroup):
 def _agreeing(
     real: Callable[..., Any], note: Callable[[str], None] | None = None
 ) -> Callable[..., Any]:
-    """Wrap a function; in its calls, all ranks seem to send this rank's data (``values.cpp``)."""
+    """Wrap a function; during a call, all ranks seem to send this rank's data (``values.cpp``)."""
 
     @functools.wraps(real)
     def agreeing(*arguments: Any, **named: Any) -> Any:
@@ -182,7 +182,7 @@ def _agreeing(
 
 
 def _stages_agree(schedules: ModuleType) -> None:
-    """Treat this stage's vote on known shapes as the vote of all pipeline stages (torch 2.15)."""
+    """Assume that all pipeline stages choose this stage's metadata mode (torch 2.15)."""
     vote = "_initialize_pipeline_distributed_state"
     for kind in vars(schedules).values():
         if isinstance(kind, type) and vote in vars(kind):
@@ -231,9 +231,9 @@ def hold_works(timeout: datetime.timedelta) -> None:
 def release_works() -> None:
     """Show completed collectives to NCCL's watchdog at the end of an optimizer step.
 
-    In a real run, the watchdog checks ten times a second, and a collective keeps its tensors until
-    the first collective after a check. Steps of a dry run have other durations, so the watchdog
-    only checks at the end of a step.
+    In a real run, the watchdog checks ten times a second. A collective keeps its tensors until the
+    first collective after a check. Steps of a dry run have other durations, so the watchdog only
+    checks at the end of a step.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

@@ -167,7 +167,7 @@ def _row(one: _One, gpu: PretendedGpu) -> GpuProcess:
 
 
 def _shared(page: StatusPage, gpu: PretendedGpu, largest: Sequence[Device]) -> Iterator[SharedGpu]:
-    """Yield for each GPU the bytes that processes used at the same time, and whether they fit."""
+    """Yield each GPU's peak of the bytes of all processes together, and whether this peak fits."""
     kept = max((device.kept_by_works for device in largest), default=0)
     for index, (held, processes) in enumerate(page.together):
         most = held + processes * (gpu.outside_bytes[1] + kept)

@@ -81,7 +81,7 @@ def _has_gloo_alone(c10d: Any, group: Any) -> bool:
 
 
 def _side(c10d: Any, group: Any) -> Any:
-    """Return a Gloo group with the ranks of ``group``; all these ranks must call this together."""
+    """Return a Gloo group with the ranks of ``group``; all these ranks must call this function."""
     key = group or "all"
     if key not in _sides:
         ranks = c10d.get_process_group_ranks(group or c10d._get_default_group())

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from harness.dry_runs.allocator_log import AllocatorLog, Counts
 
 FOLD_EVENTS = 6_000
-"""Events are processed after this many allocations and frees, about 9,000 events of 1 KiB each."""
+"""Number of allocations and frees after which their events (about 9 MiB) are processed."""
 _SNAPSHOT_EVENTS = 1_000_000
-"""``FOLD_EVENTS`` for runs with a snapshot, because a snapshot only contains unprocessed events."""
+"""``FOLD_EVENTS`` for runs with a snapshot; a snapshot only contains unprocessed events."""
 
 _FOLD_SECONDS = 2.0
 """Seconds to wait at the script's end for another thread that processes events."""
@@ -82,7 +82,7 @@ class Recording(PeakRecording):
         self._steps: list[Counts] = []
         self._modes: list[tuple[Counts, bool]] = []
         self._borders: list[Counts] = []
-        """Marks, steps, modes and borders since events were last processed."""
+        """Marks, step ends, mode changes and borders since events were last processed."""
         self._owners: dict[int, BlockCategory] | None = None
         self._host = HostSteps()
         self._own_bytes = 0

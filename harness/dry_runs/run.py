@@ -80,8 +80,8 @@ def dry_run(
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide the script's output.
-        write_files: whether the script may change the user's files; unknown GPU values in them are
-            zeros. If False, the script writes into a file layer that is deleted after the run.
+        write_files: whether the script may change the user's files; unknown GPU values are written
+            as zeros. If False, the script writes into a file layer that is deleted after the run.
         try_values: whether to run again with other values if unknown values may affect a decision.
         keep_files: new or empty folder for copies of the files that the script wrote.
         resume: True to start the script a second time with the files of the first start. To use

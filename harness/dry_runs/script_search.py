@@ -17,7 +17,7 @@ Progress = Callable[[int, DryRunReport], object]
 
 @dataclass(frozen=True, kw_only=True)
 class LargestValue:
-    """Result of a search; dry runs of the value and of the next value confirm it."""
+    """Result of a search, confirmed by dry runs of the value and of the next value."""
 
     name: str
     value: int | None

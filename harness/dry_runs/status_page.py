@@ -6,7 +6,7 @@ from ctypes import Structure, c_char, c_uint64
 _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 512
 NO_ROOM = "an address space"
-"""Start of the recorded name if ``stub/cuda/state.c`` cannot reserve an address space."""
+"""Start of the name that ``stub/cuda/state.c`` records if it cannot reserve addresses."""
 _ENDED = 1 << 62
 """Number that is added to a process ID if the process now runs another program."""
 

@@ -16,7 +16,7 @@ _BLOCK_BYTES = 512
 class HistoryBlock:
     """A block in the history; ``begin`` and ``end`` are positions among allocations and frees.
 
-    ``freed`` is the number of allocations when ``freed_by`` freed the block.
+    ``freed`` is the number of allocations before the block was freed by the code ``freed_by``.
     """
 
     address: int

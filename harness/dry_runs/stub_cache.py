@@ -21,7 +21,7 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.schema.user_cache import NAME, cache_folders, is_own
 
 QUIET_SECONDS = 10.0
-"""Seconds to wait without a message for another process that builds the stub."""
+"""Seconds to wait for another process that builds the stub before a message is printed."""
 
 _MANIFEST = "built.json"
 _BUILDING = ".building-"
@@ -48,7 +48,7 @@ def writable_folder(name: str) -> Path:
 
 
 def _first(use: Callable[[Path], Path], what: str) -> Path:
-    """Return the result of ``use`` for the first cache folder for which it succeeds."""
+    """Call ``use`` with each cache folder until a call succeeds; return the result."""
     tried: list[str] = []
     try:
         for cache in cache_folders():

@@ -1,6 +1,6 @@
 """Defines the values that unknown reads return when a script runs again with other values.
 
-Each read returns different numbers; equal numbers would hide the effect of ``len(set(x))``.
+The numbers in a read differ; equal numbers would hide the effect of ``len(set(x))``.
 """
 
 import random
@@ -20,19 +20,22 @@ OTHERS: Final = 1, 2
 """Numbers of the two trials with other values. In trial 1, every decision is true and small values
 come first. In trial 2, every decision is false and large values come first."""
 _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
-"""Number of elements that a mask keeps in a trial with false decisions; else a mask keeps all."""
+"""For each trial with false decisions, the number of elements that a mask keeps; else all are
+kept."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
 """For each trial, the trial to run next after an error. The integers of trials 7, 8 and 9 are valid
-indices of an alphabet, of ten classes and of two classes. Trials 3 and 4 differ at each place, so
-that exchanging their numbers has an effect. In trials from 5 on, the first decision of each line is
-true, so that a script saves its first best weights."""
+indices of an alphabet, of ten classes and of two classes. The first integers of trials 3 and 8, and
+of trials 4 and 9, differ at each position, so that exchanging the trials' numbers has an effect. In
+trials from 5 on, the first decision of each line is true, so that a script saves its first best
+weights."""
 CROSSED: Final = 10
-"""Trial 12 has the decisions and masks of trial 1, and the numbers of trial 2."""
+"""Factor, e.g. trial 12 has the decisions and masks of trial 1, and the numbers of trial 2."""
 FURTHER: Final = 5
-"""Trial with its own numbers; it shows whether a decision or a number changes a peak."""
+"""Trial whose numbers are used in a further run, if a decision or a number may change a peak."""
 MIXED: Final = 100
-"""Trial 502 has the numbers of trial 2 and mixed decisions. Lines are assigned to three groups in
-turn. The digit 5 is 1 + 4, i.e. decisions are true and masks keep all in groups one and three."""
+"""Factor, e.g. trial 502 has the numbers of trial 2 and mixed decisions. Lines are assigned to
+three groups in turn. The digit 5 is 1 + 4, i.e. decisions are true and masks keep all in groups one
+and three."""
 GROUPS: Final = 3
 
 
@@ -73,9 +76,9 @@ _INTEGER: Final = {
 }
 _RISING: Final = {1: (0.02, 0.98, 3.5, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
 _FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
-"""Fractions by trial, rising if decisions are true, else falling. The largest value is therefore
-the last or the first value of a list. Typical limits of losses and shares are between the numbers
-of two runs."""
+"""Floating-point numbers by trial, rising if decisions are true, else falling. The largest value is
+therefore the last or the first value of a list. Typical thresholds for losses and accuracies lie
+between the numbers of two trials."""
 _MORE: Final = 509
 """Number of further values before the sequence repeats."""
 
@@ -99,7 +102,7 @@ class TrialValues:
         self._fractions = [*fractions, *beyond]
 
     def take(self, place: str, size: int, type_: int) -> bytes:
-        """Return the bytes of the next values for a place; each place starts with other values."""
+        """Return the next values for a place, as ``size`` bytes."""
         number = self._read.setdefault(place, 0)
         self._read[place] += 1
         kind, later = TYPES[type_], list(self._read).index(place)

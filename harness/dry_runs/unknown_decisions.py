@@ -60,8 +60,8 @@ class Decisions:
         """Return the result of a comparison or truth test of an unknown value.
 
         ``otherwise`` is the result for the number that was read. If code chooses between numbers,
-        e.g. with ``max``, the result is always ``otherwise``, so that no number seems to have an
-        upper bound.
+        e.g. with ``max``, the result is always ``otherwise``. Another result could make a number
+        seem to have an upper bound.
         """
         frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -4,7 +4,8 @@ Every decision is true in one run and false in another run. Numbers are small or
 keeps all elements or none. Two further runs exchange the numbers but keep the decisions. These runs
 are needed if the peaks differ and numbers are used, or if ``max`` compares an unknown number with a
 known number. If a number changes a peak, the result is refused, because the number has no upper
-bound. If the peaks differ by more than 0.1% and several lines decide, more runs mix the decisions.
+bound. If the peaks differ by more than 0.1% and several lines make decisions, more runs mix these
+decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from harness.schema.run_outcome import Outcome
 from harness.schema.units import format_bytes
 
 Run = Callable[[int, Mapping[str, bool]], DryRunReport]
-"""Function that runs the script with a trial's values and with fixed decisions of some lines."""
+"""Function that runs the script with a trial's values and with fixed decisions for some lines."""
 NOT_TRIED = (
     "the script may decide by values that nobody knows; other ones were not tried, because its"
     " files are written for real and nothing runs twice in one folder"
@@ -139,9 +140,9 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
 def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
     """Run trials in which decisions of only some groups of lines are true; return the successes.
 
-    First the decisions of one group are true, then those of all groups that raise the peak, then
-    those of all groups that lower the peak. A run that ends with an error is ignored, because mixed
-    decisions may make the script fail.
+    In each of the first runs, one group has true decisions. Then all groups that raise the peak
+    have true decisions. In a last run, all groups that lower the peak have true decisions. A run
+    that ends with an error is ignored, because mixed decisions may make the script fail.
     """
     single = [1 << group for group in range(groups)]
     alone = more([MIXED * each + false.trial for each in single])
@@ -233,7 +234,7 @@ def _numbers(report: DryRunReport) -> list[ValueRead]:
 
 
 def _is_number(read: ValueRead) -> bool:
-    """Return whether values are used as numbers, which may be sizes without an upper bound."""
+    """Return whether the script used a value as a number; a number may be an unbounded size."""
     return read.decides and not read.sizes
 
 

@@ -63,7 +63,7 @@ def as_value(answer: Answer) -> float:
 def as_size(answer: Answer, most: int) -> int | None:
     """Return the answer as a size of at most ``most``; None if it is not a size.
 
-    A number below 1 is a fraction of ``most``, which is -1 if no upper bound is known.
+    A number below 1 is a fraction of ``most``; ``most`` is -1 if no upper bound is known.
 
     >>> as_size("all", 10), as_size(0.25, 10), as_size(3.0, 10), as_size("all", -1)
     (10, 3, 3, None)

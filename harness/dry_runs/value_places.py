@@ -19,7 +19,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         answer: value that the user gave for this place (``--answer``), if any.
         sizes: operators at this place whose result has an unknown size.
         open_sizes: number of results whose size is unknown and has no upper bound.
-        integers: number of unknown reads of booleans and integers, and of copies to the host.
+        integers: number of reads that returned unknown booleans, integers or whole tensors.
         lines: lines whose decisions depended on values read here.
         decides: whether a value read here was used as a number, not only as true or false.
         picked: whether code such as ``max`` chose between a number read here and a known number.

@@ -5,11 +5,11 @@ contains the true values if they are known, else the user's answer, else substit
 size of an operator's result is unknown, the stub queries the size before the operator runs. A
 single number that a script reads is tracked until a decision uses it (``unknown_numbers.py``).
 
-PyTorch calls a callback for each operator, as for its profiler. If all inputs are known, the
-operator's CPU kernel computes the result. A ``TorchDispatchMode`` is not used, because it would
-make ``torch.compile`` run eagerly. PyTorch calls the callback also in autograd's threads and in
-compiled code. Values of large floating-point tensors, GPU random numbers, replayed CUDA graphs and
-collectives are not tracked.
+Like PyTorch's profiler, the harness registers a callback that PyTorch calls for each operator. If
+all inputs are known, the operator's CPU kernel computes the result. A ``TorchDispatchMode`` is not
+used, because this mode would make ``torch.compile`` run eagerly. PyTorch also calls the callback in
+autograd's threads and in compiled code. Values of large floating-point tensors, GPU random numbers,
+replayed CUDA graphs and collectives are not tracked.
 """
 
 import ctypes
@@ -82,7 +82,7 @@ class _Place:
 
     @property
     def name(self) -> str:
-        """Return the line; return the operator if a thread without Python called it."""
+        """Return the line, or the operator if the reading thread does not run Python."""
         if self.file:
             return f"{self.file}:{self.line}"
         return f"{self.operator} in {NO_PYTHON}" if self.operator else NO_PYTHON
@@ -185,7 +185,7 @@ class ValueReads:
             self._library.harness_follow_values(None)
 
     def count_loads(self, owner: Any, name: str) -> None:
-        """Wrap a loading function; its calls count all saved values as used."""
+        """Wrap a loading function, so that each call counts all saved values as used."""
 
         @instead(owner, name)
         def load(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -256,7 +256,7 @@ class ValueReads:
 
     @staticmethod
     def _is_gradient(files: list[str], size: int, type_: int) -> bool:
-        """Return whether autograd or ``save_on_cpu`` copies several fractions to the host."""
+        """Return whether autograd or ``save_on_cpu`` copies several floats to the host."""
         in_autograd = not files or any(file.endswith(_OFFLOADING) for file in files[:3])
         return in_autograd and TYPES[type_] in _FRACTIONS and size > _ONE_BYTES
 

@@ -67,12 +67,12 @@ def _changes(top: Path, upper: Path) -> Iterator[WrittenFile]:
 
 
 def _is_own(path: Path, upper: Path) -> bool:
-    """Return whether the harness created a path in a layer, so that it is not the script's file."""
+    """Return whether the harness, and not the script, created a path in a layer."""
     return str(path) in _OWN or (upper.name == ROOT and path.parent == Path("/") and path.exists())
 
 
 def _changed(path: Path, held: Path) -> WrittenFile | None:
-    """Return the change of a path; None if it is unchanged, even if files below it changed."""
+    """Return the change of a path, or None; changes of files below the path are ignored."""
     facts = held.lstat()
     with contextlib.suppress(OSError):
         before = path.lstat()
@@ -109,7 +109,7 @@ def _is_opaque(folder: Path) -> bool:
 
 
 def _attribute(folder: Path, name: str) -> str | None:
-    """Return an overlay attribute of a folder; its prefix depends on the user's rights."""
+    """Return an overlay attribute of a folder; the name's prefix depends on the user's rights."""
     for kind in ("trusted", "user"):
         with contextlib.suppress(OSError):
             return os.getxattr(folder, f"{kind}.overlay.{name}").decode(errors="replace")
