@@ -220,7 +220,7 @@ class _Changes:
         return sum(step < count and size < 0 for step, size in self.by_step.items())
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether bytes rise and fall, with a far higher peak in the second half."""
+        """Return whether bytes rise and fall, with a clearly higher peak in the second half."""
         alive = rises = falls = 0
         most = [0, 0]
         for step in sorted(step for step in self.by_step if step < count):

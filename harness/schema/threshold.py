@@ -40,7 +40,7 @@ class ThresholdQuestion:
     confirmations: int = 3
     """Number of probes required on each side of the threshold."""
     kind: Enforcement | None = None
-    """Mechanism that enforces the budget; depends on the machine."""
+    """Mechanism that enforces the budget; None until a sweep chooses one for the machine."""
 
     @property
     def cell_id(self) -> str:

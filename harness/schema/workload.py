@@ -173,7 +173,7 @@ class Workload:
             raise WorkloadError("data", self.data, rule)
 
     def _check_layers(self) -> None:
-        """Raise ``WorkloadError`` if ``mlp-scratch`` lacks an option or the batch is too small."""
+        """Raise ``WorkloadError`` if the batch is too small or ``mlp-scratch`` lacks an option."""
         for name, without in (("norm", "none"), ("dropout", 0), ("autocast", "left out")):
             if self.model == "mlp-scratch" and name in self.changed():
                 rule = f"{without} with model mlp-scratch"
