@@ -67,10 +67,9 @@ class Growth:
 def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
     """Return the growth of a noisy series of live bytes, with one value per step.
 
-    In a leak, the minimum and the maximum of live bytes rise from each quarter of the steps to the
-    next, and the rises do not keep shrinking. While a cache fills, live bytes rise less in each
-    quarter. Growth has ended if the minimum and the maximum rise by less than half of
-    ``least_bytes`` per step in the second half of the steps.
+    In a leak, the minimum and the maximum of live bytes rise from quarter to quarter of the steps,
+    and the rises do not keep shrinking. While a cache fills, each quarter adds less. Growth has
+    ended if live bytes rise by less than ``least_bytes / 2`` per step in the second half.
 
     Args:
         ends_bytes: bytes alive at the end of each step.

@@ -45,7 +45,7 @@ class Host(Struct, frozen=True, kw_only=True):
         pinned_bytes: peak of the pinned bytes in use, and peak of the host allocator's bytes.
         unwritten_pinned_bytes: peak of pinned bytes that were never written to, as part of the
             higher number; None if a real CUDA driver ran.
-        left_out_bytes: peak bytes of parameters on the host that were never written to.
+        left_out_bytes: peak bytes of host parameters that were never written to.
         harness_bytes: bytes of the harness's record of allocator events; not part of
             ``peak_bytes``; None if unknown.
         limit_bytes: memory limit for the verdict ``fit``; None without a limit.

@@ -27,11 +27,9 @@ _KEPT_STEPS = 2
 _LEAST_SINCE = 2
 _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
 """Smallest rise of total memory in a leak, as a share of the bytes that the leaking lines add. The
-second share is for lines that also free memory. If total memory rises less than this share, other
-lines free the added bytes."""
+second share is for lines that also free memory."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Limits for a line that also frees blocks: the smallest number of rises per fall, and the smallest
-ratio of the peak in the second half of the steps to the peak in the first half."""
+"""Smallest number of rises per fall, and smallest ratio of second-half to first-half peak."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -220,7 +218,7 @@ class _Changes:
         return sum(step < count and size < 0 for step, size in self.by_step.items())
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether bytes rise and fall, with a far higher peak in the second half."""
+        """Return whether bytes rise and fall, with a clearly higher peak in the second half."""
         alive = rises = falls = 0
         most = [0, 0]
         for step in sorted(step for step in self.by_step if step < count):

@@ -92,7 +92,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def headroom_bytes(self) -> int:
-        """Total memory minus the upper values of reserved peak and ``outside_bytes``."""
+        """Total memory minus the highest reserved peak and the highest ``outside_bytes``."""
         return self.total_bytes - self.outside_bytes[1] - self.reserved_peak_bytes[1]
 
     @property

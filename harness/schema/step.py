@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., object])
 EVERYWHERE = "*"
-"""Key in ``answers`` whose value is used for all lines of code that are not keys themselves."""
+"""Key in ``answers`` whose value is used for every line of code without its own key."""
 _AUTOCAST = ("float16", "bfloat16")
 
 

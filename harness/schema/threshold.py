@@ -40,7 +40,7 @@ class ThresholdQuestion:
     confirmations: int = 3
     """Number of probes required on each side of the threshold."""
     kind: Enforcement | None = None
-    """Mechanism that enforces the budget; depends on the machine."""
+    """Mechanism that enforces the budget; None until a sweep chooses one for the machine."""
 
     @property
     def cell_id(self) -> str:
@@ -60,8 +60,7 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     needed_bytes: Bytes | None = None
     """Memory that a successful probe needed, if known. With RLIMIT_DATA, the value is the largest
     growth of the address space. In a cgroup, the value is the peak of charged memory without pages
-    that the kernel charges in advance, exact to a few pages. On a GPU, the value is the peak of
-    reserved bytes.
+    charged in advance. On a GPU, the value is the peak of reserved bytes.
     """
     seconds: float
 

@@ -21,7 +21,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         network: ``MODULE:CALLABLE`` that returns the network; with ``counts``, it returns a dict of
-            whole numbers. The package ``Experiment.steps_from`` replaces a leading dot.
+            whole numbers. The package ``Experiment.steps_from`` replaces a leading dot in MODULE.
         arguments: keyword arguments of the callable ``network``.
         device: ``cpu`` for a trace, or ``cuda`` for a dry run.
         gpu: name of the pretended GPU in a dry run.

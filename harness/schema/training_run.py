@@ -83,8 +83,7 @@ class TrainingResult(Struct, frozen=True, kw_only=True):
     epochs: tuple[Epoch, ...]
     steps: StepColumns
     categories: dict[str, dict[str, int]] = {}
-    """Live bytes by category at the peak of the first step, a later step, the last partial batch
-    and an evaluated batch; only for traced runs."""
+    """Live bytes by category at the peak of each kind of step; only for traced runs."""
 
 
 class TrainingRun(Struct, frozen=True, kw_only=True):

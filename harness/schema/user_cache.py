@@ -10,7 +10,7 @@ NAME = "mlp-memory-harness"
 
 
 def cache_folders() -> Iterator[Path]:
-    """Yield possible cache folders in order of preference; a container may lack a home folder.
+    """Yield possible cache folders, the preferred first; a container may lack a home folder.
 
     The first folder is in $XDG_CACHE_HOME if that path is absolute, and otherwise in ~/.cache. The
     second folder is in the folder for temporary files.

@@ -57,8 +57,7 @@ class Workload:
     """One training or inference step of one network on one batch.
 
     Every field has a default. ``depth`` and ``width`` describe hidden layers of equal width.
-    ``hidden`` gives the width of each layer and overrides ``depth`` and ``width``. ``width`` is
-    None if the widths differ.
+    ``hidden`` overrides ``depth`` and ``width``; ``width`` is None if the widths differ.
 
     Attributes:
         model: ``mlp`` with ``nn.Linear`` layers, or ``mlp-scratch`` with plain weight matrices.
@@ -81,8 +80,7 @@ class Workload:
         device: ``cpu`` or ``cuda``.
         threads: number of CPU threads per operation.
         data: source of the batch, ``synthetic`` or ``fashion-mnist``; both need the same memory.
-        malloc: ``pinned`` for fixed settings of glibc's malloc, ``system`` for the system's
-            settings.
+        malloc: ``pinned`` for fixed settings of glibc's malloc, ``system`` for unchanged settings.
         seed: seed of weights and synthetic data.
 
     Raises:
@@ -173,7 +171,7 @@ class Workload:
             raise WorkloadError("data", self.data, rule)
 
     def _check_layers(self) -> None:
-        """Raise ``WorkloadError`` if ``mlp-scratch`` lacks an option or the batch is too small."""
+        """Raise ``WorkloadError`` if the batch is too small or ``mlp-scratch`` lacks an option."""
         for name, without in (("norm", "none"), ("dropout", 0), ("autocast", "left out")):
             if self.model == "mlp-scratch" and name in self.changed():
                 rule = f"{without} with model mlp-scratch"
