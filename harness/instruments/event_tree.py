@@ -261,7 +261,7 @@ class _Block:
 
 
 _Row = tuple[int, str, int, int, _Block]
-"""Step, phase, size and address of an event, and its block."""
+"""Step, phase, size, address and block of an event."""
 
 
 class Replay:

@@ -6,7 +6,7 @@ import torch
 def pinned_bytes() -> tuple[int, int] | None:
     """Return the peaks of pinned bytes in use and of reserved pinned bytes; None if unknown.
 
-    The allocator has counters since torch 2.8, and counts bytes in use since torch 2.10.
+    Counters exist in torch 2.8 and later; bytes in use are counted in torch 2.10 and later.
     """
     counts: dict[str, int] = getattr(torch.cuda, "host_memory_stats", dict)()
     taken = counts.get("allocated_bytes.peak")

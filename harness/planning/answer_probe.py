@@ -71,7 +71,7 @@ def largest_by_live_bytes(question: LargestByLiveBytes, announce: Phase) -> dict
 def _on_cpu(own: OwnStep, budget_bytes: int, announce: Phase) -> dict[str, int | None]:
     """Run two training steps, or one inference step, with a limit on the data segment.
 
-    Before the limit is set, the network is built once, to count its modules and to load its code.
+    Before the limit is set, the network is built once, to count the modules and to load the code.
     """
     layers = sum(1 for _ in own.network("cpu").modules())
     if budget_bytes < (least := heap_headroom.room_bytes(layers)):

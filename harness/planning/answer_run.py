@@ -21,7 +21,7 @@ from harness.training.requested_step import find_modules
 
 @answering(TraceRun, leave_values_out)
 def traced_run(question: TraceRun, announce: Phase) -> StepReport:
-    """Trace the training loop; if requested, also check whether it fits on the GPU."""
+    """Trace the training loop; if requested, also check whether the loop fits on the GPU."""
     del announce
     find_modules(question.request)
     gpu = question.gpus[0]

@@ -24,8 +24,8 @@ class Candidate:
         allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
         relative_time: estimated step time, divided by the time of the unchanged step.
         fit: predicted memory peaks, and whether the step fits.
-        neighbour: prediction for the next larger micro-batch, which may not fit; None if no larger
-            micro-batch exists, or if it does not run.
+        neighbour: prediction for the next larger micro-batch, which may not fit; None if the step
+            does not run with a larger micro-batch.
         code: Python code that makes the changes.
 
     """
@@ -142,7 +142,7 @@ class Plan:
         gpu: name of the GPU.
         as_asked: prediction for the unchanged step.
         candidates: combinations of changes that fit; SGD, 8-bit states and LoRA are last.
-        too_large: changes with which the step does not run, or does not fit with any micro-batches.
+        too_large: changes with which the step does not run or fit, even with micro-batches.
         rejected: description of each tried step that may not fit, with its reserved bytes.
         notes: notes for the user, e.g. on changes that were not tried.
         levers: effect of each single change on memory and time.

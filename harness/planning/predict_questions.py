@@ -42,7 +42,7 @@ class CheckGpus(Estimable[FitsOnGpus], frozen=True, kw_only=True, tag=True):
 
 
 class TraceRun(Question[StepReport], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to trace a training loop and, if ``fits`` is True, to check it on the GPU."""
+    """Tells a worker to trace a training loop; ``fits`` also checks the loop on the GPU."""
 
     answered_by = "harness.planning.answer_run:traced_run"
 

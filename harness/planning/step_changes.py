@@ -1,12 +1,12 @@
 """Changes of a training step that a plan can propose, with their estimated costs in time.
 
 A forward pass takes a third of a step, and a backward pass takes two thirds. Checkpointing repeats
-the forward pass of the blocks that it wraps. Each further micro-batch adds 2% for its kernel
-launches and its smaller kernels. With tensor cores, bfloat16 autocast multiplies the step time by
-0.6. A fused optimizer adds no time. An optimizer without foreach adds 5%, because it launches
-kernels for each parameter. LoRA does not compute weight gradients, which are half of the backward
-pass. If the allocator has to free cached segments and allocate them again, each step takes 10% more
-time. The estimated times are for sorting changes, not for predicting seconds.
+the forward pass of the blocks that it wraps. Each further micro-batch adds 2% to the step time,
+because it launches more and smaller kernels. With tensor cores, bfloat16 autocast multiplies the
+step time by 0.6. A fused optimizer adds no time. An optimizer without foreach adds 5% to the step
+time, because it launches kernels for each parameter. LoRA does not compute weight gradients, which
+are half of the backward pass. If the allocator has to free cached segments and allocate them again,
+each step takes 10% more time. The estimated times serve to sort changes, not to predict seconds.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ class StepChange:
     optimizer: OptimizerVariant = "as asked"
     adapters: bool = False
     resumed: bool = False
-    """True if loaded checkpoint weights stay on the GPU because a variable keeps them."""
+    """True if loaded checkpoint weights stay on the GPU because a variable keeps them alive."""
 
     def relative_time(self, micro_batches: int) -> float:
         """Return the estimated step time, relative to the unchanged step."""

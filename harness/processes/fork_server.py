@@ -33,7 +33,7 @@ from harness.processes.start_child import die_first_for_memory, die_with_parent,
 
 FORKS_BEFORE_GATHERING = 12
 """Number of forks after which the server moves its memory to huge pages. Moving the memory takes up
-to a second, which pays off for a sweep but not for a threshold search."""
+to a second. A sweep saves more than a second, but a threshold search does not."""
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
 """Sets the policy of the C allocator, and refuses a library that replaces the allocator.
 
-By default, glibc keeps freed blocks in the heap and raises its mmap threshold. So the RSS says
-little about the live blocks. With the policy ``pinned``, each block of at least 64 KiB has its own
-mapping, which is returned to the kernel when the block is freed.
+By default, glibc keeps freed blocks in the heap and raises its mmap threshold. So the RSS can be
+far above the size of the live blocks. With the policy ``pinned``, each block of at least 64 KiB has
+its own mapping, which is returned to the kernel when the block is freed.
 
 The policy has no effect if ``LD_PRELOAD`` loads a library that replaces malloc (e.g. jemalloc).
 
@@ -66,7 +66,7 @@ def apply_policy(policy: str) -> None:
 
 
 def fill_holes(libc: ctypes.CDLL, least_bytes: int) -> None:
-    """Fill the free parts of the heap in which a block of ``least_bytes`` has room.
+    """Fill the free parts of the heap into which a block of ``least_bytes`` fits.
 
     If the heap has a large enough hole, malloc uses this hole and creates no mapping. The heap has
     many holes after PyTorch is loaded, and a block in a hole stays resident after it is freed.
