@@ -32,7 +32,7 @@ _KINDS = {
     "both": "gradients that weigh as much",
     "gradients": "gradients that outweigh activations",
 }
-"""Words that describe a network, by its ``Curve.regime``."""
+"""Description of a network for each value of ``Curve.regime``."""
 
 
 def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]:

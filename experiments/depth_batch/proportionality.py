@@ -42,9 +42,9 @@ class Growth:
     values: NDArray[np.int64]
     """Bytes of each cell."""
     spans: Mapping[Cell, Span]
-    """Bytes at each depth and batch. The bytes are predicted if the predictions equal all measured
-    cells, and measured otherwise. For a noisy quantity, a span is the 99% interval of the
-    repeats."""
+    """Bytes at each depth and batch. If all measured bytes equal their predictions, the predicted
+    bytes are used; otherwise the measured bytes are used. For a noisy quantity, a span is the 99%
+    interval of the repeats."""
     exact: ExactForm | None
     """Formula in depth, batch and their product that is exact in every cell; None if none is."""
     pieces: ExactMaximum | None
@@ -198,7 +198,7 @@ def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
 def _doublings(
     known: Mapping[Cell, Span], corners: Sequence[Cell]
 ) -> tuple[float, float, bool | None]:
-    """Return a square's growth by depth and by batch, and True if every doubling is near 2."""
+    """Return a square's growth by depth and by batch, and True if every factor is near 2."""
     asked, middles = [], []
     for a, b in ((0, 1), (0, 2), (2, 3), (1, 3)):
         start, stop = corners[a], corners[b]

@@ -1,8 +1,8 @@
 """Folklore: torch.compile lowers memory, and a smaller activation budget lowers memory more.
 
-A step runs uncompiled, compiled by Inductor, and compiled with activation budgets. A budget decides
-which tensors the compiled code keeps and which tensors it recomputes. The kept bytes follow the
-budget, but the peak does not.
+The same step runs uncompiled, compiled by Inductor, and compiled with activation budgets. A budget
+decides which tensors the compiled code keeps and which tensors it recomputes. The kept bytes follow
+the budget, but the peak does not.
 """
 
 from collections.abc import Iterable

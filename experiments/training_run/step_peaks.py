@@ -16,8 +16,8 @@ ORDERS = {
 def orders_table(result: Iterable[Run]) -> pd.DataFrame:
     """Return the peak of a full step by model and order, for models with both orders traced.
 
-    Columns: ``model, gradients_freed, peak_bytes, peak_phase``. For each model, the note's order
-    comes first.
+    Columns: ``model, gradients_freed, peak_bytes, peak_phase``. Each model's first row is the
+    note's order of ``zero_grad``.
     """
     rows = [
         {

@@ -1,9 +1,9 @@
 """Loads the saved results of an experiment, and rejects results that contradict each other.
 
-A cell has no numbers if its result is missing, failed or contradicts itself. Two attempts at a cell
-must agree. All results must come from one version of PyTorch, one version of the code and one
-processor. If there is a contradiction, every claim of the experiment is open and states the
-contradiction.
+A cell has no numbers if its result is missing, failed or contradicts itself. If a cell was measured
+several times, the numbers must agree. All results must come from one version of PyTorch, one
+version of the code and one processor. If there is a contradiction, every claim of the experiment is
+open and states the contradiction.
 """
 
 import dataclasses
