@@ -75,7 +75,7 @@ class Growth:
         return " · ".join(found)
 
     def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return the bytes by the exact formulas; NaN if they are not exact in every cell."""
+        """Return the bytes that the formulas give; NaN if they are not exact in every cell."""
         if not self.whole:
             return np.full(len(np.asarray(depth)), np.nan)
         return np.asarray(self._by_form(depth, batch).max(axis=0), dtype=np.float64)
@@ -85,7 +85,7 @@ class Growth:
         return np.asarray(self._by_form(self.depth, self.batch).argmax(axis=0), dtype=np.int64)
 
     def _by_form(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return the bytes by each exact formula, as an array of shape (formulas, cells)."""
+        """Return the bytes that each formula gives, as an array of shape (formulas, cells)."""
         columns = term_columns(np.asarray(depth), np.asarray(batch))
         forms = () if self.pieces is None else self.pieces.forms
         sums = [

@@ -57,7 +57,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionComparison:
-    """Differences between two predictions, sorted by the change in bytes, largest first."""
+    """Differences between two predictions, sorted by the size of the change in bytes."""
 
     differences: tuple[Difference, ...]
     answered: bool

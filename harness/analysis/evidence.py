@@ -274,7 +274,7 @@ def _differ(kind: _Kind, well: Sequence[Any]) -> str:
 
 
 def distrusted(kind: _Kind, line: Any, why: str) -> Any:
-    """Return a result as an error without numbers, with ``why`` as its message."""
+    """Return ``line`` as a failed result without numbers, with the message ``why``."""
     evidence: FailureEvidence = {"message": why}
     return replace(line, outcome=Outcome.ERROR, evidence=evidence, **kind.lost)
 
