@@ -57,7 +57,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionComparison:
-    """Differences between two predictions, sorted by the size of the change in bytes."""
+    """Differences between two predictions; those with the largest change in bytes are first."""
 
     differences: tuple[Difference, ...]
     answered: bool
