@@ -1,4 +1,4 @@
-"""Compares steps that split their batch with a step of the same batch that does not."""
+"""Compares steps that split their batch into micro-batches with steps that do not."""
 
 import pandas as pd
 

@@ -5,8 +5,8 @@ the forward pass of a segment again to recompute the activations of the segment.
 and the activations of ``depth / k`` layers are alive at the peak. Chen and co-authors (2016,
 "Training deep nets with sublinear memory cost") conclude that the best ``k`` is about the square
 root of the depth. The experiment tests with three networks if √depth segments need the least
-memory. In one network, activations are far larger than parameters. Two networks have the note's
-width, at which gradients are not negligible.
+memory. In one of the three networks, activations are far larger than parameters. Two of the three
+networks have the note's width, at which gradients are not negligible.
 """
 
 from collections.abc import Iterable

@@ -32,7 +32,7 @@ _KINDS = {
     "both": "gradients that weigh as much",
     "gradients": "gradients that outweigh activations",
 }
-"""Words that describe a network, by its ``Curve.regime``."""
+"""Description of a network for each value of ``Curve.regime``."""
 
 
 def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]:
@@ -87,7 +87,7 @@ def _root(chosen: list[Curve], table: pd.DataFrame, regime: str, **every: object
 
 
 def _is_best(curve: Curve) -> bool:
-    """Return True if √depth segments need nearly the lowest memory, and 1 and ``most`` do not."""
+    """Return True if √depth segments need nearly the lowest memory, but 1 and ``most`` do not."""
     ends = min(curve.at(1), curve.at(curve.most)) / curve.lowest - 1
     return curve.excess_at_root <= ROUGHLY < ends
 

@@ -24,7 +24,7 @@ class Curve:
     """Columns ``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes,
     wall_seconds``; the step without checkpoints has 0 segments."""
     a: float
-    """Bytes per segment."""
+    """Fitted bytes for each segment."""
     b: float
     """Fitted bytes for each layer of the longest segment."""
     c: float

@@ -22,7 +22,7 @@ from harness.schema.findings import Figure, Section, Table, present
 from harness.schema.traced_run import StepJob, StepRun
 
 Grid = tuple[tuple[int, ...], tuple[int, ...]]
-"""Depths and batches."""
+"""Depths and batches, as a pair of tuples."""
 
 GPU = "a100-40gb"
 """Default GPU of the sweep."""

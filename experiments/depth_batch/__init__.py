@@ -28,7 +28,7 @@ four fifths of the total computation, and their bytes can be predicted."""
 
 
 CONTROL = Workload(width=1)
-"""Network for which the claim must fail, because its logits are larger than its hidden layers."""
+"""Network for which the claim must fail, because its logits are larger than its hidden outputs."""
 
 
 def cells(size: Size) -> Iterable[Workload]:

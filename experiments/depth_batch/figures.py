@@ -160,7 +160,7 @@ def cuda_figure(training: pd.DataFrame) -> Figure | None:
 def timelines(evidence: Evidence) -> tuple[Sequence[Figure], Sequence[str]]:
     """Return timelines of cells with saved events, and messages about invalid events files.
 
-    An invalid events file removes only its own figure from the section.
+    If an events file is invalid, only the figure of this file is missing.
     """
     frame = evidence.frame
     known = frame[(frame["mode"] == "train") & (frame["outcome"] == "ok")]

@@ -42,9 +42,9 @@ class Growth:
     values: NDArray[np.int64]
     """Bytes of each cell."""
     spans: Mapping[Cell, Span]
-    """Bytes at each depth and batch. The bytes are predicted if the predictions equal all measured
-    cells, and measured otherwise. For a noisy quantity, a span is the 99% interval of the
-    repeats."""
+    """Bytes at each depth and batch. If all measured bytes equal their predictions, the predicted
+    bytes are used; otherwise the measured bytes are used. For a noisy quantity, a span is the 99%
+    interval of the repeats."""
     exact: ExactForm | None
     """Formula in depth, batch and their product that is exact in every cell; None if none is."""
     pieces: ExactMaximum | None
@@ -75,7 +75,7 @@ class Growth:
         return " · ".join(found)
 
     def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return the bytes by the exact formulas; NaN if they are not exact in every cell."""
+        """Return the bytes that the formulas give; NaN if they are not exact in every cell."""
         if not self.whole:
             return np.full(len(np.asarray(depth)), np.nan)
         return np.asarray(self._by_form(depth, batch).max(axis=0), dtype=np.float64)
@@ -85,7 +85,7 @@ class Growth:
         return np.asarray(self._by_form(self.depth, self.batch).argmax(axis=0), dtype=np.int64)
 
     def _by_form(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return the bytes by each exact formula, as an array of shape (formulas, cells)."""
+        """Return the bytes that each formula gives, as an array of shape (formulas, cells)."""
         columns = term_columns(np.asarray(depth), np.asarray(batch))
         forms = () if self.pieces is None else self.pieces.forms
         sums = [
@@ -198,7 +198,7 @@ def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
 def _doublings(
     known: Mapping[Cell, Span], corners: Sequence[Cell]
 ) -> tuple[float, float, bool | None]:
-    """Return a square's growth by depth and by batch, and True if every doubling is near 2."""
+    """Return a square's growth by depth and by batch, and True if every factor is near 2."""
     asked, middles = [], []
     for a, b in ((0, 1), (0, 2), (2, 3), (1, 3)):
         start, stop = corners[a], corners[b]

@@ -1,7 +1,7 @@
 """Folklore: with gradient accumulation, a step needs only the memory of one micro-batch.
 
-The claim is true for activations. However, the summed gradients of earlier micro-batches stay alive
-during the next micro-batches, and are as large as all parameters.
+Only the activations of one micro-batch are alive at a time. The summed gradients stay alive between
+micro-batches, and are as large as all parameters.
 """
 
 import itertools

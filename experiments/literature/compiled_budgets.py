@@ -1,8 +1,8 @@
 """Folklore: torch.compile lowers memory, and a smaller activation budget lowers memory more.
 
-A step runs uncompiled, compiled by Inductor, and compiled with activation budgets. A budget decides
-which tensors the compiled code keeps and which tensors it recomputes. The kept bytes follow the
-budget, but the peak does not.
+The same step runs uncompiled, compiled by Inductor, and compiled with activation budgets. A budget
+decides which tensors the compiled code keeps and which tensors it recomputes. The kept bytes follow
+the budget, but the peak does not.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ BUDGETS = {
 
 
 def job(name: str, *, budget: float | None = None, compile: bool = False) -> StepJob:  # noqa: A002
-    """Return a step: uncompiled, compiled by Inductor, or compiled with a budget.
+    """Return a step that is uncompiled, compiled by Inductor, or compiled with a budget.
 
     A step with a budget uses the backend ``aot_eager``, because Inductor would take half a minute
     per step. The kept tensors are chosen before the backend runs.

@@ -114,7 +114,7 @@ class Outcomes(TypedDict):
 
 
 def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False) -> Outcomes:
-    """Return the verdict from the column ``holds`` of ``cases``, with regions named by ``axes``."""
+    """Return the verdict from the column ``holds``, with regions described by ``axes``."""
     end = judge_cells(cases, cases["holds"], axes, steps=steps)
     return {"verdict": end.verdict, "holds_for": end.holds_for, "fails_for": end.fails_for}
 

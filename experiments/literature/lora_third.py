@@ -53,7 +53,7 @@ def job(way: str, batch: int, layers: int = LAYERS) -> StepJob:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Yield each way to train at every batch, and with one and two layers at batch 1."""
+    """Yield steps of each way to train: at every batch, and at batch 1 with one and two layers."""
     for way in (FULL, *WAYS):
         for batch in at(BATCHES, size):
             yield job(way, batch)
@@ -87,7 +87,7 @@ def kept_law(way: str) -> int:
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return the peak and the bytes between steps, by way to train and batch."""
+    """Return the peak and the bytes between steps, for each way to train and each batch."""
     rows = []
     for way in (FULL, *WAYS):
         for batch in at(BATCHES, size):

@@ -1,9 +1,9 @@
 """Micikevicius et al. 2018: mixed precision nearly halves the memory of training.
 
-The claim is about training that uses only 16-bit numbers. PyTorch's autocast keeps parameters,
-gradients and optimizer state in float32. Autocast casts each weight once per forward pass and keeps
-the copy. On CUDA, autocast computes norms in float32. The experiment ``precision`` tests an MLP;
-this experiment tests a transformer.
+Micikevicius et al. store activations and gradients as 16-bit numbers. PyTorch's autocast keeps
+parameters, gradients and optimizer state in float32. Autocast casts each weight once per forward
+pass and keeps the copy. On CUDA, autocast computes norms in float32. The experiment ``precision``
+tests an MLP; this experiment tests a transformer.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """Computes the bytes of an MLP and the peak of its backward pass by closed forms.
 
-The closed forms do not include the buffer in which CUDA sums a bias gradient. CUDA needs such a
-buffer only if the batch is many times the width (16 MiB for 4,096 x 512).
+The closed forms do not include the buffer in which CUDA sums a bias gradient. CUDA needs a buffer
+for bias gradients only if the batch is many times the width (16 MiB for 4,096 x 512).
 """
 
 from dataclasses import dataclass

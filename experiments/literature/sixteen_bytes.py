@@ -1,8 +1,7 @@
 """ZeRO 2019: mixed precision with Adam takes 2 + 2 + 12 = 16 bytes per parameter.
 
-Each recipe keeps parameters, gradients and optimizer states between two steps. The update needs
-more memory, because PyTorch's default AdamW on CUDA allocates temporaries of the size of all
-parameters.
+Each recipe keeps parameters, gradients and optimizer states between two steps. During the update,
+PyTorch's default AdamW on CUDA also allocates temporaries of the size of all parameters.
 """
 
 from collections.abc import Iterable

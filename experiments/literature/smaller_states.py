@@ -33,7 +33,7 @@ SMALL_BYTES = 16_384
 them."""
 
 BERT = {".small_states:Adam8bit": 13_085, ".small_states:adafactor": 12_295}
-"""Published memory of BERT-large with batch 4 on a V100, in MiB; with Adam it is 14,949."""
+"""Published memory of BERT-large with batch 4 on a V100, in MiB; Adam needs 14,949 MiB."""
 
 BERT_ADAM, MIB = 14_949, 1 << 20
 
@@ -74,8 +74,8 @@ def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
     """Return the calculated peak, the larger of the peaks in the backward pass and in the update.
 
     Adam and 8-bit Adam need two temporary float32 tensors of the weight's size. Adafactor needs one
-    temporary tensor of the weight's size, the product of its factors. On CUDA, the product of the
-    factors also uses the cuBLAS workspace.
+    temporary tensor of the weight's size for the product of its factors. On CUDA, the product of
+    the factors also uses the cuBLAS workspace.
     """
     largest = max(FLOAT_BYTES * rows * columns for rows, columns in own.shapes)
     update = 2 * largest

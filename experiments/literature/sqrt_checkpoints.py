@@ -1,9 +1,9 @@
 """Chen et al. 2016: n layers need the least memory with a checkpoint every sqrt(n) layers.
 
-The claim is true if a segment's gradients are smaller than the segment's input. If the gradients
-are larger, the peak is at the end of the backward pass, when the first layers are recomputed and
-all other gradients are alive. A published run of a transformer on a real GPU also contradicts the
-claim.
+Segments of sqrt(n) layers are best if a segment's gradients are smaller than its input, and if each
+layer keeps one tensor of its input's size. If a segment's gradients are larger than its input, the
+peak is at the end of the backward pass, when nearly all gradients are alive. In a published run of
+a transformer on a real GPU, segments of sqrt(n) layers were not best.
 """
 
 from collections.abc import Iterable, Mapping
@@ -120,7 +120,7 @@ def law(depth: int, width: int, batch: int, segment: int) -> int:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge for each network if the best segment length is closest to the square root of n."""
+    """Judge for each network if the lowest peak is at the segment length closest to sqrt(n)."""
     chains = pd.concat([chain_table(steps, depth) for depth in _depths(size)], ignore_index=True)
     course = {k: steps.counted(course_job(512, k))["allocated_peak"] for k in (0, *WITNESSED)}
     networks = {

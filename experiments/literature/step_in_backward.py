@@ -1,9 +1,9 @@
 """Lv et al. 2023 (LOMO): an optimizer step inside the backward pass removes the gradients.
 
-The claim is true, because only one layer's gradients are alive at a time. The reduction of memory
-depends on the moment of the peak. If the peak is at the end of the backward pass, LOMO lowers the
-peak by the bytes of all gradients except the largest layer's. If the peak is at the beginning, LOMO
-does not lower the peak, because gradients are not yet alive.
+With LOMO, only one layer's gradients are alive at a time. The reduction of memory depends on the
+moment of the peak. If the peak is at the end of the backward pass, LOMO lowers the peak by the
+bytes of all gradients except the largest layer's. If the peak is at the beginning of the backward
+pass, LOMO does not lower the peak, because gradients are not yet alive.
 """
 
 from collections.abc import Iterable

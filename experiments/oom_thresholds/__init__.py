@@ -2,8 +2,8 @@
 
 The note says that deeper networks with larger batches run out of memory more easily. A threshold is
 the largest batch that completes two training steps (in inference, one forward pass) within a
-budget. The next larger batch fails. The Linux kernel enforces the budget on the CPU, and the
-caching allocator enforces the budget on a GPU.
+budget. The Linux kernel enforces the budget on the CPU, and the caching allocator enforces the
+budget on a GPU.
 """
 
 from harness.analysis import AnalysisError

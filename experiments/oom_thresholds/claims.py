@@ -66,8 +66,8 @@ def _confirmed(rows: pd.DataFrame) -> "pd.Series[bool]":
 def _steps(rows: pd.DataFrame) -> pd.DataFrame:
     """Return ``cost``, the relative decrease of the batch from each depth to the next depth.
 
-    ``cost`` is 0 in a series whose batch decreases by at most 10% from the shallowest to the
-    deepest network (``drop``). ``sure`` is False if one of the two thresholds was not found or not
+    ``drop`` is the relative decrease from the shallowest to the deepest network. ``cost`` is 0 if
+    ``drop`` is at most 10%. ``sure`` is False if one of the two thresholds was not found or not
     confirmed.
     """
     rows = rows.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)

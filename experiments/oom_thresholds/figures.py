@@ -62,7 +62,7 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
 
 
 def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
-    """Draw the difference between each prediction and its threshold."""
+    """Draw the difference between each threshold and its prediction."""
     known = pinned[pinned["error_percent"].notna()].reset_index(drop=True)
     data = known[["series", "budget_bytes", "depth", "predicted"]].assign(
         reproduced=known["largest_fit"], error=known["error_percent"].astype("float64")

@@ -1,9 +1,9 @@
 """Collects the thresholds in a data frame, and fits a hyperbola to the thresholds.
 
 A training step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes. The depths and batches that
-just fill a budget are therefore on the hyperbola (depth + a)(batch + b) = c. The constants a =
-k2/k3 and b = k1/k3 do not depend on the budget, and c grows with the budget. In inference, each
-layer's output is freed, so k3 is 0 and the points are on a straight line.
+just fill a budget are on the hyperbola (depth + a)(batch + b) = c. The constants a = k2/k3 and b =
+k1/k3 do not depend on the budget, and c grows with the budget. In inference, each layer's output is
+freed, so k3 is 0 and the points are on a straight line.
 """
 
 from collections.abc import Sequence
@@ -40,8 +40,8 @@ def fit_frontier(depths: Sequence[int], batches: Sequence[int]) -> Frontier:
     """Fit the hyperbola to thresholds (one batch per depth), by minimizing relative errors.
 
     The equation depth·batch = (c - a·b) - a·batch - b·depth is linear in its three coefficients. An
-    error e of the equation is an error e / (depth + a) of the batch. Each iteration therefore
-    weights the rows with the latest value of a.
+    error e of the equation is an error e / (depth + a) of the batch. Each iteration weights the
+    equations with the value of a from the previous iteration.
 
     Raises:
         AnalysisError: there are fewer than four depths, or no hyperbola fits the thresholds.

@@ -1,8 +1,8 @@
 """Measures the state of an optimizer between steps, and the memory of its update.
 
 The note trains with plain SGD. Momentum keeps one additional tensor per parameter. Adam keeps two
-tensors and a step counter. The multi-tensor ("foreach") form updates all parameters together. The
-memory of the update matters only if the peak of the step is in the optimizer phase.
+tensors and a step counter per parameter. The multi-tensor ("foreach") form updates all parameters
+together. The memory of the update matters only if the peak of the step is in the optimizer phase.
 """
 
 from collections.abc import Iterable

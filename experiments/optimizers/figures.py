@@ -1,4 +1,4 @@
-"""Draws the categories at the peak, by optimizer."""
+"""Draws the live bytes at the peak by category, for each optimizer."""
 
 import pandas as pd
 

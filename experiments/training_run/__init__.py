@@ -1,9 +1,9 @@
 """Repeats the note's training: Fashion-MNIST, 784 -> 256 -> 10, batch 256, learning rate 0.1.
 
-The runs show if every step needs the same memory. Each of the note's two networks is trained in
-separate processes. One run reads the process's RSS around every step, and another run traces every
-allocation. The last batch of an epoch is smaller (60,000 = 234 * 256 + 96), and each epoch ends
-with an evaluation. The note's trainer calls ``zero_grad`` after the forward pass. A third run
+The experiment tests if every step needs the same memory. Each of the note's two networks is trained
+in separate processes. One run reads the process's RSS around every step, and another run traces
+every allocation. The last batch of an epoch is smaller (60,000 = 234 * 256 + 96), and each epoch
+ends with an evaluation. The note's trainer calls ``zero_grad`` after the forward pass. A third run
 traces the usual order, with ``zero_grad`` before the forward pass.
 """
 

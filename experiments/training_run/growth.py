@@ -16,7 +16,7 @@ MIN_EPOCHS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Flatness:
-    """Exact comparison of the training steps of a run."""
+    """Result of comparing the exact metrics of a run's training steps."""
 
     steps: int
     """Number of full training steps, without the first step."""

@@ -14,10 +14,10 @@ ORDERS = {
 
 
 def orders_table(result: Iterable[Run]) -> pd.DataFrame:
-    """Return the peak of a full step by model and order, for models with both orders traced.
+    """Return peaks of full steps for both orders of ``zero_grad``, for models that have both.
 
-    Columns: ``model, gradients_freed, peak_bytes, peak_phase``. For each model, the note's order
-    comes first.
+    Columns: ``model, gradients_freed, peak_bytes, peak_phase``. Each model's first row is the
+    note's order of ``zero_grad``.
     """
     rows = [
         {

@@ -52,7 +52,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare bytes of neighbouring widths, and times within blocks."""
+    """Compare the bytes of neighbouring widths, and the times of widths in the same block."""
     frame = predictions.with_predictions(evidence.frame, list(METRICS))
     frame = frame[frame[["width", PARAMETERS, ACTIVATIONS, "peak_live_bytes"]].notna().all(axis=1)]
     pinned = frame[frame["malloc"] == "pinned"].reset_index(drop=True)

@@ -43,17 +43,17 @@ class ColumnNumbers:
 
     @property
     def min(self) -> Amount:
-        """The smallest."""
+        """The smallest known number."""
         return Amount(self._values.min())
 
     @property
     def max(self) -> Amount:
-        """The largest."""
+        """The largest known number."""
         return Amount(self._values.max())
 
     @property
     def median(self) -> Amount:
-        """The median."""
+        """The median of the known numbers."""
         return Amount(self._values.median())
 
     @property

@@ -51,8 +51,8 @@ class Comparison:
         different: values of exact metrics that differ, with the columns ``cell, metric, a_bytes,
             b_bytes, difference_bytes``.
         noisy: one row per noisy metric, with the columns ``metric, cells, median_ratio, low_ratio,
-            high_ratio, median_spread_a_bytes, median_spread_b_bytes``. Ratios are b / a over the
-            cells, and spreads are over the repeats.
+            high_ratio, median_spread_a_bytes, median_spread_b_bytes``. A ratio is the value in
+            ``b`` divided by the value in ``a``, and a spread is the range of a cell's repeats.
         far_apart: cells in which a noisy metric differs more than tenfold, with the columns ``cell,
             metric, a, b``. Cells that are far apart do not change ``equal``.
         tolerance: largest difference that is ignored, as a fraction of the value in ``a``.

@@ -57,7 +57,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionComparison:
-    """Differences between two predictions, sorted by the change in bytes, largest first."""
+    """Differences between two predictions; those with the largest change in bytes are first."""
 
     differences: tuple[Difference, ...]
     answered: bool

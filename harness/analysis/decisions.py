@@ -19,7 +19,7 @@ CONFIDENCE = 0.99
 ROUGHLY = 0.10
 """Largest relative difference between numbers that a claim calls roughly equal."""
 MOST_REPEATS = 10_000
-"""A larger estimate of repeats is reported as "more than" this number."""
+"""Largest estimate of repeats that is reported as a number."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Loads the saved results of an experiment, and rejects results that contradict each other.
 
-A cell has no numbers if its result is missing, failed or contradicts itself. Two attempts at a cell
-must agree. All results must come from one version of PyTorch, one version of the code and one
-processor. If there is a contradiction, every claim of the experiment is open and states the
-contradiction.
+A cell has no numbers if its result is missing, failed or contradicts itself. If a cell was measured
+several times, the numbers must agree. All results must come from one version of PyTorch, one
+version of the code and one processor. If there is a contradiction, every claim of the experiment is
+open and states the contradiction.
 """
 
 import dataclasses
@@ -274,7 +274,7 @@ def _differ(kind: _Kind, well: Sequence[Any]) -> str:
 
 
 def distrusted(kind: _Kind, line: Any, why: str) -> Any:
-    """Return a result as an error without numbers, with ``why`` as its message."""
+    """Return ``line`` as a failed result without numbers, with the message ``why``."""
     evidence: FailureEvidence = {"message": why}
     return replace(line, outcome=Outcome.ERROR, evidence=evidence, **kind.lost)
 

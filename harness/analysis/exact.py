@@ -92,8 +92,8 @@ def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fractio
 class ExactMaximum:
     """A maximum of several formulas that equals the value in ``rows`` of ``total`` rows.
 
-    In all other rows, every formula is below the value. A memory peak is a maximum of formulas,
-    because each moment of a step has its own formula.
+    If no formula equals the value of a row, all formulas are below this value. A memory peak is a
+    maximum of formulas, because each moment of a step has its own formula.
     """
 
     forms: tuple[ExactForm, ...]

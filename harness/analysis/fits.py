@@ -21,7 +21,7 @@ Values = Sequence[float] | NDArray[np.float64] | NDArray[np.int64]
 
 CONFIDENCE = 0.95
 DECISIVE = 1e-9
-"""If a leverage is this close to 1, one cell determines a coefficient, and intervals are None."""
+"""Smallest difference between a leverage and 1 at which a fit has intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ def load(folder: Path | str) -> pd.DataFrame:
 
 
 def load_files(files: Iterable[Path]) -> pd.DataFrame:
-    """Read ``files`` into a data frame, as ``load`` does; a file's folder names its experiment."""
+    """Read ``files`` as ``load`` does; the name of a file's folder is the experiment's name."""
     notes: list[str] = []
     chunks: list[pd.DataFrame] = []
     rows: list[dict[str, Any]] = []

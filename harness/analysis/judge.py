@@ -18,8 +18,8 @@ from harness.schema.findings import Verdict
 MOST_NAMES = 3
 """Number of parts that a verdict names; the verdict states only the number of further parts."""
 MOST_REGIONS = 2
-"""Largest number of regions that a verdict names for "holds" and for "fails". The verdict states
-only the number of further cells."""
+"""Largest number of regions that a verdict names for "holds" and for "fails"; further cells are
+only counted."""
 
 Mask = NDArray[np.bool_]
 

@@ -46,7 +46,7 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
 def _prediction(row: Mapping[Any, Any]) -> StepReport:
     """Return the prediction for a row, made for the row's version of PyTorch.
 
-    A report therefore does not depend on the installed version of PyTorch.
+    The installed version of PyTorch does not change the result.
     """
     measured_with = row.get("environment.torch")
     version = str(nearest_known(measured_with)) if isinstance(measured_with, str) else None

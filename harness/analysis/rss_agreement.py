@@ -5,7 +5,7 @@ import pandas as pd
 from harness.analysis.frame import ok_cells
 
 BIG_RISE_BYTES = 16 * 10**6
-"""Only larger rises of live bytes are compared with RSS; pages and heap hide smaller rises."""
+"""Rises of live bytes above this size are compared with RSS; pages and heap hide smaller rises."""
 RESOLVED_BYTES = 2**20
 """Smallest rise of live bytes for which the growth of RSS is tested; pages, counters and heap hide
 smaller rises."""
@@ -24,9 +24,9 @@ def resolved(frame: pd.DataFrame) -> pd.DataFrame:
 def trace_rise(known: pd.DataFrame) -> "pd.Series[int]":
     """Return the peak of the live bytes minus their value when the RSS measurement starts.
 
-    The RSS measurement starts when the gradients of the previous step are freed. In old records
-    without ``live_before_forward_bytes``, the measurement starts while the old gradients are still
-    alive.
+    The RSS measurement starts when the gradients of the previous step are freed. Old records lack
+    ``live_before_forward_bytes``; for these records, the value at the start of the step is
+    subtracted.
     """
     start = known["live_before_forward_bytes"].fillna(known["live_at_start_bytes"])
     return known["peak_live_bytes"] - start

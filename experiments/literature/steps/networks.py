@@ -135,7 +135,7 @@ class MasterAdamW(torch.optim.Optimizer):
 
 
 zero_adamw = MasterAdamW
-"""ZeRO's optimizer, with 2 + 2 + 12 bytes per parameter."""
+"""ZeRO's optimizer; parameters, gradients and states need 2 + 2 + 12 bytes per parameter."""
 zero_fused_adamw = partial(MasterAdamW, fused=True)
 """ZeRO's optimizer with PyTorch's fused AdamW."""
 megatron_adamw = partial(MasterAdamW, keeps_gradients=True)

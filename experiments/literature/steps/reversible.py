@@ -16,7 +16,7 @@ class Coupled(nn.Module):
         self.second = nn.Sequential(nn.Linear(width, width), nn.ReLU())
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both halves."""
+        """Return the outputs y1 and y2."""
         y1 = x1 + self.first(x2)
         return y1, x2 + self.second(y1)
 

@@ -1,4 +1,4 @@
-"""Optimizers that step inside the backward pass, 8-bit Adam, and Adafactor."""
+"""8-bit Adam, Adafactor, and optimizers that step inside the backward pass."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -21,7 +21,7 @@ adafactor = partial(Adafactor, foreach=False)
 
 
 class Adam8bit(Optimizer):
-    """Adam that stores the first moment and the second's root as bytes with a scale per block."""
+    """Adam that stores m and sqrt(v) in one byte per element, with one scale per block."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         super().__init__(parameters, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8})
