@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.plots.timeline import Timeline
 
 _TEST_RUNNERS = ("pytest", "unittest")
-"""Test runners; if one of them fails, ``harness dry-run`` ends with its exit code."""
+"""Modules that run tests; ``harness dry-run`` ends with the exit code of a failed test runner."""
 _STOPPED = {
     "interrupted": INTERRUPTED,
     "ended by SIGTERM": 128 + signal.SIGTERM,
@@ -203,12 +203,12 @@ def dry_run(
     value that the script reads from GPU memory is real if it was copied from the host, and zero
     otherwise.
 
-    The exit code is 0 if the script ended well. The exit code is 3 if the script failed, ran out of
-    memory, used no GPU or needs more memory than the host has. The exit code is also 3 if the
-    result depends on values that are unknown without a GPU. The exit code is 130 or 143 if Ctrl-C
-    or SIGTERM ended the script. With --versions, the exit code is 3 if a peak or an outcome differs
-    between versions. Each version is installed into its own environment in your cache folder, with
-    your other packages.
+    The exit code is 0 if the script ended without an error. The exit code is 3 if the script
+    failed, ran out of memory, used no GPU or needs more memory than the host has. The exit code is
+    also 3 if the result depends on values that are unknown without a GPU. The exit code is 130 or
+    143 if Ctrl-C or SIGTERM ended the script. With --versions, the exit code is 3 if a peak or an
+    outcome differs between versions. Each version is installed into its own environment in your
+    cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_sheet import dry_run_sheet
@@ -328,7 +328,7 @@ def _print_largest(
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     moved = [True]
-    """True if unknown values may change a peak; each tried value then needs more runs."""
+    """True if unknown values may change a peak; the search then runs each value several times."""
 
     def tried(value: int) -> "DryRunReport":
         given = [text.replace("{}", str(value)) for text in arguments]

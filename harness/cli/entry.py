@@ -1,6 +1,6 @@
 """Start and end of the command ``harness``.
 
-Ctrl-C does not print a traceback while the command loads. Python's own handler would print a
+Ctrl-C does not print a traceback while the command loads. Python's handler of SIGINT would print a
 traceback, so this file replaces the handler before it imports large modules. The file imports
 ``_signal`` instead of ``signal``, because ``signal`` loads ``enum``.
 """

@@ -26,7 +26,7 @@ Words = Sequence[str]
 _LONGEST = 40
 """A list with more entries is left out of an answer, unless ``full`` is true."""
 _LAST_SECONDS = 1.5
-"""Seconds to wait for unfinished questions after the end of the input."""
+"""Seconds to wait for unfinished requests after the end of the input."""
 
 
 async def predict(
@@ -42,7 +42,7 @@ async def predict(
     target is FILE.py:NAME, MODULE:NAME, hf:NAME_OR_FOLDER, timm:NAME, torchvision:NAME or
     mlp:DEPTHxWIDTH. FILE.py:NAME and MODULE:NAME need options such as ["--input", "3x224x224"] or
     ["--input", "input_ids=int64:1024"]. The value of gpu is all, or a name that the tool gpus
-    lists. The call takes seconds.
+    lists. The call takes a few seconds.
     """
     check = [] if gpu.lower() == "all" else ["--check"]
     flags = ["--json", "--batch", str(batch), "--gpu", gpu, *check, *options]
@@ -59,8 +59,8 @@ async def plan(
 ) -> dict[str, Any]:
     """List changes that make a training step of this batch fit on a GPU, the fastest first.
 
-    target, gpu and options are as for predict. The call tries each change, so it takes up to a
-    minute.
+    The arguments target, gpu and options have the same meaning as in predict. The call tries each
+    change, so it takes up to a minute.
     """
     flags = ["--json", "--batch", str(batch), "--gpu", gpu, *options]
     return await _answer(ctx, ["plan", *flags, "--", target], full)
@@ -121,7 +121,7 @@ def _shown(value: object) -> object:
 
 
 def serve() -> None:
-    """Serve until standard input ends; all worker processes then end, too."""
+    """Serve one client until standard input ends, and then end all worker processes."""
     server = MCPServer("harness", version=__version__, instructions=_INSTRUCTIONS)
     for tool in (predict, plan, dry_run, explain, gpus):
         server.add_tool(tool)

@@ -65,9 +65,9 @@ def measure(
 ) -> int:
     """Measure one training step in separate processes, on the CPU or on a GPU.
 
-    TARGET is written as for harness predict, e.g. mlp:8x256 for an MLP. For an MLP, the time and
-    the RSS are measured, too. For other networks, or with --html or --events, only the allocations
-    are recorded.
+    TARGET has the same form as in harness predict, e.g. mlp:8x256 for an MLP. For an MLP, the time
+    and the RSS are measured, too. For other networks, or with --html or --events, only the
+    allocations are recorded.
     """
     own: dict[str, Any] = {"repeats": repeats, "fresh_servers": fresh_servers, "force": force}
     workload = asked.workload(on_cuda=gpu_flags.are_given())

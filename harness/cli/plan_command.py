@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool) -> int:
     """List changes that make a training step fit on a GPU.
 
-    The change that slows the step least comes first. TARGET is written as for harness predict.
+    The change that slows the step least comes first. TARGET has the same form as in harness
+    predict.
 
     The command tries these changes on a pretended GPU: micro-batches, checkpointing of blocks,
     bfloat16 autocast, variants of the optimizer, 8-bit optimizer states, LoRA and settings of the

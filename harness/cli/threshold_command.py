@@ -68,8 +68,8 @@ def threshold(
 ) -> int:
     """Find the largest batch that fits into a memory budget.
 
-    TARGET is written as for harness predict, e.g. mlp:8x256 for an MLP. For an MLP, --solve depth
-    and --solve width find the largest depth or width instead; leave out the option --depth or
+    TARGET has the same form as in harness predict, e.g. mlp:8x256 for an MLP. For an MLP, --solve
+    depth and --solve width find the largest depth or width instead; leave out the option --depth or
     --width. The command first predicts the threshold. To confirm it, separate processes run the
     step just below and just above the threshold.
     """

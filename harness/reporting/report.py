@@ -58,8 +58,8 @@ def write_report(
 
     Every experiment of the run gets a chapter, even if it has too few records to analyse. The same
     records give the same bytes. An earlier report is replaced only if all new files can be written.
-    Files of the user are kept. ``missing`` is called with a message for each failed section, and if
-    no experiment has an answer. ``progress`` is called after each section.
+    Files of the user are kept. ``missing`` is called with a message for each failed section, and
+    with one message if no experiment has an answer. ``progress`` is called after each section.
     """
     report = analysed(folder, jobs=jobs, given=given, progress=progress)
     files = report_files(report)

@@ -2,7 +2,7 @@
 
 An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``. The
 name of the file is the name of the experiment. A file is imported only if its text defines
-``EXPERIMENT``, because the folder may contain other scripts.
+``EXPERIMENT``, because a folder of experiments may contain other scripts.
 """
 
 import dataclasses
@@ -128,7 +128,7 @@ def load(path: Path) -> Experiment:
 
 
 def place_of(name: str, start: str | Path) -> str | Path:
-    """Resolve a name with a leading dot; ``start`` is a package or a folder of the user.
+    """Resolve a module name with a leading dot; ``start`` is a package or a folder of the user.
 
     >>> place_of(".steps", "experiments.literature"), place_of(".net", Path("mine")).as_posix()
     ('experiments.literature.steps', 'mine/net')
