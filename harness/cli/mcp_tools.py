@@ -105,7 +105,7 @@ async def gpus(ctx: Context[Any, Any], name: str = "") -> dict[str, Any]:
 
 
 async def _answer(ctx: Context[Any, Any], arguments: list[str], full: bool) -> dict[str, Any]:
-    """Run a command and return its JSON; notify the client every few seconds meanwhile."""
+    """Run a command and return its JSON; report the progress to the client every few seconds."""
 
     async def tell(seconds: float, words: str) -> None:
         await ctx.report_progress(seconds, message=words)

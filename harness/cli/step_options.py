@@ -100,7 +100,7 @@ class StepFlags:
         return found
 
     def step(self, **others: Any) -> "Step":
-        """Return the step of TARGET; for other networks, ``others`` replaces the user's options."""
+        """Return the step of TARGET; ``others`` replaces the user's options, except for an MLP."""
         from harness.dry_runs.value_answers import check_answers, parse_answer
         from harness.schema.step import Step
         from harness.schema.step_request import parse_argument

@@ -70,8 +70,8 @@ def threshold(
 
     TARGET has the same form as in harness predict, e.g. mlp:8x256 for an MLP. For an MLP, --solve
     depth and --solve width find the largest depth or width instead; leave out the option --depth or
-    --width. The command first predicts the threshold. To confirm it, separate processes run the
-    step just below and just above the threshold.
+    --width. The command first predicts the threshold. To confirm the threshold, separate processes
+    run the steps just below and just above it.
     """
     from harness.schema.record import Outcome, to_json
 

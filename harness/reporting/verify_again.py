@@ -72,7 +72,7 @@ def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Ch
 
 
 def _lines(folder: Path, given: Sequence[Path]) -> Iterator[tuple[str, Line]]:
-    """Yield the records of a run with the outcome ok, each with its name."""
+    """Yield the name and the record of each measurement that has the outcome ok."""
     for path in evidence_of(folder):
         kind, name = Path(path).name, Path(path).parent.as_posix()
         if kind == record.RECORDS:

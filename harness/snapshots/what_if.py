@@ -93,7 +93,7 @@ _ACTIONS = {
 def find_work(history: DeviceHistory, until: int | None = None) -> RecordedWork:
     """Return the operations of the first ``until`` events, with a failed request at the end.
 
-    Other requests that failed are left out.
+    Requests that failed earlier are left out.
     """
     events = history.events[:until]
     streams = _numbers({event.stream & STREAM_MASK for event in history.log})

@@ -290,7 +290,7 @@ class _Part(Generic[Job, Line]):
 
 
 class _Meter:
-    """Shows the progress of a sweep, and estimates the time left from the finished jobs."""
+    """Shows the progress of a sweep; the finished jobs give an estimate of the remaining time."""
 
     def __init__(self, progress: Progress, jobs: int) -> None:
         self._progress = progress
