@@ -1,7 +1,7 @@
 """The command ``harness``: its subcommands, and the exit code after each kind of error.
 
-Each subcommand has a file in this package. The file imports large modules only when the subcommand
-runs, so ``harness --help`` does not import torch.
+Each subcommand has a file in this package. A subcommand's file imports large modules only when the
+subcommand runs, so ``harness --help`` does not import torch.
 """
 
 import errno
@@ -46,7 +46,7 @@ _USER_ERRNOS = (
     errno.ENOSPC,
     errno.EDQUOT,
 )
-"""Error numbers that a wrong path of the user can cause."""
+"""Values of ``errno`` that a wrong path from the user can cause."""
 _LONGEST_PATH = 200
 _NO_FOLDER = ("No usable temporary directory", "requires access to a writable cache directory")
 """Messages of errors that ``tempfile`` and matplotlib raise if no folder is writable."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.plots.timeline import Timeline
 
 _TEST_RUNNERS = ("pytest", "unittest")
-"""Test runners; if one of them fails, ``harness dry-run`` ends with its exit code."""
+"""Modules that run tests; ``harness dry-run`` ends with the exit code of a failed test runner."""
 _STOPPED = {
     "interrupted": INTERRUPTED,
     "ended by SIGTERM": 128 + signal.SIGTERM,
@@ -207,8 +207,8 @@ def dry_run(
     reads from the GPU is real if it comes from the host, and zero otherwise. No GPU is needed.
 
     The exit code is 0 if the script completed. The exit code is 3 if the script failed, ran out of
-    memory, needs more memory than the host has, did not use a GPU, or depends on values that are
-    unknown without a GPU. The exit code is 130 after Ctrl-C and 143 after SIGTERM. With --versions
+    memory, does not fit the memory of the GPU or of the host, did not use a GPU, or depends on
+    values that are unknown without a GPU. The exit code is 130 after Ctrl-C and 143 after SIGTERM. With --versions
     the exit code is 3 if a peak or an outcome differs. Each version has its own environment in your
     cache folder, with your other packages.
     """
@@ -332,7 +332,7 @@ def _print_largest(
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     moved = [True]
-    """True if unknown values may change a peak; each tried value then needs more runs."""
+    """True if unknown values may change a peak; the search then runs each value several times."""
 
     def tried(value: int) -> "DryRunReport":
         given = [text.replace("{}", str(value)) for text in arguments]

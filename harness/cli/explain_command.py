@@ -116,7 +116,7 @@ def _log(file: str) -> "Log":
 
 
 def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
-    """Return the bytes that PyTorch can use on each GPU, which exclude the CUDA context."""
+    """Return each GPU's memory in bytes; for a named GPU, without the CUDA context."""
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, find
     from harness.schema.units import format_bytes
 

@@ -27,7 +27,7 @@ Words = Sequence[str]
 _LONGEST = 40
 """A list with more entries is left out of an answer, unless ``full`` is true."""
 _LAST_SECONDS = 1.5
-"""Seconds to wait for unfinished questions after the end of the input."""
+"""Seconds to wait for unfinished requests after the end of the input."""
 
 
 async def predict(
@@ -104,7 +104,7 @@ async def gpus(ctx: Context[Any, Any], name: str = "") -> dict[str, Any]:
 
 
 async def _answer(ctx: Context[Any, Any], arguments: list[str], full: bool) -> dict[str, Any]:
-    """Run a command and return its JSON; notify the client every few seconds meanwhile."""
+    """Run a command and return its JSON; report the progress to the client every few seconds."""
 
     async def tell(seconds: float, words: str) -> None:
         await ctx.report_progress(seconds, message=words)
@@ -120,7 +120,7 @@ def _shown(value: object) -> object:
 
 
 def serve() -> None:
-    """Serve until standard input ends; all worker processes then end, too."""
+    """Serve one client until standard input ends, and then end all worker processes."""
     server = MCPServer("harness", version=__version__, instructions=_INSTRUCTIONS)
     for tool in (predict, plan, dry_run, explain, gpus):
         server.add_tool(tool)

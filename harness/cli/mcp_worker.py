@@ -1,4 +1,4 @@
-"""Worker process of ``harness mcp``; it answers one question at a time.
+"""Worker process of ``harness mcp``; it runs one command at a time.
 
 Standard input and output connect the process to the server. The user's code gets an empty standard
 input, and its output goes to standard error.

@@ -1,4 +1,4 @@
-"""Worker processes of ``harness mcp``, which are kept for later questions."""
+"""Worker processes of ``harness mcp``; a process is kept for later requests."""
 
 import json
 import re
@@ -26,10 +26,10 @@ class Workers:
     def __init__(self) -> None:
         self._idle: list[tuple[Process, BufferedByteReceiveStream]] = []
         self.open_questions = 0
-        """Number of questions that are being answered."""
+        """Number of requests that are not yet answered."""
 
     async def ask(self, arguments: list[str], tell: Tell) -> dict[str, Any]:
-        """Return the answer of a command; if the call is cancelled, its process is killed.
+        """Run a command and return its answer; if the call is cancelled, kill the worker process.
 
         Args:
             arguments: arguments of the command line.
@@ -66,7 +66,7 @@ async def _started() -> tuple[Process, BufferedByteReceiveStream]:
 async def _asked(
     process: Process, output: BufferedByteReceiveStream, arguments: list[str], tell: Tell
 ) -> dict[str, Any] | None:
-    """Send a question to a process and return the answer; None if the process ended."""
+    """Send a request to a worker process and return the answer; None if the process ended."""
     assert process.stdin is not None
     assert process.stderr is not None
     said = ["the process starts"]
@@ -82,7 +82,7 @@ async def _asked(
 
 
 async def _listen(errors: ByteReceiveStream, said: list[str]) -> None:
-    """Read standard error, so that the process never blocks; keep the latest activity."""
+    """Read a worker's standard error, so that the worker never blocks; keep the latest activity."""
     with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
         while True:
             text = (await errors.receive()).decode("utf-8", "replace")

@@ -22,7 +22,7 @@ class RunsModules(HarnessCommand):
 
 
 def ended_at_module(words: Sequence[str], flags: Collection[str]) -> list[str]:
-    """Return a command line with ``--`` inserted after the name of ``-m``.
+    """Return a command line with ``--`` inserted after the name that follows ``-m``.
 
     Args:
         words: words of the command line.

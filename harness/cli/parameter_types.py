@@ -71,7 +71,7 @@ class Number(ParamType):
         self._low, self._high = low, high
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> float:
-        """Return the typed number, if it is within the limits."""
+        """Return the value as a number; raise a usage error if the number is outside the limits."""
         rule = self.words
         if self._low is not None and self._high is not None:
             rule += f" between {self._low:,} and {self._high:,}"
@@ -101,7 +101,7 @@ class SizeType(ParamType):
     name = "size"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> int:
-        """Return the typed size in bytes."""
+        """Return the size in bytes."""
         if isinstance(value, int):
             return value
         try:
@@ -122,7 +122,7 @@ class Share(ParamType):
     name = "share"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> Fraction:
-        """Return the typed share as a fraction."""
+        """Return the share as a fraction."""
         if isinstance(value, Fraction):
             return value
         try:
@@ -142,7 +142,7 @@ class Completed(ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the names that begin with the typed text."""
+        """Return the names that begin with the text ``incomplete``."""
         del ctx, param
         names = [*pkgutil.resolve_name(self._source)(), *self._others]
         items = [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]

@@ -13,8 +13,8 @@ def shown_progress(
 ) -> Iterator[Callable[[str], None]]:
     """Show the current activity and the elapsed time on standard error.
 
-    On a terminal, the line is updated, and erased at the end. A pipe or a log gets a line every
-    five seconds.
+    On a terminal, one line is updated in place and erased at the end. In a pipe or a log, a new
+    line is written every five seconds.
 
     Args:
         doing: prefix of each text that is passed to the yielded function. An empty text hides the

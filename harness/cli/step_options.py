@@ -38,7 +38,7 @@ _HINTS: Mapping[str, str] = tomllib.loads(
 
 @dataclass(frozen=True, kw_only=True)
 class StepFlags:
-    """The typed options of a step; an option that is not given is None or empty."""
+    """Options of a step from the command line; an option that is not given is None or empty."""
 
     target: str | None
     batch: int | None
@@ -62,7 +62,7 @@ class StepFlags:
 
         Args:
             on_cuda: True if the options name a GPU; the default device is then CUDA.
-            values: workload fields that replace typed options.
+            values: workload fields that replace the user's options.
         """
         named = {} if self.target is None else mlp_of(self.target)
         if named is None:
@@ -104,7 +104,7 @@ class StepFlags:
         return found
 
     def step(self, **others: Any) -> "Step":
-        """Return the step of TARGET; for a network, ``others`` replaces typed options."""
+        """Return the step of TARGET; ``others`` replaces the user's options, except for an MLP."""
         from harness.dry_runs.value_answers import check_answers, parse_answer
         from harness.schema.step import Step
         from harness.schema.step_request import parse_argument

@@ -26,7 +26,7 @@ class Numbers(ParamType):
         self._example = example
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> tuple[int, ...]:
-        """Return the typed numbers as a tuple."""
+        """Return the numbers as a tuple."""
         if isinstance(value, tuple):
             return value
         try:

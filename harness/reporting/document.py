@@ -76,7 +76,7 @@ class Document:
 
     @cached_property
     def lead(self) -> Chapter | None:
-        """Chapter whose question the report answers: the first chapter with an answer."""
+        """First chapter with a claim or an answer; the report answers its question."""
         settled = [part for part in self.chapters if part.section.claims or part.section.answer]
         return next(iter([*settled, *self.chapters]), None)
 
@@ -106,7 +106,7 @@ class Document:
 
     @property
     def answer(self) -> tuple[tuple[str, str], ...]:
-        """Sentences of the answer, each split after its colon; without an answer, the verdicts."""
+        """Sentences of the answer, each split after its first colon."""
         doubtful = [text for part in self.chapters if part.doubts for text in part.section.answer]
         if self.of_literature:
             return (*map(_split, doubtful[:1]), ("Verdicts: ", self.tally))

@@ -1,4 +1,4 @@
-"""Prints a line to standard error every five seconds, which shows that work continues."""
+"""Prints a line to standard error every five seconds to show that work continues."""
 
 import sys
 import threading
@@ -12,7 +12,7 @@ SECONDS = 5.0
 
 
 class Heartbeat:
-    """Prints lines such as ``[20 s] WORDS`` while its block runs; ``words`` may be changed."""
+    """Prints lines such as ``[20 s] WORDS`` during a ``with`` block; ``words`` may be changed."""
 
     def __init__(self, words: str) -> None:
         self.words = words

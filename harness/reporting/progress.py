@@ -87,7 +87,7 @@ class Lines:
             self.end()
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Update the line of the heartbeat; after the last cell, print the duration."""
+        """Update the text of the heartbeat; after the last cell, print the duration."""
         del description
         estimate = f", {format_seconds(seconds_left)} left" if left and seconds_left else ""
         self._beat.words = f"{self._name}: {self._cells - left} of {self._cells} cells{estimate}"

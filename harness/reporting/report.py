@@ -58,8 +58,8 @@ def write_report(
 
     Every experiment of the run gets a chapter, even if it has too few records to analyse. The same
     records give the same bytes. An earlier report is replaced only if all new files can be written.
-    Files of the user are kept. ``missing`` is called with a message for each failed section, and if
-    no experiment has an answer. ``progress`` is called after each section.
+    Files of the user are kept. ``missing`` is called with a message for each failed section, and
+    with one message if no experiment has an answer. ``progress`` is called after each section.
     """
     report = analysed(folder, jobs=jobs, given=given, progress=progress)
     files = report_files(report)
@@ -156,7 +156,7 @@ def _has(folder: Path, *names: str) -> bool:
 
 
 def _refuse_to_lose_claims(folder: Path, unknown: Sequence[Path]) -> None:
-    """Raise an error if an earlier report has claims of experiments that are unknown here."""
+    """Raise an error if an earlier report has claims of one of the experiments in ``unknown``."""
     try:
         claimed = {claim.experiment for claim in read_claims(folder).claims}
     except ReportFileError:
@@ -281,7 +281,8 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
 def files_of_report(folder: Path) -> set[str]:
     """Return the files of figures and tables that belong to the report in ``folder``.
 
-    The files are found by the links in ``report.md``. A link is ignored if a file is missing.
+    The files are found by the links in ``report.md``. A link is ignored if one of its files is
+    missing.
     """
     try:
         text = (folder / "report.md").read_text(encoding="utf-8")

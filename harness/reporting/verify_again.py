@@ -47,10 +47,11 @@ def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Ch
     """Measure ``count`` random cells of the run in ``folder`` again, and compare them.
 
     Exact metrics must be equal, and noisy metrics must not differ by more than a factor of ten.
-    With pinned malloc, the ranges of the RSS rise must overlap, or differ by at most two batches of
-    the kernel's page counts. Repeats on one fork server are not independent, so each repeat has its
-    own server. Only cells and steps with the outcome ok are chosen. Thresholds and training runs
-    are left out. ``given`` contains files of experiments, as for ``harness report --experiment``.
+    With the malloc policy ``pinned``, the ranges of the RSS rise must overlap, or differ by at most
+    two batches of the kernel's page counts. Repeats on one fork server are not independent, so each
+    repeat has its own server. Only cells and steps with the outcome ok are chosen. Thresholds and
+    training runs are left out. ``given`` contains files of experiments, as for ``harness report
+    --experiment``.
     """
     cells = dict(_lines(folder, given))
     chosen = random.Random(seed).sample(sorted(cells), min(count, len(cells)))
@@ -71,7 +72,7 @@ def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Ch
 
 
 def _lines(folder: Path, given: Sequence[Path]) -> Iterator[tuple[str, Line]]:
-    """Yield the records of a run with the outcome ok, each with its name."""
+    """Yield the name and the record of each measurement that has the outcome ok."""
     for path in evidence_of(folder):
         kind, name = Path(path).name, Path(path).parent.as_posix()
         if kind == record.RECORDS:

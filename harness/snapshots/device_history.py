@@ -45,7 +45,7 @@ class DeviceHistory:
 
     @cached_property
     def lifetimes(self) -> Lifetimes:
-        """Lifetimes of all blocks: index of the allocation and of the free in ``log``."""
+        """Lifetimes of all blocks: indices in ``log`` of each block's allocation and free."""
         return find_lifetimes((event.action, event.address) for event in self.log)
 
     def bytes_alive(self, lifetimes: Lifetimes) -> list[int]:
@@ -82,7 +82,7 @@ class DeviceHistory:
 def device_histories(
     recording: RecordedDevices, device: int | None = None
 ) -> Iterator[DeviceHistory]:
-    """Yield the history of each chosen device; devices that ran out of memory come first."""
+    """Yield the history of each chosen device, beginning with devices that ran out of memory."""
     for snapshot in recording.devices(device):
         settings, assumed = recorded_settings(snapshot)
         pools = notes_on_pools(snapshot.events, snapshot.segments)

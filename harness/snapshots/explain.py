@@ -72,7 +72,7 @@ def explain_file(
     settings: str | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Explanation, ...]:
-    """Explain each device in the recording at ``path``; devices out of memory come first."""
+    """Explain each device in the file at ``path``; devices that ran out of memory come first."""
     if "per_process_memory_fraction" in (settings or ""):
         raise SnapshotError(
             "what-if settings must be without per_process_memory_fraction; give --memory instead"
@@ -144,8 +144,8 @@ def _cases(
     """Yield the cases to replay: first as recorded, then with one change each.
 
     The changes are other settings, no private pools, ``empty_cache()`` in each step, and other
-    GPUs. The replay ends with the failed request, and leaves out the segments that were freed for
-    it.
+    GPUs. The replay ends with the failed request. Segment frees that this request caused are not
+    replayed.
     """
     until = None if failure is None else failure.position + 1
     usable = None if failure is None else failure.usable_bytes

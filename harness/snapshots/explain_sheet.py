@@ -34,7 +34,7 @@ def explanation_sheet(explanations: Sequence[Explanation]) -> Sheet:
 
 
 def failures_sheet(failures: Sequence[LogFailure], notes: Sequence[str] = ()) -> Sheet:
-    """Return the sheet of a log: its failures, and the GPU's memory at the last failure."""
+    """Return the sheet of a log: its failures, and the GPU's memory at one explained failure."""
     last = next((one.message for one in explained(failures) if one.message is not None), None)
     lines = [*failures_lines(failures)]
     first = 2 if lines[0].startswith(_CAUSE) else 1
@@ -73,7 +73,7 @@ def _commands(explanation: Explanation) -> list[str]:
 
 
 def _held(message: OutOfMemoryMessage) -> Timeline:
-    """Return the parts of the GPU's memory at the failure, as a timeline with one moment."""
+    """Return the parts of the GPU's memory at the failure, as a timeline with one point in time."""
     held = [(name, size) for _, name, size in parts(message)]
     return Timeline(
         blocks=[(ShownBlock(0, 1, size, name, name, ""), 1) for name, size in held],

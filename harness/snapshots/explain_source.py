@@ -92,8 +92,9 @@ def explain(source: str | Path) -> OutOfMemoryReport:
             text of an out-of-memory message.
 
     Returns:
-        The report. For a snapshot, it explains the device that failed. For a log, it explains the
-            failure that torchrun calls the root cause, or else the last failure.
+        The report. For a snapshot, the report begins with a device that ran out of memory, if there
+            is one. For a log, the report begins with the failure that torchrun calls the root cause
+            or, without a root cause, with the last failure.
 
     Raises:
         ArgumentError: the source is neither a file nor an out-of-memory message.

@@ -94,7 +94,7 @@ class Deadline:
 
 @contextmanager
 def reading_a_recording(path: Path, doing: str) -> Iterator[None]:
-    """Pause garbage collection in the block; turn a MemoryError into a ``SnapshotError``."""
+    """Pause garbage collection in a ``with`` block; turn a MemoryError into a ``SnapshotError``."""
     try:
         with collection_paused():
             yield

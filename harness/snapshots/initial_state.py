@@ -1,6 +1,7 @@
 """Finds the state at the start of a recording by reading its trace backwards.
 
-Older blocks that were never freed are found in the segments at the end of the snapshot.
+Blocks that were allocated before the recording and never freed are found in the segments at the end
+of the snapshot.
 """
 
 import re
@@ -77,7 +78,7 @@ def recorded_settings(snapshot: Snapshot) -> tuple[str, list[str]]:
 
 
 def _settings_of_flags(flags: Mapping[str, object]) -> dict[str, str]:
-    """Return the flags as settings; an empty text means the default value."""
+    """Return the flags as settings; an empty string means the default value."""
     found = {}
     expandable, limit = flags.get("expandable_segments"), flags.get("max_split_size")
     if isinstance(expandable, bool):

@@ -293,7 +293,7 @@ def _counted(found: Sequence[LogFailure]) -> Iterable[LogFailure]:
 
 
 def _host_message(text: str) -> _Said | None:
-    """Parse the first message of the CPU allocator, MPS, Linux or a scheduler; else return None."""
+    """Parse the first message of the CPU allocator, MPS, Linux or a scheduler; None if absent."""
     matches = [match for form in (_CPU, _MPS, _KERNEL, _SCHEDULER) if (match := form.search(text))]
     if not matches:
         return None

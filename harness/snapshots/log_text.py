@@ -45,7 +45,7 @@ class Log:
     text: str
     numbers: Sequence[int] = ()
     left_out_bytes: int = 0
-    """Size of lines around messages that were left out because there were too many."""
+    """Number of characters in the lines that were left out because the text became too long."""
     has_more: bool = False
     """True if reading stopped before the end."""
 
@@ -100,7 +100,7 @@ class _Kept:
             self.sizes[2] += dropped
 
     def log(self, *, has_more: bool) -> Log:
-        """Return the kept lines; a carriage return splits a line, but its number stays the same."""
+        """Return the kept lines; a line is split at each carriage return, but keeps its number."""
         parts = [
             (number, part)
             for number, line in (*self.first, *self.last)

@@ -61,7 +61,7 @@ def totals(sizes: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
 def moment_at(
     name: str, position: int, history: DeviceHistory, category_at: CategoryOf
 ) -> RecordedMoment:
-    """Return the blocks alive after the event at ``position``, grouped."""
+    """Group the blocks alive after the event at ``position`` by category, module and line."""
     alive = [
         (history.log[begin], CATEGORY_WORDS[category_at(begin)])
         for begin in history.alive_after(position)

@@ -2,7 +2,7 @@
 
 The allocator logs a free twice: when it is requested and when it is completed. The two events of a
 free are neighbours unless another stream still uses the block. The allocator also logs freed
-segments, but it does not log the reason: ``empty_cache()`` or a request that needed room.
+segments, but it does not log the reason: ``empty_cache()`` or a request that needed memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
     """Yield the program's operations, without the allocator's own operations.
 
     Allocations and frees are operations of the program. ``empty_cache`` is added if segments were
-    freed without a request that needed room. ``release_pool`` is added if segments of a private
+    freed without a request that needed memory. ``release_pool`` is added if segments of a private
     pool were freed. Each operation is yielded with its position in ``events``.
     """
     given: TraceEvent | None = None

@@ -44,10 +44,10 @@ def _pools_of_events(
 ) -> Sequence[PoolId]:
     """Return the pool of each event; if it is not recorded, derive it from the segments.
 
-    Older recordings name pools only for the segments at the end of the recording. The addresses of
-    such a segment belong to its pool since the segment was allocated. Earlier blocks at the
-    addresses of the segment, and segments that were freed before the end, are treated as part of
-    the default pool.
+    Older recordings name pools only for the segments at the end of the recording. An event without
+    a pool gets the pool of the segment that contains the event's address. Events before the
+    allocation of the segment, and events in segments that were freed before the end, are counted as
+    part of the default pool.
     """
     ends = {each.address: each for each in segments if each.pool != DEFAULT_POOL}
     starts = sorted(ends)

@@ -27,8 +27,8 @@ _IN_ADVANCE_BYTES = 16 << 20
 _MOST_BYTES = 3 << 30
 _LONGEST_STRING = 1 << 24
 _MOST_PAIRS = 1 << 12
-"""Largest number of different pairs; a recording has one pair for each memory pool. A file with
-millions of pairs could slow down the parser by keys with equal hashes."""
+"""Largest number of different pairs; a recording has one pair for each memory pool. Millions of
+pairs with equal hashes could slow down the parser."""
 _STOPS_BETWEEN_CHECKS = 1 << 15
 
 # Up to 64 bits: Python hashes an integer modulo 2**61 - 1, so few of these share a hash.

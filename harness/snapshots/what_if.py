@@ -40,10 +40,11 @@ class FailedReplay:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """Result of a replay, which runs with ascending and with descending driver addresses.
+    """Result of a case, which is replayed with several orders of the driver's addresses.
 
     ``peak_reserved_bytes`` is None if no run completed. ``ran_out`` contains the failed request of
-    each other run, earliest first. If ``total_bytes`` is None, the memory is unlimited.
+    each run that did not complete, earliest first. If ``total_bytes`` is None, the memory is
+    unlimited.
     """
 
     name: str
@@ -92,7 +93,7 @@ _ACTIONS = {
 def find_work(history: DeviceHistory, until: int | None = None) -> RecordedWork:
     """Return the operations of the first ``until`` events, with a failed request at the end.
 
-    Other requests that failed are left out.
+    Requests that failed earlier are left out.
     """
     events = history.events[:until]
     streams = _numbers({event.stream & STREAM_MASK for event in history.log})

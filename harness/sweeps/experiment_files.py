@@ -1,8 +1,8 @@
-"""Finds an experiment by its name, by its path, or for a folder of records.
+"""Finds an experiment by its name, by its path, or by the folder of its records.
 
 An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``. The
 name of the file is the name of the experiment. A file is imported only if its text defines
-``EXPERIMENT``, because the folder may contain other scripts.
+``EXPERIMENT``, because a folder of experiments may contain other scripts.
 """
 
 import dataclasses
@@ -128,7 +128,7 @@ def load(path: Path) -> Experiment:
 
 
 def place_of(name: str, start: str | Path) -> str | Path:
-    """Resolve a name with a leading dot; ``start`` is a package or a folder of the user.
+    """Resolve a module name with a leading dot; ``start`` is a package or a folder of the user.
 
     >>> place_of(".steps", "experiments.literature"), place_of(".net", Path("mine")).as_posix()
     ('experiments.literature.steps', 'mine/net')
@@ -141,7 +141,7 @@ def place_of(name: str, start: str | Path) -> str | Path:
 
 
 def placed_job(job: StepJob, start: str | Path) -> StepJob:
-    """Return the job with resolved names; ``start`` is as in ``place_of``."""
+    """Return the job with resolved names; ``start`` has the same meaning as in ``place_of``."""
 
     def placed(name: str) -> str:
         module, _, called = name.partition(":")
@@ -248,11 +248,11 @@ def read_origin(folder: Path) -> ExperimentOrigin | None:
 
 
 def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None:
-    """Return the experiment of the records in ``folder``, or None; ``given`` is searched first.
+    """Return the experiment of the records in ``folder``; None if no experiment has its name.
 
-    A report runs the code of the experiment, and the records may come from another person. So that
-    no foreign code runs, this function loads neither another file of the same name nor a file next
-    to the records.
+    A report runs the code of the experiment, and the records may come from another person. To avoid
+    running foreign code, this function loads only a file in ``given``, an experiment of the
+    harness, or a file with the recorded path or hash.
     """
     name = folder.resolve().name
     for path in given:

@@ -114,7 +114,7 @@ class Executor(Protocol):
         """Start to measure ``cell``; the future returns the result of the attempt."""
 
     def capacity(self) -> int:
-        """Return the largest number of cells that may be submitted and not yet finished."""
+        """Return the largest number of submitted cells that may be unfinished at the same time."""
         return 1
 
     def room_bytes(self, workload: Workload) -> int | None:

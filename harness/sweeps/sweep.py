@@ -48,7 +48,7 @@ class Progress(Protocol):
 
 
 class Silent(Progress):
-    """A progress that shows nothing."""
+    """Progress display that shows nothing."""
 
 
 def sweep(
@@ -132,7 +132,8 @@ def run(
     """Run the jobs of ``experiment`` that have no stored result; return job counts by outcome.
 
     If the run is interrupted, the same call resumes it. ``executor`` runs the cells; by default,
-    they run one at a time on this machine. Other jobs always run one at a time on this machine.
+    they run one at a time on this machine. Jobs that are not cells always run one at a time on this
+    machine.
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)
@@ -289,7 +290,7 @@ class _Part(Generic[Job, Line]):
 
 
 class _Meter:
-    """Shows the progress of a sweep, and estimates the time left from the finished jobs."""
+    """Shows the progress of a sweep; the finished jobs give an estimate of the remaining time."""
 
     def __init__(self, progress: Progress, jobs: int) -> None:
         self._progress = progress
@@ -298,7 +299,7 @@ class _Meter:
         self._started = time.monotonic()
 
     def ended(self, description: str, *, finished: bool) -> None:
-        """Show the result of an attempt; if ``finished`` is True, its job is done."""
+        """Show the result of an attempt; ``finished`` is True if the job is done."""
         self._done += finished
         left = self._jobs - self._done
         taken = time.monotonic() - self._started

@@ -34,7 +34,7 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
         self._steps_from = steps_from
 
     def run(self, job: StepJob, attempt: int) -> StepRun:
-        """Run the job; return the metrics of its step, or the counts that a function returns."""
+        """Run the job; return the metrics of its step, or the numbers that ``network`` returns."""
         on_gpu = job.device == "cuda"
         launcher = None if on_gpu else self._slot.launcher("pinned")
         line = partial(StepRun, job=job, attempt=attempt, environment=_surroundings(job, launcher))

@@ -39,7 +39,7 @@ CONNECT_SECONDS = 30.0
 WORKER_SECONDS = 300.0
 """Seconds for which a sweep waits if the cluster has no worker."""
 SILENT_SECONDS = 30
-"""The cell of a worker gets the outcome lost after this many seconds without a message."""
+"""Seconds without a message from a worker after which its cell gets the outcome lost."""
 _VIEW_SECONDS = 0.5
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,

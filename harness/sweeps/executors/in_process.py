@@ -21,7 +21,7 @@ class InProcessExecutor(Executor):
 
     A crash or a kill by the kernel ends the sweep. Deadlines and budgets are not enforced, and the
     malloc policy has no effect. Earlier cells disturb RSS and times, so these metrics are null.
-    Byte metrics of the allocators are still exact.
+    Byte metrics of the allocators are exact.
     """
 
     name = "in-process"

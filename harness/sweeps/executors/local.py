@@ -35,7 +35,7 @@ class LocalExecutor(Executor):
         self._memory = _Memory(self._machine_bytes)
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        """Measure ``cell`` as soon as a slot and the needed memory are free."""
+        """Measure ``cell`` as soon as a slot and enough memory are free."""
         try:
             return self._threads.submit(self._measure, cell, attempt)
         except RuntimeError as error:  # a limit on processes holds for threads too
@@ -82,11 +82,11 @@ class Slot:
     def measure(
         self, cell: Cell, attempt: int, executor: str, *, jobs: int, disturbed: bool
     ) -> Measured:
-        """Measure ``cell`` in separate processes; only one thread at a time may call this.
+        """Measure ``cell`` in separate processes; only one thread at a time may call this method.
 
-        ``disturbed`` is True if other cells may disturb the measurement. Byte metrics of the
-        allocators are still exact. RSS, times and the GPU's memory outside the allocator are not
-        exact, so they are null. The repeats are left out.
+        ``disturbed`` is True if other cells may disturb the measurement. In this case RSS, times
+        and the GPU's memory outside the allocator are null, and the repeats are left out. Byte
+        metrics of the allocators are exact in any case.
         """
         workload = cell.workload
         launcher = self.launcher(workload.malloc)
@@ -125,7 +125,7 @@ class Slot:
         return launcher
 
     def stop(self) -> None:
-        """End running processes, and start no more jobs; any thread may call this."""
+        """End running processes, and start no more jobs; any thread may call this method."""
         self._stopped = True
         for launcher in list(self._launchers.values()):
             launcher.stop()
