@@ -203,14 +203,14 @@ def dry_run(
     """Run a PyTorch script on a pretended GPU and report its memory.
 
     A CUDA build of PyTorch runs the unmodified script with PyTorch's own allocator, dispatcher,
-    autograd and optimizers. Kernels are not run, so times have no meaning. A value that the script
-    reads from the GPU is real if it comes from the host, and zero otherwise. No GPU is needed.
+    autograd and optimizers. Kernels are not run, so times have no meaning. If the script decides by
+    a value of the GPU that is not known, the script runs again with other values. No GPU is needed.
 
     The exit code is 0 if the script completed. The exit code is 3 if the script failed, ran out of
     memory, does not fit the memory of the GPU or of the host, did not use a GPU, or depends on
-    values that are unknown without a GPU. The exit code is 130 after Ctrl-C and 143 after SIGTERM. With --versions
-    the exit code is 3 if a peak or an outcome differs. Each version has its own environment in your
-    cache folder, with your other packages.
+    values that are unknown without a GPU. The exit code is 130 after Ctrl-C and 143 after SIGTERM.
+    With --versions the exit code is 3 if a peak or an outcome differs. Each version has its own
+    environment in your cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_sheet import dry_run_sheet
