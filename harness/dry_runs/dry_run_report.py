@@ -120,7 +120,7 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
         checks: lines with a check that was assumed to pass, because a failed check is an error.
         moves: whether any peak differs between the runs.
         lowest: minimum of each peak over all runs, for the GPU that reserved most memory.
-        highest: maximum of each peak over all runs, for the same GPU.
+        highest: maximum of each peak over all runs, for the GPU that reserved most memory.
     """
 
     runs: int
@@ -148,7 +148,7 @@ class WrittenFile(Struct, frozen=True, kw_only=True):
 
 
 class Files(Struct, frozen=True, kw_only=True):
-    """The files that a script wrote, and whether they are real files or in a layer.
+    """The files that a script wrote, either as real files or into a file layer.
 
     Attributes:
         mode: ``layer`` if the script wrote into a file layer that is removed after the run.
@@ -269,7 +269,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     @property
     def host_fit(self) -> Fit | None:
-        """The verdict on the host's memory; None if it has no limit or the GPU shares it."""
+        """The verdict on the host's memory; None if memory is unlimited or shared with the GPU."""
         host = self.host
         return None if host is None or host.limit_source == ONE_POOL else host.fit
 

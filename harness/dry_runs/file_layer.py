@@ -258,8 +258,8 @@ class _Covering:
     def _make_foreign(self, top: Path, upper: Path) -> None:
         """Create other owners' folders in the layer, because the kernel cannot copy these folders.
 
-        Only a user without root rights needs these folders. These folders are the home and the
-        working folder, their parents, and folders inside the working folder.
+        A user without root rights needs the home and the working folder, the parents of both
+        folders, and folders inside the working folder.
         """
         for folder in self._foreign:
             for path in (*reversed(folder.parents), folder):
