@@ -151,9 +151,9 @@ class Files(Struct, frozen=True, kw_only=True):
     """The files that a script wrote, either as real files or into a file layer.
 
     Attributes:
-        mode: ``layer`` if the script wrote into a file layer that is removed after the run.
-            ``read-only`` if the kernel refused a layer and the script could not write files.
-            ``written`` if the script changed the user's real files.
+        mode: ``layer`` if the script wrote into a file layer that is removed after the run. The
+            mode is ``read-only`` if the kernel refused a layer and the script could not write
+            files. The mode is ``written`` if the script changed the user's real files.
         written: files written into the layer, the largest first.
         refused: reason why the kernel refused a layer.
         kept: folder of the copies, if the files were copied.
@@ -181,7 +181,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         devices: peaks and live blocks of each GPU, in the process that reserved most memory.
         processes: processes that used the GPUs, the largest first; empty if no process that the
             script started used a GPU.
-        shared: for each GPU, the bytes that several processes used at the same time.
+        shared: for each GPU, the peak of the bytes of all processes together.
         out_of_memory: allocations that failed.
         value_reads: places in the code that read GPU values, the most frequent places first.
         unsupported: CUDA functions that PyTorch called although the stub does not implement them.

@@ -2,8 +2,8 @@
 
 In the mount namespace of the script's process, an overlay file system of Linux covers each
 top-level folder. The script can read its own new files and all other files. No system call is
-intercepted. ``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses an overlay,
-Landlock makes all folders read-only, except the run's own folders.
+intercepted. The file layer does not cover ``/proc``, ``/sys`` and ``/dev``. If the kernel refuses
+an overlay, Landlock makes all folders read-only, except the run's own folders.
 """
 
 import contextlib

@@ -44,7 +44,7 @@ class HostSteps:
         self._offset: int | None = None
 
     def look(self, step: int, own: int) -> None:
-        """Record the host's bytes after a step; skip some steps of a long run to save time."""
+        """Record allocated host bytes after a step; skip some steps of a long run to save time."""
         begin = time.thread_time()
         if begin < self._due or self._folded:
             return
@@ -74,7 +74,7 @@ class HostSteps:
         self._kept = dict(enumerate(kept, first))
 
     def look_after_fold(self, step: int, own: int) -> None:
-        """Record the host's bytes after a step whose history was just processed."""
+        """Record allocated host bytes after a step whose history was just processed."""
         size = host_bytes() - own
         if self._offset is None:  # no more is kept than after the last step that was looked at
             last = max(self._kept, default=0)

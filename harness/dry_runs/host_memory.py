@@ -16,8 +16,8 @@ from harness.instruments.host_pages import MAIN, page_sums, shared_memory
 from harness.schema.host import HostProcess
 
 SAMPLES, ENDING, UNSEEN = "host.json", "ending", "unseen"
-"""Names of files in a run's folder. These files contain the samples, the sign that the script has
-ended, and the names of programs that opened a real GPU without the stub."""
+"""Names of the files with the samples, with the sign that the script has ended, and with the names
+of programs that opened a real GPU without the stub."""
 
 _EVERY_SECONDS = 0.05
 _SHARE = 20

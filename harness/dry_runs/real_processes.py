@@ -28,8 +28,8 @@ class RealProcesses:
 
     Attributes:
         seen: joined result of all processes, with the peaks of the largest process.
-        rows: the processes, the largest first; empty if only the script's own process used a GPU.
-        shared: for each GPU, the bytes that the processes used at the same time.
+        rows: processes that used a GPU, the largest first; empty if no started process used a GPU.
+        shared: for each GPU, the peak of the bytes of all processes together.
         unknown: reason why the peaks are unknown although the script ended normally, or None.
     """
 
