@@ -179,9 +179,9 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         outside_bytes: lowest and highest estimate of the memory outside PyTorch's allocator.
         host: host memory of the script and its workers.
         devices: peaks and live blocks of each GPU, in the process that reserved most memory.
-        processes: processes that used the GPUs, the largest first; empty if no process that the
-            script started used a GPU.
-        shared: for each GPU, the peak of the bytes of all processes together.
+        processes: processes that used the GPUs, the largest first; empty if no started process used
+            a GPU.
+        shared: for each GPU, the peak memory of all processes together.
         out_of_memory: allocations that failed.
         value_reads: places in the code that read GPU values, the most frequent places first.
         unsupported: CUDA functions that PyTorch called although the stub does not implement them.
