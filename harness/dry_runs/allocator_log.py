@@ -29,7 +29,7 @@ class AllocatorLog:
         most: number of allocations and frees after which the history must be read.
         on_own_call: called when the script starts or ends its own memory history. The script's call
             has no effect, because it would clear the harness's history.
-        reset: function that returns a device's allocations and frees before the last counter reset.
+        reset: function that returns how many allocations and frees preceded the last counter reset.
     """
 
     def __init__(

@@ -108,7 +108,7 @@ def _outcome(
     code: int,
     received: int | None,
 ) -> tuple[Outcome, str | None]:
-    """Return the outcome of the run, and the error or the reason for it."""
+    """Return the outcome of the run, and the error or another reason for the outcome."""
     if received is not None and inside.ended in ("ok", "interrupted", "lost"):
         interrupted = received == signal.SIGINT
         return Outcome.KILLED, "interrupted" if interrupted else f"ended by {_signal(received)}"

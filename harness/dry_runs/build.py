@@ -1,8 +1,8 @@
 """Builds the stub for the installed PyTorch, once, in the user's cache folder.
 
 The stub defines every function of CUDA and NVIDIA's libraries that PyTorch uses. C files in
-``stub/cuda`` implement some of these functions. For the other functions, ``functions_by_name.py``
-generates code from their names.
+``stub/cuda`` implement some functions. ``functions_by_name.py`` generates the code of all other
+functions from their names.
 """
 
 import contextlib

@@ -50,7 +50,8 @@ class CallSite:
     Attributes:
         stack: frames of the user's code, innermost first.
         place: innermost line of the user's code, or a description if there is no such line.
-        edge: 1 while a checkpoint is saved, 2 while one is loaded, else 0; an index into ``EDGES``.
+        edge: 1 while the script saves a checkpoint, 2 during loading, else 0; an index into
+            ``EDGES``.
         context_bytes: host memory that PyTorch uses for the stack.
     """
 

@@ -120,7 +120,7 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
         checks: lines with a check that was assumed to pass, because a failed check is an error.
         moves: whether any peak differs between the runs.
         lowest: minimum of each peak over all runs, for the GPU that reserved most memory.
-        highest: maximum of each peak over all runs, for the same GPU.
+        highest: maximum of each peak over all runs, for the GPU that reserved most memory.
     """
 
     runs: int
@@ -148,12 +148,12 @@ class WrittenFile(Struct, frozen=True, kw_only=True):
 
 
 class Files(Struct, frozen=True, kw_only=True):
-    """The files that a script wrote, and whether they are real files or in a layer.
+    """The files that a script wrote, either as real files or into a file layer.
 
     Attributes:
-        mode: ``layer`` if the script wrote into a file layer that is removed after the run.
-            ``read-only`` if the kernel refused a layer and the script could not write files.
-            ``written`` if the script changed the user's real files.
+        mode: ``layer`` if the script wrote into a file layer that is removed after the run. The
+            mode is ``read-only`` if the kernel refused a layer and the script could not write
+            files. The mode is ``written`` if the script changed the user's real files.
         written: files written into the layer, the largest first.
         refused: reason why the kernel refused a layer.
         kept: folder of the copies, if the files were copied.
@@ -179,9 +179,9 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         outside_bytes: lowest and highest estimate of the memory outside PyTorch's allocator.
         host: host memory of the script and its workers.
         devices: peaks and live blocks of each GPU, in the process that reserved most memory.
-        processes: processes that used the GPUs, the largest first; empty if no process that the
-            script started used a GPU.
-        shared: for each GPU, the bytes that several processes used at the same time.
+        processes: processes that used the GPUs, the largest first; empty if no started process used
+            a GPU.
+        shared: for each GPU, the peak memory of all processes together.
         out_of_memory: allocations that failed.
         value_reads: places in the code that read GPU values, the most frequent places first.
         unsupported: CUDA functions that PyTorch called although the stub does not implement them.
@@ -269,7 +269,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     @property
     def host_fit(self) -> Fit | None:
-        """The verdict on the host's memory; None if it has no limit or the GPU shares it."""
+        """The verdict on the host's memory; None if memory is unlimited or shared with the GPU."""
         host = self.host
         return None if host is None or host.limit_source == ONE_POOL else host.fit
 

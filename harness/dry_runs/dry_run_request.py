@@ -11,8 +11,8 @@ from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.value_answers import Answer, DryRunError
 
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
-"""Names of files in a run's folder. These files contain the mode (``Files.mode``), the result,
-PyTorch's snapshot, and the reason why the script did not run."""
+"""Names of the files with the mode (``Files.mode``), the result, PyTorch's snapshot, and the reason
+why the script did not run."""
 JOB, PROCESSES = "job.pickle", "processes"
 """Names in a run's folder: the request's file, and the folder for started processes."""
 RESUMED = "resumed"

@@ -197,7 +197,7 @@ def _phases(report: DryRunReport) -> Iterator[Part]:
 
 
 def growth_lines(report: DryRunReport) -> Iterator[str]:
-    """Yield lines about memory that grows with each step, and about the variables that keep it."""
+    """Yield lines about memory that grows with each step, and the variables that keep it alive."""
     host = report.host
     taken = 0 if host is None else host.peak_bytes[1]
     shared = host is not None and host.limit_source == ONE_POOL

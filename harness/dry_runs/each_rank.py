@@ -1,7 +1,7 @@
 """Runs several ranks of a job in parallel, each as a separate dry run, and joins the reports.
 
 The harness watches the host's memory while several ranks run. If little memory is left, the harness
-ends the rank that started last. Later the harness runs that rank again, with fewer ranks in
+ends the rank that started last. Later, the harness runs the ended rank again, with fewer ranks in
 parallel.
 """
 
@@ -28,7 +28,8 @@ _MOST_AT_ONCE = 8
 _LOOK_SECONDS = 0.05
 _RESERVE = 10
 """If less than a tenth of the host's memory is free, the harness ends the rank that started last.
-If less than a twentieth is free, the harness ends all ranks except the rank that started first."""
+If less than a twentieth of the memory is free, the harness ends all ranks except the rank that
+started first."""
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
     "does not fit", None, "depends", "unknown", "close call", "fits",
 )  # fmt: skip

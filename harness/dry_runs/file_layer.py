@@ -2,8 +2,8 @@
 
 In the mount namespace of the script's process, an overlay file system of Linux covers each
 top-level folder. The script can read its own new files and all other files. No system call is
-intercepted. ``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses an overlay,
-Landlock makes all folders read-only, except the run's own folders.
+intercepted. The file layer does not cover ``/proc``, ``/sys`` and ``/dev``. If the kernel refuses
+an overlay, Landlock makes all folders read-only, except the run's own folders.
 """
 
 import contextlib
@@ -258,8 +258,8 @@ class _Covering:
     def _make_foreign(self, top: Path, upper: Path) -> None:
         """Create other owners' folders in the layer, because the kernel cannot copy these folders.
 
-        Only a user without root rights needs these folders. These folders are the home and the
-        working folder, their parents, and folders inside the working folder.
+        A user without root rights needs the home and the working folder, the parents of both
+        folders, and folders inside the working folder.
         """
         for folder in self._foreign:
             for path in (*reversed(folder.parents), folder):

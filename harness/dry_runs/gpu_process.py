@@ -35,7 +35,7 @@ class SharedGpu(Struct, frozen=True, kw_only=True):
     Attributes:
         index: number of the GPU.
         processes: number of the processes; each process has its own CUDA context.
-        held_bytes: bytes that the processes used together, as counted by the driver stub.
+        held_bytes: peak memory of all processes together, as counted by the driver stub.
         fit: whether ``held_bytes`` and each process's memory outside the allocator fit the GPU.
     """
 

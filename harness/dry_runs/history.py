@@ -1,4 +1,4 @@
-"""Finds the peak and its live blocks in the history of PyTorch's allocator.
+"""Finds the peak, and the live blocks at the peak, in the history of PyTorch's allocator.
 
 The events of ``torch.cuda.memory._snapshot()`` are processed in batches and then dropped. An event
 contains only requested bytes, so this module finds the peak of requested bytes.

@@ -24,7 +24,7 @@ _SHARE = 8
 """Growth must exceed 1/8 of the recording's growth, whose estimate has an error of a few
 percent."""
 _LEAST_HEAP = 16 << 20
-"""Smallest glibc heap of a PyTorch process, in bytes; below this, another allocator is used."""
+"""Smallest glibc heap of a PyTorch process, in bytes; a smaller heap means another allocator."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
 """The host is measured after each of the first 50 steps; later measurements use at most 1% of the
 time."""
@@ -33,8 +33,8 @@ time."""
 class HostSteps:
     """Allocated host bytes at the ends of steps, without the bytes of the recording.
 
-    Until the history is first processed, its size is estimated from its stacks and subtracted.
-    Later, the host is measured just after the history was processed and emptied.
+    Until the history is first processed, the history's size is estimated from the stacks and
+    subtracted. Later, the host is measured just after the history was processed and emptied.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class HostSteps:
         self._offset: int | None = None
 
     def look(self, step: int, own: int) -> None:
-        """Record the host's bytes after a step; skip some steps of a long run to save time."""
+        """Record allocated host bytes after a step; skip some steps of a long run to save time."""
         begin = time.thread_time()
         if begin < self._due or self._folded:
             return
@@ -74,7 +74,7 @@ class HostSteps:
         self._kept = dict(enumerate(kept, first))
 
     def look_after_fold(self, step: int, own: int) -> None:
-        """Record the host's bytes after a step whose history was just processed."""
+        """Record allocated host bytes after a step whose history was just processed."""
         size = host_bytes() - own
         if self._offset is None:  # no more is kept than after the last step that was looked at
             last = max(self._kept, default=0)

@@ -16,8 +16,8 @@ from harness.instruments.host_pages import MAIN, page_sums, shared_memory
 from harness.schema.host import HostProcess
 
 SAMPLES, ENDING, UNSEEN = "host.json", "ending", "unseen"
-"""Names of files in a run's folder. These files contain the samples, the sign that the script has
-ended, and the names of programs that opened a real GPU without the stub."""
+"""Names of the files with the samples, with the sign that the script has ended, and with the names
+of programs that opened a real GPU without the stub."""
 
 _EVERY_SECONDS = 0.05
 _SHARE = 20
@@ -31,7 +31,7 @@ _DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 class Samples(msgspec.Struct):
     """The highest samples so far, of all processes together and of each process.
 
-    The samples include the harness's modules, but PyTorch imports nearly the same modules: a
+    The samples include the harness's modules, but PyTorch imports nearly the same modules. A
     process with PyTorch uses 290 MiB in a real run and 287 MiB in a dry run.
     """
 

@@ -99,7 +99,7 @@ def library_notes() -> tuple[str, ...]:
 def ask_cudnn_once(notes: tuple[str, ...]) -> None:
     """Let cuDNN plan one convolution in this process if ``notes`` say that a fork uses cuDNN.
 
-    Later forks inherit cuDNN's internal objects, which saves a third of each fork's run time.
+    Later forks inherit cuDNN's internal objects and therefore need a third less run time.
     """
     if _KINDS[_ANSWERS].format(_version()) in notes:
         _plan_a_convolution(os.getpid())

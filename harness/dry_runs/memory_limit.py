@@ -4,7 +4,7 @@ import ctypes
 import os
 
 ENDLESS_BYTES = 1 << 41
-"""GPU memory size with which no allocation fails; expandable segments reserve as many addresses."""
+"""GPU memory size with which no allocation fails; expandable segments reserve addresses for it."""
 
 
 def limit_memory(memory_bytes: int) -> None:

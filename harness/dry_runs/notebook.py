@@ -1,7 +1,7 @@
 """Runs a notebook cell by cell in IPython's shell, and records the memory after each cell.
 
 Jupyter's kernel also runs cells in IPython's shell. The shell keeps the traceback of an error and
-the results of cells. It thereby keeps all tensors in the traceback and the results alive.
+the results of cells. The shell thereby keeps the tensors in the traceback and the results alive.
 """
 
 import functools

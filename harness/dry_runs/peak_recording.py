@@ -1,7 +1,7 @@
 """Records only the peaks of a process, its optimizer steps and its failed allocations.
 
-The recording starts when the script initialises CUDA. Settings in the script's first lines
-therefore still take effect, and a script that never uses the GPU runs unchanged.
+The recording starts when the script initialises CUDA. Settings in the script's first lines still
+take effect, and a script that never uses the GPU runs unchanged.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """Tracks unknown GPU numbers through Python's C code and through C libraries.
 
 ``stub/values/python_types.c`` calls this module. ``text % number`` returns a text that is marked as
-unknown. If the script checks whether a set contains the number, each run chooses the result. In
-user code, ``type(number)`` returns ``float`` or ``int``. The number counts as used if code converts
-it to ``Decimal`` or parses its text.
+unknown. If the script checks whether a set contains an unknown number, each run chooses the result.
+In user code, ``type(number)`` returns ``float`` or ``int``. An unknown number counts as used if
+code converts it to ``Decimal`` or parses its text.
 """
 
 import array

@@ -28,8 +28,8 @@ class RealProcesses:
 
     Attributes:
         seen: joined result of all processes, with the peaks of the largest process.
-        rows: the processes, the largest first; empty if only the script's own process used a GPU.
-        shared: for each GPU, the bytes that the processes used at the same time.
+        rows: processes that used a GPU, the largest first; empty if no started process used a GPU.
+        shared: for each GPU, the peak memory of all processes together.
         unknown: reason why the peaks are unknown although the script ended normally, or None.
     """
 
@@ -167,7 +167,7 @@ def _row(one: _One, gpu: PretendedGpu) -> GpuProcess:
 
 
 def _shared(page: StatusPage, gpu: PretendedGpu, largest: Sequence[Device]) -> Iterator[SharedGpu]:
-    """Yield each GPU's peak of the bytes of all processes together, and whether this peak fits."""
+    """Yield the peak memory of all processes together for each GPU, and whether this peak fits."""
     kept = max((device.kept_by_works for device in largest), default=0)
     for index, (held, processes) in enumerate(page.together):
         most = held + processes * (gpu.outside_bytes[1] + kept)

@@ -82,7 +82,8 @@ class Recording(PeakRecording):
         self._steps: list[Counts] = []
         self._modes: list[tuple[Counts, bool]] = []
         self._borders: list[Counts] = []
-        """Marks, step ends, mode changes and borders since events were last processed."""
+        """Marks, step ends, mode changes and results of ``border`` since events were last
+        processed."""
         self._owners: dict[int, BlockCategory] | None = None
         self._host = HostSteps()
         self._own_bytes = 0

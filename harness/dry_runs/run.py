@@ -52,8 +52,8 @@ def dry_run(
     """Run code on a pretended GPU and report the memory of PyTorch's CUDA allocator.
 
     If a decision of the code may depend on unknown GPU values, the code runs again with other
-    values. The report then states the range of the peaks. To avoid further runs, give the values as
-    ``answers``.
+    values. The report states the range of the peaks over all runs. To avoid further runs, give the
+    values as ``answers``.
 
     Args:
         target: path of a script, name of a module (with ``module=True``), or a function that can be

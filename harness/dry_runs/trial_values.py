@@ -29,13 +29,13 @@ of trials 4 and 9, differ at each position, so that exchanging the trials' numbe
 trials from 5 on, the first decision of each line is true, so that a script saves its first best
 weights."""
 CROSSED: Final = 10
-"""Factor, e.g. trial 12 has the decisions and masks of trial 1, and the numbers of trial 2."""
+"""Trial 12 combines the decisions and masks of trial 1 with the numbers of trial 2."""
 FURTHER: Final = 5
-"""Trial whose numbers are used in a further run, if a decision or a number may change a peak."""
+"""Trial with further numbers, to find out whether a decision or a number changes a peak."""
 MIXED: Final = 100
-"""Factor, e.g. trial 502 has the numbers of trial 2 and mixed decisions. Lines are assigned to
-three groups in turn. The digit 5 is 1 + 4, i.e. decisions are true and masks keep all in groups one
-and three."""
+"""Trial numbers from 100 on mix decisions; trial 502 has the numbers of trial 2. Lines of code are
+assigned to three groups in turn. The digit 5 is 1 + 4, i.e. decisions are true and masks keep all
+in groups one and three."""
 GROUPS: Final = 3
 
 
@@ -77,8 +77,8 @@ _INTEGER: Final = {
 _RISING: Final = {1: (0.02, 0.98, 3.5, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
 _FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
 """Floating-point numbers by trial, rising if decisions are true, else falling. The largest value is
-therefore the last or the first value of a list. Typical thresholds for losses and accuracies lie
-between the numbers of two trials."""
+the last value of a rising list or the first value of a falling list. Typical thresholds for losses
+and accuracies lie between the numbers of two trials."""
 _MORE: Final = 509
 """Number of further values before the sequence repeats."""
 

@@ -1,9 +1,9 @@
 """Chooses and records the results of decisions that depend on unknown values.
 
-In the first run, every number is zero and every truth value is false. In the second run, every
-decision is true. In the third run, every decision is false. In mixed runs, the decisions of some
-lines are true. If a line decides often, true and false alternate, because a loop may wait for
-either result.
+In the first run, every unknown number is zero and every unknown truth value is false. In the second
+run, every decision is true. In the third run, every decision is false. In mixed runs, the decisions
+of some lines are true. If a line decides often, true and false alternate, because a loop may wait
+for either result.
 """
 
 import sys
@@ -59,9 +59,9 @@ class Decisions:
     ) -> bool:
         """Return the result of a comparison or truth test of an unknown value.
 
-        ``otherwise`` is the result for the number that was read. If code chooses between numbers,
-        e.g. with ``max``, the result is always ``otherwise``. Another result could make a number
-        seem to have an upper bound.
+        ``otherwise`` is the result of the operation on the number that was read. If code chooses
+        between numbers, e.g. with ``max``, the result is always ``otherwise``. Another result could
+        make a number seem to have an upper bound.
         """
         frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,11 +1,11 @@
 """Compares runs with different unknown values, and returns a range of peaks or a refusal.
 
-Every decision is true in one run and false in another run. Numbers are small or large, and a mask
-keeps all elements or none. Two further runs exchange the numbers but keep the decisions. These runs
-are needed if the peaks differ and numbers are used, or if ``max`` compares an unknown number with a
-known number. If a number changes a peak, the result is refused, because the number has no upper
-bound. If the peaks differ by more than 0.1% and several lines make decisions, more runs mix these
-decisions.
+Every decision is true in one run and false in another run. A run has small or large numbers, and
+its masks keep all elements or none. Two further runs exchange the numbers but keep the decisions.
+The further runs are needed if the peaks differ and numbers are used, or if ``max`` compares an
+unknown number with a known number. If a number changes a peak, the result is refused, because the
+number has no upper bound. If the peaks differ by more than 0.1% and several lines make decisions,
+more runs mix these decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -234,7 +234,7 @@ def _numbers(report: DryRunReport) -> list[ValueRead]:
 
 
 def _is_number(read: ValueRead) -> bool:
-    """Return whether the script used a value as a number; a number may be an unbounded size."""
+    """Return whether the script used a value as a number, e.g. as a size without an upper bound."""
     return read.decides and not read.sizes
 
 

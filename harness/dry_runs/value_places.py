@@ -83,7 +83,7 @@ def reads_in_words(reads: Sequence[ValueRead]) -> str:
 
 
 def listed(places: Sequence[str]) -> str:
-    """Return a text with the first places and the number of further places."""
+    """Return a text that lists the first places and the number of further places."""
     more = f" and {len(places) - MOST_PLACES} more places" if len(places) > MOST_PLACES else ""
     return ", ".join(places[:MOST_PLACES]) + more
 
