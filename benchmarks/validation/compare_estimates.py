@@ -266,7 +266,7 @@ def _write(compared: list[Compared], classes: list[allocator_peaks.SizeClass], o
     add_up = sum(not one.truth["does_not_add_up"] for one in compared)
     refused = sum(bool(one.refused) for one in compared)
     counts = [
-        f"- In {add_up} of {len(rows)} steps, categories and layers each sum to the allocator's peak.",
+        f"- In {add_up} of {len(rows)} steps, categories and layers sum to the allocator's peak.",
         f"- The estimate refused {refused} steps.",
         *(f"- {one}." for one in classes),
     ]
