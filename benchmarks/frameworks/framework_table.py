@@ -71,8 +71,9 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     known = {name: one for row in rows for name, one in row["versions"].items()}
     torch = ", ".join(sorted({str(row["torch"]) for row in rows}))
     yield f"torch {torch}; {', '.join(f'{name} {known[name]}' for name in sorted(known))}.\n"
+    yield "The reports of the dry runs contain these notes:\n"
     for row in rows:
         said = ([row["evidence"]] if row["evidence"] else []) + row["notes"]
         for note in said:
             if not note.startswith("initial values"):  # of the host's memory
-                yield f"- `{row['command']}`: {note}"
+                yield f'- `{row["command"]}`: "{note}"'
