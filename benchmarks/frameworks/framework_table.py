@@ -7,9 +7,9 @@ from harness.schema.units import format_bytes, format_range
 
 HEAD = """# Other frameworks on a pretended GPU
 
-`make frameworks` writes this folder. `harness dry-run` runs each script of `examples/frameworks` on
-a machine without a GPU. If a result depends on values that are unknown without a GPU, the script
-runs again with other values, and the table shows the range of the results.
+`make frameworks` writes this folder. It runs each script of `examples/frameworks` with
+`harness dry-run`, on a machine without a GPU. If a peak depends on values that are unknown without
+a GPU, the script runs again with other values. The table then states the range of the peaks.
 """
 MOST_LINES = 3
 
@@ -20,7 +20,7 @@ def results_page(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _answers(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield "| framework | script | on | answer | most requested | reserved | lines that decide |"
+    yield "| framework | script | GPU | answer | requested | reserved | lines that decide |"
     yield "|---|---|---|---|---:|---:|---|"
     for row in rows:
         unknown = row["unknown"] or {"moves": False, "lines": []}
@@ -48,8 +48,10 @@ def _size(row: Mapping[str, Any], name: str) -> str:
 
 def _closed_forms(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "## Bytes against closed forms\n"
-    yield "Memory that each script prints itself, in requested bytes.\n"
-    yield "| script | bytes of | printed | closed form | bytes | and | left |"
+    yield "Each script prints how many bytes it has requested, for example for its weights."
+    yield "The table compares these bytes with a closed form, which is a formula of the sizes of"
+    yield "tensors, and with bytes that the framework adds.\n"
+    yield "| script | memory | printed bytes | closed form | its bytes | added bytes | difference |"
     yield "|---|---|---:|---|---:|---|---:|"
     for row in rows:
         for one in row["readings"]:
@@ -69,8 +71,9 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     known = {name: one for row in rows for name, one in row["versions"].items()}
     torch = ", ".join(sorted({str(row["torch"]) for row in rows}))
     yield f"torch {torch}; {', '.join(f'{name} {known[name]}' for name in sorted(known))}.\n"
+    yield "The reports of the dry runs contain these notes:\n"
     for row in rows:
         said = ([row["evidence"]] if row["evidence"] else []) + row["notes"]
         for note in said:
             if not note.startswith("initial values"):  # of the host's memory
-                yield f"- `{row['command']}`: {note}"
+                yield f'- `{row["command"]}`: "{note}"'

@@ -8,16 +8,15 @@ Row = Mapping[str, str]
 
 _COLUMNS = (
     "repository and commit | command | steps | allocated | reserved | runs"
-    " | one run, s | all, s | one, processor s | all, processor s"
+    " | one run, s | all, s | one run, processor s | all, processor s"
 )
 _METHOD = """\
-`make public-scripts CLONES=DIR` writes this page. Each unmodified script runs in its folder, as
-`harness dry-run --gpu l4 [--steps N] -- COMMAND` runs it ({others}).
-The data are random images, words and tokens in the files and folders that the scripts read. *One*
-is the first run by itself. *All* is the whole command. It runs a script again with other values if
-values that are unknown without a GPU may change the result. Both were timed from start to end on
-{processors} processors with torch {torch} ({dates}). Other processes used {foreign} of the
-processors' time.
+`make public-scripts CLONES=DIR` writes this page. Each unmodified script runs in its own folder
+with the command `harness dry-run --gpu l4 [--steps N] -- SCRIPT` (other GPU: {others}).
+The scripts read random images, words and tokens instead of their real data. The command runs a
+script again with other values if unknown values may change the result. *One run* is the time of the
+first run. *All* is the time of the whole command. These times were measured on {processors}
+processors with torch {torch} ({dates}). Other processes used {foreign} of the processors' time.
 """
 
 
@@ -36,12 +35,12 @@ def _answer(rows: Sequence[Row]) -> Iterator[str]:
         yield "No script was answered.\n"
         return
     yield (
-        f"All runs of a script take {_ratio(done, 'wall')} times the wall time of one run, and"
-        f" {_ratio(done, 'processor')} times its\nprocessor time, summed over {len(done)} scripts"
-        f" of {len({row['repository'] for row in done})} repositories. Of {len(rows)} scripts,"
-        f" {', '.join(f'{count} ended `{end}`' for end, count in ended.items())}.\nIn"
-        f" {len(several)} scripts values that are unknown without a GPU may change the result. They"
-        f" changed the peak of {moved or 'no'} script{'s' * (moved > 1)}.\n"
+        f"All runs of a script take {_ratio(done, 'wall')} times the wall time of one run and"
+        f" {_ratio(done, 'processor')} times\nthe processor time of one run (sums over {len(done)}"
+        f" scripts of {len({row['repository'] for row in done})} repositories). Of {len(rows)}"
+        f" scripts, {', '.join(f'{count} ended `{end}`' for end, count in ended.items())}.\nIn"
+        f" {len(several)} scripts, values that are unknown without a GPU may change the result."
+        f" These values changed the peak of {moved or 'no'} script{'s' * (moved > 1)}.\n"
     )
     busy = sum(float(row["foreign_seconds"]) for row in done)
     wall = sum(float(row[f"{which}_wall_seconds"]) for row in done for which in ("one", "all"))
@@ -79,7 +78,7 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
             for which in ("one", "all")
         ]
         yield f"| {' | '.join(cells)} |"
-    yield "\nOwn: the script updates its weights without an optimizer."
+    yield '\nSteps: "own" means that a script updates its weights without an optimizer.'
 
 
 def _size(row: Row, name: str) -> str:

@@ -107,7 +107,7 @@ def cause_of(test: Mapping[str, Any], causes: Sequence[Mapping[str, str]] | None
 def _commit(clone: Path) -> str:
     words = ["git", "-C", str(clone), "rev-parse", "HEAD"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "files without a repository"
+    return done.stdout.strip() or "unknown (files without a repository)"
 
 
 def _blob(path: Path) -> str:

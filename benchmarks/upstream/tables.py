@@ -7,12 +7,13 @@ from typing import Any
 
 from harness.schema.units import format_bytes
 
-HEAD = """# Upstream's own GPU tests on a pretended GPU
+HEAD = """# Upstream GPU tests on a pretended GPU
 
-`make upstream TITAN=DIR PYTORCH=DIR` writes this folder. `harness dry-run -m pytest FILE` runs each
-unmodified test of the clones on a machine without a GPU. A test is *refused* if its result depends
-on values that are unknown without a GPU; a refused test never counts as passed. The peak is the
-largest number of bytes that were requested from the allocator.
+`make upstream TITAN=DIR PYTORCH=DIR` writes this folder. It runs unmodified test files of PyTorch
+and torchtitan with `harness dry-run -m pytest FILE`, on a machine without a GPU. A test is
+*refused* if it depends on a value that is unknown without a GPU, or if it calls a function of CUDA
+that the dry run does not support. A refused test is never counted as passed. The column "peak"
+states the maximum of requested bytes.
 """
 
 
@@ -28,9 +29,10 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
         counted = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
         torch = ", ".join(sorted({str(row.get("torch")) for row in rows}))
         yield f"## {project}\n"
-        yield f"{counted}; torch {torch}; commit `{results['projects'][project]}`."
+        yield f"Results: {counted}; torch {torch}; commit `{results['projects'][project]}`."
         shown = [one for one in rows if one["requested_peak_bytes"] or one["outcome"] != "passed"]
-        yield f"{len(rows) - len(shown)} tests that passed without GPU memory are not shown.\n"
+        hidden = len(rows) - len(shown)
+        yield f"The table leaves out {hidden} tests that passed and used no GPU memory.\n"
         yield "| file | test | on | result | peak | seconds |"
         yield "|---|---|---|---|---|---|"
         for row in shown:

@@ -54,11 +54,11 @@ BOUNDS = (128 * _MIB, 1024 * _MIB, 0)
 """Largest allocated peaks of the classes of sizes; 0 stands for no limit."""
 
 SUMMARY = (
-    "A training step of each network ran in its own process, for one of four GPUs. The step was"
-    " traced under the CUDA dry run, where PyTorch's own code decides what is allocated. The"
-    " step was also estimated on meta tensors by torch {}. Peaks include the build and the"
-    " steps, in bytes. The networks of the half `made` determine the ranges of the reserved"
-    " bytes (without the highest 2%). The networks of the half `held out` test these ranges."
+    "Each row is the training of a network in its own process, on one of four pretended GPUs. The"
+    " dry run traced this training; PyTorch's own code decided what was allocated. The estimate"
+    " used meta tensors and torch {}. Peaks are in bytes, and include the building of the network"
+    " and all steps. The networks of the half `made` determine the range of the reserved bytes"
+    " (without the highest 2%). The networks of the half `held out` test this range."
     " `benchmarks/validation/compare_estimates.py` writes this page."
 )
 
@@ -266,8 +266,8 @@ def _write(compared: list[Compared], classes: list[allocator_peaks.SizeClass], o
     add_up = sum(not one.truth["does_not_add_up"] for one in compared)
     refused = sum(bool(one.refused) for one in compared)
     counts = [
-        f"- Counter, categories and layers sum to the peak in {add_up} of {len(rows)} steps.",
-        f"- {refused} steps could not be estimated.",
+        f"- In {add_up} of {len(rows)} steps, categories and layers sum to the allocator's peak.",
+        f"- The estimate refused {refused} steps.",
         *(f"- {one}." for one in classes),
     ]
     summary = SUMMARY.format(torch.__version__)

@@ -138,10 +138,10 @@ class Change:
 
 MAXIMUM_COMPARES_FIRST = Change(
     since=TorchVersion(2, 14),
-    before="the backward pass of maximum halved the gradient, compared for equality, selected, and "
-    "then compared for less (tools/autograd/derivatives.yaml)",
-    after="the backward pass of maximum compares for less first; under a dispatch mode it fills a "
-    "new tensor, which allocates one more block",
+    before="it first halved the gradient, then computed == and selected elements, and computed < "
+    "at the end (tools/autograd/derivatives.yaml)",
+    after="the backward pass of torch.maximum first computes the comparison <; under a dispatch "
+    "mode it fills a new tensor, which allocates one more block",
 )
 WORKSPACES_FREED = Change(
     since=TorchVersion(2, 15),

@@ -127,7 +127,7 @@ def test_a_failure_is_a_row_and_the_others_go_on(
     page = (tmp_path / "public-scripts.md").read_text()
     assert "take 1.50 times the wall time of one run" in page
     assert "1 ended `error`, 1 ended `ok, fits`" in page
-    assert "They changed the peak of 1 script." in page
+    assert "These values changed the peak of 1 script." in page
     row = "| `f/good.py 1` | 6 | 900–1,900 | 1,000–2,000 | 3 | 10.0 | 15.0 | 20.0 | 30.0 |"
     assert row in page
     assert "- `f/bad.py 1`: error: ImportError: einops" in page

@@ -64,7 +64,8 @@ def test_results_are_kept_by_file_and_an_unknown_failure_ends_with_1(
     assert upstream.main() == 1
     assert "test_a: 5 != 3" in capsys.readouterr().out
     page = (tmp_path / "out" / "README.md").read_text()
-    assert "1 failed, 1 refused, 1 skipped; torch 2.15; commit `files without a repository`" in page
+    said = "Results: 1 failed, 1 refused, 1 skipped; torch 2.15; commit `unknown ("
+    assert said in page
     assert r"| test\_two.py | Cases::test\_v | 2 x l4 | refused | - | 1.3 |" in page
     assert "- `Cases::test_v` (refused): at b.py:7" in page
     assert results_page({"tests": [], "projects": {}}).startswith("# Upstream")

@@ -45,11 +45,10 @@ class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     in_range: float
 
     def __str__(self) -> str:
-        size = (
-            f"up to {format_bytes(self.below_bytes)}" if self.below_bytes else "of the largest size"
-        )
+        bound = self.below_bytes and f"with a peak up to {format_bytes(self.below_bytes)}"
+        size = bound or "of the largest size"
         requested, allocated = (
-            f"within 1% in {share:.0%} of them (errors of {low:+.1%} to {high:+.1%})"
+            f"within 1% for {share:.0%} of these steps (errors: {low:+.1%} to {high:+.1%})"
             for share, (low, high) in (
                 (self.within_requested, self.requested),
                 (self.within_allocated, self.allocated),
@@ -57,8 +56,8 @@ class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
         return (
             f"estimate: {self.steps} held-out steps {size} were compared with the dry run. The"
-            f" requested peak is {requested}, and the allocated peak is {allocated}. The reserved"
-            f" peak is in its range in {self.in_range:.0%} of them"
+            f" requested peak is {requested}. The allocated peak is {allocated}. The reserved"
+            f" peak is in the estimated range for {self.in_range:.0%} of these steps"
         )
 
 
