@@ -126,7 +126,7 @@ def _follow_in_functions(torch: Any) -> None:
 
 
 def count_given(owner: Any, name: str) -> None:
-    """Replace a function, so that it reports unknown numbers among its arguments as used."""
+    """Replace a function, so that unknown numbers among its arguments are reported as used."""
 
     @instead(owner, name)
     def call(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -157,7 +157,7 @@ def _let_write(yaml: Any) -> None:
 
 
 def use_inside(value: Any) -> None:
-    """Report the unknown numbers in a value, also in nested containers, as used."""
+    """Mark the unknown numbers in a value as used, also those in nested containers."""
     for place in _places_inside(value):
         used(place)
 

@@ -26,21 +26,21 @@ from harness.prediction.gpu.catalogue import Gpu
 _ROW_BYTES = 16
 """Padding unit of a copied row, in bytes; each workspace has one more unit for alignment."""
 _SHORT_SUM = {4: 123, 2: 63}
-"""Largest number of products per output element for which nothing is copied, by element size."""
+"""Largest number of multiplications per output element without copies, by element size in bytes."""
 _FEW_PRODUCTS = 5_000_000
-"""Total number of products below which a gradient kernel copies nothing."""
+"""Number of multiplications below which a gradient kernel copies nothing."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
-"""Largest numbers of channels and weight positions for which a float32 gradient copies nothing."""
+"""Numbers of channels and spatial weight positions up to which float32 gradients need no copies."""
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
-"""Compute capabilities whose tensor cores are more than twice as fast as their other cores."""
+"""Compute capabilities with far higher throughput in TF32 than in float32."""
 _LIGHT_BYTES = 96 << 10
 """Bytes of a float32 weight below which GPUs outside ``_MOSTLY_CORES`` copy nothing."""
 _TILE = 128
-"""Number of rows, and of columns, of a weight gradient that one multiprocessor computes."""
+"""Height and width of the part of a weight gradient that one multiprocessor computes."""
 _BUSY = 0.9
-"""Minimum fraction of the multiprocessors that must have work."""
+"""Minimum fraction of the multiprocessors that have work."""
 _LEAST_SHARE = 2048
-"""Minimum number of positions in one share of a weight gradient."""
+"""Minimum number of output positions in one share of a weight gradient."""
 
 
 def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any) -> list[int]:
@@ -162,7 +162,7 @@ def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
-    """Return the bytes of all copies for a weight gradient: input, output, shares and their sum."""
+    """Return the bytes of a weight gradient's copies: input, output, shares and the shares' sum."""
     if not one.is_volume and not _needs_copies(one, gpu):
         return 0
     tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)

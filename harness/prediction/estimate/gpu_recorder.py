@@ -39,7 +39,7 @@ _OWN = str(Path(__file__).parents[1])
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
-"""Operators that replace, on a GPU, operators of an index's gradient on the meta device."""
+"""Operators in the backward pass of indexing: from the meta device's to the GPU's operator."""
 
 
 def _keeps(frame: FrameType | None) -> bool:
