@@ -117,7 +117,7 @@ def unknown(value: Any, place: str) -> Any:
 
 
 def with_ones(place: str, *numbers: Any) -> list[Any]:
-    """Replace unknown numbers by 1 after an operation with them failed.
+    """Replace unknown numbers by 1 after an operation on these numbers failed.
 
     The listener decides whether the operation fails in this run; if so, the error is raised.
     """

@@ -57,7 +57,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
     Args:
         rules: rules for the temporary blocks of CUDA's kernels.
-        truth: result of each check of a tensor's value; by default the result for the value 0. A
+        truth: result of every check of a tensor's value; None means the result for the value 0. A
             check with ``all`` is always true.
     """
 

@@ -62,7 +62,7 @@ class Optimizer:
                 self._scalar("mul_")
 
     def _adam(self) -> None:
-        """Write each parameter's update; a denominator is freed after the next one's allocation."""
+        """Write all updates; a denominator is freed after the next denominator's allocation."""
         writer, prefix = self._writer, self._prefix
         before: Event | None = None
         for size in self._sizes:
