@@ -31,7 +31,7 @@ from harness.training.module_step import BuiltStep, Phase, announced_to, free_gr
 from harness.training.training_step import build
 
 LONG_SECONDS = 0.1
-"""Duration in seconds above which page faults in the heap take less than 1% of a step."""
+"""Duration in seconds; in longer steps, page faults in the heap take less than 1% of the time."""
 
 UNDISTURBED_TRIES = 5
 """Maximum number of steps for one RSS reading; if all are disturbed, the RSS is unknown."""

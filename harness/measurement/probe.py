@@ -19,13 +19,13 @@ from harness.training.training_step import build
 
 @doing(Probe)
 def run(job: Probe, announce: Phase) -> Needed:
-    """Build a workload and run two steps (one in inference) within the job's budget.
+    """Build a workload, and run two training steps or one inference step within the job's budget.
 
     On a GPU, steps run until the reserved memory stops rising, and then one more step runs. The
     result ``needed_bytes`` is None if it cannot be read. Otherwise it is:
 
     - under RLIMIT_DATA: the growth of the address space up to its peak;
-    - in a cgroup: this growth without pages that nothing wrote to;
+    - in a cgroup: the growth of the address space without pages that nothing wrote to;
     - on a GPU: the allocator's peak of reserved bytes.
 
     For a whole process, ``limit_bytes`` is the data segment at the start plus ``needed_bytes``.
@@ -112,7 +112,7 @@ def _after_tables(announce: Phase) -> Phase:
 def _tables_awaited(mode: str) -> Iterator[None]:
     """In inference, wait after each layer until the kernel has freed unused page tables.
 
-    Each layer of an inference frees its input. Training frees little before the peak.
+    In inference, each layer frees its input. Training frees little before the peak.
     """
 
     def after(module: torch.nn.Module, *_: object) -> None:

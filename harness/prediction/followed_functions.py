@@ -1,8 +1,8 @@
 """Follows unknown numbers: numbers read from tensors whose values are not computed.
 
 ``install`` replaces functions of PyTorch, Python and YAML. A number read from a tensor becomes an
-object (``unknown_numbers.py``). Functions that get this object return another object or report a
-use.
+object (``unknown_numbers.py``). A function that gets such an object returns another unknown number
+or reports a use.
 """
 
 import json
@@ -70,7 +70,7 @@ class _Returned:
     """Matches Python's warning that ``__float__`` returned an unknown number."""
 
     def match(self, text: str) -> bool:
-        """Return whether ``text`` is this warning; if so, report the last number read as used."""
+        """Return whether ``text`` is this warning; if so, mark the number read last as used."""
         is_one = f"(type {Unknown.__name__}" in text
         if is_one and READING.place is not None:
             used(READING.place)
@@ -126,7 +126,7 @@ def _follow_in_functions(torch: Any) -> None:
 
 
 def count_given(owner: Any, name: str) -> None:
-    """Replace a function, so that it reports unknown numbers among its arguments as used."""
+    """Replace a function, so that unknown numbers among its arguments are reported as used."""
 
     @instead(owner, name)
     def call(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -157,7 +157,7 @@ def _let_write(yaml: Any) -> None:
 
 
 def use_inside(value: Any) -> None:
-    """Report the unknown numbers in a value, also in nested containers, as used."""
+    """Mark the unknown numbers in a value as used, also those in nested containers."""
     for place in _places_inside(value):
         used(place)
 

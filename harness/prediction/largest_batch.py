@@ -22,7 +22,7 @@ class Largest(NamedTuple):
     batch: int | None
     """Largest batch that fits; None if no batch fits or if every batch fits."""
     is_found: bool
-    """False if the search found no batch that does not fit."""
+    """False if even the largest batch in the search fits."""
 
     def note(self, gpu: str) -> str:
         """Return the note for a search in which every batch fits."""
@@ -44,8 +44,8 @@ def largest_batch(
 ) -> Largest:
     """Return the largest multiple of ``unit`` up to ``highest`` that fits.
 
-    ``batch`` must be able to run. ``least`` is the smallest batch that runs, if it is known. The
-    search starts at ``guess``, by default at an estimate from the peaks of two batches.
+    The step must be able to run with ``batch``. ``least`` is the smallest batch that runs, if it is
+    known. The search starts at ``guess``, by default at an estimate from the peaks of two batches.
     """
 
     @cache

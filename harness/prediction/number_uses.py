@@ -1,4 +1,4 @@
-"""Interface for listeners to uses of unknown numbers (read from tensors without values)."""
+"""Interface of the listener to which a script's uses of unknown numbers are reported."""
 
 from typing import Final, Protocol
 
@@ -19,10 +19,10 @@ class Uses(Protocol):
         """Record that a number read at ``place`` may influence the script."""
 
     def picked(self, place: str) -> None:
-        """Record that ``max`` or a sort compares a number read at ``place`` with a known number."""
+        """Record that a number from ``place`` is compared with a known number, e.g. by ``max``."""
 
     def made(self, number: float) -> None:
-        """Record the value of an unknown number, which C code may read."""
+        """Record the assumed value of a new unknown number, because C code may read the value."""
 
 
 LISTENERS: Final[list[Uses]] = []

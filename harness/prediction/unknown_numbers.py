@@ -29,9 +29,9 @@ less than another number and equal to it. Code that sorts numbers, or finds the 
 the assumed values."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
-"""Largest integer that lies between the first integers of two trial runs (``trial_values.py``)."""
+"""Limit for known integers: trial runs read smaller and larger integers (``trial_values.py``)."""
 _PRIORITY = -1.0
-"""Priority above NumPy's numbers, which leave operations to this class, and below arrays."""
+"""Priority of operators: higher than NumPy's scalars, lower than NumPy's arrays."""
 
 
 class Unknown(float):
@@ -117,7 +117,7 @@ def unknown(value: Any, place: str) -> Any:
 
 
 def with_ones(place: str, *numbers: Any) -> list[Any]:
-    """Replace unknown numbers by 1 after an operation with them failed.
+    """Replace unknown numbers by 1 after an operation on these numbers failed.
 
     The listener decides whether the operation fails in this run; if so, the error is raised.
     """

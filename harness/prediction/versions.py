@@ -92,8 +92,7 @@ def is_newer_than_known(version: str | None) -> bool:
 def describing(version: TorchVersion | None) -> Iterator[None]:
     """Let predictions in a ``with`` block describe ``version``; None means the installed version.
 
-    This is a context manager and not an argument, because a prediction derives hundreds of traces
-    in functions that would only pass the version on.
+    This is not an argument, because many functions would only pass the version on.
     """
     before = _chosen.set(version)
     try:

@@ -50,9 +50,9 @@ from harness.thresholds.search import CONFIRMATIONS, Reading, search
 _START = {"batch": 64, "depth": 4, "width": 64}
 """First value that is probed if there is no prediction."""
 _CLOSE_IN_CGROUP = 8
-"""Usual error of a predicted value in a cgroup; two threads or wide layers make it larger."""
+"""Usual error of a prediction in a cgroup; two threads or wide layers increase the error."""
 _MOST_UNSEEN_BYTES = 8 * 4096
-"""Largest kernel memory, beyond page tables, that was measured in a cgroup, in bytes."""
+"""Largest measured kernel memory of a cgroup without its page tables, in bytes."""
 
 
 def threshold(

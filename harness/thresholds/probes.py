@@ -63,7 +63,7 @@ class Probes:
     def _only_within(self, value: int) -> bool:
         """Return whether a probe that crashed succeeds with twice the budget.
 
-        Then the crash was a lack of memory; some libraries ignore a failed allocation.
+        Success shows that memory was lacking; some libraries crash after a failed allocation.
         """
         return classify(self.launch(value, 2 * self.budget_bytes))[0] is Outcome.OK
 

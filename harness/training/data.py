@@ -43,7 +43,7 @@ def _fill_synthetic(x: Tensor, y: Tensor | None, classes: int) -> None:
 
 
 def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scale: Tensor) -> None:
-    """Copy images times ``scale``; repeat them if the batch is larger than the data set."""
+    """Copy the images, multiplied by ``scale``; repeat images if the batch exceeds the data set."""
     for start in range(0, len(x), len(images)):
         rows = x[start : start + len(images)]
         rows.copy_(images[: len(rows)])

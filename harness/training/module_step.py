@@ -28,7 +28,7 @@ def no_phase(name: str) -> AbstractContextManager[object]:
 
 
 def announced_to(*phases: Phase) -> Phase:
-    """Combine several ``phase`` functions; the context manager of the first is the outermost."""
+    """Combine ``phase`` functions; the first function's context manager is the outermost."""
 
     @contextmanager
     def phase(name: str) -> Iterator[None]:

@@ -31,7 +31,7 @@ class ExampleInputs:
     with_values: bool = False
     """If True, tensors are filled with zeros; if False, they are uninitialized."""
     classes: int | None = None
-    """Labels cycle through this number of classes; if None, labels are made like the inputs."""
+    """Labels cycle through this number of classes; if None, labels are filled like the inputs."""
 
     def __post_init__(self) -> None:
         if len({spec.name is None for spec in self.specs}) > 1:

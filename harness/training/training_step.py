@@ -25,8 +25,8 @@ Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 def build(workload: Workload, fill: Fill, network: Network | None = None) -> BuiltStep:
     """Create the network, its optimizer and one batch, in that order.
 
-    If ``network`` is given, it creates the model. In the result, ``x`` has shape (batch,
-    in_features). ``y`` contains int64 labels (batch,), or is None in inference.
+    If given, ``network`` creates the model. In the result, ``x`` has shape (batch, in_features).
+    ``y`` contains int64 labels (batch,), or is None in inference.
     """
     torch.manual_seed(workload.seed)
     return step_of(workload, model_of(workload, network), fill)

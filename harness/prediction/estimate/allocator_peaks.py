@@ -31,7 +31,7 @@ class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         within_allocated: share of held-out steps whose allocated peak has an error up to 1%.
         requested: lowest and highest relative error of the requested peak.
         allocated: lowest and highest relative error of the allocated peak.
-        in_range: share of held-out steps whose reserved peak is between the two ratios.
+        in_range: share of held-out steps whose reserved peak is in the expected range.
     """
 
     below_bytes: int

@@ -10,7 +10,7 @@ Source: workspace sizes that cuDNN 9.26 reported in dry runs of 10,972 convoluti
     8.0. These convolutions are random, or from networks that are not in
     ``results/cuda-dry-run/models.md``. For 923 other convolutions, the error is at most 10% for 69%
     (float32) and 76% (float16) of the workspaces. The rule for 3-D convolutions was added after
-    errors in that table (R3D-18 and MC3-18). The rule was fitted to other 3-D convolutions.
+    errors for R3D-18 and MC3-18, but it was fitted to other 3-D convolutions.
 """
 
 import math
@@ -26,21 +26,21 @@ from harness.prediction.gpu.catalogue import Gpu
 _ROW_BYTES = 16
 """Padding unit of a copied row, in bytes; each workspace has one more unit for alignment."""
 _SHORT_SUM = {4: 123, 2: 63}
-"""Largest number of products per output element for which nothing is copied, by element size."""
+"""Largest number of multiplications per output element without copies, by element size in bytes."""
 _FEW_PRODUCTS = 5_000_000
-"""Total number of products below which a gradient kernel copies nothing."""
+"""Number of multiplications below which a gradient kernel copies nothing."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
-"""Largest numbers of channels and weight positions for which a float32 gradient copies nothing."""
+"""Numbers of channels and spatial weight positions up to which float32 gradients need no copies."""
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
-"""Compute capabilities whose tensor cores are more than twice as fast as their other cores."""
+"""Compute capabilities with far higher throughput in TF32 than in float32."""
 _LIGHT_BYTES = 96 << 10
 """Bytes of a float32 weight below which GPUs outside ``_MOSTLY_CORES`` copy nothing."""
 _TILE = 128
-"""Number of rows, and of columns, of a weight gradient that one multiprocessor computes."""
+"""Height and width of the part of a weight gradient that one multiprocessor computes."""
 _BUSY = 0.9
-"""Minimum fraction of the multiprocessors that must have work."""
+"""Minimum fraction of the multiprocessors that have work."""
 _LEAST_SHARE = 2048
-"""Minimum number of positions in one share of a weight gradient."""
+"""Minimum number of output positions in one share of a weight gradient."""
 
 
 def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any) -> list[int]:
@@ -162,7 +162,7 @@ def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
-    """Return the bytes of all copies for a weight gradient: input, output, shares and their sum."""
+    """Return the bytes of a weight gradient's copies: input, output, shares and the shares' sum."""
     if not one.is_volume and not _needs_copies(one, gpu):
         return 0
     tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)

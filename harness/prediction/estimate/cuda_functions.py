@@ -47,7 +47,7 @@ def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
 
 
 def _dropout(given: Tensor, p: float, train: bool) -> Tensor:
-    """Run dropout in one fused kernel if PyTorch would on CUDA (``is_fused_kernel_acceptable``)."""
+    """Run dropout as one fused kernel if CUDA would do so (``is_fused_kernel_acceptable``)."""
     if train and 0 < p < 1 and given.numel():
         return torch.native_dropout(given, p, train)[0]
     return torch.dropout(given, p, train)
@@ -143,7 +143,7 @@ def _recurrent(
     weights: Sequence[Tensor],
     *rest: Any,
 ) -> Any:
-    """Replace ``torch.lstm`` or another recurrent function, which has ``gates`` gates."""
+    """Replace ``torch.lstm`` or another recurrent function; ``gates`` is its number of gates."""
     has_cell = gates == 4  # an LSTM's
     _, layers, dropout, train, bidirectional, _ = rest
     states = list(hx) if has_cell else [hx]

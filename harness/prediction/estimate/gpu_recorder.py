@@ -39,7 +39,7 @@ _OWN = str(Path(__file__).parents[1])
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
-"""Operators that replace, on a GPU, operators of an index's gradient on the meta device."""
+"""Operators in the backward pass of indexing: from the meta device's to the GPU's operator."""
 
 
 def _keeps(frame: FrameType | None) -> bool:
@@ -57,7 +57,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
     Args:
         rules: rules for the temporary blocks of CUDA's kernels.
-        truth: result of each check of a tensor's value; by default the result for the value 0. A
+        truth: result of every check of a tensor's value; None means the result for the value 0. A
             check with ``all`` is always true.
     """
 

@@ -59,8 +59,8 @@ def register_operator(name: str, scratch: object) -> None:
     Args:
         name: the operator, such as ``mylib::attention`` or ``mylib::attention.out``.
         scratch: function that is called with the operator's arguments and result, whose tensors are
-            meta tensors. It returns the size in bytes of each block that is freed when the operator
-            returns.
+            meta tensors. The function returns the size in bytes of each block that is freed when
+            the operator returns.
 
     Returns:
         None. Later predictions in this process use the rule in place of a built-in rule.

@@ -17,7 +17,7 @@ from msgspec import Struct, convert
 from harness.schema.errors import HarnessError
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
-"""Environment variable with the cuBLAS workspaces as pairs of KiB and count (``:4096:2:16:8``)."""
+"""Environment variable with cuBLAS workspaces as pairs of KiB and number (``:4096:2:16:8``)."""
 _MIB = 1 << 20
 
 OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
@@ -82,7 +82,8 @@ class Gpu:
 class ListedGpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The data of a GPU in ``gpus.toml``.
 
-    ``--gpu all`` leaves out GPUs whose ``in_all`` is false, because each GPU takes about a second.
+    ``--gpu all`` leaves out GPUs whose ``in_all`` is false, because the prediction for each GPU
+    takes about a second.
     """
 
     product: str

@@ -55,7 +55,7 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
 
 
 def are_kept() -> bool:
-    """Return whether the described version of PyTorch keeps workspaces."""
+    """Return whether workspaces are kept, in the version of PyTorch that predictions describe."""
     return not WORKSPACES_FREED.holds()
 
 

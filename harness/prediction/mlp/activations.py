@@ -1,7 +1,8 @@
 """Describes the blocks that activation functions and dropout allocate and save.
 
 Autograd saves the tensors that ``derivatives.yaml`` names in a function's derivative. ReLU, sigmoid
-and tanh save the output. GELU, SiLU and leaky ReLU save the input. The maximum saves both operands.
+and tanh save the output. GELU, SiLU and leaky ReLU save the input. ``torch.max`` of two tensors
+saves both.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Writes the casts of autocast, with float32 parameters and 16-bit matmuls.
+"""Writes the events of autocast, which casts float32 parameters for 16-bit matmuls.
 
 In the autocast context, each parameter of a matmul is cast once, and autocast's cache keeps the
 cast until the context ends. The examples are also cast, and the logits are cast back for the loss.
@@ -109,7 +109,7 @@ class AutocastLayers(MlpLayers):
         return result
 
     def _to_full(self, low: Event, place: int, module: str) -> None:
-        """Write the cast of a gradient to float32; it stays, or is added to a previous gradient."""
+        """Write a gradient's cast to float32; the cast is kept or added to a previous gradient."""
         size_bytes = low.size_bytes // self.element_bytes * _FULL_BYTES
         full = self.gradient(size_bytes, place, _CAST_BACKWARD, module)
         self.writer.free(low, full)

@@ -45,7 +45,7 @@ def why_refused(workload: Workload) -> str | None:
 
 
 def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace:
-    """Return the predicted trace of the build and two steps (one in inference).
+    """Return the predicted trace of the build and two training steps, or one inference step.
 
     The address of a block is its number. ``without_scratch`` leaves out the temporary blocks of
     16-bit matmuls, because they depend on the processor. Without it, 16-bit matmuls are refused.
@@ -110,7 +110,7 @@ class StepWriter:
 
 
 def needed_bytes(workload: Workload) -> int:
-    """Return the peak of live bytes in the build and two steps (one in inference)."""
+    """Return the peak of live bytes in the build and two training steps, or one inference step."""
     return max(predict_trace(workload).live_bytes)
 
 

@@ -1,11 +1,11 @@
-"""Converts live bytes to the bytes that the kernel counts, with the pinned malloc policy.
+"""Converts live bytes to the bytes that the kernel counts, with harness's malloc settings.
 
 In a process that probes a threshold, each block of at least one page has its own memory mapping
 (``harness.processes.limits.heap_headroom``). The mapping contains the block, PyTorch's alignment
 and glibc's header, and is rounded up to whole pages. Smaller blocks use free memory of the heap and
 add nothing. MKL's buffers exist before the probe. The library oneDNN compiles code for GELU and its
 derivative for each new shape. This code is counted and stays in memory. The result is exact to the
-page, except for lists that grow beyond a page in networks of about fifty layers.
+page, but it omits lists larger than a page, which occur in networks of about fifty layers.
 
 Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmalloc_mmap``;
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
@@ -116,7 +116,7 @@ def solve_data_segment(
     extra_bytes: int = 0,
     counted: Callable[[Peak], int] = data_bytes,
 ) -> int | None:
-    """Return the largest value of ``axis`` that fits with ``extra_bytes`` more than predicted."""
+    """Return the largest value of ``axis`` whose predicted peak plus ``extra_bytes`` fits."""
     return solve(
         workload, budget_bytes, axis, lambda tried: counted(data_peak(tried)) + extra_bytes
     )

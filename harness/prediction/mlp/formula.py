@@ -1,7 +1,8 @@
 """Closed formulas for the memory of a workload.
 
 Each function returns whole bytes (derivations: docs/memory-model/closed-forms.md). ``B`` is the
-number of rows in the largest micro-batch, ``e`` the bytes per element, ``h`` the hidden widths.
+number of rows in the largest micro-batch, ``e`` is the bytes per element, and ``h`` contains the
+hidden widths.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ LABEL_BYTES = 8
 """Bytes of one label (int64)."""
 
 STEP_BYTES = 4
-"""Bytes of Adam's step counter, which is a float32 for each parameter."""
+"""Bytes of Adam's step counter; each parameter has one float32 counter."""
 
 TRACKED_BYTES = 8
 """Bytes of batch normalization's counter of batches (int64)."""
@@ -83,10 +84,10 @@ def saved_input_bytes(workload: Workload) -> int:
 
 
 def saved_activation_bytes(workload: Workload) -> int:
-    """Return the other saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
+    """Return the saved bytes without the batch: ``B * e * (copies * sum(h) + classes) + e``.
 
     ``copies`` is 1 if a hidden layer saves one tensor, 2 if its activation also saves its input,
-    and 3 for the from-scratch maximum. A normalization adds its input and its statistics. Dropout
+    and 3 for the ReLU of ``MLPScratch``. A normalization adds its input and its statistics. Dropout
     adds its mask, and it adds its output if the activation saves its own output. With
     checkpointing, only the output of each segment is counted, once.
     """
@@ -158,7 +159,7 @@ def modules_per_layer(workload: Workload) -> int:
 
 
 def _places(workload: Workload) -> tuple[int, ...]:
-    """Return a module offset for each saved tensor of a layer's size; 0 is the linear layer."""
+    """Return the module offset of each saved tensor in a hidden layer; 0 is the linear layer."""
     keeps = activation_of(workload.model, workload.activation).keeps
     normed, after = workload.norm != "none", modules_per_layer(workload)
     activation = 1 + normed

@@ -159,7 +159,7 @@ class MlpLayers:
         return self.writer.allocate(size, operator, category, module), taken
 
     def zeros(self, rows: int, layer: MlpLayer, prefix: str, category: str = "temporary") -> Event:
-        """Write the allocation of the zeros for the maximum, without the maximum."""
+        """Write the allocation of the zeros, which are an operand of the maximum."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         return self.writer.allocate(size, prefix + activations.ZEROS, category, module)
 

@@ -5,8 +5,7 @@ saves mean and deviation for each unit, and layer normalization saves them for e
 blocks are temporary blocks of the kernels, with a part for each thread.
 
 Source: aten/src/ATen/native/Normalization.cpp (``_batch_norm_impl_index``),
-cpu/batch_norm_kernel.cpp (if an input of rows and units counts as channels-last) and
-cpu/layer_norm_kernel.cpp.
+cpu/batch_norm_kernel.cpp (condition for channels-last inputs) and cpu/layer_norm_kernel.cpp.
 """
 
 from collections.abc import Callable
@@ -43,7 +42,7 @@ class _Norm:
 class BatchNorm(_Norm):
     """``nn.BatchNorm1d``, which has a mean and a deviation for each unit.
 
-    bfloat16 and float16 are summed in float32. Temporary float16 statistics are float32, too.
+    bfloat16 and float16 are summed in float32. Temporary statistics of float16 are float32, too.
     """
 
     _BACKWARD = (

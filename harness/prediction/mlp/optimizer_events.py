@@ -62,7 +62,7 @@ class Optimizer:
                 self._scalar("mul_")
 
     def _adam(self) -> None:
-        """Write one parameter after another; a denominator is freed after the next is allocated."""
+        """Write all updates; a denominator is freed after the next denominator's allocation."""
         writer, prefix = self._writer, self._prefix
         before: Event | None = None
         for size in self._sizes:
