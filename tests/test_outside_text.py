@@ -18,7 +18,7 @@ from harness.plots.memory_page import sheet_page
 from harness.plots.self_contained_page import html_table
 from harness.plots.step_sheets import prediction_sheet
 from harness.reporting.tables import csv_text
-from harness.reporting.terminal import PlainConsole
+from harness.reporting.terminal_console import PlainConsole
 from harness.schema.events import Event, Trace
 from harness.schema.metrics import Layer
 from harness.schema.plain_text import csv_cell, json_text, printable
@@ -168,5 +168,5 @@ def test_an_explained_message_holds_no_escape_sequence(tmp_path: Path) -> None:
 def test_every_console_of_the_harness_writes_foreign_text_out() -> None:
     package = Path(harness.__file__).parent
     made = re.compile(r"(?<!Plain)\bConsole\(")
-    files = [path for path in package.rglob("*.py") if path.name != "terminal.py"]
+    files = [path for path in package.rglob("*.py") if path.name != "terminal_console.py"]
     assert not [path for path in files if made.search(path.read_text(encoding="utf-8"))]

@@ -1,9 +1,6 @@
 """Common format of the JSON that every command prints with ``--json``."""
 
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -72,24 +69,3 @@ def _print(head: JsonAnswer, facts: Mapping[str, Any]) -> None:
 
     first = asdict(head)
     click.echo(json_text(json.encode({**first, **facts, **first}, enc_hook=str)))
-
-
-@contextmanager
-def answer_alone(wanted: bool) -> Iterator[None]:
-    """Send standard output of the block to standard error if ``wanted`` is true.
-
-    An estimate runs the user's code in this process. Without the redirection, the output of the
-    user's code would mix with the JSON answer.
-    """
-    if not wanted:
-        yield
-        return
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)

@@ -7,10 +7,11 @@ import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.gpu_options import GPU, GpuFlags, gpu_description
-from harness.cli.json_answer import answer_alone, json_option, print_json
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.sheet_output import page_option, print_sheet, write_page
 from harness.cli.shown_progress import shown_progress
 from harness.cli.step_options import StepFlags, step_options
+from harness.cli.users_output import answer_alone
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan

@@ -42,7 +42,7 @@ def shown_progress(
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from harness.reporting.terminal import PlainConsole
+    from harness.reporting.terminal_console import PlainConsole
 
     columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
     console = PlainConsole(stderr=True)

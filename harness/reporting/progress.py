@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from harness.reporting.terminal import PlainConsole
+    from harness.reporting.terminal_console import PlainConsole
 
 
 @contextmanager
 def shown(experiments: int = 1) -> "Iterator[Lines | Terminal]":
     """Yield a live display if standard error is a terminal, and plain lines otherwise."""
     if sys.stderr.isatty():
-        from harness.reporting.terminal import PlainConsole
+        from harness.reporting.terminal_console import PlainConsole
 
         with _bar(PlainConsole(stderr=True)) as bar:
             yield Terminal(bar, experiments)

@@ -13,7 +13,7 @@ from harness.reporting import progress
 from harness.reporting.claims import CLAIMS, ClaimEntry, Claims, claims_json, read_claims
 from harness.reporting.report import run_each
 from harness.reporting.summary import print_summary
-from harness.reporting.terminal import PlainConsole
+from harness.reporting.terminal_console import PlainConsole
 from harness.schema.findings import Verdict
 from tests.commands import Ask
 
