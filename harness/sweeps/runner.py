@@ -14,7 +14,7 @@ from harness.schema.workload import Workload
 from harness.version import __version__
 
 
-class Named(Protocol):
+class HasCellId(Protocol):
     """A job with an id, under which its result is stored."""
 
     @property
@@ -22,7 +22,7 @@ class Named(Protocol):
         """Id of the job; equal jobs have equal ids."""
 
 
-Job = TypeVar("Job", bound=Named)
+Job = TypeVar("Job", bound=HasCellId)
 Line = TypeVar("Line", bound=KeptLine)
 
 
