@@ -107,14 +107,15 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["batch", "optimizer", "device"]),
         number=f"{table['left'].min():.2f} to {table['left'].max():.2f} of the peak is left",
         measured=f"The peak falls by more than 10% in {cases['holds'].sum()} of {len(cases)} pairs "
-        f"of steps. The peak falls by {low:.1f}% to {high:.0f}% of the gradients' bytes. The peak "
-        f"moves between these phases: {', '.join(sorted(set(table['phases'])))}.",
+        f"of steps. The peak falls by {low:.1f}% to {high:.0f}% of the gradients' bytes. If the "
+        "step moves into the backward pass, the phase of the peak changes from "
+        f"{', or from '.join(sorted(set(table['phases'])))}.",
         checks=(
             *by_law(
                 table,
                 {
                     "after": "peak with the step after the backward pass",
-                    "inside": "peak with the step inside it",
+                    "inside": "peak with the step inside the backward pass",
                 },
                 allowed=COUNTER_BYTES,
             ),
