@@ -182,5 +182,5 @@ def test_the_answer_names_what_leads_instead_of_activations() -> None:
     (on_gpu,) = answers(cells(led, WORKSPACE).assign(device="cuda"))
     assert "In 5 cells temporaries (above all cuBLAS" in on_gpu
     (without,) = answers(cells(led, WORKSPACE))
-    assert "In 5 cells the largest part is temporaries." in without
+    assert "In 5 cells temporaries are the largest part." in without
     assert growth_answer({}, cells(led, 100)) == ()
