@@ -58,7 +58,10 @@ also_slow = functools.partial(pytest.param, marks=pytest.mark.slow)
     [
         (
             OTHER_DIGIT,
-            {"files": "records.jsonl: differs from the file", "report": "records give another text"},
+            {
+                "files": "records.jsonl: differs from the file",
+                "report": "records give another text",
+            },
         ),
         also_slow(_left_out, {"files": "records.jsonl: differs from the file"}),
         (OTHER_CLAIM, {"files": "claims.json: differs from the file", "report": "claims.json"}),
