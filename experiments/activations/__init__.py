@@ -67,7 +67,7 @@ def _claims(steps: pd.DataFrame, derived: tuple[int, int]) -> tuple[Claim, ...]:
     train = steps[steps["mode"] == "train"]
     own = train[train["model"] == "mlp"]
     counted = {
-        f"In {model} the numbers of tensors per layer are {kept_tensors.counts(part)}."
+        f"In {model} each layer keeps {kept_tensors.counts(part)}."
         for model in MODELS
         if len(part := train[train["model"] == model])
     }

@@ -43,12 +43,15 @@ def missing(steps: pd.DataFrame, models: tuple[str, ...], functions: tuple[str, 
 
 
 def counts(steps: pd.DataFrame) -> str:
-    """Return each number of tensors with its functions, such as ``1 with relu, tanh``."""
+    """Return each number of tensors with its functions, such as ``1 tensor with relu, tanh``."""
     grouped: dict[float, list[str]] = {}
     for name, part in steps.groupby("activation", sort=False):
         for count in sorted(part["tensors"].unique()):
             grouped.setdefault(float(count), []).append(str(name))
-    every = (f"{count:g} with {', '.join(grouped[count])}" for count in sorted(grouped))
+    every = (
+        f"{count:g} {'tensor' if count == 1 else 'tensors'} with {', '.join(grouped[count])}"
+        for count in sorted(grouped)
+    )
     return "; ".join(every) or "nothing"
 
 

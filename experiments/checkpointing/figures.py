@@ -53,10 +53,10 @@ def times(result: list[Curve]) -> Figure | None:
     return Figure(
         name="times",
         heading="The time of a second forward pass",
-        caption="Time of a step with checkpoints, divided by the time without. Dots are ratios "
-        "of means, and bars are the 99% intervals that decide. The dashed line is 4/3, the cost of "
-        f"a second forward pass. The grey band shows the claim's limits, {limits[0]:.3g} and "
-        f"{limits[1]:.3g}.",
+        caption="Time of a step with checkpoints, divided by the time without checkpoints. Dots "
+        "are ratios of means, and bars are the 99% intervals that decide. The dashed line is 4/3, "
+        "the cost of a second forward pass. The grey band shows the claim's limits, "
+        f"{limits[0]:.3g} and {limits[1]:.3g}.",
         data=pd.DataFrame(rows, columns=["name", "estimate", "low", "high"]),
         draw=functools.partial(
             ranges,

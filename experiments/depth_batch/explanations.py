@@ -49,7 +49,7 @@ def why_text(training: pd.DataFrame, peak: Growth | None) -> Iterator[str]:
     parameters = exact_form(columns, known["categories_at_peak.parameter"].to_numpy())
     largest = known[AT_PEAK].astype("int64").idxmax(axis=1)
     led = known[largest == "categories_at_peak.activation"]
-    first = led["batch"].min() if len(led) else "none"
+    first = f", all with a batch of at least {led['batch'].min()}" if len(led) else ""
     facts = {"parameters": parameters or "no formula of", "led": len(led), "first": first}
     yield text(__file__, "why", total=len(known), **facts)
     if peak.whole and peak.pieces and len(peak.pieces.forms) > 1 and len(known) == len(peak.values):
@@ -102,7 +102,7 @@ def process_table(training: pd.DataFrame) -> Table | None:
         return None
     return Table(
         name="process-peak",
-        caption="Resident bytes of the whole process at its peak, by part; the heap is the rest",
+        caption="Parts of the process's resident bytes at its peak; the heap is the remainder",
         frame=known[["depth", "batch", _PEAK, *PROCESS_PARTS]],
     )
 

@@ -67,11 +67,7 @@ def growth_figure(result: Growth | str | None) -> Figure | None:
         fit = result.at(data["depth"].to_numpy(), data["batch"].to_numpy())
         panels.append(data.assign(panel=panel, at=data[along], line=data[line], fit=fit))
     long = pd.concat(panels, ignore_index=True)[["panel", "at", "line", "measured", "fit"]]
-    model = (
-        "lines are the exact formula"
-        if result.whole
-        else "a single formula does not give all points"
-    )
+    model = "lines are the exact formula" if result.whole else "no single formula gives all points"
     return picture(__file__, "peak-live-growth", long, model=model)
 
 

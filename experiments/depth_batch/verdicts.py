@@ -75,7 +75,7 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
         drift = text(__file__, "drift", share=rates.max())
     predicted = (
         f" {len(found.values)} of {len(found.spans)} cells were measured. The allocator model "
-        "predicts the other cells. It agrees with every measured cell."
+        "predicts the other cells, and it is exact in every measured cell."
     )
     reach = [high / low - 1 for low, high in found.spans.values() if low > 0]
     return judged(
@@ -122,7 +122,7 @@ def form_words(result: Growth) -> str:
         return (
             f"In {pieces.rows} of {cells} cells the bytes are the {kind} of {count} sums: {forms}."
         )
-    return "A single formula of depth, batch and depth·batch does not give every cell."
+    return "No single formula of depth, batch and depth·batch gives the bytes of every cell."
 
 
 _ANSWERS = {
@@ -166,4 +166,4 @@ def _alive(known: pd.DataFrame) -> str:
     name = str(others.index[0])
     on_gpu = name == "temporary" and bool((known["device"] == "cuda").all())
     what = " (above all cuBLAS's workspaces)" if on_gpu else ""
-    return f"{text}. In {others.iloc[0]} cells the largest part is {PARTS[name]}{what}."
+    return f"{text}. In {others.iloc[0]} cells {PARTS[name]}{what} are the largest part."

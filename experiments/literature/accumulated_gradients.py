@@ -80,9 +80,9 @@ def judge(steps: Steps, size: Size) -> Judgement:
         checks=(
             *by_law(table, {"peak": "peak of a step"}, allowed=COUNTER_BYTES),
             widest(
-                "peak with the most micro-batches",
+                "peak with the largest number of micro-batches",
                 zip(last, first.loc[last.index, "peak_bytes"], strict=True),
-                "peak with two",
+                "peak with two micro-batches",
             ),
         ),
         figures=(_figure(steps, size),),

@@ -103,14 +103,17 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cases = cases.groupby("tokens", as_index=False).min()
     longest = at(LENGTHS, size)[-1]
     last = growth.assign(way=table["way"]).groupby("way", sort=False).last()
-    words = "; ".join(f"{kept:.2f} and {peak:.2f} ({way})" for way, kept, peak in last.itertuples())
+    words = "; ".join(
+        f"{kept:.2f} for the kept bytes, {peak:.2f} for the peak ({way})"
+        for way, kept, peak in last.itertuples()
+    )
     ends = table[table["length"] == longest].set_index("way")["peak_bytes"]
     return Judgement(
         **decided_by(cases, ["tokens"], steps=True),
         number=f"twice the sequence: {last['peak_bytes'][FLASH[0]]:.2f} times the peak with SDPA, "
         f"{last['peak_bytes'][EAGER]:.2f} times without",
-        measured="The last doubling of the sequence multiplies the kept bytes and the peak by "
-        f"these two factors: {words}. In float32 at {longest:,} tokens, the peak with kept scores "
+        measured="The last doubling of the sequence multiplies the bytes by these factors: "
+        f"{words}. In float32 at {longest:,} tokens, the peak with kept scores "
         f"is {over(ends[EAGER], ends[FLASH[0]]):.0f} times SDPA's peak.",
         checks=_checks(steps, table, at(LENGTHS, size)),
         witnesses=tuple(_witnesses(steps)),
@@ -154,7 +157,7 @@ def _checks(steps: Steps, table: pd.DataFrame, lengths: Iterable[int]) -> tuple[
     found.append(widest("bytes of the inputs", inputs, "shapes of the inputs", gates=True))
     found.append(
         Check(
-            name="published peaks less two workspaces, in halves of their last digit",
+            name="published peaks minus two workspaces, in halves of the last digit",
             value=round(_apart(steps), 3),
             second=0,
             second_from="real GPU",

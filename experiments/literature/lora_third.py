@@ -126,8 +126,9 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases.sort_values("batch"), ["batch", "way"]),
         number=f"peak {low:.2f} times that of training all at batch {at(BATCHES, size)[0]}, up to "
         f"{high:.2f} times at batch {at(BATCHES, size)[-1]}",
-        measured="Each number is divided by that of a step that trains all parameters. The ratio "
-        f"is {min(held):.2f}–{max(held):.2f} for the bytes held between steps, and "
+        measured="Each number of a step with LoRA is divided by the number of a step that trains "
+        f"all parameters. The ratio is {min(held):.2f}–{max(held):.2f} for the bytes held between "
+        "steps, and "
         f"{low:.2f}–{high:.2f} for the peak. For the bytes that a further layer keeps, the ratio "
         f"is {by_layer}.",
         checks=(

@@ -138,7 +138,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cast = table[table["autocast"]]
     cases = cast.assign(holds=near(cast["peak_ratio"], 0.5))
     words = "; ".join(
-        f"{row.kept_ratio:.2f} and {row.peak_ratio:.2f} with {row.tokens:,} tokens on {row.device}"
+        f"{row.kept_ratio:.2f} for the kept bytes, {row.peak_ratio:.2f} for the peak "
+        f"({row.tokens:,} tokens on {row.device})"
         for row in cast.itertuples()
     )
     witnesses = tuple(_witnesses(steps, size))
@@ -147,8 +148,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["device", "tokens"]),
         number=f"peak {cast['peak_ratio'].min():.2f} to {cast['peak_ratio'].max():.2f} times "
         "float32's",
-        measured=f"Autocast multiplies the kept bytes and the peak of {DEPTHS[-1]} blocks of width "
-        f"{WIDTH} by these two factors: {words}.",
+        measured=f"Autocast multiplies the bytes of {DEPTHS[-1]} blocks of width {WIDTH} by these "
+        f"factors: {words}.",
         checks=(
             *by_law(table, {"kept": "bytes a block keeps"}),
             *by_law(on_gpu, {"peak": "bytes a block adds to the peak on CUDA"}),

@@ -132,7 +132,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
     mixed = table[table["recipe"].isin(MIXED)].replace({"recipe": MIXED})
     cases = mixed.assign(holds=near(mixed["held_a_parameter"], 16))
     words = "; ".join(
-        f"{row.held_a_parameter:.2f} and {row.update_a_parameter:.2f} ({row.recipe})"
+        f"{row.held_a_parameter:.2f} between steps, {row.update_a_parameter:.2f} at the update "
+        f"({row.recipe})"
         for row in table.itertuples()
     )
     paper = table[table["recipe"] == PAPER].iloc[0]
@@ -140,7 +141,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["recipe"]),
         number=f"{paper['held_a_parameter']:.2f} B held, {paper['update_a_parameter']:.2f} B at "
         "the update",
-        measured=f"On CUDA a parameter takes these bytes between steps and at the update: {words}.",
+        measured=f"On CUDA a parameter takes these numbers of bytes: {words}.",
         checks=by_law(
             table,
             {

@@ -130,9 +130,10 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["optimizer", "device", "batch"]),
         number=f"{reached.min():.1f}% to {reached.max():.0f}% of the state's saving reaches the "
         "peak",
-        measured=f"The state takes this share of the bytes of Adam's state: {shares}. Within 10%, "
-        f"{cases['holds'].sum()} of {len(table)} peaks fall by all bytes that the state saves. The "
-        f"peaks fall by {of_peak.min():.0f}% to {of_peak.max():.0f}%.",
+        measured=f"The state takes this share of the bytes of Adam's state: {shares}. "
+        f"{cases['holds'].sum()} of {len(table)} peaks fall by all bytes that the state saves, "
+        "within 10%. "
+        f"The peaks fall by {of_peak.min():.0f}% to {of_peak.max():.0f}%.",
         checks=(
             *by_law(table, {"state": "bytes of the state"}),
             *by_law(pd.concat([table, adam]), {"peak": "peak of a step"}, allowed=SMALL_BYTES),

@@ -221,7 +221,7 @@ def chain_table(steps: Steps, depth: int) -> pd.DataFrame:
 
 def _lengths(lengths: list[int]) -> str:
     if 0 in lengths:
-        return f"none, because all {len(lengths) - 1} lengths have the peak of no checkpoints"
+        return f"none, because all {len(lengths) - 1} lengths have the same peak as no checkpoints"
     return " or ".join(map(str, lengths))
 
 

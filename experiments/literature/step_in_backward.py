@@ -92,10 +92,17 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
                 "inside_law_bytes": peak_by_law(own, pair is ADAM, True, device),
                 "saved": (after - inside) / own.parameter_bytes,
                 "left": over(inside, after),
-                "phases": " to ".join(phases),
+                "phases": _move(*phases),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _move(after: str, inside: str) -> str:
+    """Return the phases of the peak with the step after and inside the backward pass, in words."""
+    if after == inside:
+        return f"stays in the {after} phase"
+    return f"moves from the {after} phase to the {inside} phase"
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
@@ -108,14 +115,14 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["batch", "optimizer", "device"]),
         number=f"{table['left'].min():.2f} to {table['left'].max():.2f} of the peak is left",
         measured=f"The peak falls by more than 10% in {cases['holds'].sum()} of {len(cases)} pairs "
-        f"of steps. The peak falls by {low:.1f}% to {high:.0f}% of the gradients' bytes. The peak "
-        f"moves between these phases: {', '.join(sorted(set(table['phases'])))}.",
+        f"of steps. The peak falls by {low:.1f}% to {high:.0f}% of the gradients' bytes. If the "
+        f"step moves into the backward pass, the peak {' or '.join(sorted(set(table['phases'])))}.",
         checks=(
             *by_law(
                 table,
                 {
                     "after": "peak with the step after the backward pass",
-                    "inside": "peak with the step inside it",
+                    "inside": "peak with the step inside the backward pass",
                 },
                 allowed=COUNTER_BYTES,
             ),

@@ -42,7 +42,8 @@ def deeper(pinned: pd.DataFrame, fits: Fits) -> Claim:
         worst = 100 * max(one.worst for one in fits.values())
         fit = f"; it differs from (depth + a)(batch + b) = c by at most {worst:.2g}%"
         curve = (
-            f" The curve (depth + a)(batch + b) = c fits the thresholds of {len(fits)} series "
+            f" The curve (depth + a)(batch + b) = c fits the thresholds of {len(fits)} "
+            f"{'pair' if len(fits) == 1 else 'pairs'} of optimizer and budget "
             f"within {worst:.2g}%. Here a represents the bytes of an example outside the hidden "
             "layers, and b represents the bytes of a layer that do not depend on the batch."
         )
@@ -100,7 +101,7 @@ def predictable(pinned: pd.DataFrame) -> Claim | None:
 def _under(pinned: pd.DataFrame) -> str:
     """Return a phrase for the conditions of the measurement, e.g. the pinned malloc policy."""
     on_gpu = bool(pinned["kind"].isin(["allocator", "card"]).any())
-    return "Under the caching allocator's limit" if on_gpu else "With the pinned policy"
+    return "Under the caching allocator's limit" if on_gpu else "With pinned malloc"
 
 
 def texts(table: pd.DataFrame, pinned: pd.DataFrame, fits: Fits) -> Iterator[str]:

@@ -70,14 +70,17 @@ def analyse(evidence: Evidence) -> Section:
 
 
 def _claims(table: pd.DataFrame, missing: int) -> tuple[Claim, ...]:
-    forms = (
+    forms = "; ".join(
         f"{states.state_form(part) or 'no exact formula'} ({name})"
         for name, part in table.groupby("optimizer", sort=False)
     )
+    layers = " Here “layer” is the number of linear layers." if "layer" in forms else ""
     equal = int((table[STATE] == table["expected"]).sum()), len(table)
     peaks = predictions.equal_cells(table, "peak_live_bytes")
     return (
-        judged(__file__, "state", table, missing=missing, derived=equal, forms="; ".join(forms)),
+        judged(
+            __file__, "state", table, missing=missing, derived=equal, forms=forms, layers=layers
+        ),
         judged(__file__, "floor", table, missing=missing, derived=peaks),
     )
 

@@ -110,7 +110,7 @@ def told(
     )
 
 
-_UNKNOWN = "none, because no closed form is known for it here"
+_UNKNOWN = "none, because no closed form is known for these bytes"
 
 
 def held_by(cells: pd.DataFrame, data: ClaimData, value: str = "") -> "pd.Series[bool]":

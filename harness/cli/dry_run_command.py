@@ -159,7 +159,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--largest",
     metavar="NAME",
-    help="Find the largest value of {} in the arguments that fits. NAME is its name in the answer.",
+    help="Find the largest number for {} in ARGUMENTS that fits. The answer calls it NAME.",
 )
 @click.option(
     "--write-files",

@@ -37,7 +37,9 @@ class _LogOrMessage(click.Path):
     "harness explain snapshot.pickle --gpu l4 --html page.html",
 )
 @click.argument("file", type=_LogOrMessage(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--device", type=WholeNumber(0, 1023), help="Number of the only device to explain.")
+@click.option(
+    "--device", type=WholeNumber(0, 1023), help="Explain only the device with this number."
+)
 @click.option(
     "--gpu",
     "gpus",
@@ -69,8 +71,8 @@ def explain(
 
     The answer names other settings and GPUs that would help. FILE is a memory snapshot, a log of
     any size, the message in quotes, or - to read a log from standard input. Every failure in a log
-    is listed. The last failure is explained. Failures with another cause that ended the run are
-    explained, too. A snapshot is parsed by a restricted unpickler; no code from it is executed.
+    is listed. The last failure is explained. A failure with another cause is also explained if it
+    ended the run. A snapshot is parsed by a restricted unpickler; no code from it is executed.
     """
     from harness.snapshots.explain import explain_file
     from harness.snapshots.explain_source import explain_log, explain_snapshot, is_message

@@ -73,7 +73,8 @@ experiment_files = click.option(
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="File of an experiment in FOLDER, if it is not found automatically; can be given again.",
+    help="File of an experiment in FOLDER, if it is not found automatically; may be given "
+    "several times.",
 )
 
 

@@ -186,7 +186,7 @@ def data_words(frame: pd.DataFrame | None) -> str:
     """Return a sentence with the date and the commit of a section's records.
 
     >>> data_words(pd.DataFrame({"environment.time": ["2026-11-29T12:52"]}))
-    'Data of 2026-11-29.'
+    'The data are from 2026-11-29.'
     """
     if frame is None:
         return ""
@@ -197,8 +197,8 @@ def data_words(frame: pd.DataFrame | None) -> str:
     if not known["time"]:
         return ""
     days = dict.fromkeys(str(day)[:10] for day in (known["time"][0], known["time"][-1]))
-    commits = f", commit {', '.join(map(str, known['git_commit']))}" if known["git_commit"] else ""
-    return f"Data of {' to '.join(days)}{commits}."
+    commits = f" (commit {', '.join(map(str, known['git_commit']))})" if known["git_commit"] else ""
+    return f"The data are from {' to '.join(days)}{commits}."
 
 
 def decisive(claim: Claim) -> str:

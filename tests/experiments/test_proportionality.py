@@ -172,7 +172,7 @@ def test_an_answer_is_made_from_the_verdict_alone(
     verdict: str, parts: dict[str, str], sentence: str
 ) -> None:
     led = " Activations are the largest part of the peak in 2 of 7 cells."
-    led += " In 5 cells the largest part is parameters."
+    led += " In 5 cells parameters are the largest part."
     found = cells({"parameter": 5, "activation": 2}, 100)
     assert answers(found, Verdict(verdict), **parts) == (sentence + led,)
 
@@ -180,7 +180,7 @@ def test_an_answer_is_made_from_the_verdict_alone(
 def test_the_answer_names_what_leads_instead_of_activations() -> None:
     led = {"temporary": 5, "activation": 2}
     (on_gpu,) = answers(cells(led, WORKSPACE).assign(device="cuda"))
-    assert "In 5 cells the largest part is temporaries (above all cuBLAS" in on_gpu
+    assert "In 5 cells temporaries (above all cuBLAS" in on_gpu
     (without,) = answers(cells(led, WORKSPACE))
-    assert "In 5 cells the largest part is temporaries." in without
+    assert "In 5 cells temporaries are the largest part." in without
     assert growth_answer({}, cells(led, 100)) == ()
