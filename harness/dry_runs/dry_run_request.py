@@ -11,14 +11,14 @@ from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.value_answers import Answer, DryRunError
 
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
-"""Names of the files with the mode (``Files.mode``), the result, PyTorch's snapshot, and the reason
-why the script did not run."""
+"""Names of the files that contain the mode (``Files.mode``), the result, PyTorch's snapshot, and
+the reason why the script did not run."""
 JOB, PROCESSES = "job.pickle", "processes"
-"""Names in a run's folder: the request's file, and the folder for started processes."""
+"""Names of the file with the request and of the folder with the results of started processes."""
 RESUMED = "resumed"
-"""The child creates this file when the script opens a file of an earlier run."""
+"""The child process creates this file when the script opens a file from an earlier run."""
 USED = "used"
-"""The child creates this file when a decision first depends on an unknown value."""
+"""The child process creates this file when a decision first depends on an unknown value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class Request:
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     trial: int = 0
-    """Number that selects the values of unknown reads; in trial 0, all these values are 0."""
+    """Number that selects the values that reads of unknown values return; trial 0 returns zeros."""
     explains: bool = True
-    """False to record only peaks, without the live blocks, in half the time."""
+    """False to halve the run time: the run then records the peaks but no live blocks."""
     decided: Mapping[str, bool] = field(default_factory=dict)
-    """For each line, the fixed result of its decisions that depend on unknown values."""
+    """For each line of code, the fixed result of decisions that depend on unknown values."""
     try_values: bool = True
     """True to run the script again with other values if a decision may depend on unknown values."""
     world_size: int | None = None
@@ -59,11 +59,11 @@ class Request:
     resumes_from: frozenset[str] = frozenset()
     """Files that the earlier run wrote; a run that opens one of these files is a resumed run."""
     plans: Path | None = None
-    """File in which runs share cuDNN's results for plans (``stub/cuda/cudnn_plans.c``)."""
+    """File in which runs share the workspace sizes of cuDNN's plans (see ``cudnn_plans.c``)."""
     lifeline: int = -1
     """File descriptor of a pipe that closes when the parent process ends."""
     end_at: float | None = None
-    """The deadline, as a value of ``time.monotonic()``."""
+    """Deadline of the run, as a value of ``time.monotonic()``."""
 
     def __post_init__(self) -> None:
         script = Path(self.target)
