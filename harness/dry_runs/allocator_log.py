@@ -26,9 +26,9 @@ class AllocatorLog:
     """PyTorch's history of allocations and frees on all devices.
 
     Args:
-        most: number of allocations and frees after which the history must be read.
+        most: number of allocations plus frees after which the history must be read.
         on_own_call: function to call when the script itself starts or ends PyTorch's history. The
-            script's request has no effect, because it would clear the harness's history.
+            script's call has no effect, because the call would clear the harness's history.
         reset: function that counts a device's allocations and frees before the last counter reset.
     """
 

@@ -84,7 +84,7 @@ def _run(run: AllocatorRun, work: list[Operation], order: str) -> AllocatorPeaks
 def _endless(work: list[Operation]) -> int:
     """Return a GPU memory size so large that no allocation fails.
 
-    With expandable segments, each stream of each pool reserves addresses for twice this size.
+    Each stream of each pool reserves addresses for twice the GPU memory if segments can expand.
     """
     return ENDLESS_BYTES // len({(each.stream, each.pool) for each in work} or {0})
 
@@ -93,8 +93,8 @@ class _Allocator:
     """PyTorch's allocator; each block is identified by its number in the recording.
 
     If another stream still uses a freed block, the free is completed at the same position as in the
-    recording. If memory runs out before that position, ``do`` completes all delayed frees and tries
-    again, as PyTorch does.
+    recording. If memory runs out before a delayed free is complete, ``do`` completes all delayed
+    frees and tries again, as PyTorch does.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ def _config(config: Any) -> None:
 
 
 def _cache_dir_utils(module: Any) -> None:
-    """Store pretended times in the dry run's cache, even if the script sets another folder."""
+    """Store pretended kernel times in the dry run's cache, even if the script has another cache."""
 
     @instead(module, "cache_dir")
     def cache_dir(find: Callable[[], str]) -> str:

@@ -1,8 +1,8 @@
 """Builds the stub that replaces CUDA's libraries, once per PyTorch build, in the user's cache.
 
 The stub defines every function of CUDA and NVIDIA's libraries that PyTorch uses. C files in
-``stub/cuda`` implement some functions. ``functions_by_name.py`` generates the code of all other
-functions from their names.
+``stub/cuda`` implement some functions of the stub. ``functions_by_name.py`` generates the code of
+the stub's other functions from the functions' names.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def _fingerprint(torch: TorchBuild) -> str:
 
 
 def _compile(torch: TorchBuild, folder: Path) -> None:
-    """Compile the stub's sources and link its libraries."""
+    """Compile the stub's sources and link the stub's libraries."""
     cc = compiler()
     include = [f"-I{path}" for path in (SOURCES, SOURCES / "cuda" / "include", *torch.include)]
     by_name = folder / "functions_by_name.c"

@@ -52,7 +52,7 @@ class CallSite:
         place: innermost line of the user's code, or a description if there is no such line.
         edge: index into ``EDGES``; 1 while the script saves a checkpoint, 2 while it loads a
             checkpoint, else 0.
-        context_bytes: host memory that PyTorch uses for the stack.
+        context_bytes: host memory that PyTorch uses for the stack, in bytes.
     """
 
     caller: Caller

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DryRunFit = Fit | Literal["unknown", "depends"]
 """``unknown`` means that the GPU shares the host's memory, but the host's memory was not sampled.
-``depends`` means that the answer depends on unknown GPU values."""
+``depends`` means that unknown GPU values decide whether the script fits."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class Device(Struct, frozen=True, kw_only=True):
 
 
 class UnknownValues(Struct, frozen=True, kw_only=True):
-    """Results of further runs in which reads of unknown GPU values return other values.
+    """Results of several runs that return different values for reads of unknown GPU values.
 
     Attributes:
         runs: number of runs that ended with a result, including the first run.
@@ -179,16 +179,16 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         outside_bytes: lowest and highest estimate of the memory outside PyTorch's allocator.
         host: host memory of the script and its workers.
         devices: peaks and live blocks of each GPU, in the process that reserved most memory.
-        processes: processes that used the GPUs, the largest first; empty if no started process used
-            a GPU.
+        processes: processes that used the GPUs, the largest first; empty if only the script's main
+            process used a GPU.
         shared: for each GPU, the peak memory of all processes together.
         out_of_memory: allocations that failed.
         value_reads: places in the code that read GPU values, the most frequent places first.
         unsupported: CUDA functions that PyTorch called although the stub does not implement them.
         files: the files that the script wrote; None if the script did not start.
-        unknown: results of runs with other values, if unknown GPU values may affect the script.
+        unknown: results of runs with different GPU values, if unknown values may affect the script.
         failed_by: the check of an unknown value that ended the script with an error.
-        notes: further facts that affect the meaning of the numbers.
+        notes: further facts that help to interpret the report.
         optimizer_steps: number of completed optimizer steps.
         kernels: number of CUDA kernel launches; the stub runs no kernel.
         wall_seconds: run time of the script, in seconds.
@@ -269,7 +269,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     @property
     def host_fit(self) -> Fit | None:
-        """The verdict on the host's memory; None if memory is unlimited or shared with the GPU."""
+        """The verdict on host memory; None if host memory is unlimited or shared with the GPU."""
         host = self.host
         return None if host is None or host.limit_source == ONE_POOL else host.fit
 

@@ -1,4 +1,4 @@
-"""The request for a dry run; the parent process checks it and sends it to the child."""
+"""The request for a dry run, which the parent process checks and sends to the child process."""
 
 import os
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Request:
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     trial: int = 0
-    """Number that selects the values that reads of unknown values return; trial 0 returns zeros."""
+    """Number that selects the values of unknown reads; in trial 0, all these values are 0."""
     explains: bool = True
     """False to halve the run time: the run then records the peaks but no live blocks."""
     decided: Mapping[str, bool] = field(default_factory=dict)
@@ -55,9 +55,9 @@ class Request:
     path: tuple[str, ...] = ()
     """Folders from which the function imports its modules."""
     earlier: tuple[Path, ...] = ()
-    """Layer folders of an earlier run; this run can read the files in them."""
+    """Layer folders of an earlier run; this run can read the files in these folders."""
     resumes_from: frozenset[str] = frozenset()
-    """Files that the earlier run wrote; a run that opens one of these files is a resumed run."""
+    """Files that an earlier run wrote; a run that opens one of these files is a resumed run."""
     plans: Path | None = None
     """File in which runs share the workspace sizes of cuDNN's plans (see ``cudnn_plans.c``)."""
     lifeline: int = -1
@@ -100,6 +100,6 @@ def _check_writable(file: Path) -> None:
 
 
 def _check_empty(folder: Path) -> None:
-    """Raise DryRunError if the folder contains files, because copies could overwrite them."""
+    """Raise DryRunError unless the folder is empty, because copies could overwrite its files."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DryRunError(f"keep files: {folder} must be a new or an empty folder")

@@ -28,8 +28,8 @@ _MOST_AT_ONCE = 8
 _LOOK_SECONDS = 0.05
 _RESERVE = 10
 """If less than a tenth of the host's memory is free, the harness ends the rank that started last.
-If less than a twentieth of the memory is free, the harness ends all ranks except the rank that
-started first."""
+If less than a twentieth of the host's memory is free, the harness ends all ranks except the rank
+that started first."""
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
     "does not fit", None, "depends", "unknown", "close call", "fits",
 )  # fmt: skip
@@ -130,7 +130,7 @@ class RankRuns:
 
 
 def _without_room(running: Sequence[int]) -> set[int]:
-    """Return the runs to end because host memory is short; the oldest run always continues."""
+    """Return the runs that must end because host memory is short, but never the oldest run."""
     left, reserve, younger = machine_memory.available().bytes, _reserve_bytes(), running[1:]
     return set(() if left >= reserve else younger[-1:] if left >= reserve // 2 else younger)
 
@@ -140,7 +140,7 @@ def _reserve_bytes() -> int:
 
 
 def _joined(reports: Sequence[DryRunReport]) -> DryRunReport:
-    """Return the report of the failed or else largest rank; ``ranks`` contains all reports."""
+    """Return the report of the worst rank; ``ranks`` contains the reports of all ranks."""
     first = max(reports, key=_weight)
     fits = [one.fit for one in reports]
     return replace(

@@ -256,9 +256,9 @@ class _Covering:
                     yield covers.with_name(UPPER)
 
     def _make_foreign(self, top: Path, upper: Path) -> None:
-        """Create other owners' folders in the layer, because the kernel cannot copy such folders.
+        """Create the folders of other owners in the layer; the kernel cannot copy these folders.
 
-        For a user without root rights, these are the home folder, the working folder, their parent
+        Without root rights, the layer needs the home folder, the working folder, their parent
         folders, and folders of other owners inside the working folder.
         """
         for folder in self._foreign:

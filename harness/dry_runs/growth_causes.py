@@ -49,8 +49,8 @@ class GrowthCauses:
     def named_on_host(self, growth: Growth, steps_grow: bool) -> Growth:
         """Return the host's memory growth, with the variables that keep the growing memory alive.
 
-        The kind of growth is ``unknown`` if variables contain larger objects but not more objects,
-        or if later steps allocate more on the GPU.
+        The kind of growth is ``unknown`` if variables contain larger but not more objects than
+        before, or if later steps allocate more on the GPU.
         """
         if growth.kind != "leak" or not self._held:
             return growth

@@ -44,7 +44,7 @@ class HighestPeaks:
         return Counter(_stats(device)) + self._before.get(device, Counter())
 
     def reset_counts(self, device: int) -> tuple[int, int]:
-        """Return how many allocations and frees preceded the script's last reset of counters."""
+        """Return how many allocations and frees preceded the script's last counter reset."""
         before = self._before.get(device, Counter())
         return before[_COUNTED], before[_FREED]
 

@@ -193,7 +193,7 @@ class History:
         return _Instant(event, sites.of(event), self.counted, self._allocations, alive)
 
     def _look_at(self, marks: Sequence[Mark], new: Sequence[_Instant], *, is_best: bool) -> None:
-        """Keep the marks before and after each moment, and the last marks for later moments."""
+        """Keep the known block owners around each moment, and the last owners for later moments."""
         known = [*self._marks, *marks]
         for instant in self._instants():
             is_new = instant in new or (is_best and instant is self._best)
@@ -207,7 +207,7 @@ class History:
         return [*([] if self._best is None else [self._best]), *self._refused]
 
     def marks(self) -> list[Mark]:
-        """Return all stored marks in their order."""
+        """Return all stored marks, ordered by number of allocations."""
         around = [mark for instant in self._instants() for mark in instant.marks]
         found = {id(mark): mark for mark in (*around, *self._marks)}
         return sorted(found.values(), key=lambda mark: mark.allocations)

@@ -24,7 +24,7 @@ _SHARE = 8
 """A leak must exceed 1/8 of the recording's growth, because the estimate of that growth has an
 error of a few percent."""
 _LEAST_HEAP = 16 << 20
-"""Smallest glibc heap of a PyTorch process, in bytes; a smaller heap means another allocator."""
+"""Smallest glibc heap of a PyTorch process, in bytes; smaller means that malloc is not glibc's."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
 """Host memory is measured after each of the first 50 steps; later measurements use at most 1% of
 the CPU time."""

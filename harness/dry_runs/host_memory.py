@@ -1,6 +1,6 @@
 """Samples the host memory of a script and its workers while the script runs.
 
-The supervisor reads the kernel's numbers for each process. A peak between two samples is missed.
+The supervisor reads the kernel's counters of each process. A peak between two samples is missed.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class Samples(msgspec.Struct):
 
 
 class HostSampler:
-    """Samples a script's processes; the supervisor process uses this class."""
+    """Samples the host memory of a script's processes; the supervisor process uses this class."""
 
     def __init__(self, script: int, folder: Path) -> None:
         self._script = script
@@ -86,7 +86,7 @@ class HostSampler:
         self._due_of_script = self._done_at_sample + _SHARE * spent
 
     def _left_out_bytes(self) -> int:
-        """Return the tensor bytes that are not yet written, from the stub's status page."""
+        """Return how many tensor bytes are not yet written, according to the stub's status page."""
         with contextlib.suppress(OSError), (self._folder / "status").open("rb") as page:
             page.seek(StatusPage.left_out.offset)
             return int.from_bytes(page.read(StatusPage.left_out.size), sys.byteorder)

@@ -26,7 +26,7 @@ def host_of(
     """Return the script's host memory, and whether this memory fits; None without samples.
 
     ``given_bytes`` is the user's limit and replaces a container's limit. ``held_bytes`` is the
-    memory used on the GPUs; this memory is added if the GPUs share the host's memory.
+    memory used on the GPUs; it counts as host memory if the GPUs share the host's memory.
     """
     try:
         seen = msgspec.json.decode((folder / SAMPLES).read_bytes(), type=Samples)

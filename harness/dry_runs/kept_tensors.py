@@ -28,7 +28,7 @@ class Held:
     """For each variable, the number of GPU tensors, of tensors with a graph, and of graph nodes.
 
     ``keyed`` contains variables that are dicts with integer or tuple keys. For arrays, tensors,
-    texts and numbers on the host, ``host`` contains the bytes and ``things`` the number of objects.
+    texts and numbers on the host, ``host`` contains bytes and ``things`` contains object counts.
     """
 
     step: int

@@ -61,7 +61,7 @@ def drop_capabilities() -> None:
 
 
 def allow_writes_only(paths: Sequence[Path]) -> None:
-    """Make the kernel refuse all writes outside these paths, in this process and its children.
+    """Make the kernel refuse all writes outside ``paths``, in this process and in its children.
 
     Raises:
         OSError: the kernel does not support Landlock.

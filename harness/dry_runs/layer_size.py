@@ -21,7 +21,7 @@ _SHARE = 20
 
 
 class LayerSize:
-    """Checks the size of layer folders; the folders must be empty at first."""
+    """Checks the size of layer folders; the folders must be empty when this object is created."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._free = {folder: _free(folder) for folder in folders}

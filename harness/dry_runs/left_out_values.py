@@ -1,7 +1,7 @@
 """Postpones writing the initial values of large host tensors until something reads the values.
 
-``stub/values/left_out.h`` handles PyTorch's operators. This module handles Python functions that
-access a tensor's memory without an operator.
+``stub/values/left_out.h`` postpones writes by PyTorch's operators. This module handles Python
+functions that access a tensor's memory without an operator.
 """
 
 import contextlib
@@ -115,7 +115,7 @@ def _storage(of: Tensor | torch.UntypedStorage) -> int:
 
 
 def _read_first(owner: Any, name: str, library: ctypes.CDLL) -> None:
-    """Replace a Python function, so that left-out values are written before the function reads."""
+    """Replace a Python function, so that left-out values are written before the function runs."""
 
     @instead(owner, name)
     def reads(real: Callable[..., Any], *given: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Notes about the sizes that PyTorch queried from NVIDIA's libraries in this process.
+"""Notes about the buffer sizes that PyTorch queried from NVIDIA's libraries in this process.
 
 The stub counts the queries (``stub/pretend.h``). Only cuDNN's graph API returns real sizes without
 a GPU.
@@ -99,7 +99,7 @@ def library_notes() -> tuple[str, ...]:
 def ask_cudnn_once(notes: tuple[str, ...]) -> None:
     """Let cuDNN plan one convolution in this process if ``notes`` say that a fork uses cuDNN.
 
-    Later forks inherit cuDNN's internal objects, and their run time is a third shorter.
+    Later forks inherit cuDNN's internal objects, which shortens a fork's run time by a third.
     """
     if _KINDS[_ANSWERS].format(_version()) in notes:
         _plan_a_convolution(os.getpid())
