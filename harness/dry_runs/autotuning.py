@@ -158,7 +158,7 @@ def _scheduler(module: Any) -> None:
 
 
 def _triton_autotuner(module: Any) -> None:
-    """Count the choices that ``@triton.autotune`` makes."""
+    """Count the choices between configurations that ``@triton.autotune`` makes."""
 
     @instead(module.Autotuner, "_bench")
     def counted(bench: Any, self: Any, *arguments: Any, **named: Any) -> Any:

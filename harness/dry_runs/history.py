@@ -207,7 +207,7 @@ class History:
         return [*([] if self._best is None else [self._best]), *self._refused]
 
     def marks(self) -> list[Mark]:
-        """Return all stored marks, ordered by number of allocations."""
+        """Return all stored marks (known block owners), ordered by number of allocations."""
         around = [mark for instant in self._instants() for mark in instant.marks]
         found = {id(mark): mark for mark in (*around, *self._marks)}
         return sorted(found.values(), key=lambda mark: mark.allocations)
@@ -279,7 +279,7 @@ class History:
         return max(most[bisect_left(begins, first) : bisect_left(begins, last)], default=0)
 
     def _moment(self, instant: _Instant) -> Moment:
-        """Return the moment just after an event, with the live blocks by category and place."""
+        """Return the state just after an event, with the live blocks by category and place."""
         marks = ((mark.allocations, mark.owners) for mark in instant.marks)
         owners = owners_at(instant.alive, marks)
         categories: Counter[BlockCategory] = Counter()

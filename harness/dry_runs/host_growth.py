@@ -24,14 +24,14 @@ _SHARE = 8
 """A leak must exceed 1/8 of the recording's growth, because the estimate of that growth has an
 error of a few percent."""
 _LEAST_HEAP = 16 << 20
-"""Smallest glibc heap of a PyTorch process, in bytes; smaller means that malloc is not glibc's."""
+"""Smallest glibc heap of a PyTorch process, in bytes; below this size, malloc is not glibc's."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
 """Host memory is measured after each of the first 50 steps; later measurements use at most 1% of
 the CPU time."""
 
 
 class HostSteps:
-    """Allocated host bytes at the ends of steps, without the bytes of the recording.
+    """Allocated host bytes at the end of each step, without the bytes of the recording.
 
     Until PyTorch's memory history is first processed, its size is estimated from its stack traces
     and subtracted. Later, host memory is measured just after the history was processed and emptied.
@@ -74,7 +74,7 @@ class HostSteps:
         self._kept = dict(enumerate(kept, first))
 
     def look_after_fold(self, step: int, own: int) -> None:
-        """Record allocated host bytes after a step, just after the history was processed."""
+        """Record allocated host bytes at a step's end, just after the history was processed."""
         size = host_bytes() - own
         if self._offset is None:  # no more is kept than after the last step that was looked at
             last = max(self._kept, default=0)
