@@ -1,4 +1,4 @@
-"""Calls a Python function after about every 1,000 operators of the script."""
+"""Calls a Python function after about every 1,000 PyTorch operators that the script runs."""
 
 import ctypes
 import signal
@@ -12,9 +12,9 @@ _interrupt: Any = ctypes.pythonapi.PyErr_SetInterruptEx
 
 
 def call_after_operators(function: Callable[[], object]) -> object:
-    """Make the main thread call a function between two bytecode instructions.
+    """Make the main thread call ``function`` after about every 1,000 PyTorch operators.
 
-    The caller must keep the returned object alive. ``torch.compile`` never compiles the function.
+    The caller must keep the returned object alive. ``torch.compile`` never compiles ``function``.
     """
     eval_frame: Any = sys.modules["torch"]._C._dynamo.eval_frame
 

@@ -1,7 +1,7 @@
 """Starts, reads and ends the history of events in PyTorch's allocator.
 
 PyTorch stores each event in host memory. This module reads and drops the events from time to time,
-so a long script needs no more memory than a short script.
+so the events of a long script need no more memory than the events of a short script.
 """
 
 import pickle
@@ -17,7 +17,7 @@ from harness.dry_runs.history import History
 from harness.schema.block_categories import OWNERS
 
 MOST_EVENTS = 2_000_000
-"""Limit of events in the history; older events are dropped. An event uses about 0.5 KiB."""
+"""Maximum number of events; PyTorch drops older events. An event uses about 0.5 KiB."""
 Counts = list[tuple[int, int]]
 """For each device, the number of allocations and the number of frees so far."""
 
@@ -26,10 +26,10 @@ class AllocatorLog:
     """PyTorch's history of allocations and frees on all devices.
 
     Args:
-        most: number of allocations and frees after which the history must be read.
-        on_own_call: called when the script starts or ends its own memory history. The script's call
-            has no effect, because it would clear the harness's history.
-        reset: function that returns how many allocations and frees preceded the last counter reset.
+        most: number of allocations plus frees after which the history must be read.
+        on_own_call: function to call when the script itself starts or ends PyTorch's history. The
+            script's call has no effect, because the call would clear the harness's history.
+        reset: function that counts a device's allocations and frees before the last counter reset.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class AllocatorLog:
         self._on_own_call()
 
     def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
-        """Return a snapshot and drop its events; return None if no snapshot is due or possible."""
+        """Return a snapshot and clear the history, or None if no snapshot is due or possible."""
         if sum(map(sum, now)) < self._next and not at_once:
             return None
         held = snapshot() | {"counts": now}
@@ -77,7 +77,7 @@ class AllocatorLog:
         return held
 
     def counts(self) -> Counts:
-        """Return the number of allocations and of frees on each device so far."""
+        """For each device, return how many allocations and how many frees occurred so far."""
         found = []
         for device in range(torch.cuda.device_count()):
             one = self._bindings._cuda_memoryStats(device)["allocation"]["all"]
@@ -86,7 +86,7 @@ class AllocatorLog:
         return found
 
     def end(self) -> Any:
-        """Return a snapshot with the last events, and end the history."""
+        """Return a snapshot with the remaining events, and end the history."""
         held = snapshot() | {"counts": self.counts()}
         self._bindings._cuda_record_memory_history = self._real
         self._record(None)
@@ -94,7 +94,7 @@ class AllocatorLog:
 
 
 def snapshot() -> Any:
-    """Return the allocator's snapshot without importing Inductor, which takes seconds."""
+    """Return the allocator's snapshot; avoid the import of Inductor, because it takes seconds."""
     absent = "torch._inductor" not in sys.modules
     if absent:
         vars(torch)["_inductor"] = None
@@ -106,10 +106,10 @@ def snapshot() -> Any:
 
 
 def write_snapshot(held: Any, histories: Sequence[History], path: Path) -> Exception | None:
-    """Write a snapshot like ``torch.cuda.memory._dump_snapshot``; return the error if this fails.
+    """Write a snapshot in the format of ``torch.cuda.memory._dump_snapshot``; return any error.
 
-    For ``explain``, the file also contains each device's number of allocations and the known owners
-    of the device's blocks.
+    For the command ``explain``, the file also contains, for each device, the number of allocations
+    and the known owners of blocks.
     """
     known = [
         {

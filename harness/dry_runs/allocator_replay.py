@@ -1,4 +1,4 @@
-"""Replays allocations and frees in PyTorch's own allocator; each replay runs in a new fork."""
+"""Replays allocations and frees in PyTorch's own allocator; each replay has its own process."""
 
 import gc
 import os
@@ -32,7 +32,7 @@ _release: Any = torch._C._cuda_cudaCachingAllocator_raw_delete
 
 
 def answer(request: bytes, announce: Phase) -> dict[str, Any]:
-    """Run each replay with ascending and with descending driver addresses, and return the peaks."""
+    """Replay each run twice, with ascending and with descending addresses; return the peaks."""
     del announce
     question = msgspec.msgpack.decode(request, type=AllocatorRuns)
     gc.disable()  # it would go through all operations, again and again
@@ -49,7 +49,7 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
 
 
 def _run(run: AllocatorRun, work: list[Operation], order: str) -> AllocatorPeaks | str:
-    """Return the peaks of one run, or the error message if PyTorch refuses the settings."""
+    """Return the peaks of one run, or PyTorch's error message about the settings."""
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
         os.environ.pop(name, None)
     os.environ["HARNESS_DRY_RUN_ADDRESSES"] = order
@@ -84,7 +84,7 @@ def _run(run: AllocatorRun, work: list[Operation], order: str) -> AllocatorPeaks
 def _endless(work: list[Operation]) -> int:
     """Return a GPU memory size so large that no allocation fails.
 
-    With expandable segments, each stream of each pool reserves addresses for twice this size.
+    Each stream of each pool reserves addresses for twice the GPU memory if segments can expand.
     """
     return ENDLESS_BYTES // len({(each.stream, each.pool) for each in work} or {0})
 
@@ -93,8 +93,8 @@ class _Allocator:
     """PyTorch's allocator; each block is identified by its number in the recording.
 
     If another stream still uses a freed block, the free is completed at the same position as in the
-    recording. If memory runs out earlier, ``do`` frees all blocks with a delayed free and tries
-    again, as PyTorch does.
+    recording. If memory runs out before a delayed free is complete, ``do`` completes all delayed
+    frees and tries again, as PyTorch does.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Describes and starts replays in PyTorch's own allocator on pretended GPUs.
 
-This module does not import torch. Each replay runs with ascending and with descending driver
+This module does not import torch. Each replay runs twice, with ascending and with descending
 addresses, because the allocator uses addresses to choose between free blocks of equal size.
 """
 
@@ -26,7 +26,7 @@ _FUNCTION = "harness.dry_runs.allocator_replay:answer"
 
 
 class Operation(NamedTuple):
-    """One operation of a replay; ``block`` is any number, and pool 0 is the default pool."""
+    """One operation of a replay; ``block`` identifies a block, and pool 0 is the default pool."""
 
     action: int
     block: int
@@ -34,7 +34,7 @@ class Operation(NamedTuple):
     stream: int
     pool: int
     position: int
-    """Position in the recording."""
+    """Position of the operation in the recording."""
 
 
 class AllocatorRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,17 +102,17 @@ def run_in_pytorch(
     seconds: float,
     option: str,
 ) -> tuple[RunInOrders, ...]:
-    """Replay each run in PyTorch's allocator and return its peaks.
+    """Replay each run in PyTorch's allocator, and return each run's peaks.
 
     Args:
-        works: lists of operations.
-        runs: settings and GPU memory of each run, and the index of its operations in ``works``.
+        works: lists of operations to replay.
+        runs: for each run, the settings, the GPU memory, and the index of a list in ``works``.
         seconds: time limit for all runs together.
-        option: name of the command-line option for the settings; error messages contain it.
+        option: name of the command-line option for the settings; error messages contain this name.
 
     Raises:
         TimeoutError: the runs took longer than ``seconds``.
-        UnavailableError: no GPU can be pretended here, e.g. without a CUDA build of PyTorch.
+        UnavailableError: this machine cannot pretend a GPU, e.g. without a CUDA build of PyTorch.
 
     """
     for run in runs:

@@ -1,4 +1,4 @@
-"""Builds a dry run's report from the child's result, the stub's counts and host memory samples."""
+"""Builds a dry run's report from the child process's result, stub counts and memory samples."""
 
 import ast
 import contextlib
@@ -43,10 +43,10 @@ def assemble_report(
     received: int | None,
     seconds: float,
 ) -> DryRunReport:
-    """Return the report of one run.
+    """Return the report of one dry run.
 
-    ``code`` is the child's exit code, or the negative number of the signal that ended the child.
-    ``received`` is the signal that the harness received and passed on to the child.
+    ``code`` is the child process's exit code, or the negative number of the signal that ended it.
+    ``received`` is the signal that the harness received and passed on to the child process.
     """
     gpu = request.gpu
     processes = real_processes(folder, inside, page, gpu)
@@ -145,7 +145,7 @@ def _signal(number: int) -> str:
 
 
 def _asked_nothing(request: Request, inside: ChildResult, page: StatusPage) -> bool:
-    """Return whether a script used PyTorch but no GPU, and the user gave no host memory limit."""
+    """Return True if a script used PyTorch without a GPU and the user set no host memory limit."""
     is_script = request.kind != "function" and "torch" in inside.environment
     return is_script and not page.allocated and request.host_memory_bytes is None
 

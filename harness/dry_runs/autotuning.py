@@ -1,9 +1,9 @@
-"""Makes Inductor and Triton choose between kernels without measuring them.
+"""Makes Inductor and Triton choose between kernels without timing the kernels.
 
 On a GPU, the autotuner chooses the fastest kernel. In a dry run, the autotuner chooses ATen's
-kernel or the first configuration, and still makes the allocations that a timing would make. If
-``HARNESS_DRY_RUN_AUTOTUNE=triton`` is set, the autotuner chooses the first Triton template, and the
-peak may differ.
+kernel or the first Triton configuration, and still makes the allocations that timing would need. If
+``HARNESS_DRY_RUN_AUTOTUNE=triton`` is set, the autotuner chooses the first Triton template, which
+can change the peak.
 """
 
 import functools
@@ -20,7 +20,7 @@ from harness.dry_runs.own_code import INDUCTOR_CACHE
 from harness.prediction.after_import import after_import, instead
 
 UNMEASURED: Counter[str] = Counter()
-"""Number of unmeasured choices in this process, for each kind of choice."""
+"""For each kind of choice between kernels, the number of choices that were made without timing."""
 
 _CACHE = os.environ.get(INDUCTOR_CACHE)  # before a script changes it
 
@@ -34,7 +34,7 @@ def _config(config: Any) -> None:
 
 
 def _cache_dir_utils(module: Any) -> None:
-    """Store pretended times in the dry run's cache, even if the script sets another folder."""
+    """Store pretended kernel times in the dry run's cache, even if the script has another cache."""
 
     @instead(module, "cache_dir")
     def cache_dir(find: Callable[[], str]) -> str:
@@ -84,7 +84,7 @@ def _select_algorithm(module: Any) -> None:
 
 
 def _pad_mm(module: Any) -> None:
-    """Count the decisions to pad a matmul or not; on a GPU, Inductor would time both variants."""
+    """Count the decisions whether to pad a matmul; on a GPU, Inductor would time both variants."""
     module.get_cached_should_pad = lambda _: None
     module.get_cached_base_mm_benchmark_time = lambda _: None
 
@@ -96,7 +96,7 @@ def _pad_mm(module: Any) -> None:
 
 
 def _triton_codegen(module: Any) -> None:
-    """Make Inductor generate Triton kernels with one configuration, and time them in every run."""
+    """Make Inductor generate Triton kernels with one configuration, and time each kernel."""
     common = module.TritonKernel.inductor_meta_common.__func__
 
     def inductor_meta_common(cls: Any) -> dict[str, object]:
@@ -152,13 +152,13 @@ def _triton_heuristics(module: Any) -> None:
 
 
 def _scheduler(module: Any) -> None:
-    """Replace torch 2.7's estimate of memory bandwidth, because the pretended GPU has no clock."""
+    """Replace torch 2.7's estimate of memory bandwidth, because the stub reports no GPU clock."""
     if module.torch.__version__.startswith("2.7."):
         module.get_gpu_dram_gbps = lambda: float("inf")
 
 
 def _triton_autotuner(module: Any) -> None:
-    """Count the choices of ``@triton.autotune``."""
+    """Count the choices between configurations that ``@triton.autotune`` makes."""
 
     @instead(module.Autotuner, "_bench")
     def counted(bench: Any, self: Any, *arguments: Any, **named: Any) -> Any:
@@ -178,11 +178,11 @@ AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
     "torch._inductor.runtime.triton_heuristics": _triton_heuristics,
     "triton.runtime.autotuner": _triton_autotuner,
 }
-"""For each module, the function that changes it after its import."""
+"""For each PyTorch or Triton module, the function that changes the module after its import."""
 
 
 def watch_unmeasured(tell: Callable[[str], None]) -> Compilations:
-    """Start watching ``torch.compile``, and make it choose kernels without measuring."""
+    """Start watching ``torch.compile``, and make it choose kernels without timing them."""
     for name, function in AFTER_IMPORT.items():
         after_import(name, functools.partial(_change, function, tell))
     return watch(tell, UNMEASURED)

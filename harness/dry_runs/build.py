@@ -1,8 +1,8 @@
-"""Builds the stub for the installed PyTorch, once, in the user's cache folder.
+"""Builds the stub that replaces CUDA's libraries, once per PyTorch build, in the user's cache.
 
 The stub defines every function of CUDA and NVIDIA's libraries that PyTorch uses. C files in
-``stub/cuda`` implement some functions. ``functions_by_name.py`` generates the code of all other
-functions from their names.
+``stub/cuda`` implement some functions of the stub. ``functions_by_name.py`` generates the code of
+the stub's other functions from the functions' names.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ SOURCES = Path(__file__).parent / "stub"
 LIBRARY = "libharness_dry_run.so"
 
 DRIVER = "libcuda.so.1", "libnvidia-ml.so.1"
-"""File names of the driver's libraries; empty libraries with these names are linked to the stub."""
+"""File names of NVIDIA's driver libraries; empty libraries with these names link to the stub."""
 
 VALUES = "libharness_values.so"
 """Library that tracks the values of GPU tensors (``stub/values/values.cpp``)."""
@@ -57,7 +57,7 @@ def build(torch: TorchBuild) -> Path:
 
 
 def _fingerprint(torch: TorchBuild) -> str:
-    """Return a short hash of the stub's sources, the code that builds them, and PyTorch's build."""
+    """Return a short hash of the stub's sources, the stub's build code, and PyTorch's build."""
     text = hashlib.sha256(f"{torch.libraries} {torch.cuda}".encode())
     text.update(str((torch.libraries / "libtorch_cuda.so").stat().st_size).encode())
     own = Path(__file__), Path(functions_by_name.__code__.co_filename)
@@ -67,7 +67,7 @@ def _fingerprint(torch: TorchBuild) -> str:
 
 
 def _compile(torch: TorchBuild, folder: Path) -> None:
-    """Compile the stub's sources and link its libraries."""
+    """Compile the stub's sources and link the stub's libraries."""
     cc = compiler()
     include = [f"-I{path}" for path in (SOURCES, SOURCES / "cuda" / "include", *torch.include)]
     by_name = folder / "functions_by_name.c"
@@ -123,7 +123,7 @@ def needed(libraries: Path) -> frozenset[str]:
 
 
 def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
-    """Return the defined or undefined (``kind``) dynamic symbols, without version suffixes."""
+    """Return the dynamic symbols of a ``kind`` (defined or undefined), without version suffixes."""
     nm = _run([compiler(), "-print-prog-name=nm"]).strip()
     if not nm:
         raise DryRunUnavailableError(f"{compiler()} made no library, and has no nm")
@@ -132,7 +132,7 @@ def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
 
 
 def _run(command: list[str | Path]) -> str:
-    """Run a tool of the compiler with a time limit; return its output, or raise an error."""
+    """Run a compiler command with limits on CPU time and file size; return the output."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         limits = f"ulimit -f {MOST_BLOCKS}; ulimit -t {COMPILER_SECONDS}"
         limited = ["/bin/sh", "-c", f'{limits}; exec "$0" "$@"', *command]

@@ -1,4 +1,4 @@
-"""Finds the line of code that allocated or freed a block, from the stack of an event."""
+"""Finds the line of code that allocated or freed a block, from an allocator event's stack."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ ENTRY_BYTES = 168
 
 
 class HistoryFrame(TypedDict):
-    """One frame of an event's stack."""
+    """One frame of an allocator event's stack."""
 
     filename: str
     line: int
@@ -34,7 +34,7 @@ class HistoryFrame(TypedDict):
 
 
 class HistoryEvent(TypedDict, total=False):
-    """One event of the history, with PyTorch's own keys."""
+    """One event of PyTorch's allocator history, with PyTorch's own keys."""
 
     action: str
     addr: int
@@ -45,14 +45,14 @@ class HistoryEvent(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CallSite:
-    """A call stack, with its innermost line of user code and further facts.
+    """A call stack of an allocator event, and facts about the stack.
 
     Attributes:
         stack: frames of the user's code, innermost first.
         place: innermost line of the user's code, or a description if there is no such line.
-        edge: 1 while the script saves a checkpoint, 2 during loading, else 0; an index into
-            ``EDGES``.
-        context_bytes: host memory that PyTorch uses for the stack.
+        edge: index into ``EDGES``; 1 while the script saves a checkpoint, 2 while it loads a
+            checkpoint, else 0.
+        context_bytes: host memory that PyTorch uses for the stack, in bytes.
     """
 
     caller: Caller
@@ -111,7 +111,7 @@ _THREAD = Caller(is_thread=True, in_backward=False)
 
 
 def caller_of(event: HistoryEvent) -> Caller:
-    """Return facts about the code that allocated or freed in an event."""
+    """Return facts about the code that allocated or freed the block of an event."""
     frames = event["frames"]
     if not frames:
         return _THREAD

@@ -1,8 +1,8 @@
-"""The child process of a dry run, which runs the user's code and writes the result.
+"""Child process of a dry run; the process runs the user's code and writes the result.
 
-The code sees the same ``__main__``, ``sys.argv``, first entry of ``sys.path`` and traceback as
-under ``python script.py`` or ``python -m module``. The child writes its result when the interpreter
-ends, after the script's threads and exit functions have ended.
+The user's code sees the same ``__main__``, ``sys.argv``, first entry of ``sys.path`` and traceback
+as under ``python script.py`` or ``python -m module``. The child writes its result when the
+interpreter ends, after the script's threads and exit functions have ended.
 """
 
 import atexit
@@ -58,13 +58,13 @@ from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import
 
 _THREADS_SECONDS = 10.0
-"""Seconds that the script's threads may still run after the last requested step."""
+"""Time that the script's threads may still run after the last requested step, in seconds."""
 _LEFT_OUT = "harness.dry_runs.left_out_values"
 """Module that needs PyTorch, so it is only loaded after the script has imported PyTorch."""
 
 
 class Ending:
-    """Writes the result once, when the interpreter ends or a signal arrives."""
+    """Writes the child process's result once, when the interpreter ends or a signal arrives."""
 
     def __init__(
         self, job: Request, place: Path, reads: ValueReads, recording: PeakRecording
@@ -133,7 +133,7 @@ class Ending:
         return True
 
     def on_late_error(self, error: BaseException | None) -> None:
-        """Remember an out-of-memory error or Ctrl-C in a thread or in an exit function."""
+        """Store an out-of-memory error or Ctrl-C from a thread or from an exit function."""
         if error is not None and is_gpu_out_of_memory(error):
             self._late = "oom", first_line(error)
         elif isinstance(error, KeyboardInterrupt):
@@ -151,7 +151,7 @@ class Ending:
             signal.signal(number, signal.SIG_DFL)
 
     def leave(self) -> None:
-        """Exit at once if the run records only peaks, to skip the destruction of all objects."""
+        """Exit without destroying all objects; used only if the run records nothing but peaks."""
         if os.getpid() == self._pid:
             os._exit(0 if self.ended in ("ok", "stopped") else 1)
 
@@ -178,7 +178,7 @@ class Ending:
         sys.unraisablehook = functools.partial(also, sys.unraisablehook)
 
     def soon(self) -> None:
-        """End the process some seconds after the last step, even if script threads still run."""
+        """End the process ten seconds after the last step, even if script threads still run."""
 
         def end() -> None:
             if not self._lock.locked():
@@ -205,7 +205,7 @@ def is_gpu_out_of_memory(error: BaseException) -> bool:
 
 
 def _print_error(error: BaseException) -> None:
-    """Print the traceback like Python, but start at the first frame of the user's code."""
+    """Print the traceback as Python does, but start at the first frame of the user's code."""
     trace: TracebackType | None = error.__traceback__
     while trace is not None and is_own(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
@@ -217,7 +217,7 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _outcome(error: BaseException | None, *, is_printed: bool = False) -> tuple[str, str | None]:
-    """Return the outcome and its evidence; print the error unless ``is_printed``."""
+    """Return the run's outcome and evidence; print the error unless ``is_printed``."""
     if error is None or isinstance(error, EnoughStepsError):
         return ("ok" if error is None else "stopped"), None
     if isinstance(error, SystemExit):

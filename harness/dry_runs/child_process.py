@@ -1,4 +1,4 @@
-"""Starts a dry run's process, waits for it, and ends all processes that the script started."""
+"""Starts a dry run's process, waits for its end, and ends all processes of the script."""
 
 import contextlib
 import dataclasses
@@ -53,9 +53,9 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     """Run a request.
 
     Args:
-        request: the code to run, and the pretended GPU.
+        request: request with the code to run and the pretended GPU.
         folder: folder for the files that the processes exchange.
-        stop: event that ends the run when it is set.
+        stop: event; setting this event ends the run.
     """
     torch = torch_build()
     stub = build(torch)
@@ -118,7 +118,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Ended:
-    """Exit code and end time of a child process, and the signals sent to the process."""
+    """Exit code and end time of a child process, and the signals passed on to the process."""
 
     code: int
     at: float
@@ -163,7 +163,7 @@ def _run_child(
 
 
 def _closed(descriptor: int) -> int:
-    """Close a descriptor unless it is -1; return -1."""
+    """Close a file descriptor unless the descriptor is -1; return -1."""
     if descriptor >= 0:
         os.close(descriptor)
     return -1
@@ -191,7 +191,7 @@ def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunRep
 
 
 def _resumed_from(sign: Path) -> str:
-    """Return a sentence about the files that the second start read."""
+    """Return a sentence about the first start's files that the script's second start read."""
     first, *more = sign.read_text().splitlines()
     read = f"{first} and {len(more)} more" if more else first
     return f"{RESUMED_FROM}{read}, which the first one had written"
@@ -233,7 +233,7 @@ def _hides_all(count: int) -> bool:
 
 
 def _pipe() -> tuple[int, int]:
-    """Return a pipe whose descriptors are 3 or higher, because a standard stream may be closed."""
+    """Return a pipe whose descriptors are 3 or higher, even if a standard stream is closed."""
     ends = os.pipe()
     reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
     for end in ends:
@@ -242,7 +242,7 @@ def _pipe() -> tuple[int, int]:
 
 
 def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
-    """Return the child's environment variables, which also preload the stub."""
+    """Return the child process's environment variables, including those that preload the stub."""
     refuse_unfollowed({**os.environ, **request.environment}, memory_ends=True)
     inherited = dict(os.environ)
     if _hides_all(request.gpu.count):
@@ -262,7 +262,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
 
 @contextlib.contextmanager
 def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
-    """Pass SIGINT, SIGTERM and SIGHUP on to the child; yield the list of received signals."""
+    """Pass SIGINT, SIGTERM and SIGHUP on to the child process; yield the received signals."""
     handed_on: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:

@@ -40,10 +40,10 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     history_bytes: int = 0
     host_growth: Growth | None = None
     gpus: tuple[int, ...] = ()
-    """For each CUDA device of the process, the GPU's index in the machine."""
+    """For each CUDA device that the process sees, the index of the GPU in the machine."""
     pinned_bytes: tuple[int, int] | None = None
     at_end_bytes: int = 0
-    """Resident bytes of the process when the script ended, without file-backed pages."""
+    """Resident bytes of the process, except file-backed pages, when the script ended."""
     unwritten_pinned_bytes: int = 0
     left_out_bytes: int = 0
     with_left_out_bytes: int = 0
@@ -63,7 +63,7 @@ class StartedResult(Struct, frozen=True, kw_only=True):
 
 
 def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
-    """End a recording and return its result; the caller adds the outcome of the process."""
+    """End a recording and return the recorded facts; the caller adds the process's outcome."""
     reads.look_at_the_host()
     notes = recording.notes
     try:
@@ -90,7 +90,7 @@ def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
 
 
 def _unwritten_pinned_bytes(stub: ctypes.CDLL) -> int:
-    """Return the peak of unwritten pinned bytes; on a real host, these bytes are resident."""
+    """Return the peak of pinned bytes not yet written; in a real run, these bytes are resident."""
     stub.harness_unwritten_pinned.restype = ctypes.c_size_t
     return int(stub.harness_unwritten_pinned())
 

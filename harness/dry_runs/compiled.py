@@ -1,7 +1,7 @@
 """Records the graphs, graph breaks and compile time of ``torch.compile`` in a dry run.
 
 Compilation is real: Inductor generates code, and Triton and ``ptxas`` compile it. The kernels do
-not run, so Inductor chooses between kernels without measuring (``autotuning.py``).
+not run, so Inductor chooses between kernels without timing them (``autotuning.py``).
 """
 
 import logging
@@ -22,7 +22,7 @@ def watch(
 ) -> "Compilations":
     """Start watching ``torch.compile`` in this process.
 
-    ``unmeasured`` contains the number of unmeasured choices between kernels, by kind of choice.
+    ``unmeasured`` contains, for each kind of choice between kernels, the number of untimed choices.
     """
     compilations = Compilations(tell, {} if unmeasured is None else unmeasured)
     after_import("torch._dynamo", compilations.watch)
@@ -30,7 +30,7 @@ def watch(
 
 
 class Compilations:
-    """Watches compilation in this process after TorchDynamo is imported."""
+    """Records the compilations in this process after TorchDynamo has been imported."""
 
     def __init__(self, tell: Callable[[str], None], unmeasured: Mapping[str, int]) -> None:
         self._tell = tell
@@ -43,7 +43,7 @@ class Compilations:
         self._fallbacks: list[str] = []
 
     def watch(self, dynamo: Any) -> None:
-        """Register callbacks with TorchDynamo, and again after each ``torch._dynamo.reset()``."""
+        """Register callbacks with TorchDynamo, now and after each ``torch._dynamo.reset()``."""
 
         def register() -> None:
             dynamo.callback_handler.register_start_callback(self._on_start)
@@ -121,7 +121,7 @@ def _recompiles(compile_id: str) -> bool:
 
 
 def _broken(reason: Any) -> str:
-    """Return the place of a graph break and the first line of its reason."""
+    """Return a graph break's code location, and the first line of the break's reason."""
     stack = [f for f in reason.user_stack if not is_own(f.filename)] or list(reason.user_stack)
     place = f"{Path(stack[-1].filename)}:{stack[-1].lineno}" if stack else "?"
     return f"{place} {str(reason.reason).strip().partition(chr(10))[0]}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DryRunFit = Fit | Literal["unknown", "depends"]
 """``unknown`` means that the GPU shares the host's memory, but the host's memory was not sampled.
-``depends`` means that the fit depends on unknown values."""
+``depends`` means that unknown GPU values decide whether the script fits."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -55,8 +55,8 @@ class Moment(Struct, frozen=True, kw_only=True):
 
     Attributes:
         requested_bytes: requested bytes of all live blocks; equals the sum of ``categories``.
-        allocation: number of the allocation at that moment, counted from 1.
-        seconds: seconds since the first allocation.
+        allocation: number of allocations up to this moment.
+        seconds: time since the first allocation, in seconds.
         step: number of completed optimizer steps.
         stack: Python stack of the allocation, innermost frame first. The stack is empty in the
             backward pass, because autograd's thread does not run Python.
@@ -89,9 +89,9 @@ class Device(Struct, frozen=True, kw_only=True):
 
     Attributes:
         requested_total_bytes: requested bytes of all allocations, including freed blocks.
-        graph_pools: number of private pools of CUDA graphs that existed at the end.
+        graph_pools: number of private memory pools of CUDA graphs at the end of the script.
         graph_pool_bytes: bytes that private pools of CUDA graphs keep reserved between replays.
-        kept_by_works: maximum memory that one step's collectives kept alive until a later step.
+        kept_by_works: maximum, over all steps, of the bytes that only collectives kept alive.
         growth: growth of the live memory from one optimizer step to the next.
         phases: peak of requested bytes in each phase, such as ``training`` or ``evaluation``.
     """
@@ -112,13 +112,13 @@ class Device(Struct, frozen=True, kw_only=True):
 
 
 class UnknownValues(Struct, frozen=True, kw_only=True):
-    """Results of further runs in which reads of unknown GPU values return other values.
+    """Results of several runs that return different values for reads of unknown GPU values.
 
     Attributes:
         runs: number of runs that ended with a result, including the first run.
-        lines: lines whose decisions depend on unknown values.
-        checks: lines with a check that was assumed to pass, because a failed check is an error.
-        moves: whether any peak differs between the runs.
+        lines: lines of code whose decisions depend on unknown values.
+        checks: lines with a check that was assumed to pass, because a failed check raises an error.
+        moves: whether at least one peak differs between the runs.
         lowest: minimum of each peak over all runs, for the GPU that reserved most memory.
         highest: maximum of each peak over all runs, for the GPU that reserved most memory.
     """
@@ -156,7 +156,7 @@ class Files(Struct, frozen=True, kw_only=True):
             files. The mode is ``written`` if the script changed the user's real files.
         written: files written into the layer, the largest first.
         refused: reason why the kernel refused a layer.
-        kept: folder of the copies, if the files were copied.
+        kept: folder to which the harness copied the files; None if no file was copied.
     """
 
     mode: Literal["layer", "read-only", "written"]
@@ -179,30 +179,30 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         outside_bytes: lowest and highest estimate of the memory outside PyTorch's allocator.
         host: host memory of the script and its workers.
         devices: peaks and live blocks of each GPU, in the process that reserved most memory.
-        processes: processes that used the GPUs, the largest first; empty if no started process used
-            a GPU.
+        processes: processes that used the GPUs, the largest first; empty if only the script's main
+            process used a GPU.
         shared: for each GPU, the peak memory of all processes together.
         out_of_memory: allocations that failed.
         value_reads: places in the code that read GPU values, the most frequent places first.
         unsupported: CUDA functions that PyTorch called although the stub does not implement them.
         files: the files that the script wrote; None if the script did not start.
-        unknown: results of runs with other values, if unknown GPU values may affect the script.
+        unknown: results of runs with different GPU values, if unknown values may affect the script.
         failed_by: the check of an unknown value that ended the script with an error.
-        notes: further facts that affect the meaning of the numbers.
+        notes: further facts that help to interpret the report.
         optimizer_steps: number of completed optimizer steps.
         kernels: number of CUDA kernel launches; the stub runs no kernel.
         wall_seconds: run time of the script, in seconds.
         compiled: summary of the compilations by ``torch.compile``; None if nothing was compiled.
-        eager: peaks of a second run without ``torch.compile``, if requested.
-        rank: the rank that ran; of several ranks, the rank that failed or reserved most memory.
+        eager: peaks of a second run without ``torch.compile``, if the user requested this run.
+        rank: the rank that ran; if several ranks ran, the rank that failed or reserved most memory.
         ranks: the report of each rank, if several ranks ran.
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
         tests: result of each test, if the script runs pytest or unittest.
         cells: each cell of the notebook, with its peak.
-        freed: references that keep memory alive after a notebook's last cell, with their bytes.
+        freed: references that keep memory alive after a notebook's last cell, each with its bytes.
         returned: return value of the function, encoded as JSON and decoded again.
-        starts: reports of both starts of a resumed script; other fields describe the worse start.
+        starts: reports of the first and second start; the other fields describe the worse start.
 
     For an example, see ``harness.dry_run``.
     """
@@ -269,13 +269,13 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     @property
     def host_fit(self) -> Fit | None:
-        """The verdict on the host's memory; None if memory is unlimited or shared with the GPU."""
+        """The verdict on host memory; None if host memory is unlimited or shared with the GPU."""
         host = self.host
         return None if host is None or host.limit_source == ONE_POOL else host.fit
 
     @property
     def worse_start(self) -> str:
-        """Text that names the worse start of a resumed script; empty without a second start."""
+        """Text that names the worse start of a resumed script; empty if the script started once."""
         if not self.starts:
             return ""
         first, second = ((one.outcome, one.fit, one.cuda) for one in self.starts)
@@ -304,8 +304,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         """Return the outcome, the GPU, the fit and the peaks as a data frame with one row.
 
         Returns:
-            The peaks in bytes. The columns are nullable ``Int64`` and have the names of
-            ``harness.load``.
+            A data frame with one row. The peaks are in bytes; their columns have the type ``Int64``
+            and the same names as in ``harness.load``.
         """
         from harness.plots.columns import typed_frame
 

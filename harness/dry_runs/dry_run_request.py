@@ -1,4 +1,4 @@
-"""The request for a dry run; the parent process checks it and sends it to the child."""
+"""The request for a dry run, which the parent process checks and sends to the child process."""
 
 import os
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.value_answers import Answer, DryRunError
 
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
-"""Names of the files with the mode (``Files.mode``), the result, PyTorch's snapshot, and the reason
-why the script did not run."""
+"""Names of the files that contain the mode (``Files.mode``), the result, PyTorch's snapshot, and
+the reason why the script did not run."""
 JOB, PROCESSES = "job.pickle", "processes"
-"""Names in a run's folder: the request's file, and the folder for started processes."""
+"""Names of the file with the request and of the folder with the results of started processes."""
 RESUMED = "resumed"
-"""The child creates this file when the script opens a file of an earlier run."""
+"""The child process creates this file when the script opens a file from an earlier run."""
 USED = "used"
-"""The child creates this file when a decision first depends on an unknown value."""
+"""The child process creates this file when a decision first depends on an unknown value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ class Request:
     trial: int = 0
     """Number that selects the values of unknown reads; in trial 0, all these values are 0."""
     explains: bool = True
-    """False to record only peaks, without the live blocks, in half the time."""
+    """False to halve the run time: the run then records the peaks but no live blocks."""
     decided: Mapping[str, bool] = field(default_factory=dict)
-    """For each line, the fixed result of its decisions that depend on unknown values."""
+    """For each line of code, the fixed result of decisions that depend on unknown values."""
     try_values: bool = True
     """True to run the script again with other values if a decision may depend on unknown values."""
     world_size: int | None = None
@@ -55,15 +55,15 @@ class Request:
     path: tuple[str, ...] = ()
     """Folders from which the function imports its modules."""
     earlier: tuple[Path, ...] = ()
-    """Layer folders of an earlier run; this run can read the files in them."""
+    """Layer folders of an earlier run; this run can read the files in these folders."""
     resumes_from: frozenset[str] = frozenset()
-    """Files that the earlier run wrote; a run that opens one of these files is a resumed run."""
+    """Files that an earlier run wrote; a run that opens one of these files is a resumed run."""
     plans: Path | None = None
-    """File in which runs share cuDNN's results for plans (``stub/cuda/cudnn_plans.c``)."""
+    """File in which runs share the workspace sizes of cuDNN's plans (see ``cudnn_plans.c``)."""
     lifeline: int = -1
     """File descriptor of a pipe that closes when the parent process ends."""
     end_at: float | None = None
-    """The deadline, as a value of ``time.monotonic()``."""
+    """Deadline of the run, as a value of ``time.monotonic()``."""
 
     def __post_init__(self) -> None:
         script = Path(self.target)
@@ -100,6 +100,6 @@ def _check_writable(file: Path) -> None:
 
 
 def _check_empty(folder: Path) -> None:
-    """Raise DryRunError if the folder contains files, because copies could overwrite them."""
+    """Raise DryRunError unless the folder is empty, because copies could overwrite its files."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DryRunError(f"keep files: {folder} must be a new or an empty folder")

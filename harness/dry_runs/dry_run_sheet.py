@@ -110,7 +110,7 @@ def _peaks(report: DryRunReport) -> Iterator[Part]:
 
 
 def _range(report: DryRunReport) -> Iterator[str]:
-    """Yield the range of the peaks, if unknown values affect them, and the responsible lines."""
+    """Yield lines about peaks that unknown values affect, and about checks assumed to pass."""
     unknown = report.unknown
     if unknown is None:
         return

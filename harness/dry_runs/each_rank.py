@@ -28,8 +28,8 @@ _MOST_AT_ONCE = 8
 _LOOK_SECONDS = 0.05
 _RESERVE = 10
 """If less than a tenth of the host's memory is free, the harness ends the rank that started last.
-If less than a twentieth of the memory is free, the harness ends all ranks except the rank that
-started first."""
+If less than a twentieth of the host's memory is free, the harness ends all ranks except the rank
+that started first."""
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
     "does not fit", None, "depends", "unknown", "close call", "fits",
 )  # fmt: skip
@@ -39,8 +39,8 @@ class RankRuns:
     """Dry runs of several ranks; only the first rank shows the script's output.
 
     Args:
-        request: the request; its rank is replaced by each of ``ranks``.
-        ranks: numbers of the ranks.
+        request: request for a dry run; each run replaces the request's rank by one of ``ranks``.
+        ranks: the ranks to run, such as 0 and 3.
         keeps: whether to keep the ranks' files until the ``with`` block ends.
     """
 
@@ -99,7 +99,7 @@ class RankRuns:
         )
 
     def _reports(self, pool: ThreadPoolExecutor, at_once: int) -> list[DryRunReport]:
-        """Return the report of each rank; run fewer ranks at once if host memory is short."""
+        """Return the report of each rank; run fewer ranks in parallel if host memory is short."""
         waiting, reports = deque(range(len(self._runs))), dict[int, DryRunReport]()
         running, ended = dict[Future[DryRunReport], int](), set[int]()
         while waiting or running:
@@ -130,7 +130,7 @@ class RankRuns:
 
 
 def _without_room(running: Sequence[int]) -> set[int]:
-    """Return the runs that must end because host memory is short; never the oldest run."""
+    """Return the runs that must end because host memory is short, but never the oldest run."""
     left, reserve, younger = machine_memory.available().bytes, _reserve_bytes(), running[1:]
     return set(() if left >= reserve else younger[-1:] if left >= reserve // 2 else younger)
 
@@ -140,7 +140,7 @@ def _reserve_bytes() -> int:
 
 
 def _joined(reports: Sequence[DryRunReport]) -> DryRunReport:
-    """Return the report of the failed or largest rank, with all ranks' reports in ``ranks``."""
+    """Return the report of the worst rank; ``ranks`` contains the reports of all ranks."""
     first = max(reports, key=_weight)
     fits = [one.fit for one in reports]
     return replace(

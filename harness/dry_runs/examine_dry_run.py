@@ -9,11 +9,11 @@ from harness.prediction.versions import installed_version
 from harness.schema.ability import Ability
 
 TESTED_TRITON = ("3.8", "3.9")
-"""Triton versions of torch 2.14 and 2.15, with which the tests passed."""
+"""Triton versions with which the tests passed; torch 2.14 and 2.15 use these versions."""
 
 
 def examine_dry_run() -> Iterator[Ability]:
-    """Allocate one tensor on a pretended GPU; yield whether this works, or what is missing."""
+    """Allocate a tensor on a pretended GPU; yield whether a dry run works, or what is missing."""
     what = "CUDA dry run"
     try:
         torch = torch_build()

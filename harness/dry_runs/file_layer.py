@@ -1,9 +1,9 @@
 """A file layer for one run: the script can write, but the user's files do not change.
 
 In the mount namespace of the script's process, an overlay file system of Linux covers each
-top-level folder. The script can read its own new files and all other files. No system call is
-intercepted. The file layer does not cover ``/proc``, ``/sys`` and ``/dev``. If the kernel refuses
-an overlay, Landlock makes all folders read-only, except the run's own folders.
+top-level folder. The script can read its own new files and all other files. The harness intercepts
+no system call. The file layer does not cover ``/proc``, ``/sys`` and ``/dev``. If the kernel
+refuses an overlay, Landlock makes all folders read-only, except the run's own folders.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from typing import Literal
 from harness.dry_runs import kernel_calls as kernel
 
 FOLDER = Path("/.harness-dry-run")
-"""Folder in a layer that contains the run's folder, the stub and the stub's settings."""
+"""Folder in the layer; it contains the run's folder, the stub and the stub's settings."""
 PRELOADED = Path("/etc/ld.so.preload")
-"""File with the libraries that the dynamic linker loads into every program (see ld.so(8))."""
+"""File that lists the libraries that the dynamic linker loads into every program, see ld.so(8)."""
 LAYERS, ROOT, UPPER, COVERS = "layers", "root", "upper", "covers"
 """Names of the folder of all layers, the new root folder, the folder for a layer's changed files,
-and the file with the path that a layer covers."""
+and the file with the path of the folder that a layer covers."""
 WAYS_OUT = (
     "let the kernel make a layer (Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined;"
     " Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or give --write-files"
@@ -46,8 +46,8 @@ class Layers:
     """Folders that one run's file layers need.
 
     Attributes:
-        folders: folders on disk for the written files. A layer cannot cover the folder that
-            contains the layer, so several folders are needed.
+        folders: folders on disk that store the files that the script writes. A layer cannot cover
+            the folder that contains the layer, so several folders are needed.
         through: folders that no layer covers, e.g. caches of compiled code.
         stub: the folder of the built stub.
         preloaded: names of the stub's libraries that every program of the run loads.
@@ -142,7 +142,7 @@ class _Covering:
         kernel.mount(None, "/", flags=kernel.RECURSIVE | kernel.PRIVATE)
 
     def _add_own(self) -> None:
-        """Add the run's folder, the stub and its settings; programs of any user can read them."""
+        """Add the run's folder; add the stub and its settings so that every user can read them."""
         place = self._made(FOLDER)
         _bind(self._folder, self._made(FOLDER / "run"))
         (place / "status").touch()
@@ -183,7 +183,7 @@ class _Covering:
             self._bind_locked(top, self._root / top.name)
 
     def _cover_mounted(self, top: Path) -> None:
-        """Cover a mount below a covered folder, because the folder's layer does not include it."""
+        """Cover a mount below a covered folder; the folder's layer does not include the mount."""
         place = self._root / top.relative_to("/")
         with contextlib.suppress(OSError):  # another user's, or below what another mount hides
             if top.is_dir():
@@ -226,7 +226,7 @@ class _Covering:
             kernel.mount(None, str(place), flags=kernel.BIND | kernel.REMOUNT | kept)
 
     def _mount(self, top: Path, place: Path, layer: Path) -> None:
-        """Mount one layer; the kernel refuses a layer that is stored in the covered folder."""
+        """Mount one layer; the kernel refuses a layer that is stored inside the covered folder."""
         upper, work = layer / UPPER, layer / "work"
         upper.mkdir(parents=True, exist_ok=True)
         work.mkdir(exist_ok=True)
@@ -256,10 +256,10 @@ class _Covering:
                     yield covers.with_name(UPPER)
 
     def _make_foreign(self, top: Path, upper: Path) -> None:
-        """Create other owners' folders in the layer, because the kernel cannot copy these folders.
+        """Create the folders of other owners in the layer; the kernel cannot copy these folders.
 
-        A user without root rights needs the home and the working folder, the parents of both
-        folders, and folders inside the working folder.
+        Without root rights, the layer needs the home folder, the working folder, their parent
+        folders, and folders of other owners inside the working folder.
         """
         for folder in self._foreign:
             for path in (*reversed(folder.parents), folder):
@@ -269,7 +269,7 @@ class _Covering:
                     self._stand_for(path, made)
 
     def _stand_for(self, top: Path, upper: Path) -> None:
-        """Copy the owner, mode and times of a folder to its counterpart in the layer."""
+        """Copy the owner, mode and times of folder ``top`` to folder ``upper`` in the layer."""
         facts = top.stat()
         if self._is_root:
             os.chown(upper, facts.st_uid, facts.st_gid)
@@ -287,7 +287,7 @@ class _Covering:
 
 
 def _mounts() -> dict[str, frozenset[str]]:
-    """Return a mapping from the path of each mount to its flags, outer mounts first."""
+    """Return a mapping from mount path to mount flags, outer mounts first."""
     found: dict[str, frozenset[str]] = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         own, _, file_system = line.partition(" - ")
@@ -303,7 +303,7 @@ def _mounts() -> dict[str, frozenset[str]]:
 
 
 def _foreign(here: Path) -> Iterator[Path]:
-    """Yield folders below ``here`` with another owner or group; search at most 1,000 folders."""
+    """Yield folders of other owners or groups below ``here``; search at most 1,000 folders."""
     for place, _, _ in itertools.islice(os.walk(here), _MOST_FOREIGN):
         facts = Path(place).stat()
         if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):
@@ -311,7 +311,7 @@ def _foreign(here: Path) -> Iterator[Path]:
 
 
 def _is_inside(top: Path, layers: Path) -> bool:
-    """Return whether ``layers`` is inside ``top``; a later run could then not find the layers."""
+    """Return whether ``layers`` is inside ``top``; if so, later runs could not find ``layers``."""
     return layers.is_relative_to(top) and layers.stat().st_dev == top.stat().st_dev
 
 

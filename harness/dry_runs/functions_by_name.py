@@ -1,7 +1,7 @@
 """Generates C code for functions of CUDA's libraries that no file of the stub implements.
 
-A function whose name matches a rule returns success and does no GPU work. All other functions
-return an error and record their name, so that no unknown function goes unnoticed.
+A function whose name matches a rule returns success and does no GPU work. Each other function
+returns an error and records its own name, so that no unknown function goes unnoticed.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 LIBRARIES = re.compile(
     r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|cupti|nvml|nccl[A-Z]"
 )
-"""Pattern of the function names of CUDA and NVIDIA's libraries."""
+"""Pattern that matches the names of functions in CUDA and in NVIDIA's libraries."""
 
 LOOKED_UP = """
     __cudaInitModule __cudaRegisterManagedVar cuCtxSetLimit cuFuncSetCacheConfig cuGetErrorName

@@ -12,7 +12,7 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
     Attributes:
         name: rank of the process, its name in ``multiprocessing``, or its command line.
         pid: process ID.
-        gpus: numbers of the GPUs on which the process used memory.
+        gpus: indices of the GPUs on which the process used memory.
         cuda: peaks of the process on the GPU where it reserved most memory.
         fit: whether the process would fit the GPU without the other processes.
         optimizer_steps: number of completed optimizer steps.
@@ -33,8 +33,8 @@ class SharedGpu(Struct, frozen=True, kw_only=True):
     """Peak memory of one GPU that several processes used at the same time.
 
     Attributes:
-        index: number of the GPU.
-        processes: number of the processes; each process has its own CUDA context.
+        index: index of the GPU, counted from 0.
+        processes: number of processes that used the GPU; each process has its own CUDA context.
         held_bytes: peak memory of all processes together, as counted by the driver stub.
         fit: whether ``held_bytes`` and each process's memory outside the allocator fit the GPU.
     """

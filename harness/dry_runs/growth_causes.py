@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from harness.dry_runs.kept_tensors import Held  # it needs PyTorch
 
 _LOOKS = frozenset(1 << power for power in range(2, 40))
-"""Steps after which the objects in the script's variables are counted."""
+"""Optimizer steps after which the objects in the script's variables are counted."""
 
 
 class GrowthCauses:
-    """Counts the objects in the script's variables after some steps, to find causes of growth."""
+    """Counts the objects in the script's variables to find the causes of memory growth."""
 
     def __init__(self) -> None:
         self._held: list[Held] = []
@@ -24,21 +24,21 @@ class GrowthCauses:
         self._in_cycles_bytes: int | None = None
 
     def look(self, step: int, *, is_last: bool) -> None:
-        """Count the objects in variables if this step is the last step or one of ``_LOOKS``."""
+        """Count objects in the script's variables if the step is the last or one of ``_LOOKS``."""
         if is_last or step in _LOOKS:
             from harness.dry_runs.kept_tensors import held_by_names
 
             self._held.append(held_by_names(step))
 
     def look_at_end(self, step: int) -> None:
-        """Count the objects in the module-level variables that are left at the end."""
+        """Count the objects in the module-level variables that exist when the script ends."""
         if step >= LEAST_STEPS:
             from harness.dry_runs.kept_tensors import held_by_names
 
             self._at_end = held_by_names(step)
 
     def named(self, growth: Growth) -> Growth:
-        """Return a GPU's growth, with the variables that keep the growing memory alive."""
+        """Return a GPU's memory growth, with the variables that keep the growing memory alive."""
         if growth.kind != "leak" or not self._held:
             return growth
         from harness.dry_runs.kept_tensors import causes
@@ -47,10 +47,10 @@ class GrowthCauses:
         return dataclasses.replace(growth, causes=growth.causes + found or self._cycles(growth))
 
     def named_on_host(self, growth: Growth, steps_grow: bool) -> Growth:
-        """Return the host's growth, with the variables that keep the growing memory alive.
+        """Return the host's memory growth, with the variables that keep the growing memory alive.
 
-        The growth is unknown if variables contain larger objects but not more objects, or if each
-        step allocates more on the GPU.
+        The kind of growth is ``unknown`` if variables contain larger but not more objects than
+        before, or if later steps allocate more on the GPU.
         """
         if growth.kind != "leak" or not self._held:
             return growth
@@ -64,7 +64,7 @@ class GrowthCauses:
         return dataclasses.replace(growth, causes=tuple(self._found(host_causes)))
 
     def _found(self, seek: "Callable[[Held, Held], Iterable[str]]") -> list[str]:
-        """Return the causes found between the last two counts, or else after the last count."""
+        """Return the causes found between the last two counts, or else since the last count."""
         found = list(seek(*self._held[-2:])) if len(self._held) > 1 else []
         if not found and self._at_end is not None and self._at_end.step > self._held[-1].step:
             found = list(seek(self._held[-1], self._at_end))  # it began since

@@ -1,4 +1,4 @@
-"""Records PyTorch's peaks and totals, even if the script resets the counters."""
+"""Records PyTorch's memory peaks and totals, even if the script resets PyTorch's counters."""
 
 import sys
 from collections import Counter
@@ -14,7 +14,7 @@ _COUNTED, _FREED = "allocation.all.allocated", "allocation.all.freed"
 
 
 class HighestPeaks:
-    """The highest peaks of each device; create this object after PyTorch is imported."""
+    """The highest memory peaks of each device; create this object after PyTorch is imported."""
 
     def __init__(self) -> None:
         self._highest: dict[int, dict[str, int]] = {}
@@ -22,7 +22,7 @@ class HighestPeaks:
         """Totals of each device before the script last reset the counters."""
 
     def watch(self) -> None:
-        """From now on, save peaks and totals before the script resets them."""
+        """From now on, save a device's peaks and totals before the script resets the counters."""
         bindings: Any = sys.modules["torch"]._C
 
         def keeping(reset: Callable[[int], None], device: int) -> None:
@@ -44,7 +44,7 @@ class HighestPeaks:
         return Counter(_stats(device)) + self._before.get(device, Counter())
 
     def reset_counts(self, device: int) -> tuple[int, int]:
-        """Return how many allocations and frees preceded the script's last reset of counters."""
+        """Return how many allocations and frees preceded the script's last counter reset."""
         before = self._before.get(device, Counter())
         return before[_COUNTED], before[_FREED]
 

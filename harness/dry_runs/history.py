@@ -45,7 +45,7 @@ class _Instant:
 
 @dataclass
 class _Phases:
-    """Start and peak of each phase; a step, mode change, save or load starts a new phase."""
+    """Start and peak of each phase; an optimizer step, mode change, save or load starts a phase."""
 
     begins: "array[int]" = field(default_factory=lambda: array("q"))
     most: "array[int]" = field(default_factory=lambda: array("q"))
@@ -85,9 +85,9 @@ class History:
         self._phases = _Phases()
         self._works = Counter[int]()
         self.stack_bytes = 0
-        """Bytes of the stacks that PyTorch stored for all events."""
+        """Bytes of the stack traces that PyTorch stored for all events so far."""
         self.lost = False
-        """True if PyTorch dropped some events, so that the numbers of allocations are unknown."""
+        """True if PyTorch dropped some events, so that growth and phases are unknown."""
 
     def live_bytes(self) -> int:
         """Return the host memory for live blocks: PyTorch's stacks and this class's objects."""
@@ -106,11 +106,11 @@ class History:
         """Process new events; return the event count and the stack bytes at each step's end.
 
         Args:
-            events: new events in their order.
+            events: new events, the oldest first.
             marks: known owners of blocks at some moments since the last call.
             steps: for each new optimizer step, the number of allocations and of frees at its end.
             modes: for each change of the training mode, the number of allocations and the new mode.
-            borders: numbers of allocations that ``most_between`` may get as arguments.
+            borders: allocation counts that may be passed to ``most_between``.
         """
         sites = Sites(self._own)
         seen = list(self._live.values())
@@ -193,7 +193,7 @@ class History:
         return _Instant(event, sites.of(event), self.counted, self._allocations, alive)
 
     def _look_at(self, marks: Sequence[Mark], new: Sequence[_Instant], *, is_best: bool) -> None:
-        """Store the marks before and after each moment; keep the last marks for later moments."""
+        """Keep the known block owners around each moment, and the last owners for later moments."""
         known = [*self._marks, *marks]
         for instant in self._instants():
             is_new = instant in new or (is_best and instant is self._best)
@@ -207,7 +207,7 @@ class History:
         return [*([] if self._best is None else [self._best]), *self._refused]
 
     def marks(self) -> list[Mark]:
-        """Return all stored marks in their order."""
+        """Return all stored marks (known block owners), ordered by number of allocations."""
         around = [mark for instant in self._instants() for mark in instant.marks]
         found = {id(mark): mark for mark in (*around, *self._marks)}
         return sorted(found.values(), key=lambda mark: mark.allocations)
@@ -217,7 +217,7 @@ class History:
         return None if self._best is None else self._moment(self._best)
 
     def out_of_memory(self) -> list[Moment]:
-        """Return the moments at which memory ran out."""
+        """Return the moments at which GPU memory ran out."""
         return [self._moment(instant) for instant in self._refused]
 
     def kept_by_works(self) -> int:
@@ -235,7 +235,7 @@ class History:
         return self._ends.growth(self._live.values(), begins)
 
     def steps_grow(self) -> bool:
-        """Return whether later steps allocate more than earlier ones, e.g. because batches grow."""
+        """Return whether later steps allocate more than earlier steps, e.g. if batches grow."""
         return not self.lost and self._ends.steps_grow()
 
     def phases(self) -> dict[str, int]:
@@ -272,14 +272,14 @@ class History:
         return most
 
     def most_between(self, first: int, last: int) -> int:
-        """Return the peak of requested bytes between two allocations, given by their numbers."""
+        """Return the peak of requested bytes from allocation count ``first`` to ``last``."""
         if self.lost:
             return 0
         begins, most = self._phases.begins, self._phases.most
         return max(most[bisect_left(begins, first) : bisect_left(begins, last)], default=0)
 
     def _moment(self, instant: _Instant) -> Moment:
-        """Return the moment just after an event, with the live blocks by category and place."""
+        """Return the state just after an event, with the live blocks by category and place."""
         marks = ((mark.allocations, mark.owners) for mark in instant.marks)
         owners = owners_at(instant.alive, marks)
         categories: Counter[BlockCategory] = Counter()

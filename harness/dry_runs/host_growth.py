@@ -1,7 +1,7 @@
 """Measures the growth of host memory: bytes that stay allocated after each optimizer step.
 
 This module uses allocated bytes, not resident bytes, because a fragmented allocator can occupy more
-pages without more objects. The recording's own growth is subtracted.
+pages for the same objects. The growth of the recording's own data is subtracted.
 """
 
 import itertools
@@ -21,20 +21,20 @@ _LEAST_BYTES = 128 << 10
 """Smallest growth per step that counts as a leak, in bytes. Programs without a leak drift by up to
 60 KiB before a garbage collection (torch 2.11)."""
 _SHARE = 8
-"""Growth must exceed 1/8 of the recording's growth, whose estimate has an error of a few
-percent."""
+"""A leak must exceed 1/8 of the recording's growth, because the estimate of that growth has an
+error of a few percent."""
 _LEAST_HEAP = 16 << 20
-"""Smallest glibc heap of a PyTorch process, in bytes; a smaller heap means another allocator."""
+"""Smallest glibc heap of a PyTorch process, in bytes; below this size, malloc is not glibc's."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
-"""The host is measured after each of the first 50 steps; later measurements use at most 1% of the
-time."""
+"""Host memory is measured after each of the first 50 steps; later measurements use at most 1% of
+the CPU time."""
 
 
 class HostSteps:
-    """Allocated host bytes at the ends of steps, without the bytes of the recording.
+    """Allocated host bytes at the end of each step, without the bytes of the recording.
 
-    Until the history is first processed, the history's size is estimated from the stacks and
-    subtracted. Later, the host is measured just after the history was processed and emptied.
+    Until PyTorch's memory history is first processed, its size is estimated from its stack traces
+    and subtracted. Later, host memory is measured just after the history was processed and emptied.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class HostSteps:
         self._due = now + _HOST_SHARE * (now - begin) if step > _ALL_STEPS else 0.0
 
     def leave_out(self, ended: Sequence[Sequence[tuple[int, int]]]) -> None:
-        """When the history is first processed, subtract its size from the bytes of each step.
+        """When the memory history is first processed, subtract its size from each step's bytes.
 
         Args:
             ended: for each device and step, the event count and the stack bytes at the step's end.
@@ -74,7 +74,7 @@ class HostSteps:
         self._kept = dict(enumerate(kept, first))
 
     def look_after_fold(self, step: int, own: int) -> None:
-        """Record allocated host bytes after a step whose history was just processed."""
+        """Record allocated host bytes at a step's end, just after the history was processed."""
         size = host_bytes() - own
         if self._offset is None:  # no more is kept than after the last step that was looked at
             last = max(self._kept, default=0)
@@ -82,7 +82,7 @@ class HostSteps:
         self._kept[step] = size - self._offset
 
     def growth(self, stack_bytes: int) -> Growth:
-        """Return the growth of host memory; ``stack_bytes`` is the size of the history's stacks."""
+        """Return the host memory's growth; ``stack_bytes`` is the size of recorded stack traces."""
         if _heap_bytes() < _LEAST_HEAP:
             return Growth(kind="unknown", reason="the heap of the host is not glibc's")
         kept = every_step(self._kept)

@@ -1,6 +1,6 @@
 """Samples the host memory of a script and its workers while the script runs.
 
-The supervisor reads the kernel's numbers for each process. A peak between two samples is missed.
+The supervisor reads the kernel's counters of each process. A peak between two samples is missed.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from harness.instruments.host_pages import MAIN, page_sums, shared_memory
 from harness.schema.host import HostProcess
 
 SAMPLES, ENDING, UNSEEN = "host.json", "ending", "unseen"
-"""Names of the files with the samples, with the sign that the script has ended, and with the names
-of programs that opened a real GPU without the stub."""
+"""Names of three files: the samples, an empty file that exists once the script has ended, and a
+list of programs that opened a real GPU without the stub."""
 
 _EVERY_SECONDS = 0.05
 _SHARE = 20
@@ -31,20 +31,20 @@ _DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 class Samples(msgspec.Struct):
     """The highest samples so far, of all processes together and of each process.
 
-    The samples include the harness's modules, but PyTorch imports nearly the same modules. A
-    process with PyTorch uses 290 MiB in a real run and 287 MiB in a dry run.
+    The samples include the memory of modules that the harness imports, but PyTorch imports nearly
+    the same modules. A process with PyTorch uses 290 MiB in a real run and 287 MiB in a dry run.
     """
 
     together_bytes: int = 0
     with_left_out_bytes: int = 0
-    """Highest sum of all processes' memory and of the tensor bytes not yet written at that time."""
+    """Highest sum of all processes' memory and the tensor bytes that are not yet written."""
     file_bytes: int = 0
     shared_bytes: int = 0
     processes: dict[str, HostProcess] = {}
 
 
 class HostSampler:
-    """Samples a script's processes; the supervisor process uses this class."""
+    """Samples the host memory of a script's processes; the supervisor process uses this class."""
 
     def __init__(self, script: int, folder: Path) -> None:
         self._script = script
@@ -58,7 +58,7 @@ class HostSampler:
         self._seen = Samples()
 
     def sample(self) -> None:
-        """Take a sample if it is time for the next sample."""
+        """Take a sample if the next sample is due."""
         begin = time.thread_time()
         if not self._is_due() or (self._folder / ENDING).exists():
             return
@@ -86,7 +86,7 @@ class HostSampler:
         self._due_of_script = self._done_at_sample + _SHARE * spent
 
     def _left_out_bytes(self) -> int:
-        """Return the tensor bytes that are not yet written, from the stub's status page."""
+        """Return how many tensor bytes are not yet written, according to the stub's status page."""
         with contextlib.suppress(OSError), (self._folder / "status").open("rb") as page:
             page.seek(StatusPage.left_out.offset)
             return int.from_bytes(page.read(StatusPage.left_out.size), sys.byteorder)
@@ -120,7 +120,7 @@ class HostSampler:
                 (self._folder / UNSEEN).write_text(", ".join(sorted(self._unseen)))
 
     def _look_for_a_gpu(self, pid: int) -> None:
-        """Record a program that opened a real GPU without the stub, e.g. a static program."""
+        """Record a program that opened a real GPU without the stub, e.g. a static executable."""
         opened = (os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())  # noqa: PTH115
         has_gpu = any(path.startswith(_DEVICE) for path in opened)
         if has_gpu and _STUB not in Path(f"/proc/{pid}/maps").read_text():

@@ -23,10 +23,10 @@ def host_of(
     gpu: PretendedGpu,
     given_bytes: int | None,
 ) -> Host | None:
-    """Return the host's memory and whether it fits; None if there are no samples.
+    """Return the script's host memory, and whether this memory fits; None without samples.
 
     ``given_bytes`` is the user's limit and replaces a container's limit. ``held_bytes`` is the
-    memory used on the GPUs; it is added if the GPUs share the host's memory.
+    memory used on the GPUs; it counts as host memory if the GPUs share the host's memory.
     """
     try:
         seen = msgspec.json.decode((folder / SAMPLES).read_bytes(), type=Samples)

@@ -25,10 +25,10 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 
 @dataclass
 class Held:
-    """For each variable, the numbers of tensors, tensors with a graph, and graph nodes.
+    """For each variable, the number of GPU tensors, of tensors with a graph, and of graph nodes.
 
     ``keyed`` contains variables that are dicts with integer or tuple keys. For arrays, tensors,
-    texts and numbers on the host, ``host`` contains the bytes and ``things`` the number of objects.
+    texts and numbers on the host, ``host`` contains bytes and ``things`` contains object counts.
     """
 
     step: int
@@ -41,13 +41,13 @@ class Held:
     things: Counter[str] = field(default_factory=Counter)
 
     def count_on_host(self, name: str, size: int) -> None:
-        """Count one host object of a variable."""
+        """Add a host object of ``size`` bytes to the counts of a variable."""
         self.host[name] += size
         self.things[name] += 1
 
 
 def held_by_names(step: int) -> Held:
-    """Return the numbers of objects that the script's variables keep."""
+    """For each variable of the script, return how many objects the variable keeps."""
     held = Held(step)
     roots: dict[str, list[Any]] = {}
     waiting = deque(_without_plain(_names(), held))
@@ -121,7 +121,7 @@ def host_causes(then: Held, now: Held) -> Iterator[str]:
 
 
 def larger_on_host(then: Held, now: Held) -> list[str]:
-    """Return variables whose objects became larger; empty if a variable has more objects."""
+    """Return the variables whose objects became larger, or none if a variable has more objects."""
     names = list(_more_on_host(then, now))
     return [] if any(now.things[name] > then.things[name] for name in names) else names
 

@@ -10,7 +10,7 @@ _C = ctypes.CDLL(None, use_errno=True)
 NEW_MOUNTS, NEW_USER = 0x20000, 0x10000000
 BIND, RECURSIVE, PRIVATE, REMOUNT = 0x1000, 0x4000, 1 << 18, 32
 KEPT_FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
-"""Mount flags by their names in ``mountinfo``; a user namespace must not clear these flags."""
+"""Mount flags by name in ``mountinfo``; user namespaces cannot remount without these flags."""
 _DETACH = 2
 _PIVOT_ROOT, _CAPABILITIES = {"x86_64": (155, 126), "aarch64": (41, 91)}.get(
     os.uname().machine, (-1, -1)
@@ -54,14 +54,14 @@ def enter_root(folder: str) -> None:
 
 
 def drop_capabilities() -> None:
-    """Drop the capabilities of the user namespace; the parent can still read ``/proc/PID``."""
+    """Drop this process's capabilities; its parent process can still read ``/proc/PID``."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0)
     _checked(_C.syscall(_CAPABILITIES, header, (ctypes.c_uint32 * 6)()), "capset")
     _checked(_C.prctl(_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
 
 
 def allow_writes_only(paths: Sequence[Path]) -> None:
-    """Make the kernel refuse all writes outside these paths, in this process and its children.
+    """Make the kernel refuse all writes outside ``paths``, in this process and in its children.
 
     Raises:
         OSError: the kernel does not support Landlock.

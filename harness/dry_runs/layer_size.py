@@ -11,17 +11,17 @@ from harness.schema.units import format_bytes
 MOST_BYTES = 128 << 30
 """Size limit of each folder of layers, in bytes; half of the disk's free space if that is less."""
 TOO_LARGE = "too-large"
-"""File in the run's folder with the reason why the harness ended the run."""
+"""File in the run's folder; it contains the reason why the harness ended the run."""
 
 _ROOM, _ROOM_BYTES = "room", 8 << 20
 """File that reserves disk space for the results, and the size of this file in bytes."""
 _EVERY_SECONDS = 0.5
 _SHARE = 20
-"""Size checks use at most 1/20 of the time."""
+"""Size checks use at most 1/20 of the run time."""
 
 
 class LayerSize:
-    """Checks the size of layer folders; the folders must be empty at first."""
+    """Checks the size of layer folders; the folders must be empty when this object is created."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._free = {folder: _free(folder) for folder in folders}
@@ -30,7 +30,7 @@ class LayerSize:
     def excess(self, *, at_once: bool = False) -> str | None:
         """Return an error message if the script wrote too much, else None.
 
-        The file sizes are only added up if the disk's free space fell by half of the limit.
+        The file sizes are added up only if the disk's free space fell by over half of the limit.
         """
         if (begin := time.monotonic()) < self._due and not at_once:
             return None

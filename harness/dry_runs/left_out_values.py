@@ -1,6 +1,6 @@
-"""Leaves out the initial values of large host tensors until something reads them.
+"""Postpones writing the initial values of large host tensors until something reads the values.
 
-``stub/values/left_out.h`` leaves out values in PyTorch's operators. This module handles Python
+``stub/values/left_out.h`` postpones writes by PyTorch's operators. This module handles Python
 functions that access a tensor's memory without an operator.
 """
 
@@ -57,7 +57,7 @@ def leave_values_out() -> None:
         b: float = 2.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Clamp the numbers only when a value is read, because clamping can take minutes."""
+        """Clamp the random numbers only when a value is read, because clamping can take minutes."""
         if generator is None:
             with torch.no_grad():
                 tensor.normal_(mean, std)
@@ -90,7 +90,7 @@ def most_left_out() -> int:
 
 
 def most_with_left_out() -> int:
-    """Return the peak of the process's memory plus the left-out bytes."""
+    """Return the peak of the sum of the process's memory and the left-out bytes."""
     return int(_begun[0].harness_together_peak()) if _begun else 0
 
 
@@ -115,7 +115,7 @@ def _storage(of: Tensor | torch.UntypedStorage) -> int:
 
 
 def _read_first(owner: Any, name: str, library: ctypes.CDLL) -> None:
-    """Replace a Python function, so that left-out values are written before it reads them."""
+    """Replace a Python function, so that left-out values are written before the function runs."""
 
     @instead(owner, name)
     def reads(real: Callable[..., Any], *given: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Notes about the sizes that PyTorch queried from NVIDIA's libraries in this process.
+"""Notes about the buffer sizes that PyTorch queried from NVIDIA's libraries in this process.
 
 The stub counts the queries (``stub/pretend.h``). Only cuDNN's graph API returns real sizes without
 a GPU.
@@ -54,7 +54,7 @@ _C_TYPES = {
     8: ctypes.c_int,
     15: ctypes.c_void_p,
 }
-"""C types of attribute values, by their number in ``cudnnBackendAttributeType_t``."""
+"""C types of cuDNN's attributes, by the type's number in ``cudnnBackendAttributeType_t``."""
 ENGINE_MISSING = "unable to find an engine"
 """PyTorch's error message if cuDNN has no engine whose workspace fits."""
 
@@ -76,7 +76,7 @@ def _version() -> str:
 
 
 def remember_autotuned() -> None:
-    """Remember the workspace size of cuDNN's last engine, for the note about autotuning."""
+    """Store the workspace size of the cuDNN engine that ran last, for the note about autotuning."""
     _autotuned.append(int(_answers().executed))
 
 
@@ -99,7 +99,7 @@ def library_notes() -> tuple[str, ...]:
 def ask_cudnn_once(notes: tuple[str, ...]) -> None:
     """Let cuDNN plan one convolution in this process if ``notes`` say that a fork uses cuDNN.
 
-    Later forks inherit cuDNN's internal objects and therefore need a third less run time.
+    Later forks inherit cuDNN's internal objects, which shortens a fork's run time by a third.
     """
     if _KINDS[_ANSWERS].format(_version()) in notes:
         _plan_a_convolution(os.getpid())
@@ -107,7 +107,7 @@ def ask_cudnn_once(notes: tuple[str, ...]) -> None:
 
 @cache
 def _plan_a_convolution(process: int) -> None:
-    """Plan one convolution, once in each process, because cuDNN's objects depend on the GPU."""
+    """Plan one convolution per process, because cuDNN's objects depend on the process's GPU."""
     del process
     answers, count, engines = _answers(), ctypes.c_int64(), (ctypes.c_void_p * 10)()
     asked_before = answers.kinds
@@ -130,7 +130,7 @@ def _plan_a_convolution(process: int) -> None:
 def _described(kind: int, *attributes: tuple[Any, ...]) -> ctypes.c_void_p:
     """Create a descriptor of cuDNN's graph API with the given attributes.
 
-    Each attribute is a tuple of name, type and values, with the numbers of ``cudnn_graph.h``.
+    Each attribute is a tuple of name, type and values; names and types are cuDNN's numbers.
     """
     library, made = ctypes.CDLL(None), ctypes.c_void_p()
     library.cudnnBackendCreateDescriptor(kind, ctypes.byref(made))

@@ -1,4 +1,4 @@
-"""First harness code in a process that the script started; runs at the import of PyTorch.
+"""First harness code in a process that the script started; runs when PyTorch is imported.
 
 ``stub/processes/bring_recorder.c`` executes this file in each started process. The file imports no
 other harness module until PyTorch initialises CUDA or a process group, so other processes have no

@@ -22,7 +22,7 @@ _NOT_RESUMED = (
 )
 _OTHER_RANKS = "with --ranks each rank finds what the others have saved"
 _MOST_LAYERS = 100
-"""Maximum number of layers, because the kernel limits the text of their paths to one page."""
+"""Maximum number of layers, because the kernel limits the sum of path lengths to one page."""
 _TOO_MANY = f"of more than {_MOST_LAYERS} ranks that save, none can be resumed: give fewer --ranks"
 _WORST_FIRST = ("does not fit", "depends", "unknown", "close call", "fits")
 
