@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from harness.schema.plain_text import printable
 
 MOST_BLOCKS = 10_000
-"""Largest number of blocks on a page; larger timelines leave out events and merge equal blocks."""
+"""Maximum number of blocks on a page; larger timelines leave out events and merge equal blocks."""
 
 
 class ShownBlock(NamedTuple):
@@ -39,7 +39,7 @@ class Timeline:
         joint: separator between the parts of a layer's name.
         reserved: reserved bytes in each state, or a single peak.
         times_us: time of each state in microseconds; None if times are not meaningful.
-        limits: name and bytes of each limit to draw as a line, e.g. the GPU's memory.
+        limits: name and bytes of each limit that is drawn as a line, e.g. the GPU's memory.
         marks: name and number of each state to mark, e.g. a failure.
         heading: heading of the treemap.
     """
@@ -81,7 +81,7 @@ class Timeline:
         return shown
 
     def _with_few_names(self, most: int) -> list[tuple[ShownBlock, int]]:
-        """Return all blocks; layers that are not among the ``most`` largest become "others"."""
+        """Return all blocks; each layer outside the ``most`` largest is renamed to "others"."""
         sums = Counter[tuple[str, str]]()
         for block, _ in self.blocks:
             sums[block[4:]] += block.size_bytes
@@ -118,7 +118,7 @@ class Timeline:
         )
 
     def as_data(self) -> dict[str, Any]:
-        """Return data that can be written as JSON, for the script of the page."""
+        """Return the timeline as data for JSON, which the script of the page reads."""
         used = {block.category for block, _ in self.blocks}
         names = [name for name in self.colours if name in used]
         layers = {block.layer: 0 for block, _ in self.blocks}

@@ -18,7 +18,7 @@ class InputSpecError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """Shape and type of one input, without the batch dimension; a number has an empty shape."""
+    """Shape and type of one input, without the batch dimension; empty for a scalar."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"

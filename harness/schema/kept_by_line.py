@@ -29,7 +29,7 @@ _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
 """Smallest rise of total memory in a leak, as a share of the bytes that the leaking lines add. The
 second share is for lines that also free memory."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Smallest number of rises per fall, and smallest ratio of second-half to first-half peak."""
+"""Smallest ratio of rises to falls, and of the second half's peak to the first half's peak."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -66,13 +66,13 @@ class KeptByLine:
         floor_bytes: int,
         begins: Collection[int] = (),
     ) -> Growth:
-        """Return the growth over the steps.
+        """Return the growth of live memory over the steps, with the lines that leak.
 
         Args:
             ends_bytes: bytes alive at the end of each step.
             allocated_bytes: bytes that each step allocated.
             floor_bytes: bytes that are still allocated after the first step.
-            begins: first step of each optimizer that the program creates later.
+            begins: first step of each optimizer that the program creates after the first optimizer.
         """
         count = len(ends_bytes)
         if count < LEAST_STEPS:
@@ -150,7 +150,7 @@ class KeptByLine:
         )
 
     def _replaced(self, count: int) -> dict[str, dict[int, int]]:
-        """Return the bytes added by lines that replace a block with a larger one, by step."""
+        """For lines that replace a block with a larger block, return the added bytes by step."""
         found = {}
         for place, line in self._lines.items():
             rises = line.at_ends.rises(count)
@@ -164,7 +164,7 @@ class KeptByLine:
     def _allocates_more(
         self, replaced: Mapping[str, Mapping[int, int]], allocated_bytes: Sequence[int]
     ) -> bool:
-        """Return whether later steps allocate more bytes outside the lines in ``replaced``."""
+        """Return whether the bytes that other lines allocate per step also grow."""
         first = min(min(steps) for steps in replaced.values())
         others = list(allocated_bytes)
         for place in replaced:
@@ -218,7 +218,7 @@ class _Changes:
         return sum(step < count and size < 0 for step, size in self.by_step.items())
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether bytes rise and fall, with a clearly higher peak in the second half."""
+        """Return whether bytes rise and fall, with a clearly higher peak in later steps."""
         alive = rises = falls = 0
         most = [0, 0]
         for step in sorted(step for step in self.by_step if step < count):
@@ -294,7 +294,7 @@ class _Line:
         return _has_ended(kept, count - self.longest) or _has_ended(born, count)
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether the line's bytes rose above the earlier level and fell again."""
+        """Return whether the line's bytes rose above the first steps' level and fell again."""
         return self.older.rose_and_fell(count) or self.at_ends.rose_and_fell(count)
 
 
@@ -318,7 +318,7 @@ def find_growth(
 
 
 def _added(sizes: Mapping[int, int], after: int) -> int:
-    """Return the bytes added after a step; skip the largest addition if it is most of the sum."""
+    """Return the bytes added after step ``after``, without an addition of over half of the sum."""
     added = [size for step, size in sizes.items() if step > after]
     largest = max(added, default=0)
     return sum(added) - largest * (2 * largest > sum(added) and len(added) > 1)
@@ -331,7 +331,7 @@ def _has_ended(rises: Sequence[int], count: int) -> bool:
 
 
 def _goes_on(rises: Sequence[int], count: int) -> bool:
-    """Return whether rises stay frequent; while a cache fills, rises become rarer."""
+    """Return whether rises stay frequent; they become rarer while a cache fills."""
     later = sum(step >= (rises[0] + count) // 2 for step in rises)
     return later * 3 >= len(rises)
 

@@ -60,7 +60,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepRun(Struct, frozen=True, kw_only=True):
-    """An attempt to run a job, with metrics, counted numbers, or the evidence of a failure."""
+    """An attempt to run a job, with metrics, returned numbers, or the evidence of a failure."""
 
     FILE: ClassVar = STEP_RUNS
     schema: Literal[1] = 1

@@ -15,13 +15,13 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 _MOST_UNCOUNTED = 10
-"""Blocks that no limit counts may contain at most 1/``_MOST_UNCOUNTED`` of a layer's bytes."""
+"""At most 1/``_MOST_UNCOUNTED`` of a layer's bytes may be in blocks that no limit counts."""
 _TWO_DEPTHS = (16, 32)
 """Two depths; the difference of their predicted peaks is the memory of the added layers."""
 
 
 class BudgetError(HarnessError):
-    """The budget cannot be enforced here; the message gives the reason."""
+    """The budget cannot be enforced on this machine; the message gives the reason."""
 
 
 def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
@@ -78,7 +78,7 @@ def size_of_budget(budget_bytes: int | None, environment: Environment) -> int:
 def choose_kind(
     workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
 ) -> Enforcement:
-    """Return the kind of memory limit for ``workload``, after a test on this machine."""
+    """Return the kind of memory limit for ``workload``; on a CPU, the first that works here."""
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
             raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")

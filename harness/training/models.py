@@ -15,7 +15,7 @@ def relu(x: Tensor) -> Tensor:
     """Return ReLU of a tensor of any shape, computed with one elementwise maximum.
 
     The course note writes ``torch.max(X, 0)``, but that call reduces over the rows and returns a
-    pair (values, indices). The next matmul would fail.
+    pair (values, indices). With that call, the next matmul would fail.
     """
     return torch.max(x, torch.zeros_like(x))
 
