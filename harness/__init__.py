@@ -92,7 +92,7 @@ _VIEWS = {
     "plan_html": "planning.plan_sheet",
     "dry_run_html": "dry_runs.dry_run_sheet",
 }
-"""Module of each function that makes HTML or a frame; others are in ``plots.public_objects``."""
+"""Module of each function for HTML or a frame; the default is ``plots.public_objects``."""
 
 
 def _view(name: str) -> "Callable[..., object]":

@@ -68,7 +68,7 @@ def _columns() -> dict[str, str]:
 
 
 COLUMNS = _columns()
-"""Columns of frames of records and predictions; columns ``environment.<key>`` come after them."""
+"""Columns of frames of records and predictions, without the last ones, ``environment.<key>``."""
 
 
 def record_row(record: Record) -> dict[str, Any]:
@@ -118,12 +118,12 @@ def _text(value: Any) -> str | None:
 
 
 def record_frame(record: Record) -> "pd.DataFrame":
-    """Return a data frame that has one row, the values of the record."""
+    """Return a one-row data frame with the values of the record."""
     return typed_frame([record_row(record)], COLUMNS)
 
 
 def report_frame(report: StepReport) -> "pd.DataFrame":
-    """Return a data frame of one row; for an own network, columns with values come first."""
+    """Return a one-row data frame; for a user's own network, columns with values come first."""
     frame = typed_frame([{**_shared(report), "reason": report.reason}], COLUMNS)
     if report.workload is not None:
         return frame

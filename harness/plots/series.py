@@ -74,7 +74,7 @@ def series(
     ``ratio``, the y axis starts at ``y_from``; None means matplotlib's default. ``marked`` is a y
     value to mark with a line, and the label of the line. ``hollow`` draws points as rings of
     decreasing size, so that rings at the same place are visible. ``own_styles`` assigns the colours
-    in each panel separately. ``band`` draws limits at ``-band`` and ``band`` around 0.
+    in each panel separately. ``band`` draws limits at ``-band`` and ``+band``.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
@@ -305,7 +305,7 @@ def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
 
 
 def _round_numbers(low: float, high: float) -> list[int]:
-    """Return the numbers of the row 1, 2, 5, 10, 20, 50, ... from about ``low`` to ``high``."""
+    """Return the numbers 1, 2, 5, 10, 20, 50, ... that lie between about ``low`` and ``high``."""
     powers = range(int(np.log10(low)), int(np.log10(high)) + 1)
     numbers = [first * 10**power for power in powers for first in (1, 2, 5)]
     return [number for number in numbers if low / 2 <= number <= 2 * high]

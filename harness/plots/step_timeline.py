@@ -90,7 +90,7 @@ def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
 
 
 def _phases(axes: Axes, data: pd.DataFrame, *, inches: float) -> None:
-    """Mark the start of each phase, and write its name if the axes (``inches`` wide) have room."""
+    """Mark each phase's start, and write the phase's name if the axes are wide enough."""
     first, last = float(data["event"].iloc[0]), float(data["event"].iloc[-1])
     for name, start, stop in _runs(data):
         if start > first:

@@ -35,9 +35,9 @@ class Timeline:
         blocks: each shown block, with the number of equal blocks that it represents.
         events: number of the last event before each state; 0 if there is no event before the state.
         colours: colour of each category, in stacking order.
-        phases: name of each phase, with the number of its first state.
+        phases: name of each phase, with the number of the phase's first state.
         joint: separator between the parts of a layer's name.
-        reserved: reserved bytes in each state, or a single peak.
+        reserved: reserved bytes in each state, or only the peak of reserved bytes.
         times_us: time of each state in microseconds; None if times are not meaningful.
         limits: name and bytes of each limit that is drawn as a line, e.g. the GPU's memory.
         marks: name and number of each state to mark, e.g. a failure.
@@ -64,7 +64,7 @@ class Timeline:
         return list(accumulate(changes))[:-1]
 
     def thinned(self, most: int = MOST_BLOCKS) -> "Timeline":
-        """Return a timeline of at most ``most`` blocks that keeps the peak of each group of events.
+        """Return a timeline of at most ``most`` blocks; the peak of each group of events is kept.
 
         The live bytes of each remaining state are unchanged.
         """
@@ -118,7 +118,7 @@ class Timeline:
         )
 
     def as_data(self) -> dict[str, Any]:
-        """Return the timeline as data for JSON, which the script of the page reads."""
+        """Return the timeline as data for JSON, for the page's script to read."""
         used = {block.category for block, _ in self.blocks}
         names = [name for name in self.colours if name in used]
         layers = {block.layer: 0 for block, _ in self.blocks}

@@ -39,7 +39,7 @@ class Caller(NamedTuple):
 
     Attributes:
         is_thread: True if the code is C++ code of an autograd thread, without a Python frame.
-        in_backward: True if an autograd thread called the code, as it calls a custom ``backward``.
+        in_backward: True if an autograd thread called the code, e.g. a custom ``backward``.
     """
 
     is_thread: bool

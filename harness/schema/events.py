@@ -1,9 +1,9 @@
-"""Allocation traces: all allocations and frees of a program in order, and their metrics.
+"""Allocation traces: all allocations and frees of a program in order, and metrics of a trace.
 
 A workload's trace starts before the model is built, so the sum of the sizes up to an event is the
-total of live bytes. Measured traces (``harness.instruments.allocation_trace``) and predicted traces
-(``harness.prediction.mlp.cpu_trace``) are objects of the same class, ``Trace``, which computes the
-metrics.
+total of live bytes after the event. Measured traces (``harness.instruments.allocation_trace``) and
+predicted traces (``harness.prediction.mlp.cpu_trace``) are objects of the same class, ``Trace``,
+which computes the metrics.
 """
 
 import bisect
@@ -110,7 +110,7 @@ class Trace:
         return self.live_before(start + dropped)
 
     def step_peak_bytes(self, step: int) -> int:
-        """Return the peak of live bytes in a step, including the bytes alive at its start.
+        """Return the peak of live bytes in a step, including the bytes alive when the step starts.
 
         Step 0 builds the model; step 1 is the first training step.
         """
@@ -145,7 +145,7 @@ class Trace:
         """Return the peak of live bytes in each phase that allocates or frees a block.
 
         The ``build`` phase is the construction of the model; all other phases belong to the
-        measured step. The peak of a phase includes the bytes alive at its start.
+        measured step. The peak of a phase includes the bytes alive at the start of the phase.
         """
         peaks: dict[str, int] = {}
         start = 0
@@ -228,7 +228,7 @@ class Trace:
 
 
 def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
-    """Return the bytes of the blocks for each value of ``attribute``, such as each module."""
+    """Return the bytes of the blocks by ``attribute``, such as ``module``, largest first."""
     sums: Counter[str] = Counter()
     for block in blocks:
         sums[getattr(block.event, attribute)] += block.event.size_bytes

@@ -30,7 +30,7 @@ class Size(enum.StrEnum):
     DEFAULT = "default"
     """Size that is large enough to decide the experiment's claims."""
     FULL = "full"
-    """Size of the reference run."""
+    """Size of the reference run, whose results the project publishes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,8 @@ class Experiment:
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
     """Function that returns jobs; a job runs a step of any network, or calls your own function."""
     steps_from: str | Path = "."
-    """Package that replaces a leading dot in the names of a ``StepJob``. The package is relative to
-    the experiment's package. In a user's experiment, a folder of Python files replaces the dot."""
+    """Package that replaces a leading dot in the names of a ``StepJob``. The name is relative to
+    the experiment's package. In a user's experiment, a folder of files replaces the dot."""
     source: Source | None = None
     """Published claim that the experiment tests."""
     cpu_alone: str | None = None

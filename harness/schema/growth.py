@@ -13,7 +13,7 @@ from harness.schema.units import format_bytes
 Kind = Literal["leak", "plateau", "unknown"]
 LEAST_STEPS = 4
 _SLOWER = 0.9
-"""Growth may end if each quarter of the steps adds less than this share of the previous one."""
+"""Growth may end if each quarter of steps adds less than this share of the previous quarter's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +67,10 @@ class Growth:
 def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
     """Return the growth of a noisy series of live bytes, with one value per step.
 
-    In a leak, the minimum and the maximum of live bytes rise from quarter to quarter of the steps,
-    and the rises do not keep shrinking. While a cache fills, each quarter adds less. Growth has
-    ended if live bytes rise by less than ``least_bytes / 2`` per step in the second half.
+    In a leak, the minimum and maximum of live bytes rise in each quarter of the steps, and the
+    rises do not keep shrinking. While a cache fills, each quarter adds less than the previous one.
+    Growth has ended if live bytes rise by less than ``least_bytes / 2`` per step in the second
+    half.
 
     Args:
         ends_bytes: bytes alive at the end of each step.

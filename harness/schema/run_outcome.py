@@ -20,7 +20,7 @@ class Outcome(enum.StrEnum):
     OOM = "oom"
     """The run had too little memory: an allocation failed, or the kernel killed the process."""
     KILLED = "killed"
-    """A signal such as SIGKILL ended the process, maybe for a reason outside the process."""
+    """A signal such as SIGKILL ended the process, possibly for a reason outside the process."""
     TIMEOUT = "timeout"
     """The run did not end before its deadline."""
     CRASHED = "crashed"

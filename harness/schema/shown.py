@@ -1,6 +1,6 @@
 """Functions that show a public object as a figure, a data frame or HTML.
 
-``harness`` registers a function that finds drawing functions, so this module imports no package.
+This module imports no other package: ``harness`` registers a function that finds the others.
 """
 
 from collections.abc import Callable

@@ -115,7 +115,7 @@ class Step:
 
     @property
     def inputs_from(self) -> object:
-        """The function that makes inputs and labels, or its name; None if ``inputs`` has shapes."""
+        """The function that makes inputs and labels, or the function's name; None for shapes."""
         named = isinstance(self.inputs, str) and names_function(self.inputs)
         return self.inputs if callable(self.inputs) or named else None
 

@@ -170,7 +170,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return frame("report_frame", self)
 
     def plot(self) -> "Figure":
-        """Return a figure of the live bytes during the step, or only at the step's peak.
+        """Return a figure of the live bytes during the step; without a trace, only at the peak.
 
         Returns:
             A matplotlib figure of live bytes by category over the events. Without a trace, the

@@ -66,7 +66,7 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A probed value between ``largest_fit`` and ``smallest_fail``, with the number of its fits."""
+    """A probed value between ``largest_fit`` and ``smallest_fail``, with its numbers of probes."""
 
     value: int
     fits: int
@@ -96,7 +96,7 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         solve: name of the value that the search maximized.
         budget_bytes: memory budget that the step must fit.
         kind: mechanism that enforced the budget.
-        outcome: ``ok`` if the search succeeded; otherwise the outcome of its last probe.
+        outcome: ``ok`` if the search succeeded; otherwise the outcome of the last probe.
         evidence: facts about the failure, if the search failed.
         largest_fit: the largest value that fits; None if the smallest value does not fit.
         smallest_fail: the smallest value that does not fit; None if the search found no such value.
@@ -185,7 +185,7 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
         budget_of: ``workload``, or ``process`` if the budget must also cover the process's heap and
             library buffers.
         outside_bytes: measured bytes of heap and library buffers. At ``largest_fit``, a process
-            without the harness needs these bytes in addition to the budget.
+            without the harness needs ``outside_bytes`` in addition to the budget.
         process_limit_bytes: bytes that ``ulimit -d`` must allow a process without the harness.
         headroom: parts of the budget at ``largest_fit``, which add up to the budget.
 

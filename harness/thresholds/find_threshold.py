@@ -50,7 +50,7 @@ from harness.thresholds.search import CONFIRMATIONS, Reading, search
 _START = {"batch": 64, "depth": 4, "width": 64}
 """First value that is probed if there is no prediction."""
 _CLOSE_IN_CGROUP = 8
-"""Usual error of a predicted threshold in a cgroup; two threads or wide layers increase it."""
+"""Usual error of predictions in a cgroup; two threads or wide layers increase the error."""
 _MOST_UNSEEN_BYTES = 8 * 4096
 """Largest measured kernel memory of a cgroup without its page tables, in bytes."""
 

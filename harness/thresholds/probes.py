@@ -29,7 +29,7 @@ class Probes:
     """Runs probes within a budget, and stores their results."""
 
     launch: Callable[[int, int], NeededEnd]
-    """Function that runs a probe of a value within a budget in bytes."""
+    """Function that probes a value within a budget; the budget is given in bytes."""
     estimate: Callable[[int, int | None], int | None]
     """Function that estimates the largest value that fits, from a probed value and its bytes."""
     budget_bytes: int
@@ -63,7 +63,7 @@ class Probes:
     def _only_within(self, value: int) -> bool:
         """Return whether the probe of ``value``, which crashed, succeeds with twice the budget.
 
-        If so, the crash came from a lack of memory; some libraries crash after a failed allocation.
+        Success shows that the probe lacked memory; some libraries crash after a failed allocation.
         """
         return classify(self.launch(value, 2 * self.budget_bytes))[0] is Outcome.OK
 

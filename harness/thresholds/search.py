@@ -22,7 +22,7 @@ _CLOSE = 0.0051
 _AROUND = (0, 1, -1, 3, -3)
 """Offsets from an estimate, in the order in which the search tries them."""
 _TRUSTED = 3
-"""Maximum number of estimates that a search uses; more are not used, as estimates may be wrong."""
+"""Maximum number of different estimates that a search uses; estimates may be wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +124,11 @@ class _Tally:
         return reading.fits
 
     def hint(self, low: int, high: int) -> int | None:
-        """Return the next value near an estimate that is between ``low`` and ``high``, or None."""
+        """Return the next value between ``low`` and ``high`` that is near an estimate, or None."""
         return next((value for value in self._hints if low < value < high), None)
 
     def confirmed_from(self, value: int, end: int, *, fits: bool) -> int:
-        """Return the first value, on the way from ``value`` to ``end``, that is confirmed."""
+        """Return the first confirmed value on the way from ``value`` to ``end``."""
         away, step = (-1 if fits else 1), 1
         while value != end + away and not self._is_confirmed(value, fits) and not self.spent:
             value += away * (min(step, abs(end - value)) or 1)

@@ -49,7 +49,7 @@ class MLP(nn.Sequential):
     """An MLP in which each hidden layer has a Linear and an activation.
 
     A normalization ``norm`` ("none", "batch" or "layer") precedes each activation, and ``dropout``
-    follows it. The model maps (batch, in_features) to logits (batch, classes).
+    follows each activation. The model maps (batch, in_features) to logits (batch, classes).
     """
 
     def __init__(

@@ -72,7 +72,7 @@ class BuiltStep:
 def make_optimizer(
     named: str | OptimizerMaker, parameters: Sequence[Tensor]
 ) -> torch.optim.Optimizer | None:
-    """Create the optimizer with the name ``named``, or call the function ``named`` to create it."""
+    """Create an optimizer by its name, or with a function that takes the parameters."""
     if callable(named):
         return named(parameters)
     if named not in OPTIMIZERS:
@@ -154,8 +154,8 @@ def loss_of(named: str | Loss, output: Any, y: Tensor | None, x: object = None) 
     """Return the loss of a model's output as a scalar tensor.
 
     The loss ``sum`` adds up all floating-point tensors in the output. If ``x`` contains tokens
-    (batch, ...), ``cross-entropy`` is computed for each token of an output (batch, ..., classes). A
-    label of a whole example is repeated for each of its tokens.
+    (batch, ...), ``cross-entropy`` is computed for each token of an output (batch, ..., classes).
+    If an example has one label, the label is repeated for each token of the example.
     """
     if callable(named):
         return named(output, y)
