@@ -1,4 +1,4 @@
-"""Draws estimates and their intervals, each in one row of the figure."""
+"""Draws estimates and intervals, with one row per estimate."""
 
 import textwrap
 
@@ -49,7 +49,7 @@ def ranges(
 ) -> None:
     """Draw a row for each ``name``: a line from ``low`` to ``high``, and a dot at ``estimate``.
 
-    ``band`` is the range of values for which a claim holds; it is shaded.
+    ``band``, the range of values for which a claim holds, is shaded.
     """
     axes = canvas.add_subplot()
     if band is not None:

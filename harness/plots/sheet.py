@@ -86,7 +86,7 @@ class Sheet:
         parts: lines and tables below the main result.
         notes: limitations of the numbers, in sentences.
         timeline: function that returns the timeline that a page draws.
-        curve: reserved bytes by batch size, which a page draws.
+        curve: reserved bytes by batch size, drawn on a page.
         commands: suggested next commands, which only a page shows.
     """
 

@@ -190,7 +190,7 @@ def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
     """Label each line to the right of the axes, and write ``title`` above the labels.
 
     A leader line connects the end of a line to its label. A line that ends far from the right edge
-    is labelled at its end, because a long leader line looks like data.
+    is labelled at that end, because a long leader line looks like data.
     """
     canvas = axes.figure
     assert canvas is not None

@@ -13,7 +13,7 @@ from harness.schema.units import format_bytes
 Kind = Literal["leak", "plateau", "unknown"]
 LEAST_STEPS = 4
 _SLOWER = 0.9
-"""Growth may end if each quarter of steps adds less than this share of the previous quarter's."""
+"""Growth may end if the bytes added per quarter of the steps always shrink to this share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Growth:
         is_least: True if ``per_step_bytes`` is a lower bound, as other code may also add memory.
         first_step_bytes: bytes that are still allocated after the first step.
         since_step: the first step after step 1 that added memory.
-        places: lines of code, each with the bytes that it added since ``since_step``.
+        places: lines of code, each with the bytes that the line added since ``since_step``.
         causes: known causes of the growth, each as a sentence.
     """
 
@@ -68,7 +68,7 @@ def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
     """Return the growth of a noisy series of live bytes, with one value per step.
 
     In a leak, the minimum and maximum of live bytes rise in each quarter of the steps, and the
-    rises do not keep shrinking. While a cache fills, each quarter adds less than the previous one.
+    rises do not keep shrinking. While a cache fills, each quarter of the steps adds less memory.
     Growth has ended if live bytes rise by less than ``least_bytes / 2`` per step in the second
     half.
 
@@ -109,7 +109,7 @@ def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
 
 
 def too_few(count: int, least: int) -> Growth:
-    """Return growth that is unknown, because there are fewer steps than ``least``."""
+    """Return an unknown growth, because there are fewer steps than ``least``."""
     return Growth(kind="unknown", reason=f"too few steps ({count} of at least {least})")
 
 

@@ -294,7 +294,7 @@ class _Line:
         return _has_ended(kept, count - self.longest) or _has_ended(born, count)
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether the line's bytes rose above the first steps' level and fell again."""
+        """Return whether the line's bytes rise and fall, with a higher peak in later steps."""
         return self.older.rose_and_fell(count) or self.at_ends.rose_and_fell(count)
 
 

@@ -39,7 +39,7 @@ class RecordError(HarnessError, ValueError):
 
 
 class SchemaError(RecordError):
-    """A record has another schema version, e.g. because a newer harness wrote it."""
+    """A record has another schema version, e.g. because a newer harness wrote the record."""
 
 
 class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,7 +120,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return html_of("record_html", self)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a data frame of one row and the columns of ``harness.load`` but ``experiment``."""
+        """Return a one-row data frame with the columns of ``harness.load`` but ``experiment``."""
         return frame("record_frame", self)
 
     def plot(self) -> "Figure":

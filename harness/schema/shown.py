@@ -1,6 +1,6 @@
 """Functions that show a public object as a figure, a data frame or HTML.
 
-This module imports no other package: ``harness`` registers a function that finds the others.
+This module imports no other package, as ``harness`` registers a finder of the drawing code.
 """
 
 from collections.abc import Callable

@@ -29,7 +29,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         classes: number of classes of the labels; None for labels that are 0 or uninitialized.
         compile: one of ``step_choices.COMPILE_MODES``; None without compilation.
         answers: value that each line of code reads from a pretended GPU, as FILE:LINE=ANSWER.
-        sent: pickled arguments of ``OwnStep`` by name; they replace the other fields.
+        sent: pickled arguments of ``OwnStep`` by name, which replace the other fields.
         shown: name of the network in a report, if the name differs from ``target``.
         notes: choices that the harness made for the step, in sentences, for the report.
         path: module search path (``sys.path``) of the requesting process.

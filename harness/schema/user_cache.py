@@ -1,4 +1,4 @@
-"""Cache folders of the user; their files can be deleted at any time."""
+"""Cache folders of the user; the files in these folders can be deleted at any time."""
 
 import os
 import tempfile

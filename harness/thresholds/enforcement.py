@@ -1,4 +1,4 @@
-"""Checks the memory budget of a workload, and chooses how to enforce it on this machine."""
+"""Checks the memory budget of a workload, and chooses how this machine enforces the budget."""
 
 from collections.abc import Callable
 
@@ -48,7 +48,7 @@ def refuse_uncounted(workload: Workload) -> None:
 
 
 def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: float) -> Environment:
-    """Read the GPU's description in a worker process, and return it."""
+    """Return the description of the GPU, which a worker process reads."""
     ended = launcher.launch(Describe(workload=workload), deadline_seconds)
     if ended.failure is not None and ended.failure.users_mistake:
         raise HarnessError(ended.failure.message)

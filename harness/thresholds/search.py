@@ -48,7 +48,7 @@ class Answer:
     band: tuple[BandValue, ...] = ()
     """Probed values between ``largest_fit`` and ``smallest_fail``, smallest first."""
     confirmed: bool = True
-    """False if the search used all its probes before it confirmed both values."""
+    """False if all probes were used before ``largest_fit`` and ``smallest_fail`` were confirmed."""
 
 
 def search(
@@ -113,7 +113,7 @@ class _Tally:
         return sum(map(len, self.seen.values())) >= MOST_PROBES
 
     def fits(self, value: int) -> bool:
-        """Probe ``value`` once; return whether it fits."""
+        """Probe ``value`` once; return whether the value fits."""
         reading = self._probe(value)
         self.seen[value].append(reading.fits)
         estimate = reading.estimate

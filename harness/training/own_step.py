@@ -82,7 +82,7 @@ class OwnStep:
             self.inputs = ExampleInputs(specs=specs, with_labels=self.mode == "train")
 
     def network(self, device: str) -> nn.Module:
-        """Build and prepare the network on ``device``; if requested, call its ``compile``."""
+        """Build and prepare the network on ``device``; if requested, call ``model.compile``."""
         built: Any = self.build()
         if not isinstance(built, nn.Module):
             kind = type(built).__name__
