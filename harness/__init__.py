@@ -6,7 +6,7 @@ runs any script on a pretended GPU. ``threshold`` finds the largest batch that f
 measures a grid of workloads, and ``load`` reads the records. ``compare`` compares two runs, and
 ``explain`` states why a run ran out of memory. All sizes are whole bytes.
 
-Importing this package does not import torch; each name imports its modules at its first use.
+Importing this package does not import torch; a name's modules are imported at the name's first use.
 
 >>> import harness
 >>> step = harness.Workload(depth=8, width=256, batch=512)
@@ -18,7 +18,7 @@ from harness.schema.shown import use as _use
 from harness.version import __version__ as __version__
 
 TYPE_CHECKING = False
-"""Replacement for ``typing.TYPE_CHECKING``, because the import of ``typing`` is slow."""
+"""Replacement for ``typing.TYPE_CHECKING``, because ``import typing`` is slow."""
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -92,7 +92,7 @@ _VIEWS = {
     "plan_html": "planning.plan_sheet",
     "dry_run_html": "dry_runs.dry_run_sheet",
 }
-"""Module of each function that makes HTML or a frame; the default is ``plots.public_objects``."""
+"""Module of each function for HTML or a frame; the default is ``plots.public_objects``."""
 
 
 def _view(name: str) -> "Callable[..., object]":

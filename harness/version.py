@@ -1,4 +1,4 @@
-"""The version and the folder of the harness; records and cached files contain the version."""
+"""The version and the folder of the harness; records and cache files contain the version."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The colour of each memory category, which is the same in all figures and on all pages."""
+"""The colour of each memory category; all figures and pages use the same colours."""
 
 # Okabe & Ito (2008), "Color Universal Design".
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def typed_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> "pd.DataFrame":
-    """Return ``rows`` as a frame with the dtypes in ``columns``; all other columns are strings."""
+    """Return ``rows`` as a data frame; columns without a dtype in ``columns`` are strings."""
     import pandas as pd
 
     extra = sorted({name for row in rows for name in row if name not in columns})

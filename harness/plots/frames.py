@@ -42,7 +42,7 @@ _LEFT_OUT = {"modules", "phases", "categories_at_peak", "process", "cuda", "firs
 
 
 def dtypes(described: type) -> dict[str, str]:
-    """Return the pandas dtype of each field of a class, without the nested metrics.
+    """Return the pandas dtype of each field of a class; fields with nested metrics are left out.
 
     >>> from harness.schema.metrics import PhaseMetrics
     >>> dtypes(PhaseMetrics)
@@ -58,7 +58,7 @@ def _dtype(hint: Any) -> str:
 
 
 def _columns() -> dict[str, str]:
-    """Return the columns of frames of records and predictions in order, each with its dtype."""
+    """Return the dtype of each column in frames of records and predictions, in column order."""
     columns = {"workload_id": "string", **dtypes(Workload)}
     columns |= {"outcome": "string", "reason": "string", "attempt": "Int64", "repeats": "Int64"}
     columns |= dtypes(Metrics)
@@ -68,7 +68,7 @@ def _columns() -> dict[str, str]:
 
 
 COLUMNS = _columns()
-"""Columns of frames of records and predictions, before columns ``environment.<key>``."""
+"""Columns of frames of records and predictions, without the last ones, ``environment.<key>``."""
 
 
 def record_row(record: Record) -> dict[str, Any]:
@@ -118,12 +118,12 @@ def _text(value: Any) -> str | None:
 
 
 def record_frame(record: Record) -> "pd.DataFrame":
-    """Return a data frame of one row for a record."""
+    """Return a one-row data frame with the values of the record."""
     return typed_frame([record_row(record)], COLUMNS)
 
 
 def report_frame(report: StepReport) -> "pd.DataFrame":
-    """Return a data frame of one row; for your own network, columns with values come first."""
+    """Return a one-row data frame; for a user's own network, columns with values come first."""
     frame = typed_frame([{**_shared(report), "reason": report.reason}], COLUMNS)
     if report.workload is not None:
         return frame

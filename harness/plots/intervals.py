@@ -1,4 +1,4 @@
-"""Draws ratios with intervals and observations, one line per ratio."""
+"""Draws estimates and intervals, with one row per estimate."""
 
 import textwrap
 
@@ -14,7 +14,7 @@ from harness.plots.theme import INK, QUIET, RULE, byte_ticks, is_narrow, remark,
 def forest(
     canvas: Canvas, data: pd.DataFrame, *, tolerance: float, label: str, left: str, right: str
 ) -> None:
-    """Draw a line from ``low`` to ``high`` for each ``name``, with a tick for each ``ratio``."""
+    """Draw a row for each ``name``: a line from ``low`` to ``high``, and a tick per ``ratio``."""
     axes = canvas.add_subplot()
     axes.axvspan(1 / (1 + tolerance), 1 + tolerance, color=RULE, alpha=0.5, linewidth=0)
     axes.axvline(1, color=QUIET, linewidth=1)
@@ -47,9 +47,9 @@ def ranges(
     in_bytes: bool = False,
     band: tuple[float, float] | None = None,
 ) -> None:
-    """Draw a line from ``low`` to ``high`` for each ``name``, with a dot at ``estimate``.
+    """Draw a row for each ``name``: a line from ``low`` to ``high``, and a dot at ``estimate``.
 
-    ``band`` is the range of ratios for which a claim holds.
+    ``band``, the range of values for which a claim holds, is shaded.
     """
     axes = canvas.add_subplot()
     if band is not None:

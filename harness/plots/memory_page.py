@@ -82,7 +82,7 @@ def _table(table: ShownTable) -> str:
     """Return an HTML table in which the sizes and the name stay visible on a phone.
 
     The columns with sizes come first. If there are three or more columns with sizes, only the last
-    of these columns comes first.
+    size column comes first.
     """
     numbers = [at for at, head in enumerate(table.heads) if head.startswith(">")]
     front = numbers if len(numbers) < 3 else numbers[-1:]

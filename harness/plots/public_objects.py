@@ -1,8 +1,7 @@
 """Figures that the ``plot()`` methods of public objects return.
 
-The figures have the style of the report. The figures are made without pyplot, so the global state
-of matplotlib does not change. A notebook displays a figure, and ``savefig`` writes a figure to a
-file.
+The figures have the style of the report. No figure is made with pyplot, so the global state of
+matplotlib does not change. A notebook displays a figure, and ``savefig`` writes a figure to a file.
 """
 
 import functools
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int | None) -> None:
-    """Draw the value of each probe, as a dot if the probe fitted and otherwise as a cross."""
+    """Draw the value of each probe, as a dot if the value fitted the budget, else as a cross."""
     axes = canvas.add_subplot()
     number = np.arange(1, len(data) + 1)
     values = data["value"].to_numpy(dtype=np.float64)
@@ -56,8 +55,8 @@ def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int |
 class Picture(Canvas):
     """A matplotlib figure that a notebook cell displays once.
 
-    The figure is displayed when it is created, also in a loop or before a semicolon. The same cell
-    does not display the figure a second time, but a later cell does.
+    The figure is displayed when it is created, even in a loop or before a semicolon. A cell
+    displays its own figure only once; a later cell can display the figure again.
     """
 
     _shown_in: int | None = None
@@ -118,7 +117,7 @@ def plot_metrics(value: "Record | StepReport") -> Picture:
 
 
 def plot_threshold(threshold: "FoundThreshold") -> Picture:
-    """Return a figure that shows which of the probed values fitted."""
+    """Return a figure that shows which of the probed values fitted the budget."""
     if not threshold.probes:
         raise ArgumentError("nothing to plot: the threshold has no probes")
     draw = functools.partial(probes, solve=threshold.solve, largest_fit=threshold.largest_fit)

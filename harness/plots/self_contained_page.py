@@ -1,4 +1,4 @@
-"""Makes an HTML page without external files, readable in dark mode, on a phone and on paper."""
+"""Makes an HTML page without external files, for light and dark mode, phones and paper."""
 
 import base64
 import hashlib
@@ -36,12 +36,12 @@ def self_contained_page(title: str, body: str, *, data: str | None = None) -> st
 
 
 def page_part(name: str, **values: str) -> str:
-    """Return a part of the page from a template; ``values`` contains the HTML to insert."""
+    """Return the template ``name`` of a part of the page, with the HTML in ``values`` inserted."""
     return Template((_FOLDER / f"{name}.html").read_text(encoding="utf-8")).substitute(values)
 
 
 def scrolling(label: str, content: str) -> str:
-    """Return HTML that scrolls sideways; a shadow at an edge shows that content is hidden."""
+    """Return HTML that scrolls sideways; a shadow at an edge shows that more content follows."""
     return (
         f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">'
         f"{content}</div>"

@@ -36,7 +36,7 @@ DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
 _AXES = {"batch": "batch (examples)", "depth": "depth (hidden layers)", "width": "width (units)"}
 
 MANY = 20
-"""Largest number of points in a series that is drawn with large markers."""
+"""Maximum number of points for which a series is drawn with large markers."""
 
 Scale = Literal["bytes", "doubling bytes", "ratio"]
 
@@ -68,13 +68,13 @@ def series(
     """Draw ``y`` against ``x``, with one labelled curve for each value in column ``line``.
 
     ``data`` may also have columns ``fit``, ``limit``, ``low`` and ``high``. A column ``fit`` is
-    drawn as a line, and the points are then not connected. Rows without ``y`` belong only to the
-    fit. A column ``limit`` is drawn as a dashed line, with the text of the argument ``limit``.
-    Columns ``low`` and ``high`` are drawn as a range at each point. With the scale ``ratio``, the y
-    axis starts at ``y_from``, or at matplotlib's default if ``y_from`` is None. ``marked`` is a
-    pair: a y value to mark with a line, and the label of the line. ``hollow`` draws points as rings
-    of decreasing size, so that rings at the same place are visible. ``own_styles`` assigns the
-    colours in each panel separately. ``band`` draws limits at ``-band`` and ``band`` around 0.
+    drawn as a line, and the points are then not connected. Rows without a value of ``y`` are only
+    used for the fit. A column ``limit`` is drawn as a dashed line, labelled with the argument
+    ``limit``. Columns ``low`` and ``high`` are drawn as a range at each point. If ``scale`` is
+    ``ratio``, the y axis starts at ``y_from``; None means matplotlib's default. ``marked`` is a y
+    value to mark with a line, and the label of the line. ``hollow`` draws points as rings of
+    decreasing size, so that rings at the same place are visible. ``own_styles`` assigns the colours
+    in each panel separately. ``band`` draws limits at ``-band`` and ``+band``.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
@@ -129,7 +129,7 @@ def series(
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:
-    """Return at most ``most`` values as ticks of a logarithmic axis, including the last value.
+    """Return at most ``most`` of the values, including the last, as ticks of a logarithmic axis.
 
     >>> _few([1, 2, 4, 8, 16, 32, 64], 6), _few([1, 16, 128, 512, 1024], 6)
     ([1, 4, 16, 64], [1, 16, 128, 1024])
@@ -165,7 +165,7 @@ def _line(
     joined: bool,
     ring: float | None = None,
 ) -> End | None:
-    """Draw one series, and return the position of its last point for the label."""
+    """Draw one series, and return the position of the series's last point, for the label."""
     part = part.sort_values(x)
     at, value = (part[key].to_numpy(dtype=np.float64, na_value=np.nan) for key in (x, y))
     if "fit" in part:
@@ -272,8 +272,9 @@ def _along(
 def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
     """Draw the largest batch against the depth, with a panel per series and a colour per budget.
 
-    The column ``what`` selects a line (``predicted``), a dot (``reproduced``) or a cross
-    (``predicted here``). Crosses are not connected, because the values between them are unknown.
+    The column ``what`` selects how a row is drawn: in a line (``predicted``), as a dot
+    (``reproduced``) or as a cross (``predicted here``). Crosses are not connected, because the
+    values between them are unknown.
     """
     names = [str(name) for name in data["series"].unique()]
     places = panels(canvas, len(names), sharey=True)
@@ -304,7 +305,7 @@ def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
 
 
 def _round_numbers(low: float, high: float) -> list[int]:
-    """Return the numbers of the series 1, 2, 5, 10, 20, 50, ... from about ``low`` to ``high``."""
+    """Return the numbers 1, 2, 5, 10, 20, 50, ... that lie between about ``low`` and ``high``."""
     powers = range(int(np.log10(low)), int(np.log10(high)) + 1)
     numbers = [first * 10**power for power in powers for first in (1, 2, 5)]
     return [number for number in numbers if low / 2 <= number <= 2 * high]

@@ -1,4 +1,4 @@
-"""A ``Sheet`` contains a result for people to read, on a terminal, a page or in a notebook.
+"""A ``Sheet`` is a result to be shown on a terminal, on an HTML page or in a notebook.
 
 ``sheet_text`` converts a sheet to text for a terminal. ``memory_page`` converts a sheet to an HTML
 page or to HTML for a notebook.
@@ -22,7 +22,7 @@ class ShownTable:
     Attributes:
         title: line above the table; on a page, the caption of the table.
         heads: header of each column; if all headers are empty, the header row is left out.
-        rows: cells of each row.
+        rows: text of each cell, by row.
         indent: number of spaces before each row on a terminal.
         spare: header of the column that is left out on a narrow terminal.
     """
@@ -36,7 +36,7 @@ class ShownTable:
 
 @dataclass(frozen=True)
 class Bars:
-    """Sizes to draw as bars next to the available memory; a terminal does not show the bars."""
+    """Sizes to draw as bars, with the available memory; the bars are not shown on a terminal."""
 
     title: str
     sizes: Sequence[tuple[str, int]]
@@ -52,7 +52,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Fold:
-    """Collapsed parts, which a page shows after a click on the title; left out on a terminal."""
+    """Parts that a page shows after a click on the title; a terminal does not show them."""
 
     title: str
     parts: "Sequence[Part]"
@@ -73,7 +73,7 @@ class Curve(NamedTuple):
 
 
 Part = str | ShownTable | Bars | Code | Fold
-"""Part of a sheet; a string is a line of text, and a string that begins with "# " is a heading."""
+"""Part of a sheet; a string is a line of text, or a heading if it begins with "# "."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +85,8 @@ class Sheet:
         verdict: lines with the main result.
         parts: lines and tables below the main result.
         notes: limitations of the numbers, in sentences.
-        timeline: function that returns the blocks for the timeline on a page.
-        curve: reserved bytes by batch size, which a page draws.
+        timeline: function that returns the timeline that a page draws.
+        curve: reserved bytes by batch size, drawn on a page.
         commands: suggested next commands, which only a page shows.
     """
 

@@ -1,4 +1,4 @@
-"""Draws stacked bars of live bytes, with a part for each category.
+"""Draws stacked bars of live bytes, in which each part of a bar is a category.
 
 Bars and panels have the order in which they first appear in the data.
 """
@@ -22,7 +22,7 @@ from harness.plots.theme import (
 )
 
 _ROOM = 1.3
-"""Length of an axis relative to the longest bar, which leaves space for a number after the bar."""
+"""Length of an axis relative to the longest bar; a number is written after the bar."""
 
 
 def stacked(
@@ -36,7 +36,7 @@ def stacked(
     shared: bool = False,
     shares: bool = False,
 ) -> None:
-    """Draw a stacked bar for each row, with a part for each category and with the total.
+    """Draw a stacked bar for each row of ``data``, with a part per category and the total.
 
     Rows with the same value in column ``panel`` are in the same panel. With ``shared``, all panels
     have the same scale. With ``shares``, the bars show percentages, and the totals stay in bytes.
@@ -84,7 +84,7 @@ def stacked(
 
 
 def owners(canvas: Canvas, data: pd.DataFrame) -> None:
-    """Draw a grid of depth and batch, in which colours show the largest category at the peak."""
+    """Draw a grid of depths and batches, coloured by the largest category at the peak."""
     narrow = is_narrow(canvas)
     shares = [f"{100 * float(share):.0f}" for share in data["share"]]
     sizes = [bytes_text(float(peak)) for peak in data["peak_live_bytes"]]

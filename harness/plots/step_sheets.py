@@ -93,7 +93,7 @@ def temporary_share(report: StepReport) -> float | None:
 
 
 def gpus_sheet(report: StepReport) -> Sheet:
-    """Return a sheet with a row per GPU: the verdict, the reserved bytes and the largest batch."""
+    """Return a sheet with the verdict, the reserved bytes and the largest batch of each GPU."""
     fits = report.gpus
     fitting = [fit.gpu for fit in fits if fit.verdict == "fits"]
     where = f"{len(fitting)} of {len(fits)} GPUs; the smallest is {fitting[0]}" if fitting else ""

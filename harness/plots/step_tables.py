@@ -34,7 +34,7 @@ def layers_table(report: StepReport) -> ShownTable:
 
 
 def operators_table(report: StepReport) -> ShownTable:
-    """Return a table of the operators that allocated the most bytes alive at the peak."""
+    """Return a table of the operators whose blocks use the largest part of the peak."""
     sizes = [(_short(name), size) for name, size in report.bytes_at_peak("operator").items()]
     return sizes_table("Alive at the peak, by operator", sizes[:TOP], "operator, at the peak")
 
@@ -50,5 +50,5 @@ def blocks_table(report: StepReport) -> ShownTable:
 
 
 def _short(operator: str) -> str:
-    """Return the operator names of a block, with spaces at which a line may be wrapped."""
+    """Return a block's operator names, with spaces at which the text may be wrapped."""
     return operator.replace("autograd::engine::evaluate_function: ", "").replace("/", " / ")

@@ -1,4 +1,4 @@
-"""Draws the live bytes of one step by category, after each event and with the phases marked."""
+"""Draws the live bytes after each event of a step, by category, and marks the phases."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ def timeline_figure(data: pd.DataFrame, *, name: str, caption: str) -> Figure:
 
 
 def _in_words(data: pd.DataFrame) -> str:
-    """Return sentences that describe the timeline, its peak and the categories at the peak."""
+    """Return sentences that describe the timeline, the peak and the categories at the peak."""
     peak = data.iloc[int(data["live_bytes"].to_numpy().argmax())]
     sizes = sorted(
         ((int(peak[name]), name) for name in CATEGORY_COLOURS if peak[name]), reverse=True
@@ -82,7 +82,7 @@ def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, st
 
 
 def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
-    """Yield the phase, the first event and the last event of consecutive events in one phase."""
+    """For each run of events in one phase, yield the phase and the run's first and last event."""
     number = (data["phase"] != data["phase"].shift()).cumsum()
     for _, part in data.groupby(number, sort=True):
         first, last = (float(part["event"].iloc[at]) for at in (0, -1))
@@ -90,7 +90,7 @@ def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
 
 
 def _phases(axes: Axes, data: pd.DataFrame, *, inches: float) -> None:
-    """Mark the start of each phase, and write its name if the axes (``inches`` wide) have room."""
+    """Mark each phase's start, and write the phase's name if the axes are wide enough."""
     first, last = float(data["event"].iloc[0]), float(data["event"].iloc[-1])
     for name, start, stop in _runs(data):
         if start > first:
@@ -163,7 +163,7 @@ def of_trace(trace: Trace) -> pd.DataFrame:
 
 
 def thin(table: pd.DataFrame, most: int = 1500) -> pd.DataFrame:
-    """Return about ``most`` rows of a timeline: the peak of each group of consecutive events."""
+    """Return about ``most`` rows of a timeline, each the peak of a group of consecutive events."""
     if len(table) <= most:
         return table
     group = np.arange(len(table)) * most // len(table)

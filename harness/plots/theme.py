@@ -122,7 +122,7 @@ def byte_ticks(
 
 
 def rows_axis(axes: Axes, names: Sequence[str]) -> None:
-    """Label the rows of the y axis with ``names``, the first name at the top."""
+    """Label the rows of the y axis with ``names``; the first name is at the top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -132,7 +132,7 @@ def rows_axis(axes: Axes, names: Sequence[str]) -> None:
 def category_legend(
     canvas: Canvas, names: Sequence[str], words: str = "", narrow_columns: int = 3
 ) -> None:
-    """Draw a legend of category colours below the figure; ``words`` follow each category name."""
+    """Draw a legend of category colours below the figure; ``words`` is added to each name."""
     handles = [Patch(color=PART_COLOURS[name]) for name in names]
     texts = [f"{name.replace('_', ' ')}{words}" for name in names]
     columns = narrow_columns if is_narrow(canvas) else len(names)
@@ -169,7 +169,7 @@ def _doublings(axis: Axis, ticks: Sequence[float], text: Callable[[float, int], 
 
 
 LABEL_INCHES = 0.15
-"""Height in inches of a line of label text."""
+"""Height of a line of label text, in inches."""
 
 _NEAR_THE_NAMES, _LEADER_STOP, _TEXT_START = 0.85, 1.055, 1.07
 """Horizontal positions as fractions of the axes' width: the smallest line end that gets a leader
@@ -190,7 +190,7 @@ def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
     """Label each line to the right of the axes, and write ``title`` above the labels.
 
     A leader line connects the end of a line to its label. A line that ends far from the right edge
-    is labelled at its end, because a long leader line looks like data.
+    is labelled at that end, because a long leader line looks like data.
     """
     canvas = axes.figure
     assert canvas is not None
@@ -225,7 +225,7 @@ def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
 
 
 def apart(heights: Sequence[float], step: float) -> list[float]:
-    """Return ascending ``heights``, moved as little as possible until they are ``step`` apart.
+    """Return ascending ``heights``, moved as little as possible to be at least ``step`` apart.
 
     In this pool-adjacent-violators algorithm, neighbours that collide share their mean position.
     """

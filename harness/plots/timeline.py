@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from harness.schema.plain_text import printable
 
 MOST_BLOCKS = 10_000
-"""Largest number of blocks on a page; larger timelines leave out events and merge equal blocks."""
+"""Maximum number of blocks on a page; larger timelines leave out events and merge equal blocks."""
 
 
 class ShownBlock(NamedTuple):
@@ -35,11 +35,11 @@ class Timeline:
         blocks: each shown block, with the number of equal blocks that it represents.
         events: number of the last event before each state; 0 if there is no event before the state.
         colours: colour of each category, in stacking order.
-        phases: name of each phase, with the number of its first state.
+        phases: name of each phase, with the number of the phase's first state.
         joint: separator between the parts of a layer's name.
-        reserved: reserved bytes in each state, or a single peak.
+        reserved: reserved bytes in each state, or only the peak of reserved bytes.
         times_us: time of each state in microseconds; None if times are not meaningful.
-        limits: name and bytes of each limit to draw as a line, e.g. the GPU's memory.
+        limits: name and bytes of each limit that is drawn as a line, e.g. the GPU's memory.
         marks: name and number of each state to mark, e.g. a failure.
         heading: heading of the treemap.
     """
@@ -64,7 +64,7 @@ class Timeline:
         return list(accumulate(changes))[:-1]
 
     def thinned(self, most: int = MOST_BLOCKS) -> "Timeline":
-        """Return a timeline of at most ``most`` blocks that keeps the peak of each group of events.
+        """Return a timeline of at most ``most`` blocks; the peak of each group of events is kept.
 
         The live bytes of each remaining state are unchanged.
         """
@@ -81,7 +81,7 @@ class Timeline:
         return shown
 
     def _with_few_names(self, most: int) -> list[tuple[ShownBlock, int]]:
-        """Return all blocks; layers that are not among the ``most`` largest become "others"."""
+        """Return all blocks; each layer outside the ``most`` largest is renamed to "others"."""
         sums = Counter[tuple[str, str]]()
         for block, _ in self.blocks:
             sums[block[4:]] += block.size_bytes
@@ -118,7 +118,7 @@ class Timeline:
         )
 
     def as_data(self) -> dict[str, Any]:
-        """Return data that can be written as JSON, for the script of the page."""
+        """Return the timeline as data for JSON, for the page's script to read."""
         used = {block.category for block, _ in self.blocks}
         names = [name for name in self.colours if name in used]
         layers = {block.layer: 0 for block, _ in self.blocks}

@@ -46,7 +46,7 @@ def _shown(begin: int, end: int, event: Event) -> ShownBlock:
 
 
 def _phases(events: Sequence[Event]) -> Iterator[tuple[str, int]]:
-    """Yield each phase with its first state; an optimizer phase in first place is ``zero_grad``."""
+    """Yield each phase with its first state; an optimizer phase at the start is ``zero_grad``."""
     last = None
     for moment, event in enumerate(events):
         if event.phase != last:

@@ -1,1 +1,1 @@
-"""Data types that all packages share, e.g. workloads, records and events; imports no torch."""
+"""Data types that all packages share, e.g. workloads, records and events; torch is not imported."""

@@ -1,4 +1,4 @@
-"""Checks the arguments of public functions; an error names the value and the allowed values."""
+"""Checks the arguments of public functions; an error message names the allowed values."""
 
 from collections.abc import Collection, Iterable
 from typing import TypeVar

@@ -1,7 +1,7 @@
 """Memory categories of GPU blocks, e.g. parameters or activations.
 
-A dry run records which blocks belong to parameters, optimizers and modules. Any other recording of
-PyTorch's allocator shows only the code that requested and freed a block.
+A dry run records which blocks belong to parameters, optimizers and modules. Without a dry run, a
+recording of PyTorch's allocator shows only which code requested and freed a block.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ BlockCategory = Literal[
     "other", "activation", "forward", "workspace", "unknown",
 ]  # fmt: skip
 """An ``activation`` is a block that the backward pass frees. A ``forward`` block was requested in
-the forward pass, and the recording does not show if the backward pass frees the block. ``backward``
-and ``optimizer`` name the part of the step that requested a block of unknown owner."""
+the forward pass, and may be freed by the backward pass. A ``backward`` or ``optimizer`` block was
+requested in that part of the step, and has no known owner."""
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "before": "before the recording",
@@ -31,7 +31,7 @@ CATEGORY_WORDS: Mapping[BlockCategory, str] = {
 }
 """Text for each category, in the order in which figures stack the categories."""
 OWNERS = "harness"
-"""Key under which the recording of a dry run stores the owners of its blocks."""
+"""Key of the owners of blocks in the recording of a dry run."""
 
 
 class Caller(NamedTuple):

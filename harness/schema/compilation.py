@@ -13,9 +13,9 @@ class Compiled(Struct, frozen=True, kw_only=True):
         breaks: number of graph breaks.
         break_places: code location of each graph break, with TorchDynamo's reason.
         recompilations: number of times that a compiled function was compiled again.
-        seconds: time spent compiling.
+        seconds: compile time in seconds.
         fallbacks: functions that run uncompiled, with TorchDynamo's warnings.
-        unmeasured: number of kernel choices that need a timing on a real GPU, by kind of choice.
+        unmeasured: number of kernels chosen without a timing on a real GPU, by kind of choice.
     """
 
     graphs: int

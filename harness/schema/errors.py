@@ -36,7 +36,7 @@ class UnavailableError(HarnessError):
     """
 
     def __str__(self) -> str:
-        """Return the message, with the command that installs a missing compiler."""
+        """Return the message; for a missing compiler, name the command that installs it."""
         return super().__str__().replace(_APT, install_compiler())
 
 

@@ -1,9 +1,9 @@
-"""Allocation traces: all allocations and frees of a program in order, and their metrics.
+"""Allocation traces: all allocations and frees of a program in order, and metrics of a trace.
 
-A workload's trace starts before the model is built, so a running sum of its events is the total of
-live bytes. Measured traces (``harness.instruments.allocation_trace``) and predicted traces
-(``harness.prediction.mlp.cpu_trace``) are objects of the same class, ``Trace``, which computes the
-metrics.
+A workload's trace starts before the model is built, so the sum of the sizes up to an event is the
+total of live bytes after the event. Measured traces (``harness.instruments.allocation_trace``) and
+predicted traces (``harness.prediction.mlp.cpu_trace``) are objects of the same class, ``Trace``,
+which computes the metrics.
 """
 
 import bisect
@@ -36,8 +36,8 @@ class Event(NamedTuple):
     """The allocation (``size_bytes`` > 0) or the free (``size_bytes`` < 0) of one block.
 
     ``step`` is 0 while the model is built, and 1 in the first training step. A free event repeats
-    the category, the operator and the module of the allocation event. Two blocks that are alive at
-    the same time have different values of ``address``.
+    the category, the operator and the module of the block's allocation event. Two blocks that are
+    alive at the same time have different values of ``address``.
     """
 
     step: int
@@ -93,7 +93,7 @@ class Trace:
         return self.live_bytes[order - 1] if order else self.initial_bytes
 
     def _first(self, step: int) -> int:
-        """Return the number of the first event of ``step`` or of a later step."""
+        """Return the position of the first event that belongs to ``step`` or to a later step."""
         return bisect.bisect_left(self.events, step, key=operator.attrgetter("step"))
 
     @cached_property
@@ -110,7 +110,7 @@ class Trace:
         return self.live_before(start + dropped)
 
     def step_peak_bytes(self, step: int) -> int:
-        """Return the peak of live bytes in a step, including the bytes alive at its start.
+        """Return the peak of live bytes in a step, including the bytes alive when the step starts.
 
         Step 0 builds the model; step 1 is the first training step.
         """
@@ -119,9 +119,9 @@ class Trace:
 
     @cached_property
     def peak_order(self) -> int:
-        """Number of the first event after which live bytes are at the peak of the measured step.
+        """Position of the first event after which live bytes equal the peak of the measured step.
 
-        If the step starts at its peak, the number is that of the last event before the step.
+        If the step starts at its peak, the position is that of the last event before the step.
         """
         start = self._first(self.measured_step)
         peak = self.step_peak_bytes(self.measured_step)
@@ -145,7 +145,7 @@ class Trace:
         """Return the peak of live bytes in each phase that allocates or frees a block.
 
         The ``build`` phase is the construction of the model; all other phases belong to the
-        measured step. The peak of a phase includes the bytes alive at its start.
+        measured step. The peak of a phase includes the bytes alive at the start of the phase.
         """
         peaks: dict[str, int] = {}
         start = 0
@@ -163,7 +163,7 @@ class Trace:
         return sorted(blocks, key=lambda block: -block.event.size_bytes)
 
     def _alive_after(self, order: int) -> list[int]:
-        """Return the numbers of the allocation events whose blocks are alive after ``order``."""
+        """Return the positions of the allocation events whose blocks are alive after ``order``."""
         addresses = map(operator.itemgetter(6), self.events[: order + 1])
         latest = dict(zip(addresses, itertools.count(), strict=False))
         return [number for number in latest.values() if self.events[number].size_bytes > 0]
@@ -203,7 +203,7 @@ class Trace:
         return picture("plot_trace", self)
 
     def summary(self) -> str:
-        """Return one line with the peak of live bytes, its phase and its parts by category.
+        """Return one line with the peak of live bytes, the peak's phase and the bytes by category.
 
         >>> Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)]).summary()
         'peak 4 KiB in forward: activation 4 KiB'
@@ -228,7 +228,7 @@ class Trace:
 
 
 def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
-    """Return total bytes of the blocks by an event attribute such as ``module``, largest first."""
+    """Return the bytes of the blocks by ``attribute``, such as ``module``, largest first."""
     sums: Counter[str] = Counter()
     for block in blocks:
         sums[getattr(block.event, attribute)] += block.event.size_bytes
@@ -236,7 +236,7 @@ def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
 
 
 def trace_metrics(trace: Trace) -> dict[str, Any]:
-    """Return the metrics of a record that are computed from a trace."""
+    """Return those metrics of a record that are computed from the trace."""
     return {
         "peak_live_bytes": trace.peak_live_bytes,
         "first_step_peak_live_bytes": trace.step_peak_bytes(1),

@@ -26,11 +26,11 @@ class Size(enum.StrEnum):
     """Size of an experiment's run; a larger size runs more workloads."""
 
     QUICK = "quick"
-    """Size for CI; it has few workloads, but still runs every line of code."""
+    """Size for CI; it has few workloads, but still runs every line of the experiment's code."""
     DEFAULT = "default"
-    """Size that is large enough to decide the claims."""
+    """Size that is large enough to decide the experiment's claims."""
     FULL = "full"
-    """Size of the reference run."""
+    """Size of the reference run, whose results the project publishes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Evidence:
     size: Size = Size.DEFAULT
     """Smallest size of the experiment that includes every cell of the run."""
     doubts: tuple[str, ...] = ()
-    """Contradictions in the records; if there is a contradiction, every claim is open."""
+    """Contradictions in the records; if there is a contradiction, every claim stays open."""
     origins: "pd.DataFrame | None" = None
     """Time and git commit of each record."""
 
@@ -66,7 +66,7 @@ class Experiment:
     cells: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     analyse: "Callable[[Evidence], Section]"
     repeats: int = 3
-    """Number of passes of each cell without instruments, which measure time, RSS and GPU memory."""
+    """Number of passes that measure the time, RSS and GPU memory of a cell, without instruments."""
     servers_by_seed: bool = False
     """True to start one fork server per seed; each seed is then an independent replicate."""
     fresh_servers: bool = False
@@ -80,22 +80,22 @@ class Experiment:
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
     """Function that returns jobs; a job runs a step of any network, or calls your own function."""
     steps_from: str | Path = "."
-    """Package that replaces a leading dot in the names of a ``StepJob``. The package is relative to
-    the experiment's package. In a user's experiment, a folder of Python files replaces the dot."""
+    """Package that replaces a leading dot in the names of a ``StepJob``. The name is relative to
+    the experiment's package. In a user's experiment, a folder of files replaces the dot."""
     source: Source | None = None
     """Published claim that the experiment tests."""
     cpu_alone: str | None = None
-    """Reason why the question does not apply to a GPU, or None."""
+    """Reason why the experiment's question does not apply to a GPU, or None."""
     gpu_alone: str | None = None
-    """Reason why the question does not apply to the CPU, or None."""
+    """Reason why the experiment's question does not apply to the CPU, or None."""
 
     order: int = 1000
     """Position in the report; experiments with equal positions are sorted by name."""
     name: str = ""
-    """Name of the module and of the results folder; set by ``find``."""
+    """Name of the experiment's module and of its results folder; set by ``find``."""
     file: Path | None = None
     """Path of a user's experiment, set by ``find``; None for an experiment of the harness."""
 
     def unfit_for(self, device: str) -> str | None:
-        """Return the reason why the question does not apply to ``device``, or None."""
+        """Return the reason why the experiment's question does not apply to ``device``, or None."""
         return self.gpu_alone if device == "cpu" else self.cpu_alone

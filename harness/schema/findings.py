@@ -84,11 +84,11 @@ class Claim(Judged):
     """A claim with its verdict, its measurement and the number that decides the claim."""
 
     sentence: str
-    """Sentence of the claim, quoted from the text under test or written for the experiment."""
+    """Sentence of the claim, quoted from the tested text or written for the experiment."""
     rule: Rule
     """Conditions that decide the claim, written before the data are measured."""
     second: str
-    """Independent derivation of the deciding number, or the reason why none exists."""
+    """Independent derivation of ``number``, or the reason why no derivation exists."""
     measured: str
     """Result of the measurement, in plain words with numbers."""
     number: str
@@ -98,11 +98,11 @@ class Claim(Judged):
     open_reason: str = ""
     """Short reason why the claim is open, such as ``about 40 blocks would decide``."""
     matters: str = ""
-    """Smallest difference that matters in practice, and the reason."""
+    """Smallest difference in ``number`` that matters in practice, and the reason."""
     control: str = ""
     """Negative control: a case for which the claim must fail, and the verdict on this case."""
     history: str = ""
-    """Source of the rule's limit, and the git commits that wrote and changed the rule."""
+    """Origin of the limit in ``rule``, and the git commits that wrote and changed the rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,8 @@ class Figure:
     size: tuple[float, float] = (7.0, 4.2)
     """Width and height in inches."""
     tips: "Callable[[pd.DataFrame], Iterable[tuple[float, float, str]]] | None" = None
-    """Function that takes ``data`` and returns hover texts with x ranges on the first axes."""
+    """Function that takes ``data`` and returns hover texts, each with an x range of the first
+    axes."""
     alt: str = ""
     """Alternative text for readers who cannot see the figure; the caption by default."""
     story: bool = False
@@ -142,9 +143,9 @@ class Source:
     citation: str
     """Authors, year, and an arXiv number or a web address without ``https://``."""
     quote: str
-    """Quoted sentence, copied from the source or from ``secondary``."""
+    """Quoted sentence, copied from the publication or from ``secondary``."""
     secondary: str = ""
-    """Publication from which the quote was copied, if it is not the source."""
+    """Publication from which ``quote`` was copied, if this is not the cited publication."""
     sentence: str
     """Exact sentence that the harness tests."""
     headline: str
@@ -204,18 +205,18 @@ class Witness:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement(Judged):
-    """Verdict on a published claim, with the numbers behind the verdict."""
+    """Verdict on a published claim, with the numbers that decide the claim."""
 
     number: str
-    """Number that decides the claim, in a few words, for tables."""
+    """Number that decides the claim, as a short text for tables."""
     measured: str
     """Result of the measurement, in one or two sentences with numbers."""
     closed_form: str = ""
-    """Formula for the numbers, in words or symbols."""
+    """Formula for the number that decides the claim, in words or symbols."""
     limits: str = ""
     """Conditions under which the verdict is valid."""
     checks: tuple[Check, ...]
-    """Checks of the deciding number against a second derivation; at least one."""
+    """Checks of ``number`` against a second derivation; at least one check."""
     witnesses: tuple[Witness, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()

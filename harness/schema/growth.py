@@ -13,7 +13,7 @@ from harness.schema.units import format_bytes
 Kind = Literal["leak", "plateau", "unknown"]
 LEAST_STEPS = 4
 _SLOWER = 0.9
-"""Growth may end if every quarter of the steps adds less than this share of the quarter before."""
+"""Growth may end if the bytes added per quarter of the steps always shrink to this share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +23,10 @@ class Growth:
     Attributes:
         ends_bytes: bytes alive at the end of each optimizer step.
         per_step_bytes: average bytes that a step adds, from ``since_step`` to the last step.
-        is_least: True if ``per_step_bytes`` is a lower bound; other code may also add memory.
+        is_least: True if ``per_step_bytes`` is a lower bound, as other code may also add memory.
         first_step_bytes: bytes that are still allocated after the first step.
         since_step: the first step after step 1 that added memory.
-        places: lines of code, each with the bytes that it added since ``since_step``.
+        places: lines of code, each with the bytes that the line added since ``since_step``.
         causes: known causes of the growth, each as a sentence.
     """
 
@@ -67,9 +67,10 @@ class Growth:
 def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
     """Return the growth of a noisy series of live bytes, with one value per step.
 
-    In a leak, the minimum and the maximum of live bytes rise from quarter to quarter of the steps,
-    and the rises do not keep shrinking. While a cache fills, each quarter adds less. Growth has
-    ended if live bytes rise by less than ``least_bytes / 2`` per step in the second half.
+    In a leak, the minimum and maximum of live bytes rise in each quarter of the steps, and the
+    rises do not keep shrinking. While a cache fills, each quarter of the steps adds less memory.
+    Growth has ended if live bytes rise by less than ``least_bytes / 2`` per step in the second
+    half.
 
     Args:
         ends_bytes: bytes alive at the end of each step.
@@ -108,7 +109,7 @@ def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
 
 
 def too_few(count: int, least: int) -> Growth:
-    """Return growth of kind ``unknown``, with the reason that the steps are too few."""
+    """Return an unknown growth, because there are fewer steps than ``least``."""
     return Growth(kind="unknown", reason=f"too few steps ({count} of at least {least})")
 
 
@@ -122,7 +123,7 @@ def _most_of_two(sizes: Sequence[int]) -> int:
 
 
 def _slope(sizes: Sequence[int]) -> int:
-    """Return the bytes that a step adds, from a least-squares fit."""
+    """Return the bytes that each step adds, from a least-squares fit to ``sizes``."""
     middle = (len(sizes) - 1) / 2
     turned = sum((step - middle) * size for step, size in enumerate(sizes))
     return round(turned / sum((step - middle) ** 2 for step in range(len(sizes))))

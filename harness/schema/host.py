@@ -34,24 +34,24 @@ class Host(Struct, frozen=True, kw_only=True):
     """Host memory that the processes of a script or of a step used.
 
     Attributes:
-        peak_bytes: peak of all processes together, as a lower and a higher number. The lower number
-            is resident memory. The higher number also contains parameters and pinned memory that
-            were never written to. In ``measure``, the higher number also contains a part of the
-            pages that a worker shares with its parent.
+        peak_bytes: peak memory of all processes together, as a lower and a higher number. The lower
+            number is resident memory. The higher number also contains parameters and pinned memory
+            that were never written to. In ``measure``, the higher number also contains a part of
+            the pages that a worker shares with its parent.
         processes: the processes with the largest peaks.
         file_bytes: peak of mapped files, which the kernel can drop; not part of ``peak_bytes``.
         shared_bytes: peak of shared memory, which is part of ``peak_bytes``.
         shared_limit_bytes: the size of ``/dev/shm``.
-        pinned_bytes: peak of the pinned bytes in use, and peak of the host allocator's bytes.
-        unwritten_pinned_bytes: peak of pinned bytes that were never written to, as part of the
-            higher number; None if a real CUDA driver ran.
+        pinned_bytes: peak of pinned bytes in use, and peak of pinned bytes that PyTorch reserved.
+        unwritten_pinned_bytes: peak of pinned bytes that were never written to, which the higher
+            number includes; None if a real CUDA driver ran.
         left_out_bytes: peak bytes of host parameters that were never written to.
-        harness_bytes: bytes of the harness's record of allocator events; not part of
+        harness_bytes: bytes in which the harness stores allocator events, not part of
             ``peak_bytes``; None if unknown.
         limit_bytes: memory limit for the verdict ``fit``; None without a limit.
         limit_source: origin of the limit, such as ``limit of this container``.
-        fit: verdict on ``peak_bytes``, plus the GPU's bytes if the GPU shares host memory.
-        growth: growth of the script's process over the optimizer steps.
+        fit: verdict on ``peak_bytes``, plus GPU memory if the GPU shares the host's memory.
+        growth: growth of host memory in the script's process over the optimizer steps.
         ranks: number of ranks that ran, and number of all ranks of the node; None without ranks.
     """
 
@@ -71,7 +71,7 @@ class Host(Struct, frozen=True, kw_only=True):
     unwritten_pinned_bytes: int | None = None
 
     def with_left_out(self, size: int) -> "Host":
-        """Return a copy whose higher number includes ``size`` bytes of unwritten parameters."""
+        """Return a copy that adds ``size`` bytes of unwritten parameters to the higher peak."""
         low, high = self.peak_bytes
         return replace(self, left_out_bytes=size, peak_bytes=(low, high + size))
 

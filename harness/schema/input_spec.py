@@ -18,7 +18,7 @@ class InputSpecError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """Shape and type of one input, without the batch dimension; a number has an empty shape."""
+    """Type and shape of one input, without the batch dimension; a scalar's shape is empty."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"

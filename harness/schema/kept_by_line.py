@@ -2,8 +2,8 @@
 
 A kept block is never freed, and it lives longer than any freed block of the same line. A line leaks
 if it keeps new blocks again and again until the last step. Optimizer state and bounded caches stop
-growing earlier. A line also leaks if it replaces its block with larger and larger blocks while the
-other allocations of the steps do not grow.
+growing before the last steps. A line also leaks if it replaces its block with larger and larger
+blocks while the other allocations of the steps do not grow.
 
 The process of a dry run also imports this module, so the module has few imports.
 """
@@ -21,15 +21,15 @@ _LEAST_RISES = 3
 _LEAST_BIRTHS = 4
 """Smallest number of steps in which a leak adds blocks; three single objects are not a leak."""
 _STEPS_TO_REPLACE = 8
-"""Smallest number of steps in which growing blocks show a leak; fewer steps may be chance."""
+"""Smallest number of steps in which growing blocks show a leak; growth in fewer may be chance."""
 _KEPT_STEPS = 2
 """Number of steps that a loop variable or a prefetched batch may stay alive."""
 _LEAST_SINCE = 2
 _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
-"""Smallest rise of total memory in a leak, as a share of the bytes that the leaking lines add. The
-second share is for lines that also free memory."""
+"""Smallest rise of total memory in a leak, as a share of the bytes that the leaking lines add.
+``_NET_OF_FALLING`` is for lines that also free memory."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Smallest number of rises per fall, and smallest ratio of second-half to first-half peak."""
+"""Smallest ratio of rises to falls, and of late peak to early peak, in ``rose_and_fell``."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -52,7 +52,7 @@ class KeptByLine:
     def add(self, place: str, begin: int, size: int, first: int, last: int | None) -> None:
         """Add a block allocated in step ``first`` and freed in step ``last``; None means never.
 
-        ``begin`` is the position of the allocation event.
+        ``begin`` is the position of the allocation event in the recording.
         """
         if first and first != last:
             line = self._lines.setdefault(place, _Line(begin))
@@ -66,13 +66,13 @@ class KeptByLine:
         floor_bytes: int,
         begins: Collection[int] = (),
     ) -> Growth:
-        """Return the growth over the steps.
+        """Return the growth of live memory over the steps, with the lines that leak.
 
         Args:
             ends_bytes: bytes alive at the end of each step.
             allocated_bytes: bytes that each step allocated.
             floor_bytes: bytes that are still allocated after the first step.
-            begins: first step of each optimizer that the program creates later.
+            begins: index of the first step of each optimizer, counted from 0.
         """
         count = len(ends_bytes)
         if count < LEAST_STEPS:
@@ -150,7 +150,7 @@ class KeptByLine:
         )
 
     def _replaced(self, count: int) -> dict[str, dict[int, int]]:
-        """Return the bytes added by lines that replace a block with a larger one, by step."""
+        """For lines that replace a block with a larger block, return the added bytes by step."""
         found = {}
         for place, line in self._lines.items():
             rises = line.at_ends.rises(count)
@@ -164,7 +164,7 @@ class KeptByLine:
     def _allocates_more(
         self, replaced: Mapping[str, Mapping[int, int]], allocated_bytes: Sequence[int]
     ) -> bool:
-        """Return whether later steps allocate more bytes outside the lines in ``replaced``."""
+        """Return whether lines outside ``replaced`` allocate more bytes per step in later steps."""
         first = min(min(steps) for steps in replaced.values())
         others = list(allocated_bytes)
         for place in replaced:
@@ -218,7 +218,7 @@ class _Changes:
         return sum(step < count and size < 0 for step, size in self.by_step.items())
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether bytes rise and fall, with a clearly higher peak in the second half."""
+        """Return whether bytes rise and fall, with a clearly higher peak in later steps."""
         alive = rises = falls = 0
         most = [0, 0]
         for step in sorted(step for step in self.by_step if step < count):
@@ -233,7 +233,7 @@ class _Changes:
 
 @dataclass
 class _Line:
-    """Bytes of one line of code over the steps; ``begin`` is the position of its first allocation.
+    """Bytes of one line of code over the steps; ``begin`` is the position of the first allocation.
 
     Attributes:
         at_ends: bytes of the line's blocks that are alive at the end of each step.
@@ -294,14 +294,14 @@ class _Line:
         return _has_ended(kept, count - self.longest) or _has_ended(born, count)
 
     def rose_and_fell(self, count: int) -> bool:
-        """Return whether the line's bytes rose above the earlier level and fell again."""
+        """Return whether the line's bytes rise and fall, with a higher peak in later steps."""
         return self.older.rose_and_fell(count) or self.at_ends.rose_and_fell(count)
 
 
 def find_growth(
     lifetimes: Lifetimes, sizes: Sequence[int], ends: Sequence[int], place_of: Callable[[int], str]
 ) -> Growth:
-    """Return the growth over steps; ``ends`` is the number of events until the end of each step."""
+    """Return the growth of live memory; ``ends`` is the number of events until each step's end."""
     count = len(ends)
     if count < LEAST_STEPS:
         return too_few(count, LEAST_STEPS)
@@ -318,7 +318,7 @@ def find_growth(
 
 
 def _added(sizes: Mapping[int, int], after: int) -> int:
-    """Return the bytes added after a step; skip the largest addition if it is most of the sum."""
+    """Return the bytes added after step ``after``; an addition of over half of them is left out."""
     added = [size for step, size in sizes.items() if step > after]
     largest = max(added, default=0)
     return sum(added) - largest * (2 * largest > sum(added) and len(added) > 1)
@@ -331,7 +331,7 @@ def _has_ended(rises: Sequence[int], count: int) -> bool:
 
 
 def _goes_on(rises: Sequence[int], count: int) -> bool:
-    """Return whether rises stay frequent; while a cache fills, rises become rarer."""
+    """Return whether rises stay frequent; they become rarer while a cache fills."""
     later = sum(step >= (rises[0] + count) // 2 for step in rises)
     return later * 3 >= len(rises)
 

@@ -15,7 +15,7 @@ def pattern(name: str) -> str:
 
 
 def common_name(names: Sequence[str]) -> str:
-    """Return a common name for several layers, with a range or ``*`` where their numbers differ.
+    """Return a common name for layers; a range or ``*`` replaces the numbers that differ.
 
     >>> common_name(["layers.block_0.norm", "layers.block_1.norm", "layers.block_2.norm"])
     'layers.block_0–2.norm'
@@ -56,7 +56,7 @@ def folded(rows: Sequence[Layer]) -> list[Layer]:
 
 
 def summed(rows: Sequence[Layer], name: str, kind: str) -> Layer:
-    """Return one layer with the summed bytes of several layers."""
+    """Return a ``Layer`` with the summed bytes of several layers."""
     return Layer(
         name=name,
         kind=kind,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 Lifetimes = Mapping[int, int | None]
-"""Map from the position of each allocation event to the position of its free event, or to None."""
+"""Map from the position of each allocation event to that of the block's free event, or to None."""
 
 
 def find_lifetimes(events: Iterable[tuple[str, int]]) -> Lifetimes:

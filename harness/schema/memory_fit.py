@@ -27,9 +27,9 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         budget_bytes: memory budget that the step must fit.
         needed_bytes: peak bytes over the model's construction and all steps.
         fits: True if ``needed_bytes`` is at most ``budget_bytes``.
-        largest_batch: the largest batch of the same step that fits; None if the smallest batch does
-            not fit.
-        is_searched: False if even the largest tried batch fits.
+        largest_batch: the largest batch of the same step that fits; None if it is unknown, or if no
+            batch fits.
+        is_searched: False if every tried batch fits, so that the largest batch is unknown.
     """
 
     budget_bytes: Bytes

@@ -39,7 +39,7 @@ class ProcessBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     libraries_bytes: Bytes
     """Bytes of file pages loaded with PyTorch, i.e. code and data of PyTorch and its libraries."""
     heap_bytes: Bytes
-    """All other bytes, such as Python objects, library buffers and unused ends of pages."""
+    """Bytes outside the other parts, e.g. Python objects, library buffers and unused page ends."""
     tensors_bytes: Bytes
     """Live bytes of tensors at the peak, from the trace."""
 
@@ -95,7 +95,8 @@ class Layer:
         parameter_bytes: bytes of the module's own parameters and buffers.
         output_bytes: bytes of the module's output.
         saved_bytes: bytes that autograd saves for backward, with each storage counted once.
-        peak_bytes: bytes alive at the peak and allocated by the module's forward or backward pass.
+        peak_bytes: bytes that the module's forward or backward pass allocated, if alive at the
+            peak.
     """
 
     name: str

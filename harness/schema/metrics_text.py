@@ -47,6 +47,6 @@ def metrics_rows(value: Metrics) -> list[tuple[str, int]]:
 
 
 def _category(name: str, value: Metrics) -> str:
-    """Return a readable category name; on a GPU, ``temporary`` includes library workspaces."""
+    """Return a readable name of a category; on a GPU, ``temporary`` includes library workspaces."""
     words = name.replace("_", " ")
     return f"{words}, with workspaces" if name == "temporary" and value.cuda else words

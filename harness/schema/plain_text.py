@@ -1,4 +1,4 @@
-"""Escapes untrusted text, so that a terminal, browser or spreadsheet does not interpret it.
+"""Escapes untrusted text, so that a terminal, browser or spreadsheet does not interpret the text.
 
 Module names, exception messages and downloaded records may contain escape sequences, characters
 that change the text direction, or spreadsheet formulas.

@@ -31,7 +31,7 @@ RECORDS = "records.jsonl"
 EVENTS = "events"
 """Name of the folder with the allocation events of traced cells, next to the records."""
 BLOCK_BYTES, RESIDENT_NOISE_BYTES = 512, 64 << 10
-"""Smallest growth that is not noise, on a GPU (one allocator block) and in RSS."""
+"""Smallest growth that is not noise, in GPU memory (one allocator block) and in RSS."""
 
 
 class RecordError(HarnessError, ValueError):
@@ -39,11 +39,11 @@ class RecordError(HarnessError, ValueError):
 
 
 class SchemaError(RecordError):
-    """A record has another schema version, e.g. because a newer harness wrote it."""
+    """A record has another schema version, e.g. because a newer harness wrote the record."""
 
 
 class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of several passes without instruments, which measure time, RSS and allocator peaks."""
+    """One of several passes that measure time, RSS and allocator peaks without instruments."""
 
     number: int
     fork_server: str | None = None
@@ -103,7 +103,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def growth(self) -> Growth:
-        """Growth of the peak over the repeats in a process: allocated bytes (GPU) or RSS (CPU)."""
+        """Growth of the peak of allocated bytes (GPU) or RSS (CPU) over a process's repeats."""
         on_gpu = self.workload.device == "cuda"
         peaks = [
             one.rss_peak_bytes if one.cuda is None else one.cuda.allocated_peak_bytes
@@ -120,7 +120,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return html_of("record_html", self)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a data frame of one row; columns as in ``harness.load`` except ``experiment``."""
+        """Return a one-row data frame with the columns of ``harness.load`` but ``experiment``."""
         return frame("record_frame", self)
 
     def plot(self) -> "Figure":
@@ -138,7 +138,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class KeptLine(Protocol):
-    """One attempt to run a cell, stored as a line of JSON."""
+    """One attempt to run a cell of an experiment, stored as a line of JSON."""
 
     FILE: ClassVar[str]
     """Name of the file that stores the attempts, in the folder of the run."""
@@ -149,7 +149,7 @@ class KeptLine(Protocol):
 
     @property
     def outcome(self) -> Outcome:
-        """Outcome of the attempt, such as ``ok`` or ``oom``."""
+        """Outcome of the attempt to run the cell, such as ``ok`` or ``oom``."""
 
 
 Line = TypeVar("Line", bound=KeptLine)
@@ -164,7 +164,7 @@ _decoder = functools.cache(msgspec.json.Decoder)
 
 
 def to_json(value: object) -> bytes:
-    """Return ``value`` as one line of JSON, with the keys in the order of the schema."""
+    """Return ``value`` as one line of JSON, with the keys in the order of the fields."""
     return _ENCODER.encode(value)
 
 

@@ -1,6 +1,6 @@
 """Functions that show a public object as a figure, a data frame or HTML.
 
-``harness`` registers a function that finds a view by name, so this module imports no other package.
+This module imports no other package, as ``harness`` registers a finder of the drawing code.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,22 @@ _finders: list[Callable[[str], Callable[..., Any]]] = []
 
 
 def use(find: Callable[[str], Callable[..., Any]]) -> None:
-    """Register a function that maps the name of a view to the function that makes the view."""
+    """Register a function that takes the name of a drawing function and returns that function."""
     _finders[:] = [find]
 
 
 def picture(name: str, *arguments: object, **named: object) -> "Figure":
-    """Return the figure with this name, drawn from the arguments."""
+    """Return a figure that the function called ``name`` draws from the other arguments."""
     drawn: Figure = _finders[0](name)(*arguments, **named)
     return drawn
 
 
 def frame(name: str, value: object) -> "pd.DataFrame":
-    """Return ``value``, a public object, as a data frame."""
+    """Return the data frame that the function called ``name`` makes of ``value``."""
     made: pd.DataFrame = _finders[0](name)(value)
     return made
 
 
 def html_of(name: str, value: object) -> str:
-    """Return the HTML of ``value``, a public object, for a notebook."""
+    """Return the HTML that the function called ``name`` makes of ``value``, for a notebook."""
     return str(_finders[0](name)(value))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., object])
 EVERYWHERE = "*"
-"""Key in ``answers`` whose value is used for every line of code without its own key."""
+"""Key in ``answers`` whose value is used for each line of code that has no key."""
 _AUTOCAST = ("float16", "bfloat16")
 
 
@@ -39,7 +39,7 @@ class Step:
         arguments: keyword arguments of a ``target`` that is given by name.
         optimizer: a name such as ``adamw``, or a function of the parameters, or a function's name.
         loss: a name such as ``sum``, or a function of output and labels, or a function's name.
-        classes: number of classes of the labels; None for labels that are 0 or have no values.
+        classes: number of classes of the labels; None for labels that are 0 or uninitialized.
         mode: ``train``, or ``inference`` for a forward pass without gradients.
         autocast: ``float16`` or ``bfloat16``; None for no autocast.
         accumulate: number of micro-batches; must divide the batch. Only one micro-batch is on the
@@ -48,7 +48,7 @@ class Step:
         compile: True, or a mode of ``torch.compile``; None for no compilation.
         prepare: function that is called with the network, before compilation and before the steps.
         threads: number of CPU threads per operation.
-        answers: values to use where the step reads a value from the GPU, by ``FILE:LINE``.
+        answers: value that the step reads from the GPU in a line of code, by ``FILE:LINE``.
 
     Raises:
         StepError: a value is invalid; the message names the field, the value and the rule.
@@ -115,7 +115,7 @@ class Step:
 
     @property
     def inputs_from(self) -> object:
-        """The function that makes inputs and labels, or its name; None if ``inputs`` has shapes."""
+        """The function that makes inputs and labels, or the function's name; None for shapes."""
         named = isinstance(self.inputs, str) and names_function(self.inputs)
         return self.inputs if callable(self.inputs) or named else None
 

@@ -15,4 +15,4 @@ COMPILE_MODES = (
 LEARNING_RATE = 0.01
 """Learning rate of the optimizers ``sgd`` and ``momentum``."""
 MOST_STEPS = 8
-"""Limit on the steps before the measured step on a GPU, even if reserved memory still rises."""
+"""Maximum number of steps before the measured step on a GPU, if reserved memory keeps rising."""

@@ -49,7 +49,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         budget: verdict on the requested memory budget.
         gpus: verdicts on all GPUs in the built-in list, smallest GPU first; empty if not requested.
         unanswered: requested results that are missing, each with the reason.
-        steps: number of optimizer steps, if the report covers a whole run.
+        steps: number of optimizer steps; None unless the report covers a whole run.
         compiled: statistics of ``torch.compile``; None without compilation.
         evidence: facts about a failure.
         torch: version of PyTorch to which the numbers apply.
@@ -102,7 +102,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Lines with the requested verdicts, or with the reasons why they are missing."""
+        """Lines with the requested verdicts, or with the reasons why verdicts are missing."""
         answers = []
         if self.reason is not None:
             has_peak = self.outcome in (Outcome.PREDICTED, Outcome.OK)
@@ -130,7 +130,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return metrics_line(self.subject, self.outcome, self)
 
     def bytes_at_peak(self, attribute: Literal["module", "operator", "category"]) -> dict[str, int]:
-        """Return the live bytes at the peak by module, operator or category.
+        """Return the live bytes at the peak for each module, operator or category.
 
         Args:
             attribute: attribute of the blocks, ``module``, ``operator`` or ``category``.
@@ -170,7 +170,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return frame("report_frame", self)
 
     def plot(self) -> "Figure":
-        """Return a figure of the live bytes during the step, or only at its peak.
+        """Return a figure of the live bytes during the step; without a trace, only at the peak.
 
         Returns:
             A matplotlib figure of live bytes by category over the events. Without a trace, the

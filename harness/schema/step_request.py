@@ -26,11 +26,11 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         inputs_from: ``MODULE:CALLABLE`` that returns inputs and labels; replaces ``inputs``.
         optimizer: a known name, or a ``MODULE:CALLABLE`` that takes the parameters.
         loss: a known name, or a ``MODULE:CALLABLE`` that takes output and labels.
-        classes: number of classes of the labels; None for labels that are 0 or have no values.
+        classes: number of classes of the labels; None for labels that are 0 or uninitialized.
         compile: one of ``step_choices.COMPILE_MODES``; None without compilation.
-        answers: values to use where the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
-        sent: pickled arguments of ``OwnStep`` by name; they replace the other fields.
-        shown: name of the network in a report, if it is not ``target``.
+        answers: value that each line of code reads from a pretended GPU, as FILE:LINE=ANSWER.
+        sent: pickled arguments of ``OwnStep`` by name, which replace the other fields.
+        shown: name of the network in a report, if the name differs from ``target``.
         notes: choices that the harness made for the step, in sentences, for the report.
         path: module search path (``sys.path``) of the requesting process.
         folder: working directory of the requesting process.
@@ -63,12 +63,12 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         return self.shown or self.target
 
     def named_arguments(self) -> dict[str, Any]:
-        """Return the arguments by name; a value that is not a Python literal is text."""
+        """Return the arguments by name; a value that is not a Python literal stays text."""
         return dict(map(parse_argument, self.arguments))
 
 
 def parse_argument(text: str) -> tuple[str, object]:
-    """Return the name and the value in NAME=VALUE; a value that is not a literal is text."""
+    """Return the name and the value in NAME=VALUE; a value that is not a literal stays text."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise RequestError(f"--arg must be NAME=VALUE, got {text!r}")
@@ -79,5 +79,5 @@ def parse_argument(text: str) -> tuple[str, object]:
 
 
 def own_places() -> dict[str, Any]:
-    """Return ``path`` and ``folder`` for a request of this process."""
+    """Return the fields ``path`` and ``folder`` of a request that this process makes."""
     return {"path": tuple(sys.path), "folder": str(Path.cwd())}

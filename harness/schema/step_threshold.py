@@ -7,7 +7,7 @@ class StepThreshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fi
     """The largest batch of a network's step that fits a budget, both predicted and tested.
 
     Attributes:
-        target: name of the network; None if it is unnamed.
+        target: name of the network; None if the network is unnamed.
         step: options of the step as text, e.g. optimizer and mode.
         unit: number of micro-batches; each tried batch is a multiple of ``unit``.
         notes: choices that the harness made for the step, in sentences.

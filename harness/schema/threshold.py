@@ -23,7 +23,7 @@ Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
 """Mechanism that enforces a budget: RLIMIT_DATA, a cgroup, the CUDA allocator or the GPU's size."""
 BudgetOf = Literal["workload", "process"]
 """Memory that must fit in a budget: the workload's bytes, or with ``process`` also the heap and the
-library buffers of its process."""
+library buffers of the workload's process."""
 EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
 """Mechanisms that a caller can choose to enforce a budget."""
 
@@ -66,7 +66,7 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A probed value between ``largest_fit`` and ``smallest_fail``, and how often it fitted."""
+    """A probed value between ``largest_fit`` and ``smallest_fail``, with the number of fits."""
 
     value: int
     fits: int
@@ -79,14 +79,14 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     live_bytes: int
     """Bytes of the blocks alive at the peak, from the predicted trace."""
     rounding_bytes: int
-    """Bytes for headers, alignment and unused page ends, for blocks of at least a page."""
+    """Bytes for the headers, alignment and unused page ends of blocks of at least one page."""
     small_bytes: int
-    """Minus the size of blocks smaller than a page, because these blocks use existing memory."""
+    """Minus the bytes of blocks smaller than a page, as these blocks use existing heap memory."""
     library_bytes: int
     """Bytes for library code, library buffers and growth of the heap; in a cgroup, also for page
     tables."""
     unused_bytes: int
-    """Remaining bytes, which are too few for the next larger value."""
+    """Unused bytes of the budget, which are too few for the next larger value."""
 
 
 class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,7 +96,7 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         solve: name of the value that the search maximized.
         budget_bytes: memory budget that the step must fit.
         kind: mechanism that enforced the budget.
-        outcome: ``ok`` if the search succeeded; otherwise the outcome of its last probe.
+        outcome: ``ok`` if the search succeeded; otherwise the outcome of the last probe.
         evidence: facts about the failure, if the search failed.
         largest_fit: the largest value that fits; None if the smallest value does not fit.
         smallest_fail: the smallest value that does not fit; None if the search found no such value.
@@ -182,10 +182,10 @@ class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         workload: the workload; the field that ``solve`` names is ignored.
         attempt: number of the attempt; larger than 1 if a sweep searched again.
-        budget_of: ``workload``, or ``process`` if the budget also includes the process's heap and
+        budget_of: ``workload``, or ``process`` if the budget must also cover the process's heap and
             library buffers.
         outside_bytes: measured bytes of heap and library buffers. At ``largest_fit``, a process
-            without the harness needs these bytes in addition to the budget.
+            without the harness needs ``outside_bytes`` in addition to the budget.
         process_limit_bytes: bytes that ``ulimit -d`` must allow a process without the harness.
         headroom: parts of the budget at ``largest_fit``, which add up to the budget.
 

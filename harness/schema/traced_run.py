@@ -20,8 +20,8 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A job that runs a step of a network, or calls a function that returns numbers.
 
     Attributes:
-        network: ``MODULE:CALLABLE`` that returns the network; with ``counts``, it returns a dict of
-            whole numbers. The package ``Experiment.steps_from`` replaces a leading dot in MODULE.
+        network: ``MODULE:CALLABLE`` that returns a network or, with ``counts``, a dict of whole
+            numbers. The package ``Experiment.steps_from`` replaces a leading dot in MODULE.
         arguments: keyword arguments of the callable ``network``.
         device: ``cpu`` for a trace, or ``cuda`` for a dry run.
         gpu: name of the pretended GPU in a dry run.
@@ -60,7 +60,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepRun(Struct, frozen=True, kw_only=True):
-    """An attempt to run a job, with metrics, counted numbers, or the evidence of a failure."""
+    """An attempt to run a job, with metrics, returned numbers, or the evidence of a failure."""
 
     FILE: ClassVar = STEP_RUNS
     schema: Literal[1] = 1

@@ -18,7 +18,7 @@ ZeroGrad = Literal["before_forward", "after_forward"]
 
 
 class TrainingPlan(Struct, frozen=True, kw_only=True):
-    """Options of a training run, e.g. the number of epochs and of examples."""
+    """Options of a training run, e.g. the number of epochs and the number of examples."""
 
     epochs: int = 10
     examples: int = 60_000
@@ -92,7 +92,7 @@ class TrainingRun(Struct, frozen=True, kw_only=True):
     FILE: ClassVar = TRAINING_RUNS
     schema: Literal[1] = 1
     workload: Workload
-    """Workload that was trained; its field ``data`` names the images that were used."""
+    """Workload that was trained; the workload's field ``data`` names the images that were used."""
     plan: TrainingPlan
     outcome: Outcome
     evidence: FailureEvidence = {}

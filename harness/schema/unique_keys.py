@@ -1,4 +1,4 @@
-"""Reads JSON and rejects objects with duplicate keys."""
+"""Reads JSON, and rejects JSON objects with duplicate keys."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Cache folders of the user; their files can be deleted at any time."""
+"""Cache folders of the user; the files in these folders can be deleted at any time."""
 
 import os
 import tempfile
@@ -10,10 +10,10 @@ NAME = "mlp-memory-harness"
 
 
 def cache_folders() -> Iterator[Path]:
-    """Yield possible cache folders, the preferred first; a container may lack a home folder.
+    """Yield the folders that may be used as cache, the preferred folder first.
 
-    The first folder is in $XDG_CACHE_HOME if that path is absolute, and otherwise in ~/.cache. The
-    second folder is in the folder for temporary files.
+    The first folder is in $XDG_CACHE_HOME if that path is absolute, else in ~/.cache if the user
+    has a home folder. The last folder is in the folder for temporary files.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     if Path(given).is_absolute():
@@ -26,7 +26,7 @@ def cache_folders() -> Iterator[Path]:
 
 
 def temporary_cache_folder(below: str) -> Path:
-    """Return this user's own folder inside the shared folder for temporary files."""
+    """Return this user's own folder inside ``below``, the shared folder for temporary files."""
     return Path(below) / f"{NAME}-{os.geteuid()}"
 
 

@@ -1,7 +1,7 @@
 """``Workload`` describes one step of an MLP completely, and ``Grid`` combines many workloads.
 
 A ``Workload`` has all facts that determine the bytes of a step. Equal workloads have equal ids on
-every machine. The flags of the command line are generated from the help and the rule of each field.
+every machine. The command line's flags are generated from the help text and the rule of each field.
 """
 
 import dataclasses
@@ -79,7 +79,7 @@ class Workload:
         accumulate: number of micro-batches per step.
         device: ``cpu`` or ``cuda``.
         threads: number of CPU threads per operation.
-        data: source of the batch, ``synthetic`` or ``fashion-mnist``; both need the same memory.
+        data: source of the batch, ``synthetic`` or ``fashion-mnist``; does not affect memory.
         malloc: ``pinned`` for fixed settings of glibc's malloc, ``system`` for unchanged settings.
         seed: seed of weights and synthetic data.
 
@@ -171,7 +171,7 @@ class Workload:
             raise WorkloadError("data", self.data, rule)
 
     def _check_layers(self) -> None:
-        """Raise ``WorkloadError`` if the batch is too small or ``mlp-scratch`` lacks an option."""
+        """Raise ``WorkloadError`` for a too small batch or an option that ``mlp-scratch`` lacks."""
         for name, without in (("norm", "none"), ("dropout", 0), ("autocast", "left out")):
             if self.model == "mlp-scratch" and name in self.changed():
                 rule = f"{without} with model mlp-scratch"

@@ -1,4 +1,4 @@
-"""Checks the memory budget of a workload, and chooses how to enforce it on this machine."""
+"""Checks the memory budget of a workload, and chooses how this machine enforces the budget."""
 
 from collections.abc import Callable
 
@@ -15,13 +15,13 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 _MOST_UNCOUNTED = 10
-"""Blocks that no limit counts may contain at most 1/``_MOST_UNCOUNTED`` of a layer's bytes."""
+"""At most 1/``_MOST_UNCOUNTED`` of a layer's bytes may be in blocks that no memory limit counts."""
 _TWO_DEPTHS = (16, 32)
 """Two depths; the difference of their predicted peaks is the memory of the added layers."""
 
 
 class BudgetError(HarnessError):
-    """The budget cannot be enforced here; the message gives the reason."""
+    """The budget cannot be enforced on this machine; the message gives the reason."""
 
 
 def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
@@ -37,7 +37,7 @@ def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
 
 
 def refuse_uncounted(workload: Workload) -> None:
-    """Raise an error if over 10% of a layer's memory is in small blocks, which no limit counts."""
+    """Raise an error if over 10% of a layer is in small blocks, which no memory limit counts."""
     few, many = (workload.replace(depth=depth, hidden=()) for depth in _TWO_DEPTHS)
     live_bytes = predict_trace(many).peak_live_bytes - predict_trace(few).peak_live_bytes
     counted_bytes = data_peak(many).data_bytes - data_peak(few).data_bytes
@@ -48,7 +48,7 @@ def refuse_uncounted(workload: Workload) -> None:
 
 
 def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: float) -> Environment:
-    """Read the GPU's description in a worker process, and return it."""
+    """Return the description of the GPU, which a worker process reads."""
     ended = launcher.launch(Describe(workload=workload), deadline_seconds)
     if ended.failure is not None and ended.failure.users_mistake:
         raise HarnessError(ended.failure.message)
@@ -78,7 +78,7 @@ def size_of_budget(budget_bytes: int | None, environment: Environment) -> int:
 def choose_kind(
     workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
 ) -> Enforcement:
-    """Return the kind of memory limit for ``workload``, after a test on this machine."""
+    """Return the kind of limit for ``workload``; on a CPU, the first kind that works here."""
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
             raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")

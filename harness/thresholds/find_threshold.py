@@ -50,7 +50,7 @@ from harness.thresholds.search import CONFIRMATIONS, Reading, search
 _START = {"batch": 64, "depth": 4, "width": 64}
 """First value that is probed if there is no prediction."""
 _CLOSE_IN_CGROUP = 8
-"""Usual error of a prediction in a cgroup; two threads or wide layers increase the error."""
+"""Usual error of predictions in a cgroup; two threads or wide layers increase the error."""
 _MOST_UNSEEN_BYTES = 8 * 4096
 """Largest measured kernel memory of a cgroup without its page tables, in bytes."""
 
@@ -84,7 +84,7 @@ def threshold(
 
 
 def _with_outside(found: Threshold, value: int, deadline_seconds: float) -> Threshold:
-    """Return ``found`` with the bytes that an ordinary process needs outside the budget."""
+    """Return ``found`` with the bytes that a process without the harness needs above the budget."""
     needed = [p.needed_bytes for p in found.probes if p.value == value and p.needed_bytes]
     workload = found.workload.replace(**{found.solve: value})
     with closing(ForkLauncher(workload.malloc, primes=False)) as launcher:
@@ -144,7 +144,7 @@ def find_threshold(
 
 @dataclass(kw_only=True)
 class _Run:
-    """One search for a threshold; each probe runs in a new process."""
+    """One search for a threshold; each probe of a value runs in a new process."""
 
     workload: Workload
     budget_bytes: int
@@ -196,7 +196,7 @@ class _Run:
         )
 
     def _at(self, value: int) -> Workload | None:
-        """Return the workload with ``value``; None if a workload does not allow the value."""
+        """Return the workload with ``value``; None if no workload can have this value."""
         try:
             return self.workload.replace(**{self.solve: value})
         except WorkloadError:
@@ -222,7 +222,7 @@ class _Run:
 
     @property
     def _modelled(self) -> bool:
-        """Return whether the memory model can predict the bytes that the limit counts."""
+        """Return whether the memory model can predict the bytes that the memory limit counts."""
         return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
     @property
@@ -234,7 +234,7 @@ class _Run:
         return True
 
     def _predictions(self) -> tuple[int | None, int | None]:
-        """Return two predictions: from live bytes, and from all the bytes that the limit counts."""
+        """Return thresholds predicted from live bytes, and from all bytes that the limit counts."""
         if not self._predictable:
             return None, None
         if self.solve == "depth" and self._modelled:
@@ -244,7 +244,7 @@ class _Run:
 
     @property
     def _counted(self) -> Callable[[Peak], int]:
-        """Function that returns the bytes of a predicted peak that the limit counts."""
+        """Function that returns how many bytes of a predicted peak the memory limit counts."""
         return charged_bytes if self.kind == "cgroup" else data_bytes
 
     def _solve(self, extra_bytes: int = 0) -> int | None:
@@ -258,7 +258,7 @@ class _Run:
         )
 
     def _estimate(self, value: int, needed: int | None) -> int | None:
-        """Predict the largest value again, corrected by the prediction error at ``value``."""
+        """Predict the largest value that fits, corrected by the prediction error at ``value``."""
         workload = self._at(value)
         if needed is None or workload is None or not self._modelled or not self._predictable:
             return None

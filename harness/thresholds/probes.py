@@ -12,7 +12,7 @@ from harness.schema.threshold import Probed
 from harness.thresholds.search import Answer, Reading
 
 NeededEnd = Ended[Any]
-"""Outcome of a probe's process; the result contains ``needed_bytes``."""
+"""Outcome of a probe's process; its ``result`` contains ``needed_bytes``."""
 
 
 class UndecidedError(Exception):
@@ -29,15 +29,15 @@ class Probes:
     """Runs probes within a budget, and stores their results."""
 
     launch: Callable[[int, int], NeededEnd]
-    """Function that runs a probe of a value within a budget in bytes."""
+    """Function that probes a value within a budget; the budget is given in bytes."""
     estimate: Callable[[int, int | None], int | None]
-    """Function that estimates the largest value that fits, from a value and the bytes it needed."""
+    """Function that estimates the largest value that fits, from a value and the bytes needed."""
     budget_bytes: int
     device: str
     seen: list[Probed] = field(default_factory=list)
 
     def probe(self, value: int) -> Reading:
-        """Run a probe; repeat it once if it neither succeeded nor ran out of memory."""
+        """Probe ``value``; probe it once more after a failure for a reason other than memory."""
         for _ in range(2):
             ended = self.launch(value, self.budget_bytes)
             outcome, evidence = classify(ended)
@@ -61,15 +61,15 @@ class Probes:
         raise UndecidedError(outcome, evidence | {"value": value})
 
     def _only_within(self, value: int) -> bool:
-        """Return whether a probe that crashed succeeds with twice the budget.
+        """Return whether the probe of ``value``, which crashed, succeeds with twice the budget.
 
-        Success shows that memory was lacking; some libraries crash after a failed allocation.
+        Success shows that the probe lacked memory; some libraries crash after a failed allocation.
         """
         return classify(self.launch(value, 2 * self.budget_bytes))[0] is Outcome.OK
 
 
 def found(search: Callable[[], Answer]) -> Mapping[str, Any]:
-    """Run a search; return its result, or the reason for its failure, as fields of a threshold."""
+    """Run a search; return the result or the reason for the failure as fields of a threshold."""
     try:
         return {"outcome": Outcome.OK, **vars(search())}
     except UndecidedError as error:

@@ -1,8 +1,8 @@
 """Finds the largest value that fits, even if the results of probes are noisy.
 
-The search brackets the threshold around a guess, bisects, and repeats the probes on both sides.
-Tests can supply artificial probes. The guess may be wrong by any factor, and possibly no value
-fits.
+The search brackets the threshold around a guess, bisects, and repeats the last probes on both
+sides. Tests can supply artificial probes. The guess may be wrong by any factor, and it is possible
+that no value fits.
 """
 
 import itertools
@@ -18,11 +18,11 @@ CONFIRMATIONS = 3
 MOST_PROBES = 80
 """Maximum number of probes in a search."""
 _CLOSE = 0.0051
-"""Size of the second step away from a wrong guess, as a fraction of the guess."""
+"""Second step away from a wrong guess, as a fraction of the guess."""
 _AROUND = (0, 1, -1, 3, -3)
 """Offsets from an estimate, in the order in which the search tries them."""
 _TRUSTED = 3
-"""Maximum number of different estimates that a search uses, because estimates may be wrong."""
+"""Maximum number of different estimates that a search uses; estimates may be wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +46,9 @@ class Answer:
     smallest_fail: int | None
     """Smallest value that always failed; None if every allowed value fitted."""
     band: tuple[BandValue, ...] = ()
-    """Probed values between ``largest_fit`` and ``smallest_fail``, in ascending order."""
+    """Probed values between ``largest_fit`` and ``smallest_fail``, smallest first."""
     confirmed: bool = True
-    """False if the search ran out of probes before it confirmed both values."""
+    """False if all probes were used before ``largest_fit`` and ``smallest_fail`` were confirmed."""
 
 
 def search(
@@ -113,7 +113,7 @@ class _Tally:
         return sum(map(len, self.seen.values())) >= MOST_PROBES
 
     def fits(self, value: int) -> bool:
-        """Probe ``value`` once; return whether it fits."""
+        """Probe ``value`` once; return whether the value fits."""
         reading = self._probe(value)
         self.seen[value].append(reading.fits)
         estimate = reading.estimate
@@ -124,11 +124,11 @@ class _Tally:
         return reading.fits
 
     def hint(self, low: int, high: int) -> int | None:
-        """Return the next value to try near an estimate, between ``low`` and ``high``, or None."""
+        """Return the next value between ``low`` and ``high`` that is near an estimate, or None."""
         return next((value for value in self._hints if low < value < high), None)
 
     def confirmed_from(self, value: int, end: int, *, fits: bool) -> int:
-        """Return the nearest confirmed value, starting at ``value`` and moving towards ``end``."""
+        """Return the first confirmed value on the way from ``value`` to ``end``."""
         away, step = (-1 if fits else 1), 1
         while value != end + away and not self._is_confirmed(value, fits) and not self.spent:
             value += away * (min(step, abs(end - value)) or 1)

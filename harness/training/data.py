@@ -1,7 +1,7 @@
 """Fills batches in the shape of Fashion-MNIST with random values or with the real images.
 
-Random values and images are written into the same preallocated tensors, so both need the same
-memory. The real images are loaded before the measurement.
+Random values and images are written into the same preallocated tensors, so the source of the values
+does not affect memory. The real images are loaded before memory is measured.
 """
 
 import contextlib
@@ -55,8 +55,8 @@ def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scal
 def load_fashion_mnist(*, train: bool) -> tuple[Tensor, Tensor]:
     """Return the images as uint8 (n, 784) and the labels as int64 (n,).
 
-    The files are read from the folder $HARNESS_DATA if it is set, else from Debian's package
-    ``dataset-fashion-mnist``, from the user's cache or from a download by torchvision.
+    The files are read from the folder $HARNESS_DATA if this variable is set, else from Debian's
+    package ``dataset-fashion-mnist``, from the user's cache or from a download by torchvision.
     """
     found = images_here(train)
     if found is None and FOLDER_VARIABLE not in os.environ:

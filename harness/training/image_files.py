@@ -26,19 +26,19 @@ _WAYS = (
 
 
 class DataError(HarnessError):
-    """The images of Fashion-MNIST were not found; the message explains how to get them."""
+    """The images of Fashion-MNIST were not found; the message explains how to get the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdxFile:
-    """The values of an idx file, and their shape."""
+    """The values of an idx file, and the shape of the array of values."""
 
     shape: tuple[int, ...]
     values: bytearray
 
 
 def missing_images() -> DataError:
-    """Return the error for missing images; its message explains how to get them."""
+    """Return the error for missing images; the message explains how to get the images."""
     named = os.environ.get(FOLDER_VARIABLE)
     what = "'fashion-mnist': not on this machine"
     if named is not None:
@@ -47,7 +47,7 @@ def missing_images() -> DataError:
 
 
 def images_here(train: bool) -> tuple[IdxFile, IdxFile] | None:
-    """Return images and labels from the first folder that has both; None if no folder has both."""
+    """Return images and labels from the first folder that has them; None if no folder has them."""
     return next(filter(None, (images_in(folder, train) for folder in _folders())), None)
 
 

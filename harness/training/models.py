@@ -15,7 +15,7 @@ def relu(x: Tensor) -> Tensor:
     """Return ReLU of a tensor of any shape, computed with one elementwise maximum.
 
     The course note writes ``torch.max(X, 0)``, but that call reduces over the rows and returns a
-    pair (values, indices). The next matmul would fail.
+    pair (values, indices). With that call, the next matmul would fail.
     """
     return torch.max(x, torch.zeros_like(x))
 
@@ -49,7 +49,7 @@ class MLP(nn.Sequential):
     """An MLP in which each hidden layer has a Linear and an activation.
 
     A normalization ``norm`` ("none", "batch" or "layer") precedes each activation, and ``dropout``
-    follows it. The model maps (batch, in_features) to logits (batch, classes).
+    follows each activation. The model maps (batch, in_features) to logits (batch, classes).
     """
 
     def __init__(

@@ -55,14 +55,14 @@ class BuiltStep:
     """Dtype of ``torch.autocast`` for forward pass and loss; None without autocast."""
     device_type: str = "cpu"
     accumulate: int = 1
-    """Number of micro-batches in the step; their gradients are added up."""
+    """Number of micro-batches in the step; the gradients of all micro-batches are added up."""
     is_split: bool = False
     """True if micro-batches are parts of ``x`` and ``y``; the loss is divided in phase "backward".
     If False, each micro-batch is all of ``x`` and ``y``; the loss is divided in phase "forward".
     """
 
     def micro_batches(self) -> Iterable[tuple[Any, Any]]:
-        """Return the input and the labels of each micro-batch."""
+        """For each micro-batch, return the input and the labels."""
         if self.is_split and self.accumulate > 1:
             parts = self.accumulate
             return zip(self.x.tensor_split(parts), self.y.tensor_split(parts), strict=True)
@@ -72,7 +72,7 @@ class BuiltStep:
 def make_optimizer(
     named: str | OptimizerMaker, parameters: Sequence[Tensor]
 ) -> torch.optim.Optimizer | None:
-    """Create an optimizer by its name, or by calling a function with the parameters."""
+    """Create an optimizer by its name, or with a function that takes the parameters."""
     if callable(named):
         return named(parameters)
     if named not in OPTIMIZERS:
@@ -102,7 +102,7 @@ def run_step(
     """Run a training step (forward, backward, optimizer) or, in inference, only the forward pass.
 
     ``zero_grad`` chooses when the previous step's gradients are freed. Most training loops free
-    gradients before the forward pass; the course note frees them afterwards.
+    gradients before the forward pass; the course note frees gradients after the forward pass.
     """
     if step.mode == "inference":
         with phase("forward"), torch.no_grad(), _autocast(step):
@@ -154,8 +154,8 @@ def loss_of(named: str | Loss, output: Any, y: Tensor | None, x: object = None) 
     """Return the loss of a model's output as a scalar tensor.
 
     The loss ``sum`` adds up all floating-point tensors in the output. If ``x`` contains tokens
-    (batch, ...), ``cross-entropy`` is computed for each token of an output (batch, ..., classes). A
-    label of a whole example is repeated for each of its tokens.
+    (batch, ...), ``cross-entropy`` is computed for each token of an output (batch, ..., classes).
+    If an example has one label, the label is repeated for each token of the example.
     """
     if callable(named):
         return named(output, y)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def tensors(value: object) -> Iterator[Tensor]:
-    """Yield every tensor in ``value``, also from nested mappings, lists, tuples and sets."""
+    """Yield every tensor in ``value`` and in its nested mappings, lists, tuples and sets."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):

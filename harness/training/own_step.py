@@ -23,7 +23,7 @@ Inputs = Callable[[int], tuple[Any, Any]]
 class ExampleInputs:
     """Creates a batch of example inputs and int64 labels; the object can be pickled.
 
-    One unnamed input becomes a tensor, several become a tuple, and named inputs become a dict.
+    One unnamed input becomes a tensor, several unnamed inputs a tuple, and named inputs a dict.
     """
 
     specs: tuple[InputSpec, ...]
@@ -38,7 +38,7 @@ class ExampleInputs:
             raise InputSpecError("--input: give all inputs a name, or none")
 
     def __call__(self, batch: int, device: str = "cpu") -> tuple[Any, Tensor | None]:
-        """Return the model's input, and the labels or None."""
+        """Return the model's input and the labels; without labels, return None in their place."""
         make = torch.zeros if self.with_values else torch.empty
         made = [
             make(batch, *s.shape, dtype=getattr(torch, s.dtype), device=device) for s in self.specs
@@ -82,7 +82,7 @@ class OwnStep:
             self.inputs = ExampleInputs(specs=specs, with_labels=self.mode == "train")
 
     def network(self, device: str) -> nn.Module:
-        """Build and prepare the network on ``device``; the first call compiles it if requested."""
+        """Build and prepare the network on ``device``; if requested, call ``model.compile``."""
         built: Any = self.build()
         if not isinstance(built, nn.Module):
             kind = type(built).__name__
@@ -100,7 +100,7 @@ class OwnStep:
         return model
 
     def step(self, model: nn.Module, device: str, batch: int | None = None) -> BuiltStep:
-        """Create the optimizer and the inputs; ``batch`` can replace the step's batch size."""
+        """Create the optimizer and inputs; ``batch`` replaces the step's batch size if given."""
         x, y = self._example(batch or self.batch, device)
         model.train(self.mode == "train")
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -138,7 +138,7 @@ class OwnStep:
 
 
 def builder_of(build: Any, *, may_be_compiled: bool) -> Callable[[], nn.Module]:
-    """Return ``build`` if it is a function, or a function that returns the network ``build``."""
+    """Return ``build`` if it is a function, else a function that returns the network ``build``."""
     if isinstance(build, nn.Module):
         compiled = any(vars(m).get("_compiled_call_impl") is not None for m in build.modules())
         if compiled and not may_be_compiled:

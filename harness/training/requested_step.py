@@ -31,7 +31,7 @@ class TargetError(HarnessError, ValueError):
 
 
 def requested_step(request: StepRequest) -> OwnStep:
-    """Create the step that ``request`` describes; this imports the user's code."""
+    """Import the user's code, and create the step that ``request`` describes."""
     if request.workload is not None:
         return WorkloadStep(request.workload)
     find_modules(request)
@@ -49,7 +49,7 @@ def requested_step(request: StepRequest) -> OwnStep:
 
 
 def find_modules(request: StepRequest) -> None:
-    """Use the request's working directory and import path in this process."""
+    """Change to the request's working directory, and search the request's import path first."""
     if request.folder:
         os.chdir(request.folder)
     sys.path[:] = [*request.path, *(folder for folder in sys.path if folder not in request.path)]
@@ -123,7 +123,7 @@ def load_target(target: str) -> Any:
 
 
 def _import_problem(error: Exception) -> str:
-    """Describe why an import failed: the error, its line in the user's code, and advice."""
+    """Describe a failed import by the error, the line in the user's code, and advice."""
     frames = traceback.extract_tb(error.__traceback__)
     library = ("site-packages", "<frozen", __file__)
     own = [one for one in frames if not any(part in one.filename for part in library)]

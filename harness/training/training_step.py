@@ -25,8 +25,8 @@ Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 def build(workload: Workload, fill: Fill, network: Network | None = None) -> BuiltStep:
     """Create the network, its optimizer and one batch, in that order.
 
-    If given, ``network`` creates the model. In the result, ``x`` has shape (batch, in_features).
-    ``y`` contains int64 labels (batch,), or is None in inference.
+    ``network``, if it is given, creates the model. In the result, ``x`` has shape (batch,
+    in_features). ``y`` contains int64 labels (batch,), or is None in inference.
     """
     torch.manual_seed(workload.seed)
     return step_of(workload, model_of(workload, network), fill)
@@ -78,7 +78,7 @@ class WorkloadStep(OwnStep):
         return model_of(self._workload.replace(device=device))
 
     def step(self, model: nn.Module, device: str, batch: int | None = None) -> BuiltStep:
-        """Create the optimizer and one batch; ``batch`` can replace the workload's batch size."""
+        """Create the optimizer and one batch; ``batch`` replaces the workload's batch if given."""
         workload = self._workload.replace(device=device, batch=batch or self.batch)
         return step_of(workload, model, lambda *_: None)
 
@@ -104,7 +104,7 @@ def optimizer_of(
 
 
 def _in_segments(model: Any, segments: int, x: Tensor) -> Any:
-    """Return the logits; if gradients are enabled, checkpoint the hidden layers."""
+    """Return the logits of ``x``; if gradients are enabled, checkpoint the hidden layers."""
     if not torch.is_grad_enabled():
         return type(model).forward(model, x)
     blocks = model.blocks()
