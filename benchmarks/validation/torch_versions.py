@@ -57,8 +57,8 @@ Linux x86-64 without local configuration (CUDA builds, run without a GPU). A tin
 `harness doctor --check-model` is *equal* if the saved bytes and all events are as predicted. The
 order, operator, module, category, size and block of each event must be the same. The tests compare
 predicted events, saved tensors, module profiles and thresholds with measurements. They also compare
-the allocation trace with PyTorch's MemTracker. Since December 2026 they also compare the dry run of a
-script with PyTorch's own counters.
+the allocation trace with PyTorch's MemTracker. Since December 2026 they also compare the dry run of
+a script with PyTorch's own counters.
 """
 COLUMNS = ["torch", "Python", "tests passed", "failed", "skipped", "drawn workloads"]
 COLUMNS += ["tiny workloads equal", "seconds"]
