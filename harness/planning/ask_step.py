@@ -22,7 +22,7 @@ from harness.schema.record import Outcome
 
 DEADLINE_SECONDS = 600.0
 COMPILING_SECONDS = 3600.0
-"""Time limit of a compiled step, in seconds."""
+"""Time limit for the dry run of a compiled step, in seconds."""
 
 
 def answered(

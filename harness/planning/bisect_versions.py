@@ -32,7 +32,7 @@ class VersionAnswer(Struct, frozen=True, kw_only=True):
         evidence: reason of the outcome, if the outcome is not ``ok``.
         peaks_bytes: peaks of requested, allocated and reserved bytes.
         compiled: summary of what ``torch.compile`` compiled.
-        allocations: size in bytes and source line of each allocation of a script.
+        allocations: for each allocation of a script, its size in bytes and its source line.
         places: requested bytes at the peak, for each source line of a script.
     """
 

@@ -143,7 +143,7 @@ class Plan:
         as_asked: prediction for the unchanged step.
         candidates: combinations of changes that fit; SGD, 8-bit states and LoRA are last.
         too_large: changes with which the step does not run or fit, even with micro-batches.
-        rejected: description of each tried step that may not fit, with its reserved bytes.
+        rejected: for each tried step that may not fit, a text with its reserved bytes.
         notes: notes for the user, e.g. on changes that were not tried.
         levers: effect of each single change on memory and time.
         edges: memory-saving ways to load and to write a checkpoint.

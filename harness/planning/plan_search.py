@@ -199,7 +199,7 @@ def _rank(candidate: Candidate) -> tuple[bool, float, int]:
 
 
 def _needed(candidates: list[Candidate]) -> list[Candidate]:
-    """Remove each candidate that adds changes to another candidate but is not faster."""
+    """Remove a candidate if a candidate with fewer of the same changes is not slower."""
 
     def beats(other: Candidate, one: Candidate) -> bool:
         fewer = set(other.parts()) < set(one.parts())

@@ -78,7 +78,7 @@ def ended_on_gpu(
 
 
 def checked(gpu: Gpu) -> Gpu:
-    """Check that a GPU can be pretended; return it with this process's CUBLAS_WORKSPACE_CONFIG."""
+    """Check that ``gpu`` can be pretended; return a copy with the cuBLAS workspace setting."""
     torch = torch_build()
     oldest, capability = min(torch.architectures(), default=0), gpu.capability
     if capability[0] * 10 + capability[1] < oldest:

@@ -134,5 +134,5 @@ class StepSearch:
 
 
 def _room(gpu: Gpu, *, at_best: bool = False) -> int:
-    """Return the least memory that the allocator gets on a GPU; with ``at_best``, the most."""
+    """Return the memory that the allocator can surely use; with ``at_best``, can possibly use."""
     return (gpu.total_bytes or 0) - OUTSIDE_BYTES[not at_best]
