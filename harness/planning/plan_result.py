@@ -210,7 +210,7 @@ class Plan:
         return self.as_asked.total_bytes - self.as_asked.outside_bytes[1]
 
     def steps(self) -> list[tuple[str, GpuFit]]:
-        """Return a description and the prediction of the unchanged step and of each candidate."""
+        """For the unchanged step and each candidate, return a description and the prediction."""
         found = (
             (f"{one.described()}: {one.relative_time:.2f}x the time", one.fit)
             for one in self.candidates

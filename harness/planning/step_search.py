@@ -111,7 +111,7 @@ class StepSearch:
         )
 
     def peak(self, batch: int) -> int | None:
-        """Return a batch's allocated peak; ``ENDLESS_BYTES`` if too large, None after an error."""
+        """Return the allocated peak; ``ENDLESS_BYTES`` if no GPU suffices, None after an error."""
         try:
             return self.need(batch).most_allocated_bytes
         except TooLargeError:

@@ -63,7 +63,7 @@ def predictions_text(comparison: PredictionComparison) -> str:
 
 
 def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference]]:
-    """Merge sizes with equal values into one row, e.g. sizes of layers in equal blocks."""
+    """Merge differences with equal sizes into one row, e.g. for layers in equal blocks."""
     groups: dict[tuple[object, ...], list[Difference]] = {}
     has_layers = any(each.name.startswith("layers.") for each in differences)
     for each in differences:

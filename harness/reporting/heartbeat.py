@@ -34,7 +34,7 @@ class Heartbeat:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the thread at once."""
+        """End the thread that prints the lines."""
         self.end()
 
     def end(self) -> None:

@@ -118,7 +118,7 @@ def checks_table(report: Document) -> Table:
 
 
 def witness_table(report: Document) -> Table:
-    """Return a table that compares published measurements of real GPUs with the harness."""
+    """Return a table that compares published measurements of real GPUs with our results."""
     caption = "Published runs of real GPUs next to ours"
     return Table(name="witnesses", caption=caption, frame=_witnesses(report.chapters))
 

@@ -205,7 +205,7 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
 
 
 def _fault(error: Exception) -> str:
-    """Return a sentence that names the error in a section and its place in the code."""
+    """Return a sentence that names an error in a section, with the file and line of the error."""
     *_, place = traceback.extract_tb(error.__traceback__)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     where = f"{Path(place.filename).name}, line {place.lineno}"

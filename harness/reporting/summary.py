@@ -148,7 +148,7 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
 
 
 def _far_apart(first: Path, second: Path) -> str:
-    """Return a note on metrics that differ by more than a factor of ten."""
+    """Return a note on metrics that differ between two runs by more than a factor of ten."""
     try:
         words = compare(first, second).far_apart_words
     except (RecordError, AnalysisError):  # a report without records, or of other cells

@@ -100,7 +100,7 @@ def _way(known: Line) -> _Way:
 
 
 def _measured(way: _Way, lines: Sequence[Line]) -> tuple[Mapping[str, Line], str]:
-    """Measure records again; return the new records by id, and a reason for missing records."""
+    """Measure records again; return the new records by id, and why a record may be missing."""
     cells = GivenCells(
         workloads=tuple(one.workload for one in lines if isinstance(one, Record)),
         step_jobs=tuple(one.job for one in lines if isinstance(one, StepRun)),

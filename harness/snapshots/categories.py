@@ -22,7 +22,7 @@ _PARAMETER = ("_apply (module.py", "convert (module.py")
 _OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adafactor", "nadam", "radam", "lion")
 _OPTIMIZER = ("_init_group (", *(f"step ({name}.py" for name in _OPTIMIZERS))
 _OPTIMIZER_OF_YOURS = ("wrapper (optimizer.py",)
-"""Frame of PyTorch's wrapper of ``step``; a closure of ``step`` may run forward and backward."""
+"""Frame of PyTorch's wrapper around ``step``, whose closure may run forward and backward."""
 _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
 _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
 
@@ -83,7 +83,7 @@ def _is_one(owner: object) -> bool:
 
 
 class Guess:
-    """Categories of blocks without recorded owners, guessed from frames and times of requests."""
+    """Categories of blocks without recorded owners; guessed from frame, time and size."""
 
     def __init__(self, history: DeviceHistory) -> None:
         events, self._log = history.events, history.log

@@ -47,7 +47,7 @@ def failures_sheet(failures: Sequence[LogFailure], notes: Sequence[str] = ()) ->
 
 
 def _log_parts(lines: Sequence[str]) -> Iterator[Part]:
-    """Yield causes as headings, and indented lines as preformatted text."""
+    """Yield the lines of a log: causes as headings, indented lines as preformatted text."""
     for is_indented, run in groupby(lines, lambda line: line.startswith("  ")):
         if is_indented:
             yield Code("\n".join(line[2:] for line in run))

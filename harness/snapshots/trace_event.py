@@ -55,7 +55,7 @@ BEFORE = Stack("before the recording", (), "before the recording")
 
 
 class TraceEvent(NamedTuple):
-    """One entry of a device's trace; for ``oom``, ``address`` is the number of free bytes.
+    """One entry of a device's trace; in an ``oom`` entry, ``address`` contains the free bytes.
 
     ``pool`` is None if the recording does not name it. ``stream`` also stores the number of the
     private pool (see ``snapshots.pools``).
