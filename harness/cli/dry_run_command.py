@@ -257,7 +257,7 @@ def dry_run(
 
 
 def _started(module: str | None, command: Sequence[str], request: dict[str, Any]) -> LaunchedScript:
-    """Return the script that a command starts; update the number of GPUs and of ranks."""
+    """Return the script that a command starts; set the numbers of GPUs and ranks in ``request``."""
     words = (module, *command) if module is not None else tuple(command)
     started = launched_script(words, request["gpus"], is_module=module is not None)
     if (ranks := started.ranks_of_node) is None:

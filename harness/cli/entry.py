@@ -84,7 +84,7 @@ def _end(codes: list[int], streams: "Streams") -> None:
 
 
 class _Raw(io.FileIO):
-    """A file whose writes never raise; the reason of a failed write is stored."""
+    """A file whose writes never raise; the reason for a failed write is stored."""
 
     problem: str | None = None
 

@@ -1,4 +1,4 @@
-"""Suggestions for the next command, built from the arguments of this call."""
+"""Suggestions for the next command, built from the arguments of the current command."""
 
 import shlex
 from collections.abc import Sequence

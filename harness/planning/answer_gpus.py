@@ -138,7 +138,7 @@ def fits_of_kind(
     find_largest: bool = False,
     seconds: float = SEARCH_SECONDS,
 ) -> FitsOnGpus:
-    """Check GPUs that differ only in memory size; call this function in a forked process."""
+    """Check whether the step fits on GPUs that differ only in memory; call this in a fork."""
     values = use_gpu(question, gpus[0])
     compilations = watch_unmeasured(lambda _: None)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations, is_traced=isinstance(question, PredictStep))

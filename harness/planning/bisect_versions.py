@@ -29,7 +29,7 @@ class VersionAnswer(Struct, frozen=True, kw_only=True):
     Attributes:
         torch: version of PyTorch.
         outcome: outcome of the dry run; ``error`` if the dry run printed no result.
-        evidence: reason of the outcome, if the outcome is not ``ok``.
+        evidence: reason for the outcome, if the outcome is not ``ok``.
         peaks_bytes: peaks of requested, allocated and reserved bytes.
         compiled: summary of what ``torch.compile`` compiled.
         allocations: for each allocation of a script, its size in bytes and its source line.

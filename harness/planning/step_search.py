@@ -20,7 +20,7 @@ class StepSearch:
     """Runs a step at several batches and memory limits, and caches each result.
 
     Each batch is a multiple of ``unit``. ``least`` is the smallest batch that runs, or None if it
-    is unknown. ``needs`` maps each batch that was run to its memory peaks. ``notes`` has the
+    is unknown. ``needs`` maps each batch that was run to its memory peaks. ``notes`` contains the
     reasons why searches ended early. ``seconds`` limits the time of all searches together.
     """
 

@@ -77,7 +77,7 @@ def use_gpu(
         question: message with the allocator settings and the user's values.
         gpu: the pretended GPU.
         trial: index of the run; unknown values are zero in run 0, and different in later runs.
-        decided: results of decisions that are already settled, by source line.
+        decided: result of each decision that is already settled, by source line.
     """
     architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")
     os.environ.update(of_any_size(gpu).variables([*map(int, architectures)]))

@@ -64,7 +64,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     question: str
     answer: list[str]
     lead: str
-    """Name of the experiment that answers the question."""
+    """Name of the experiment that answers the question of the report."""
     claims: list[ClaimEntry]
 
 

@@ -20,7 +20,7 @@ LITERATURE = "Claims of the literature about the memory of training, tested to t
 """Title of the report on the claims of the literature."""
 
 MOST_ANSWERS = 3
-"""Largest number of sentences in the answer to the question."""
+"""Largest number of sentences in the answer to the report's question."""
 
 MOST_STORY = 5
 """Largest number of figures on the first page, if no experiment selects figures for it."""
@@ -87,7 +87,7 @@ class Document:
 
     @property
     def title(self) -> str:
-        """Title of the report, which is usually the question that it answers."""
+        """Title of the report, which is usually the question that the report answers."""
         if self.of_literature:
             return LITERATURE
         return (self.lead.question or self.lead.title) if self.lead else TITLE

@@ -8,7 +8,7 @@ from types import TracebackType
 from harness.schema.plain_text import printable
 
 SECONDS = 5.0
-"""Seconds before the first line, and between two lines."""
+"""Seconds before the first line of a heartbeat, and between two lines."""
 
 
 class Heartbeat:

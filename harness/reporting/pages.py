@@ -18,7 +18,7 @@ from harness.schema.findings import Claim, Table
 from harness.version import __version__
 
 STORY, EVIDENCE, MARKDOWN = "report.html", "evidence.html", "report.md"
-"""File names of the pages."""
+"""File names of the two HTML pages and of the Markdown page."""
 
 _SETTINGS = {
     "story_page": STORY,

@@ -28,7 +28,7 @@ _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWA
 
 
 CategoryOf = Callable[[int], BlockCategory]
-"""Function that returns a block's category; its argument is an index of ``DeviceHistory.log``."""
+"""Function that returns a block's category; the argument is an index of ``DeviceHistory.log``."""
 
 
 def categories(history: DeviceHistory) -> CategoryOf:
@@ -83,7 +83,7 @@ def _is_one(owner: object) -> bool:
 
 
 class Guess:
-    """Categories of blocks without recorded owners; guessed from frame, time and size."""
+    """Categories of blocks without recorded owners; guessed from their frames, times and sizes."""
 
     def __init__(self, history: DeviceHistory) -> None:
         events, self._log = history.events, history.log
@@ -141,7 +141,7 @@ def caller(event: TraceEvent) -> Caller:
 
 
 def in_forward(event: TraceEvent) -> bool:
-    """Return whether a forward pass made the request."""
+    """Return whether a forward pass requested the memory of ``event``."""
     return _has(event, ("forward (",))
 
 

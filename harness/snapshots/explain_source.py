@@ -129,7 +129,7 @@ def is_message(text: str) -> bool:
 
 
 def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
-    """Return the report of a snapshot; its facts begin with the first device."""
+    """Return the report of a snapshot; the facts of the first device come first."""
     first, *others = (asdict(replace(one, blocks=None)) for one in explanations)
     for each in (first, *others):
         del each["blocks"]

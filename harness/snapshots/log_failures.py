@@ -74,7 +74,7 @@ _SCHEDULER = re.compile(r"oom[-_ ]kill event|\bOOMKilled\b|oom_kill event|\bOUT_
 
 
 class _Said(NamedTuple):
-    """Content of a message: its cause, advice, and the requested bytes."""
+    """Content of an out-of-memory message: its cause, advice, and the requested bytes."""
 
     cause: str
     advice: str

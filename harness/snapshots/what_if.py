@@ -125,7 +125,7 @@ def _numbers(streams: set[int]) -> dict[int, int]:
 
 
 def in_one_pool(work: RecordedWork) -> RecordedWork | None:
-    """Return the work with all blocks in the default pool; None if they are all there already."""
+    """Return the work with all blocks in the default pool; None without private pools."""
     if not any(step.pool for step in work.steps):
         return None
     kept = (step for step in work.steps if step.action != RELEASE_POOL)
