@@ -56,7 +56,7 @@ class Lever:
 
     Attributes:
         name: description of the change.
-        relative_time: estimated step time, divided by the time of the unchanged step, or None.
+        relative_time: estimated step time, relative to the unchanged step; None if not estimated.
         fit: predicted memory peaks, and whether the step fits; None if the step was not run.
         saved_bytes: reserved peak of the unchanged step minus reserved peak of the changed step.
         why: reason why the changed step was not run.

@@ -1,7 +1,7 @@
 """Searches for changes that make a training step fit on a GPU.
 
-For each change, the search finds the smallest number of micro-batches that fits. The search also
-shows that the next smaller number of micro-batches does not fit.
+For each change, the search finds the smallest number of micro-batches with which the step fits. The
+search also shows that the step does not fit with the next smaller number.
 """
 
 from bisect import bisect_left

@@ -54,7 +54,7 @@ def with_values_tried(
 
 
 def _settled(run: Run[Result], trial: int) -> tuple[Tried[Result], Mapping[str, bool]]:
-    """Repeat a run until no check of an unknown value fails; also return the failed checks."""
+    """Repeat a run until no check of a GPU value fails; return the result and the failed checks."""
     checks: dict[str, bool] = {}
     while True:
         tried = in_fork(lambda given=dict(checks): run(trial, given))  # type: ignore[misc]

@@ -94,7 +94,7 @@ class Document:
 
     @property
     def device_note(self) -> str:
-        """Sentence on the pretended GPU of the records; empty for a real device."""
+        """Sentence on the pretended GPU that made the records; empty for a real device."""
         facts = dict(self.environment.frame.itertuples(index=False, name=None))
         _, is_dry_run, gpu = str(facts.get("device", "")).rpartition("dry run, ")
         if not is_dry_run:
@@ -202,7 +202,7 @@ def data_words(frame: pd.DataFrame | None) -> str:
 
 
 def decisive(claim: Claim) -> str:
-    """Return the number that decides a claim; add the reason why the claim is open, if it is."""
+    """Return the number that decides a claim and, for an open claim, the reason why it is open."""
     return "; ".join(filter(None, (claim.number, claim.open_reason)))
 
 

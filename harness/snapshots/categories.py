@@ -1,8 +1,8 @@
 """Gives each block of a recording a category, such as parameter or activation.
 
-The snapshot of a dry run names the categories of blocks. In other recordings, the category is
-guessed from the caller. For example, ``Optimizer.step`` allocates optimizer state, and a
-``forward`` allocates activations. Autograd's thread has no Python frames; it allocates gradients.
+The snapshot of a dry run names the categories of blocks. Without a dry run, the category is guessed
+from the caller. For example, ``Optimizer.step`` allocates optimizer state, and a ``forward``
+allocates activations. Autograd's thread has no Python frames; it allocates gradients.
 """
 
 from bisect import bisect_right

@@ -143,8 +143,8 @@ def _cases(
 ) -> Iterator[Case]:
     """Yield the cases to replay: first as recorded, then with one change each.
 
-    The changes are other settings, no private pools, ``empty_cache()`` in each step, and other
-    GPUs. The replay ends with the failed request. The replay leaves out the segment frees that the
+    Changed cases use other settings, no private pools, ``empty_cache()`` in each step, or another
+    GPU. The replay ends with the failed request. The replay leaves out the segment frees that the
     failed request caused.
     """
     until = None if failure is None else failure.position + 1

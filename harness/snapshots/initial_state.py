@@ -64,7 +64,7 @@ _OF_THE_MACHINE = ("backend", "per_process_memory_fraction")
 
 
 def recorded_settings(snapshot: Snapshot) -> tuple[str, list[str]]:
-    """Return the recorded settings of the allocator, and notes on assumptions about them.
+    """Return the recorded settings of the allocator, and notes on assumptions about the settings.
 
     Flags that the allocator reported override the settings of the environment variable.
     """

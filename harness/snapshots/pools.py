@@ -68,7 +68,7 @@ def _pools_of_events(
 
 
 def is_private(entry: TraceEvent | RecordedSegment) -> bool:
-    """Return whether this event or segment has a private pool; call ``number_pools`` first."""
+    """Return whether an event or segment is in a private pool; call ``number_pools`` first."""
     return entry.stream >> POOL_SHIFT != 0
 
 
