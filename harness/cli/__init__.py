@@ -1,1 +1,1 @@
-"""The command line: arguments, printing, exit codes."""
+"""Implements the command line: its arguments, its output and its exit codes."""

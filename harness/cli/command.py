@@ -18,7 +18,7 @@ NOT_OK = 3
 INTERRUPTED = 130
 
 exit_now = os._exit
-"""The real function; ``harness.cli.entry`` puts another one in its place, for the user's code."""
+"""Python's own ``os._exit``, before ``harness.cli.entry`` replaces it for the user's code."""
 
 
 class HarnessCommand(click.Command):

@@ -49,7 +49,7 @@ def _answers(
 
 
 def _outside(log: Path, given_bytes: int | None) -> int:
-    """Return the bytes outside PyTorch's allocator in the last out-of-memory message of a log."""
+    """Read the bytes outside PyTorch's allocator from a log's last out-of-memory message."""
     if given_bytes is not None:
         raise click.UsageError("give --outside or --outside-from, not both")
     from harness.snapshots.file_bytes import SnapshotError
@@ -257,7 +257,7 @@ def dry_run(
 
 
 def _started(module: str | None, command: Sequence[str], request: dict[str, Any]) -> LaunchedScript:
-    """Return the script of a command; set the numbers of GPUs and ranks in the request."""
+    """Return the script that a command starts; set the numbers of GPUs and ranks in ``request``."""
     words = (module, *command) if module is not None else tuple(command)
     started = launched_script(words, request["gpus"], is_module=module is not None)
     if (ranks := started.ranks_of_node) is None:
@@ -320,7 +320,7 @@ def _timeline(report: "DryRunReport", snapshot: Path) -> "Callable[[], Timeline]
 def _print_largest(
     name: str, target: str, arguments: list[str], request: dict[str, Any], *, as_json: bool
 ) -> int:
-    """Find the largest value of ``{}`` that fits, print it and return the exit code."""
+    """Find and print the largest value for ``{}`` that fits, and return the exit code."""
     from harness.dry_runs.run import dry_run as run
     from harness.dry_runs.script_search import largest_of_script
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES

@@ -1,8 +1,8 @@
-"""The process of the command ``harness``: its output, its signals and its end.
+"""Runs the command ``harness``, and handles signals, closed pipes and the exit.
 
-If the reader of a pipe has ended, the command still ends with its own exit code. After Ctrl-C,
-SIGTERM or SIGHUP it removes its processes, cgroups and files, and exits with 128 plus the signal's
-number.
+If the program that reads the output has ended, the command still returns its own exit code. After
+Ctrl-C, SIGTERM or SIGHUP, the command removes its processes, cgroups and files, and exits with 128
+plus the signal's number.
 """
 
 import atexit
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _exit = os._exit
 _FORCED = 3
-"""The third signal ends the process at once; the kernel then ends its child processes."""
+"""Number of signals after which the process ends at once; the kernel ends its children."""
 _PATIENCE_SECONDS = 10.0
-"""Seconds after which a further signal raises the exception again, in case code caught it."""
+"""Seconds after which another signal raises again, in case code caught the first exception."""
 
 
 def main() -> int:
@@ -84,7 +84,7 @@ def _end(codes: list[int], streams: "Streams") -> None:
 
 
 class _Raw(io.FileIO):
-    """A file whose writes never raise; the reason of a failed write is stored."""
+    """A file whose writes never raise; the reason for a failed write is stored."""
 
     problem: str | None = None
 
@@ -110,8 +110,8 @@ class Streams:
     def __init__(self) -> None:
         """Replace ``sys.stdout`` and ``sys.stderr`` by streams whose writes never raise.
 
-        A closed standard descriptor is opened on /dev/null. If it stayed closed, the next opened
-        file would get its number, and child processes would write their output into that file.
+        A closed standard descriptor is opened on /dev/null. Otherwise the next opened file would
+        get its number, and child processes would write into that file.
         """
         for number in (0, 1, 2):
             try:
@@ -123,14 +123,14 @@ class Streams:
         sys.stderr = _text(_Raw(2, "w", closefd=False), sys.stderr)
 
     def problem(self) -> str | None:
-        """Flush standard output; return the reason if it could not be written."""
+        """Flush standard output; return the reason if a write failed."""
         sys.stdout.flush()
         sys.stderr.flush()
         return self._raw.problem
 
 
 def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":
-    """Return a text stream on ``raw`` with the settings of the stream that it replaces."""
+    """Return a text stream on ``raw`` that replaces the stream ``before``, with equal settings."""
     settings: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}
     if isinstance(before, io.TextIOWrapper):
         names = ("encoding", "errors", "line_buffering", "write_through")
@@ -175,8 +175,8 @@ class Stop:
 def clean_stop() -> Iterator[Stop]:
     """Raise ``StoppedError`` in the block if a signal asks this process to end.
 
-    A signal that was ignored stays ignored, such as SIGHUP under nohup. If a signal arrived,
-    further signals are ignored after the block, because the process is already ending.
+    An ignored signal, such as SIGHUP under nohup, stays ignored. If a signal arrived, further
+    signals are ignored after the block, because the process is already ending.
     """
     stop = Stop()
     before = {

@@ -25,7 +25,7 @@ _INSTRUCTIONS = (
 )
 Words = Sequence[str]
 _LONGEST = 40
-"""A list with more entries is left out of an answer, unless ``full`` is true."""
+"""Largest length of a list in an answer; ``full`` also includes longer lists."""
 _LAST_SECONDS = 1.5
 """Seconds to wait for unfinished requests after the end of the input."""
 

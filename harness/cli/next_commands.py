@@ -1,4 +1,4 @@
-"""Suggestions for the next command, built from the arguments of this call."""
+"""Suggestions for the next command, built from the arguments of the current command."""
 
 import shlex
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def after_measurement(arguments: Sequence[str]) -> list[str]:
 
 
 def after_dry_run(command: Sequence[str], before: Sequence[str], module: str | None) -> list[str]:
-    """Return a command that finds the largest batch, and a command that explains a snapshot.
+    """Return a command that finds the largest batch, and one that records and explains a snapshot.
 
     Args:
         command: words of the launcher, the script and its arguments, as typed.

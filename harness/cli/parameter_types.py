@@ -34,7 +34,7 @@ def _name(param: Parameter) -> str:
 
 
 class Choices(Choice):
-    """Type of an option with named choices, in upper or lower case; errors suggest a near name."""
+    """Type of an option with choices in upper or lower case; errors suggest a similar name."""
 
     more = ""
 
@@ -117,12 +117,12 @@ class SizeType(ParamType):
 
 
 class Share(ParamType):
-    """Type of a share, such as ``1%``."""
+    """Type of an option whose value is a percentage, such as ``1%``."""
 
     name = "share"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> Fraction:
-        """Return the share as a fraction."""
+        """Return the percentage as a fraction."""
         if isinstance(value, Fraction):
             return value
         try:
@@ -132,7 +132,7 @@ class Share(ParamType):
 
 
 class Completed(ParamType):
-    """Type of any text; the shell completes it to names that a function lists, or to files."""
+    """Type of any text; the shell completes the text to a listed name or to a file."""
 
     name = "text"
 

@@ -97,7 +97,7 @@ def predict(
 
 
 def _of_network(asked: StepFlags, gpu_flags: GpuFlags, method: str | None) -> "StepReport":
-    """Return the prediction of a network on one GPU, or of any step on all GPUs."""
+    """Predict a network's step on one GPU, or any step on all GPUs."""
     on_all = gpu_flags.mean_all()
     with answer_alone(click.get_current_context().params["as_json"]), shown_progress() as progress:
         from harness.planning.predict_step import predict_step
@@ -122,7 +122,7 @@ def _of_mlp(
     *,
     with_curve: bool,
 ) -> "StepReport":
-    """Return the prediction of an MLP; ``with_curve`` adds batches around the largest that fits."""
+    """Predict an MLP; ``with_curve`` adds predictions around the largest batch that fits."""
     from msgspec.structs import replace
 
     from harness.planning.predict import predict_workload as run

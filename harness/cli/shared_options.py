@@ -79,7 +79,7 @@ experiment_files = click.option(
 
 
 class _NewFile(click.Path):
-    """Type of a path to write; its folder must exist."""
+    """Type of an option for the path of a new file, whose folder must exist."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path; raise a usage error if its folder does not exist."""

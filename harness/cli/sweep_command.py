@@ -162,7 +162,7 @@ def run_experiments(
 def _runnable(
     chosen: "list[Experiment]", device: str, size: "Size", pretended: str | None
 ) -> "list[Experiment]":
-    """Return the experiments that can run on the device; print why others are skipped."""
+    """Return the experiments that can run on the device; print why an experiment is skipped."""
     if pretended is not None:
         click.echo(f"No GPU: {pretended}. Times and accuracies are null.", err=True)
     runnable = []

@@ -8,7 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 
 @contextmanager
 def answer_alone(wanted: bool) -> Iterator[None]:
-    """Send standard output of the block to standard error if ``wanted`` is true.
+    """If ``wanted`` is true, send standard output to standard error inside the ``with`` block.
 
     An estimate runs the user's code in this process. Without the redirection, the output of the
     user's code would mix with the JSON answer.

@@ -37,7 +37,7 @@ from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
 
 GATHERED_KINDS = 6
-"""Smallest number of GPU kinds for which memory is moved to huge pages before forks."""
+"""From this number of GPU kinds on, memory is moved to huge pages before forks."""
 ALL_SECONDS = 400.0
 """Time limit of all searches together, in seconds, below the worker's limit of 600 s."""
 
@@ -70,7 +70,7 @@ def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
 
 
 def with_fit(question: PredictStep | TraceRun, report: StepReport, fits: FitsOnGpus) -> StepReport:
-    """Add the result for the first GPU and the notes of the dry run to the report."""
+    """Return the report, with the result for the first GPU and with the notes of the dry run."""
     fit = fits.fits[0] if fits.fits else None
     return replace(by_dry_run(question, report, fits.notes), fit=fit)
 
@@ -83,7 +83,7 @@ def _fits_while(
     *,
     find_largest: bool,
 ) -> FitsOnGpus:
-    """Check the GPUs; if this check and the trace both fail, raise the error of the trace."""
+    """Check whether the step fits on each GPU; an error of the trace replaces the check's error."""
     try:
         also_tracing = tracing is not None
         return _fits(question, own, known, find_largest=find_largest, also_tracing=also_tracing)
@@ -138,7 +138,7 @@ def fits_of_kind(
     find_largest: bool = False,
     seconds: float = SEARCH_SECONDS,
 ) -> FitsOnGpus:
-    """Check GPUs that differ only in memory size; call this function in a forked process."""
+    """Check whether the step fits on GPUs that differ only in memory; call this in a fork."""
     values = use_gpu(question, gpus[0])
     compilations = watch_unmeasured(lambda _: None)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations, is_traced=isinstance(question, PredictStep))

@@ -1,4 +1,4 @@
-"""Runs a step or a counting function on a pretended GPU, in the worker process."""
+"""In the worker process, runs a step or a function of the user on a pretended GPU."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -76,7 +76,7 @@ def tried_in_fork(question: Question[Any], trace: Callable[[], StepReport]) -> S
 
 
 def _other_peaks(one: StepReport, other: StepReport) -> str | None:
-    """Return the two reserved peaks in words, or None if both runs use the same memory."""
+    """Describe the reserved peaks of two runs; return None if the runs use the same memory."""
     if one.cuda == other.cuda:
         return None
     known = [each.cuda for each in (one, other) if each.cuda is not None]
@@ -98,7 +98,7 @@ def by_dry_run(
 
 @answering(Count, leave_values_out)
 def counted(question: Count, announce: Phase) -> dict[str, int]:
-    """Call the user's counting function on a pretended GPU, and return its numbers."""
+    """Call the user's function on a pretended GPU, and return the integers that it returns."""
 
     def tried(trial: int, decided: Mapping[str, bool]) -> Tried[dict[str, int]]:
         values = use_gpu(question, question.gpus[0], trial, decided)

@@ -1,4 +1,4 @@
-"""Traces a step, or calls a counting function, on this machine's CPU or GPU."""
+"""Traces a step, or calls a function of the user, on this machine's CPU or GPU."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ def traced_step(
 
 @answering(Count)
 def counted(question: Count, announce: Phase) -> dict[str, int]:
-    """Call the user's counting function, and return its numbers."""
+    """Call the user's function, and return the integers that it returns."""
     with announce("forward"):
         return count(question)
 

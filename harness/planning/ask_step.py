@@ -22,7 +22,7 @@ from harness.schema.record import Outcome
 
 DEADLINE_SECONDS = 600.0
 COMPILING_SECONDS = 3600.0
-"""Time limit of a compiled step, in seconds."""
+"""Time limit for the dry run of a compiled step, in seconds."""
 
 
 def answered(
@@ -89,7 +89,7 @@ def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
 
 
 def _on_known_kernels(question: Question[Answer]) -> Question[Answer]:
-    """Remove GPUs without PyTorch kernels; for a single GPU, raise UnsupportedError instead."""
+    """Remove GPUs without PyTorch kernels from ``CheckGpus``; raise an error for other messages."""
     gpus, left_out = [], []
     for gpu in question.gpus:
         try:

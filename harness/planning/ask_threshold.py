@@ -65,15 +65,15 @@ def threshold(
     Args:
         target: a ``Workload``, a ``Step``, a network, a function that returns a network, or the
             name of a network. The search ignores the target's own batch (or depth or width).
-        gpu: GPU to pretend for a network's step, a name or a ``Gpu``; implies CUDA.
-        device: ``cpu`` or ``cuda`` for a network's step; a machine without a GPU pretends a GPU.
+        gpu: pretended GPU for a network's step, as a name or a ``Gpu``; implies CUDA.
+        device: ``cpu`` or ``cuda`` for a network's step; without a GPU, ``cuda`` is pretended.
         budget_bytes: memory budget in bytes; on CUDA, None means all free memory of the GPU.
         solve: value to maximize, ``batch`` or (only for a ``Workload``) ``depth`` or ``width``.
         kind: method that enforces the budget: "rlimit" (RLIMIT_DATA) for the CPU, "cgroup" for a
             ``Workload`` on the CPU, "allocator" (limit of the CUDA allocator) for CUDA, or "auto".
         budget_of: "workload" to limit the allocated bytes; "process" to limit also the process's
             heap and library buffers. The value "process" requires a ``Workload`` and RLIMIT_DATA.
-        confirmations: number of equal results that confirm each side of the threshold.
+        confirmations: number of runs that must give the same result on each side of the threshold.
         deadline_seconds: time limit of each run, in seconds.
         force: True to allow a budget above this machine's available memory.
         step: other fields of a network's ``Step``, such as ``inputs``.

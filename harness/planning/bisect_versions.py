@@ -29,10 +29,10 @@ class VersionAnswer(Struct, frozen=True, kw_only=True):
     Attributes:
         torch: version of PyTorch.
         outcome: outcome of the dry run; ``error`` if the dry run printed no result.
-        evidence: reason of the outcome, if the outcome is not ``ok``.
+        evidence: reason for the outcome, if the outcome is not ``ok``.
         peaks_bytes: peaks of requested, allocated and reserved bytes.
         compiled: summary of what ``torch.compile`` compiled.
-        allocations: size in bytes and source line of each allocation of a script.
+        allocations: for each allocation of a script, its size in bytes and its source line.
         places: requested bytes at the peak, for each source line of a script.
     """
 

@@ -70,7 +70,7 @@ def _report(
 
 
 class _Estimates:
-    """Estimates the peak of a step at any batch, for the search of the largest batch."""
+    """Estimates the peak of a step at any batch, for a search that finds the largest batch."""
 
     def __init__(self, at: Callable[[int], StepReport]) -> None:
         self._at = at

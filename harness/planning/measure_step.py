@@ -69,8 +69,8 @@ def measure(
             name of a network.
         batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
         repeats: number of runs of a ``Workload`` that measure only time and RSS; default: 3.
-        gpu: GPU to pretend, a name or a ``Gpu``; implies CUDA.
-        device: ``cpu`` or ``cuda`` for a network's step; a machine without a GPU pretends a GPU.
+        gpu: pretended GPU, as a name or a ``Gpu``; implies CUDA.
+        device: ``cpu`` or ``cuda`` for a network's step; without a GPU, ``cuda`` is pretended.
         deadline_seconds: time limit of each worker process, in seconds.
         force: True to run a ``Workload`` that is predicted to need more than the available memory.
         step: other fields of a network's ``Step``, such as ``inputs``.

@@ -49,7 +49,7 @@ _LABELS = ("labels", "start_positions", "end_positions")
 
 
 def named_step(step: Step) -> tuple[Step, tuple[str, ...]]:
-    """Replace a hub name in the step by a function that builds the network; also return notes."""
+    """Replace a hub name in the step by a function; also return notes on the chosen inputs."""
     hub = hub_of(step.target)
     if hub is None:
         return step, ()
@@ -104,7 +104,7 @@ def _of_hugging_face(step: Step, name: str) -> tuple[Step, tuple[str, ...]]:
 
 
 def _not_quantized(target: object, config: dict[str, Any]) -> Iterator[str]:
-    """Remove ``quantization_config`` if it exists, and yield a note that it is not applied."""
+    """Remove ``quantization_config`` if it exists, and yield a note on the missing quantization."""
     asked = config.pop("quantization_config", None)
     if asked is not None:
         form = asked.get("quant_method", "unknown") if isinstance(asked, dict) else asked
@@ -146,7 +146,7 @@ def _config(name: str) -> dict[str, Any]:
 
 
 def _check_layers(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse more than 10,000 layers or experts, because the build would take hours."""
+    """Refuse more than 10,000 layers or experts, because building them would take hours."""
     for key, value in config.items():
         if isinstance(value, dict):
             _check_layers(name, value)

@@ -33,12 +33,12 @@ def plan(
         target: a ``Step``, a ``Workload``, a network, a function that returns a network, or the
             name of a network.
         batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
-        gpu: GPU with a known memory size, a name or a ``Gpu``.
+        gpu: GPU with a known memory size, as a name or a ``Gpu``.
         allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
         step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:
-        A plan, whose candidates fit on the GPU and are sorted by estimated time.
+        A plan with candidates that fit on the GPU, sorted by estimated time.
 
     Raises:
         GpuError: the GPU or its memory is unknown.

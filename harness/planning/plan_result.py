@@ -56,7 +56,7 @@ class Lever:
 
     Attributes:
         name: description of the change.
-        relative_time: estimated step time, divided by the time of the unchanged step, or None.
+        relative_time: estimated step time, relative to the unchanged step; None if not estimated.
         fit: predicted memory peaks, and whether the step fits; None if the step was not run.
         saved_bytes: reserved peak of the unchanged step minus reserved peak of the changed step.
         why: reason why the changed step was not run.
@@ -143,7 +143,7 @@ class Plan:
         as_asked: prediction for the unchanged step.
         candidates: combinations of changes that fit; SGD, 8-bit states and LoRA are last.
         too_large: changes with which the step does not run or fit, even with micro-batches.
-        rejected: description of each tried step that may not fit, with its reserved bytes.
+        rejected: for each tried step that may not fit, a text with its reserved bytes.
         notes: notes for the user, e.g. on changes that were not tried.
         levers: effect of each single change on memory and time.
         edges: memory-saving ways to load and to write a checkpoint.
@@ -210,7 +210,7 @@ class Plan:
         return self.as_asked.total_bytes - self.as_asked.outside_bytes[1]
 
     def steps(self) -> list[tuple[str, GpuFit]]:
-        """Return a description and the prediction of the unchanged step and of each candidate."""
+        """For the unchanged step and each candidate, return a description and the prediction."""
         found = (
             (f"{one.described()}: {one.relative_time:.2f}x the time", one.fit)
             for one in self.candidates

@@ -1,7 +1,7 @@
 """Searches for changes that make a training step fit on a GPU.
 
-For each change, the search finds the smallest number of micro-batches that fits. The search also
-shows that the next smaller number of micro-batches does not fit.
+For each change, the search finds the smallest number of micro-batches with which the step fits. The
+search also shows that the step does not fit with the next smaller number.
 """
 
 from bisect import bisect_left
@@ -199,7 +199,7 @@ def _rank(candidate: Candidate) -> tuple[bool, float, int]:
 
 
 def _needed(candidates: list[Candidate]) -> list[Candidate]:
-    """Remove each candidate that adds changes to another candidate but is not faster."""
+    """Remove a candidate if a candidate with fewer of the same changes is not slower."""
 
     def beats(other: Candidate, one: Candidate) -> bool:
         fewer = set(other.parts()) < set(one.parts())

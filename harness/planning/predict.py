@@ -42,10 +42,10 @@ def predict(
         target: a ``Step``, a ``Workload``, a network, a function that returns a network, or the
             name of a network.
         batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
-        gpu: GPU on which the step should fit, a name or a ``Gpu``; implies CUDA. For a network,
+        gpu: GPU on which the step should fit, as a name or a ``Gpu``; implies CUDA. For a network,
             ``all`` checks every GPU of the built-in list, without a trace.
         device: device of a network's step, ``cpu`` or ``cuda``.
-        largest: True to find the largest batch that fits on ``gpu``, for a network.
+        largest: True to find the largest batch of a network that fits on ``gpu``.
         method: prediction method for CUDA: ``dry-run``, ``estimate``, or ``auto``. ``auto`` uses
             the dry run if a CUDA build of PyTorch is installed, else the estimate.
         allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.

@@ -74,7 +74,7 @@ def request_of(workload: Workload) -> StepRequest:
 def _budget(
     request: StepRequest, gpu: Gpu, settings: str, budget_bytes: int, method: str
 ) -> BudgetFit:
-    """Check the budget on a GPU whose allocator can use exactly ``budget_bytes``."""
+    """Check whether the step fits on a GPU whose allocator can use exactly ``budget_bytes``."""
     room = dataclasses.replace(gpu, total_bytes=budget_bytes + OUTSIDE_BYTES[1])
     every = CheckGpus(request=request, device="cuda", gpus=(room,), settings=settings)
     (fit,) = answered(every, method).fits

@@ -18,14 +18,14 @@ class FitsOnGpus(Struct, frozen=True, kw_only=True):
 
 
 class Estimable(Question[Answer], frozen=True, kw_only=True):
-    """Message to a worker; the result can also be estimated on meta tensors."""
+    """Message to a worker; the requested result can also be estimated on meta tensors."""
 
     estimated_by: ClassVar[str]
     """Name of the function that makes the estimate, as ``module:function``."""
 
 
 class PredictStep(Estimable[StepReport], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to trace the step and, if ``fits`` is True, to check the step on the GPU."""
+    """Tells a worker to trace the step; ``fits`` also checks whether the step fits on the GPU."""
 
     answered_by = "harness.planning.answer_gpus:fitted"
     estimated_by = "harness.planning.estimated_step:step"
@@ -35,14 +35,14 @@ class PredictStep(Estimable[StepReport], frozen=True, kw_only=True, tag=True):
 
 
 class CheckGpus(Estimable[FitsOnGpus], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to check the step on each GPU, and to find the largest batch."""
+    """Tells a worker to check whether the step fits on each GPU, and to find the largest batch."""
 
     answered_by = "harness.planning.answer_gpus:fits_on_gpus"
     estimated_by = "harness.planning.estimated_step:on_gpus"
 
 
 class TraceRun(Question[StepReport], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to trace a training loop; ``fits`` also checks the loop on the GPU."""
+    """Tells a worker to trace a training loop; ``fits`` also checks whether it fits on the GPU."""
 
     answered_by = "harness.planning.answer_run:traced_run"
 

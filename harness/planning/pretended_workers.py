@@ -38,7 +38,7 @@ _ON_GPU: Final[Mapping[str, str]] = {
 
 @contextmanager
 def gpu_or_dry_run(device: str, gpu: Gpu | str | None = None) -> Iterator[str | None]:
-    """Pretend ``gpu``, or a default GPU if CUDA is needed but this machine has no GPU."""
+    """Let workers see ``gpu`` or, if it is None and the machine has no GPU, a default GPU."""
     if device != "cuda" or pretended_device() or (gpu is None and has_gpu()):
         yield pretended_device() if device == "cuda" else None
         return
@@ -78,7 +78,7 @@ def ended_on_gpu(
 
 
 def checked(gpu: Gpu) -> Gpu:
-    """Check that a GPU can be pretended; return it with this process's CUBLAS_WORKSPACE_CONFIG."""
+    """Check that ``gpu`` can be pretended; return a copy with the cuBLAS workspace setting."""
     torch = torch_build()
     oldest, capability = min(torch.architectures(), default=0), gpu.capability
     if capability[0] * 10 + capability[1] < oldest:

@@ -15,7 +15,7 @@ Asked = TypeVar("Asked", bound=Question[Any])
 def answering(
     kind: type[Asked], begin: Callable[[], None] | None = None
 ) -> Callable[[Callable[[Asked, Phase], object]], Callable[[bytes, Phase], dict[str, Any]]]:
-    """Decorate a function for messages of type ``kind``, so that a worker can call it.
+    """Decorate a function so that a worker can call it with a message of type ``kind``.
 
     The decorated function calls ``begin`` before it loads the user's code.
     """

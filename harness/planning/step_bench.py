@@ -1,7 +1,7 @@
 """Runs a step on a pretended GPU at any batch and memory limit, each time in a new fork.
 
-In each fork, the allocator starts in the state after the network was built. For ResNet-50, a fork
-with a few steps takes tens of milliseconds.
+In each fork, the allocator starts in the state that it had after the network was built. For
+ResNet-50, a fork with a few steps takes tens of milliseconds.
 """
 
 import sys
@@ -34,8 +34,8 @@ class Bench:
     """Runs one step in forks of this process, which sees a pretended GPU.
 
     The function ``step`` runs the step at a given batch and returns the memory peaks. With
-    ``may_ignore``, values are tracked only if the step reads a value from the GPU, because tracking
-    is slow.
+    ``may_ignore``, the values of tensors are tracked only if the step reads a value from the GPU,
+    because tracking is slow.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Messages about a step to a worker process, each with the type of its result.
 
-A message contains the name of a function, which only the worker process imports.
+Each message names the function that the worker process imports and calls.
 """
 
 from typing import ClassVar, Generic, Literal, TypeVar, get_args
@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 
 
 class Question(Struct, Generic[Answer], frozen=True, kw_only=True):
-    """Base class of messages to a worker, with the step, the device and the GPUs to pretend."""
+    """Base class of messages to a worker, with the step, the device and the pretended GPUs."""
 
     answered_by: ClassVar[str]
     """Name of the function that the worker calls, as ``module:function``."""
@@ -44,6 +44,6 @@ class TraceStep(Question[StepReport], frozen=True, kw_only=True, tag=True):
 
 
 class Count(Question[dict[str, int]], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to call the user's counting function, and to return its numbers."""
+    """Tells a worker to call the user's function, and to return the integers that it returns."""
 
     answered_by = "harness.planning.answer_trace:counted"

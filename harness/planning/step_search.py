@@ -20,7 +20,7 @@ class StepSearch:
     """Runs a step at several batches and memory limits, and caches each result.
 
     Each batch is a multiple of ``unit``. ``least`` is the smallest batch that runs, or None if it
-    is unknown. ``needs`` maps each batch that was run to its memory peaks. ``notes`` has the
+    is unknown. ``needs`` maps each batch that was run to its memory peaks. ``notes`` contains the
     reasons why searches ended early. ``seconds`` limits the time of all searches together.
     """
 
@@ -111,7 +111,7 @@ class StepSearch:
         )
 
     def peak(self, batch: int) -> int | None:
-        """Return a batch's allocated peak; ``ENDLESS_BYTES`` if too large, None after an error."""
+        """Return the allocated peak; ``ENDLESS_BYTES`` if no GPU suffices, None after an error."""
         try:
             return self.need(batch).most_allocated_bytes
         except TooLargeError:
@@ -134,5 +134,5 @@ class StepSearch:
 
 
 def _room(gpu: Gpu, *, at_best: bool = False) -> int:
-    """Return the least memory that the allocator gets on a GPU; with ``at_best``, the most."""
+    """Return the memory that the allocator can surely use; with ``at_best``, can possibly use."""
     return (gpu.total_bytes or 0) - OUTSIDE_BYTES[not at_best]

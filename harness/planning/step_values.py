@@ -75,9 +75,9 @@ def use_gpu(
 
     Args:
         question: message with the allocator settings and the user's values.
-        gpu: GPU to pretend.
-        trial: number of the run; unknown values are zero in run 0, and different in later runs.
-        decided: results of decisions that are already settled, by source line.
+        gpu: the pretended GPU.
+        trial: index of the run; unknown values are zero in run 0, and different in later runs.
+        decided: result of each decision that is already settled, by source line.
     """
     architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")
     os.environ.update(of_any_size(gpu).variables([*map(int, architectures)]))
@@ -91,7 +91,7 @@ def use_gpu(
 
 
 def refuse_what_is_not_pretended() -> None:
-    """Raise UnsupportedError if this process called a CUDA function that is not pretended."""
+    """Raise UnsupportedError if this process called a CUDA function that a dry run lacks."""
     name = ctypes.CDLL(None).pretend_first_unsupported
     name.restype = ctypes.c_char_p
     if (called := name()) is not None:

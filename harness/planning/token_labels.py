@@ -28,7 +28,7 @@ def labelled(texts: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def with_labels(request: StepRequest, refusal: StepError) -> StepRequest | None:
-    """If a request was refused because labels are missing, return it with labels, else None."""
+    """Return a request with labels if ``refusal`` says that labels are missing, else None."""
     is_default = request.loss == "cross-entropy" and request.mode == "train"
     if _MISSING not in str(refusal) or not is_default or not request.inputs:
         return None

@@ -27,7 +27,7 @@ Run = Callable[[int, Mapping[str, bool]], Tried[Result] | Decision]
 def with_values_tried(
     run: Run[Result], differ: Callable[[Result, Result], str | None]
 ) -> tuple[Result, tuple[str, ...]]:
-    """Return the first run's result, and notes; raise an error if other values change the result.
+    """Return the first run's result and notes; raise an error if other GPU values change it.
 
     Args:
         run: function that runs the code once, in a forked process.
@@ -54,7 +54,7 @@ def with_values_tried(
 
 
 def _settled(run: Run[Result], trial: int) -> tuple[Tried[Result], Mapping[str, bool]]:
-    """Repeat a run until no check of an unknown value fails; also return the failed checks."""
+    """Repeat a run until no check of a GPU value fails; return the result and the failed checks."""
     checks: dict[str, bool] = {}
     while True:
         tried = in_fork(lambda given=dict(checks): run(trial, given))  # type: ignore[misc]

@@ -44,7 +44,7 @@ def typed_name(target: str, arguments: Mapping[str, Any]) -> str:
 
 
 def network(**fields: Any) -> "nn.Module":
-    """Build the network of a workload that has the given fields."""
+    """Build the network of the workload with the given fields."""
     from harness.training.training_step import build
 
     return build(Workload(batch=2, **fields), lambda *_: None).model

@@ -41,7 +41,7 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Cases for which the claim fails; ``holds_for`` contains the cases for which it holds."""
     rule: Rule | None = None
     second: str = ""
-    """Second derivation of the number that decides the claim, or the reason why it is missing."""
+    """Second derivation of the number that decides the claim, or the reason why there is none."""
     matters: str = ""
     control: str = ""
     history: str = ""
@@ -64,7 +64,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     question: str
     answer: list[str]
     lead: str
-    """Name of the experiment that answers the question."""
+    """Name of the experiment that answers the question of the report."""
     claims: list[ClaimEntry]
 
 

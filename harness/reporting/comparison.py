@@ -10,7 +10,7 @@ from harness.schema.layer_names import common_name, pattern
 from harness.schema.units import format_bytes
 
 MOST = 20
-"""Largest number of rows that are printed; for the other rows, only their number is printed."""
+"""Largest number of printed rows; a last line states how many rows are left out."""
 _LONGEST_TEXT = 40
 
 # Differences of a few bytes vanish in a unit, so these are printed digit by digit.
@@ -63,7 +63,7 @@ def predictions_text(comparison: PredictionComparison) -> str:
 
 
 def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference]]:
-    """Merge sizes with equal values into one row, e.g. sizes of layers in equal blocks."""
+    """Merge differences with equal sizes into one row, e.g. for layers in equal blocks."""
     groups: dict[tuple[object, ...], list[Difference]] = {}
     has_layers = any(each.name.startswith("layers.") for each in differences)
     for each in differences:

@@ -20,15 +20,15 @@ LITERATURE = "Claims of the literature about the memory of training, tested to t
 """Title of the report on the claims of the literature."""
 
 MOST_ANSWERS = 3
-"""Largest number of sentences in the answer to the question."""
+"""Largest number of sentences in the answer to the report's question."""
 
 MOST_STORY = 5
-"""Largest number of figures on the first page, if no experiment chooses its figures."""
+"""Largest number of figures on the first page, if no experiment selects figures for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
-    """Chapter of one experiment; ``problem`` is the reason why its content is missing."""
+    """Chapter of one experiment; ``problem`` is the reason why the chapter has no content."""
 
     name: str
     """Name of the experiment, which is also its anchor in the page."""
@@ -36,7 +36,7 @@ class Chapter:
     question: str = ""
     problem: str | None = None
     is_failed: bool = False
-    """True if the problem is an error in the analysis or in a figure, not a lack of records."""
+    """True if ``problem`` is an error in the analysis or in a figure, not a lack of records."""
     section: Section = field(default_factory=Section)
     pictures: tuple[DrawnFigure, ...] = ()
     """Drawn figures of the section."""
@@ -76,7 +76,7 @@ class Document:
 
     @cached_property
     def lead(self) -> Chapter | None:
-        """First chapter with a claim or an answer; the report answers its question."""
+        """First chapter with a claim or an answer; the report answers this chapter's question."""
         settled = [part for part in self.chapters if part.section.claims or part.section.answer]
         return next(iter([*settled, *self.chapters]), None)
 
@@ -87,14 +87,14 @@ class Document:
 
     @property
     def title(self) -> str:
-        """Title of the report, which is usually the question that it answers."""
+        """Title of the report, which is usually the question that the report answers."""
         if self.of_literature:
             return LITERATURE
         return (self.lead.question or self.lead.title) if self.lead else TITLE
 
     @property
     def device_note(self) -> str:
-        """Sentence on the pretended GPU of the records; empty for a real device."""
+        """Sentence on the pretended GPU that made the records; empty for a real device."""
         facts = dict(self.environment.frame.itertuples(index=False, name=None))
         _, is_dry_run, gpu = str(facts.get("device", "")).rpartition("dry run, ")
         if not is_dry_run:
@@ -202,7 +202,7 @@ def data_words(frame: pd.DataFrame | None) -> str:
 
 
 def decisive(claim: Claim) -> str:
-    """Return the number that decides a claim; for an open claim, add the reason."""
+    """Return the number that decides a claim and, for an open claim, the reason why it is open."""
     return "; ".join(filter(None, (claim.number, claim.open_reason)))
 
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from harness.schema.plain_text import printable
 
 SECONDS = 5.0
-"""Seconds before the first line, and between two lines."""
+"""Seconds before the first line of a heartbeat, and between two lines."""
 
 
 class Heartbeat:
@@ -34,7 +34,7 @@ class Heartbeat:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the thread at once."""
+        """End the thread that prints the lines."""
         self.end()
 
     def end(self) -> None:

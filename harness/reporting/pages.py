@@ -18,7 +18,7 @@ from harness.schema.findings import Claim, Table
 from harness.version import __version__
 
 STORY, EVIDENCE, MARKDOWN = "report.html", "evidence.html", "report.md"
-"""File names of the pages."""
+"""File names of the two HTML pages and of the Markdown page."""
 
 _SETTINGS = {
     "story_page": STORY,
@@ -118,7 +118,7 @@ def checks_table(report: Document) -> Table:
 
 
 def witness_table(report: Document) -> Table:
-    """Return a table that compares published measurements of real GPUs with the harness."""
+    """Return a table that compares published measurements of real GPUs with our results."""
     caption = "Published runs of real GPUs next to ours"
     return Table(name="witnesses", caption=caption, frame=_witnesses(report.chapters))
 

@@ -56,10 +56,10 @@ def write_report(
 ) -> Path:
     """Write the report's pages, tables, figures and manifest; return the path of the first page.
 
-    Every experiment of the run gets a chapter, even if it has too few records to analyse. The same
-    records give the same bytes. An earlier report is replaced only if all new files can be written.
-    Files of the user are kept. ``missing`` is called with a message for each failed section, and
-    with one message if no experiment has an answer. ``progress`` is called after each section.
+    Every experiment of the run gets a chapter, even with too few records. The same records give
+    identical files. An earlier report is replaced only if all new files can be written. Files of
+    the user are kept. ``missing`` is called with a message for each failed section, and with one
+    message if no experiment has an answer. ``progress`` is called after every section.
     """
     report = analysed(folder, jobs=jobs, given=given, progress=progress)
     files = report_files(report)
@@ -205,7 +205,7 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
 
 
 def _fault(error: Exception) -> str:
-    """Return a sentence that names the error in a section and its place in the code."""
+    """Return a sentence that names an error in a section, with the file and line of the error."""
     *_, place = traceback.extract_tb(error.__traceback__)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     where = f"{Path(place.filename).name}, line {place.lineno}"
@@ -281,8 +281,8 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
 def files_of_report(folder: Path) -> set[str]:
     """Return the files of figures and tables that belong to the report in ``folder``.
 
-    The files are found by the links in ``report.md``. A link is ignored if one of its files is
-    missing.
+    The files are found by the links in ``report.md``. A link is ignored if one of the linked files
+    is missing.
     """
     try:
         text = (folder / "report.md").read_text(encoding="utf-8")

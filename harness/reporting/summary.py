@@ -31,7 +31,7 @@ SHORT = {
 
 
 def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None:
-    """Print the answer and the main verdicts, and compare all verdicts with the reference run."""
+    """Print the answer and the main verdicts; compare all verdicts with the reference verdicts."""
     claims = read_claims(folder)
     console = AnswerConsole()
     console.print(Text(claims.question, style="bold"))
@@ -74,7 +74,7 @@ def _counted(claims: Sequence[ClaimEntry]) -> str:
 
 
 def _print_names(console: AnswerConsole, head: str, names: Sequence[str]) -> None:
-    """Print the names that fit in ``MOST_LINES`` lines, and the number of the other names."""
+    """Print the names that fit in ``MOST_LINES`` lines, and how many names are left out."""
     for count in range(len(names), 0, -1):
         rest = f"; and {len(names) - count} more" if count < len(names) else ""
         text = f"{head}: {'; '.join(names[:count])}{rest}"
@@ -148,7 +148,7 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
 
 
 def _far_apart(first: Path, second: Path) -> str:
-    """Return a note on metrics that differ by more than a factor of ten."""
+    """Return a note on metrics that differ between two runs by more than a factor of ten."""
     try:
         words = compare(first, second).far_apart_words
     except (RecordError, AnalysisError):  # a report without records, or of other cells

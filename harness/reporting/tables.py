@@ -51,7 +51,7 @@ class Shown:
     caption: str
     headings: tuple[str, ...]
     numeric: tuple[bool, ...]
-    """For each column, True if it contains numbers; such columns are right-aligned."""
+    """For each column, True if the column contains numbers and is therefore right-aligned."""
     rows: tuple[tuple[str, ...], ...]
 
 

@@ -106,7 +106,7 @@ def _origins_in(path: Path) -> Iterator[dict[str, object]]:
 
 
 def _distinct(origins: Iterable[Mapping[str, object]], key: str) -> tuple[str, ...]:
-    """Return the different values of ``key``, sorted."""
+    """Return the sorted, different values that the environments have for ``key``."""
     return tuple(sorted({str(origin.get(key) or _UNKNOWN) for origin in origins}))
 
 

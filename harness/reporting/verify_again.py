@@ -50,8 +50,8 @@ def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Ch
     With the malloc policy ``pinned``, the ranges of the RSS rise must overlap, or differ by at most
     two batches of the kernel's page counts. Repeats on one fork server are not independent, so each
     repeat has its own server. Only cells and steps with the outcome ok are chosen. Thresholds and
-    training runs are left out. ``given`` contains files of experiments, as for ``harness report
-    --experiment``.
+    training runs are not measured again. ``given`` contains files of experiments, as for ``harness
+    report --experiment``.
     """
     cells = dict(_lines(folder, given))
     chosen = random.Random(seed).sample(sorted(cells), min(count, len(cells)))
@@ -100,7 +100,7 @@ def _way(known: Line) -> _Way:
 
 
 def _measured(way: _Way, lines: Sequence[Line]) -> tuple[Mapping[str, Line], str]:
-    """Measure records again; return the new records by id, and a reason for missing records."""
+    """Measure records again; return the new records by id, and why a record may be missing."""
     cells = GivenCells(
         workloads=tuple(one.workload for one in lines if isinstance(one, Record)),
         step_jobs=tuple(one.job for one in lines if isinstance(one, StepRun)),

@@ -1,8 +1,8 @@
 """Gives each block of a recording a category, such as parameter or activation.
 
-The snapshot of a dry run names the categories of blocks. In other recordings, the category is
-guessed from the caller. For example, ``Optimizer.step`` allocates optimizer state, and a
-``forward`` allocates activations. Autograd's thread has no Python frames; it allocates gradients.
+The snapshot of a dry run names the categories of blocks. Without a dry run, the category is guessed
+from the caller. For example, ``Optimizer.step`` allocates optimizer state, and a ``forward``
+allocates activations. Autograd's thread has no Python frames; it allocates gradients.
 """
 
 from bisect import bisect_right
@@ -22,13 +22,13 @@ _PARAMETER = ("_apply (module.py", "convert (module.py")
 _OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adafactor", "nadam", "radam", "lion")
 _OPTIMIZER = ("_init_group (", *(f"step ({name}.py" for name in _OPTIMIZERS))
 _OPTIMIZER_OF_YOURS = ("wrapper (optimizer.py",)
-"""Frame of PyTorch's wrapper of ``step``; a closure of ``step`` may run forward and backward."""
+"""Frame of PyTorch's wrapper around ``step``, whose closure may run forward and backward."""
 _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
 _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
 
 
 CategoryOf = Callable[[int], BlockCategory]
-"""Function that returns a block's category; its argument is an index of ``DeviceHistory.log``."""
+"""Function that returns a block's category; the argument is an index of ``DeviceHistory.log``."""
 
 
 def categories(history: DeviceHistory) -> CategoryOf:
@@ -83,7 +83,7 @@ def _is_one(owner: object) -> bool:
 
 
 class Guess:
-    """Categories of blocks without recorded owners, guessed from frames and times of requests."""
+    """Categories of blocks without recorded owners; guessed from their frames, times and sizes."""
 
     def __init__(self, history: DeviceHistory) -> None:
         events, self._log = history.events, history.log
@@ -141,7 +141,7 @@ def caller(event: TraceEvent) -> Caller:
 
 
 def in_forward(event: TraceEvent) -> bool:
-    """Return whether a forward pass made the request."""
+    """Return whether a forward pass requested the memory of ``event``."""
     return _has(event, ("forward (",))
 
 

@@ -65,7 +65,7 @@ class DeviceHistory:
         return list(accumulate(changes, initial=self.origin.reserved_bytes))
 
     def alive_after(self, position: int) -> list[int]:
-        """Return indices in ``log`` of blocks alive after an event; position -1 is the start."""
+        """Return indices in ``log`` of blocks alive after event ``position``; -1 is the start."""
         return alive_after(self.lifetimes, len(self.origin.live) + position)
 
     def growth(self, ends: Sequence[int]) -> Growth:

@@ -1,4 +1,4 @@
-"""Finds why a request failed, e.g. because of a leak or of fragmentation."""
+"""Finds why a request for memory failed, e.g. because of a leak or of fragmentation."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,7 +21,7 @@ def diagnose(
     moments: Sequence[RecordedMoment],
     history: DeviceHistory,
 ) -> tuple[Diagnosis, tuple[str, ...]]:
-    """Return the diagnosis, and sentences that explain it."""
+    """Return the diagnosis of a failure, and sentences that explain the diagnosis."""
     size = format_bytes
     first = moments[0]
     name, most = first.categories[0] if first.categories else ("nothing", 0)

@@ -44,7 +44,7 @@ _OTHER_SETTINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Explanation of one device in a recording."""
+    """Explanation of the memory of one device in a recording."""
 
     device: int
     events: int
@@ -143,9 +143,9 @@ def _cases(
 ) -> Iterator[Case]:
     """Yield the cases to replay: first as recorded, then with one change each.
 
-    The changes are other settings, no private pools, ``empty_cache()`` in each step, and other
-    GPUs. The replay ends with the failed request. Segment frees that this request caused are not
-    replayed.
+    Changed cases use other settings, no private pools, ``empty_cache()`` in each step, or another
+    GPU. The replay ends with the failed request. The replay leaves out the segment frees that the
+    failed request caused.
     """
     until = None if failure is None else failure.position + 1
     usable = None if failure is None else failure.usable_bytes

@@ -34,7 +34,7 @@ def explanation_sheet(explanations: Sequence[Explanation]) -> Sheet:
 
 
 def failures_sheet(failures: Sequence[LogFailure], notes: Sequence[str] = ()) -> Sheet:
-    """Return the sheet of a log: its failures, and the GPU's memory at one explained failure."""
+    """Return the sheet of a log with all failures, and with the GPU's memory at one failure."""
     last = next((one.message for one in explained(failures) if one.message is not None), None)
     lines = [*failures_lines(failures)]
     first = 2 if lines[0].startswith(_CAUSE) else 1
@@ -47,7 +47,7 @@ def failures_sheet(failures: Sequence[LogFailure], notes: Sequence[str] = ()) ->
 
 
 def _log_parts(lines: Sequence[str]) -> Iterator[Part]:
-    """Yield causes as headings, and indented lines as preformatted text."""
+    """Yield the lines of a log: causes as headings, indented lines as preformatted text."""
     for is_indented, run in groupby(lines, lambda line: line.startswith("  ")):
         if is_indented:
             yield Code("\n".join(line[2:] for line in run))

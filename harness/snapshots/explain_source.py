@@ -35,7 +35,7 @@ class OutOfMemoryReport:
         sheet: sentences and tables of the explanation.
         facts: values that ``harness explain --json`` prints, by key.
         held: parts of the GPU's memory with their bytes; empty if the message has no sizes.
-        limit: bytes and label of the line that ``plot`` marks.
+        limit: position in bytes and label of the line that ``plot`` draws.
     """
 
     sheet: Sheet = field(repr=False, compare=False)
@@ -121,7 +121,7 @@ def explain(source: str | Path) -> OutOfMemoryReport:
 
 
 def is_message(text: str) -> bool:
-    """Return whether a text is a message rather than the name of a file."""
+    """Return whether a text is an out-of-memory message rather than the name of a file."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "oom_kill", "oomkilled")
     known = any(each in text.lower() for each in words) or other_message(text) is not None
     is_sentence = text.count(" ") > 2 and not _LIKE_A_PATH.search(text)
@@ -129,7 +129,7 @@ def is_message(text: str) -> bool:
 
 
 def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
-    """Return the report of a snapshot; its facts begin with the first device."""
+    """Return the report of a snapshot; the facts of the first device come first."""
     first, *others = (asdict(replace(one, blocks=None)) for one in explanations)
     for each in (first, *others):
         del each["blocks"]

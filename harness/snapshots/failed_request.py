@@ -10,7 +10,7 @@ from harness.snapshots.moments import FRAMES_SHOWN
 
 @dataclass(frozen=True, kw_only=True)
 class FailedRequest:
-    """The last request that failed.
+    """The last request for memory that failed in a recording.
 
     ``is_limited`` is True if a limit of the process caused the failure. ``usable_bytes`` is the sum
     of the reserved and the free bytes at the failure or, if ``is_limited``, the peak of the

@@ -21,7 +21,7 @@ class Origin:
 
 
 def find_origin(snapshot: Snapshot, events: Sequence[TraceEvent]) -> Origin:
-    """Return the state before ``events``, which must end when the snapshot was taken."""
+    """Return the state before ``events``; the snapshot was taken right after the last event."""
     reserved = sum(segment.size_bytes for segment in snapshot.segments)
     reserved -= sum(map(reserved_change, events))
     return Origin(live=_live_at_start(snapshot.segments, events), reserved_bytes=reserved)
@@ -64,7 +64,7 @@ _OF_THE_MACHINE = ("backend", "per_process_memory_fraction")
 
 
 def recorded_settings(snapshot: Snapshot) -> tuple[str, list[str]]:
-    """Return the recorded settings of the allocator, and notes on assumptions about them.
+    """Return the recorded settings of the allocator, and notes on assumptions about the settings.
 
     Flags that the allocator reported override the settings of the environment variable.
     """

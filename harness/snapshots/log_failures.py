@@ -74,7 +74,7 @@ _SCHEDULER = re.compile(r"oom[-_ ]kill event|\bOOMKilled\b|oom_kill event|\bOUT_
 
 
 class _Said(NamedTuple):
-    """Content of a message: its cause, advice, and the requested bytes."""
+    """Content of an out-of-memory message: its cause, advice, and the requested bytes."""
 
     cause: str
     advice: str
@@ -144,7 +144,7 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
 def _of_one_request(found: Sequence[LogFailure]) -> list[LogFailure]:
     """Merge failures of the same cause in neighbouring lines into one failure.
 
-    The merged failure has the first line number and the requested bytes that any line states.
+    The merged failure has the first line number, and the requested bytes if any line states them.
     """
     kept: list[LogFailure] = []
     last = 0
@@ -168,7 +168,7 @@ def marked(log: Log) -> list[int]:
 
 
 def _chosen(places: list[_Place]) -> list[_Place]:
-    """Return all places or, if there are too many, only the first and the last places."""
+    """Return all places or, if a log has too many, only the first and the last places."""
     first = MOST_FAILURES // 4
     return (
         places if len(places) <= MOST_FAILURES else places[:first] + places[first - MOST_FAILURES :]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 LONGEST_BYTES = 64 << 20
-"""Largest number of characters that are kept; a quarter of them is for the first messages."""
+"""Largest number of characters that are kept; a quarter is for the first messages."""
 MOST_PIPED_BYTES = 4 << 30
 """Largest number of bytes that are read from a log of unknown size."""
 AROUND = 400

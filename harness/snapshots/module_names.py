@@ -10,7 +10,7 @@ _LARGEST_BYTES = 4 << 20
 
 
 def module_name(path: str, line: int) -> str | None:
-    """Return the name of the module whose ``forward`` has this frame; None if it is unknown.
+    """Return the name of the module whose ``forward`` has this frame; None for an unknown module.
 
     The class name is read from the source file, if it exists; no code is executed. In the user's
     own files, the name includes the line number, which shows the child module that was called.

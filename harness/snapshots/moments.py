@@ -37,7 +37,7 @@ class BlockGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedMoment:
-    """Requested bytes of the blocks alive after the event at ``position``, in several groupings."""
+    """Requested bytes of the blocks alive after an event, by category, module and source line."""
 
     name: str
     position: int

@@ -3,9 +3,9 @@
 The formats are those of ``CUDACachingAllocator.cpp`` in PyTorch 1.0 to 2.15. Sizes in a message
 have two decimals, so a sum is exact only to about 0.01 of its unit.
 
-Two numbers have misleading names. "Allocated in private pools" means the free blocks of private
-pools. "Allocated by PyTorch" includes the free blocks (observed in a dry run of PyTorch 2.15). If a
-process "has 17179869184.00 GiB memory in use" (2^64 - 1 bytes), NVML does not know its memory.
+"Allocated in private pools" means the free blocks of private pools, and "allocated by PyTorch"
+includes these free blocks (observed in a dry run of PyTorch 2.15). If a process "has 17179869184.00
+GiB memory in use" (2^64 - 1 bytes), NVML does not know its memory.
 """
 
 import re
@@ -74,7 +74,7 @@ class OutOfMemoryMessage:
         elsewhere: process id and memory of processes on another MIG instance of the GPU.
         allowed_bytes: the limit of ``set_per_process_memory_fraction``; None without a limit.
         backend: CUDA, HIP, XPU or NPU.
-        setting: name of the environment variable with the allocator's settings in this version.
+        setting: environment variable for the allocator's settings, from the message or a default.
         states_free: True if the message states the free bytes; messages of XPU do not.
     """
 
@@ -95,7 +95,7 @@ class OutOfMemoryMessage:
     states_free: bool = True
 
     def unallocated_bytes(self) -> int:
-        """Return the reserved bytes that no tensor uses, without private pools."""
+        """Return the reserved bytes outside private pools that no tensor uses."""
         return max(0, self.reserved_bytes - self.allocated_bytes - self.private_bytes)
 
     def others_bytes(self) -> int:

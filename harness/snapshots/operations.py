@@ -16,7 +16,7 @@ RELEASE_POOL = "release_pool"
 
 
 def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
-    """Yield each event with its position; neighbouring events of a free become one ``free``."""
+    """Yield each event with its position; two neighbouring events of the same free become one."""
     skip = False
     last = len(events) - 1
     for index, event in enumerate(events):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class OtherMessage(NamedTuple):
-    """Content of a message: its cause (or ""), advice, and the requested bytes."""
+    """Content of an out-of-memory message: its cause (or ""), advice, and the requested bytes."""
 
     cause: str
     advice: str

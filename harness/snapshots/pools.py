@@ -42,12 +42,12 @@ def number_pools(
 def _pools_of_events(
     events: Sequence[TraceEvent], segments: Sequence[RecordedSegment]
 ) -> Sequence[PoolId]:
-    """Return the pool of each event; if it is not recorded, derive it from the segments.
+    """Return the pool of each event; if the pool is not recorded, derive it from the segments.
 
     Older recordings name pools only for the segments at the end of the recording. An event without
     a pool gets the pool of the segment that contains the event's address. Events before the
-    allocation of the segment, and events in segments that were freed before the end, are counted as
-    part of the default pool.
+    allocation of their segment, and events in segments that were freed before the end, are counted
+    as part of the default pool.
     """
     ends = {each.address: each for each in segments if each.pool != DEFAULT_POOL}
     starts = sorted(ends)
@@ -68,7 +68,7 @@ def _pools_of_events(
 
 
 def is_private(entry: TraceEvent | RecordedSegment) -> bool:
-    """Return whether this event or segment has a private pool; call ``number_pools`` first."""
+    """Return whether an event or segment is in a private pool; call ``number_pools`` first."""
     return entry.stream >> POOL_SHIFT != 0
 
 

@@ -31,7 +31,7 @@ from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
 MOST_OWNERS = 4 << 20
-"""Largest number of recorded owners that are used; if a file has more, categories are guessed."""
+"""Largest number of recorded owners that are used; with more owners, categories are guessed."""
 
 
 class OwnersAt(msgspec.Struct):
@@ -98,7 +98,7 @@ class RecordedDevices:
     annotations: tuple[Annotation, ...]
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
-        """Return the chosen devices, sorted: out of memory first, then by number of events."""
+        """Return the chosen devices: those out of memory first, then those with most events."""
         chosen = [each for each in self.snapshots if device in (None, each.device)]
         if not chosen:
             there = ", ".join(str(each.device) for each in self.snapshots)

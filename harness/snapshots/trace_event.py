@@ -55,9 +55,9 @@ BEFORE = Stack("before the recording", (), "before the recording")
 
 
 class TraceEvent(NamedTuple):
-    """One entry of a device's trace; for ``oom``, ``address`` is the number of free bytes.
+    """One entry of a device's trace; in an ``oom`` entry, ``address`` contains the free bytes.
 
-    ``pool`` is None if the recording does not name it. ``stream`` also stores the number of the
+    ``pool`` is None if the recording names no pool. ``stream`` also stores the number of the
     private pool (see ``snapshots.pools``).
     """
 
@@ -71,7 +71,7 @@ class TraceEvent(NamedTuple):
 
 
 def own_line(event: TraceEvent) -> str:
-    """Return the user's line that made the request, or a description if there is none."""
+    """Return the line of user code that requested the memory, or why no line is known."""
     place, own = event.stack.place, event.stack.own
     if own is not None:
         return own

@@ -40,7 +40,7 @@ class FailedReplay:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """Result of a case, which is replayed with several orders of the driver's addresses.
+    """Result of a case, which is replayed several times with different orders of addresses.
 
     ``peak_reserved_bytes`` is None if no run completed. ``ran_out`` contains the failed request of
     each run that did not complete, earliest first. If ``total_bytes`` is None, the memory is
@@ -125,7 +125,7 @@ def _numbers(streams: set[int]) -> dict[int, int]:
 
 
 def in_one_pool(work: RecordedWork) -> RecordedWork | None:
-    """Return the work with all blocks in the default pool; None if it has no private pool."""
+    """Return the work with all blocks in the default pool; None without private pools."""
     if not any(step.pool for step in work.steps):
         return None
     kept = (step for step in work.steps if step.action != RELEASE_POOL)
