@@ -37,7 +37,7 @@ def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
 
 @dataclass
 class _AfterImport:
-    """Import hook that calls a function after one module is loaded."""
+    """Import hook that calls a function after a given module is loaded."""
 
     name: str
     function: Callable[[ModuleType], None]

@@ -25,7 +25,7 @@ _MATH += " sin cos tan sinh cosh tanh asin acos atan atan2 degrees radians erfc 
 
 
 class _Reading(threading.local):
-    """State of a read from a tensor in this thread."""
+    """State of the current thread's read from a tensor."""
 
     active = False
     place: str | None = None
@@ -157,15 +157,15 @@ def _let_write(yaml: Any) -> None:
 
 
 def use_inside(value: Any) -> None:
-    """Mark the unknown numbers in a value as used, also those in nested containers."""
+    """Mark every unknown number in a value as used, including numbers in nested containers."""
     for place in _places_inside(value):
         used(place)
 
 
 def _places_inside(value: Any) -> list[str]:
-    """Return a list of the places where the unknown numbers in ``value`` were read.
+    """Return a list of the code locations that read the unknown numbers in ``value``.
 
-    TorchDynamo does not allow a generator here.
+    TorchDynamo does not allow a generator in this function.
     """
     if type(value) in (Unknown, Text):
         return [value.place]

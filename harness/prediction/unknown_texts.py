@@ -24,7 +24,7 @@ _OF_CODE = "/torch/_inductor/", "/triton/"
 """Parts of the paths of compiler code, which reads files that it has written."""
 _MOST_TEXTS, _MOST_CODE = 1000, 64
 TEXTS: Final[dict[str, str]] = {}
-"""Place where each number was read, by its text; for numbers that are cut out of longer texts."""
+"""Code locations of reads by the number's text, for numbers that are cut out of longer texts."""
 _made: Final[set[str]] = set()
 """Places of numbers that were converted to text since the process last read its own file."""
 

@@ -92,7 +92,7 @@ def is_newer_than_known(version: str | None) -> bool:
 def describing(version: TorchVersion | None) -> Iterator[None]:
     """Let predictions in a ``with`` block describe ``version``; None means the installed version.
 
-    This is not an argument, because many functions would only pass the version on.
+    The version is not an argument of each prediction, because many functions would only pass it on.
     """
     before = _chosen.set(version)
     try:
@@ -150,4 +150,4 @@ WORKSPACES_FREED = Change(
     "smaller workspace",
 )
 CHANGES = (MAXIMUM_COMPARES_FIRST, WORKSPACES_FREED)
-"""All changes; they are verified with the events of PyTorch's own allocator."""
+"""All rules that differ between versions, verified with the events of PyTorch's own allocator."""

@@ -122,7 +122,7 @@ _POLICIES: tuple[tuple[str, Cast], ...] = (
 
 
 def _listed() -> Iterator[tuple[Any, Cast]]:
-    """Yield each listed operator that this version of PyTorch has, with its cast."""
+    """Yield pairs of an operator in autocast's lists and the operator's cast."""
     for names, cast in _POLICIES:
         for name in names.split():
             base, _, overload = name.partition(".")

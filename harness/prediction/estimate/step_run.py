@@ -149,7 +149,7 @@ def _place(error: Exception) -> str:
 
 
 def _without_values(text: str) -> str:
-    """Return a message with the operator that needs tensor values, or PyTorch's own message."""
+    """Return a message that names the operator that needs tensor values, or PyTorch's message."""
     match = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
     if match is None:
         return text.split(". ")[0][:300]

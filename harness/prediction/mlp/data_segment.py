@@ -3,9 +3,9 @@
 In a process that probes a threshold, each block of at least one page has its own memory mapping
 (``harness.processes.limits.heap_headroom``). The mapping contains the block, PyTorch's alignment
 and glibc's header, and is rounded up to whole pages. Smaller blocks use free memory of the heap and
-add nothing. MKL's buffers exist before the probe. The library oneDNN compiles code for GELU and its
-derivative for each new shape. This code is counted and stays in memory. The result is exact to the
-page, but it omits lists larger than a page, which occur in networks of about fifty layers.
+add nothing. MKL's buffers are allocated before a probe. The library oneDNN compiles code for GELU
+and its derivative for each new shape. The code stays in memory and is counted. The result is exact
+to the page, but it omits lists larger than a page, as in networks of about 50 layers.
 
 Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmalloc_mmap``;
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
@@ -51,7 +51,7 @@ def _chunk(request_bytes: int) -> int:
 
 
 class Peak(NamedTuple):
-    """The largest data segment of a workload, and its parts."""
+    """Size of a workload's largest data segment, and sizes of the segment's parts."""
 
     data_bytes: int
     """Size of the data segment, which RLIMIT_DATA limits."""
@@ -69,7 +69,7 @@ class Peak(NamedTuple):
 
 
 def data_peak(workload: Workload) -> Peak:
-    """Return the largest data segment during the build and the steps."""
+    """Return the largest data segment while the network is built and the steps run."""
     compiles = workload.autocast is not None or workload.dtype != "float64"
     kernels: set[tuple[str, int]] = set()
     data = live = small = 0

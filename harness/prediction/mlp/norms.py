@@ -20,11 +20,11 @@ Gradient = Callable[[int, int, str], None]
 """Function that writes a gradient; its arguments are 0 (weight) or 1 (bias), bytes and operator."""
 
 Outputs = tuple[Event, tuple[Event, ...]]
-"""The output, and the statistics that autograd saves."""
+"""A normalization's output, and the statistics that autograd saves."""
 
 
 class _Norm:
-    """Common part of both normalizations."""
+    """Common part of ``BatchNorm`` and ``LayerNorm``."""
 
     def __init__(self, writer: TraceWriter, workload: Workload) -> None:
         self._writer = writer
