@@ -76,8 +76,8 @@ class AllocationRecorder:
 
     ``trace`` is available after the ``with`` block. Do not nest recorders, because a process has
     only one profiler. ``operators=False`` records modules, phases and backward nodes but no
-    operators, for a third of the cost. With ``infer=True``, the recorder infers steps and phases,
-    unless the caller announces a phase.
+    operators, at a third of the cost of recording operators too. With ``infer=True``, the recorder
+    infers steps and phases, unless the caller announces a phase.
     """
 
     def __init__(self, device: str = "cpu", *, operators: bool = True, infer: bool = False) -> None:
@@ -137,7 +137,7 @@ class AllocationRecorder:
         return self._range(f"{PHASE}{self._step}:{name}")
 
     def next_step(self) -> None:
-        """Begin the next step; step 0 is the build of the network."""
+        """Begin the next step; events while the network is built belong to step 0."""
         self._step += 1
 
     def mark_saved(self, address: int) -> None:

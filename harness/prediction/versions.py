@@ -92,7 +92,7 @@ def is_newer_than_known(version: str | None) -> bool:
 def describing(version: TorchVersion | None) -> Iterator[None]:
     """Let predictions in a ``with`` block describe ``version``; None means the installed version.
 
-    The version is not an argument of each prediction, because many functions would only pass it on.
+    The version is not an argument, because many functions would only pass the version on.
     """
     before = _chosen.set(version)
     try:

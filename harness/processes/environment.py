@@ -20,7 +20,7 @@ from harness.version import PACKAGE, __version__
 PRETENDED = "HARNESS_DRY_RUN_NAME"
 """Environment variable that a dry run sets in processes that see a pretended GPU.
 
-A pretended GPU runs no kernels, so a record contains no times and no computed values."""
+A pretended GPU runs no kernels, so the record of a dry run has no times or computed values."""
 
 
 def describe(workload: Workload, launcher: str) -> Environment:
@@ -66,7 +66,7 @@ def versions(*packages: str) -> Environment:
 
 
 def _of_cpu(name: str) -> str:
-    """Return a field of the first processor in /proc/cpuinfo; empty if there is none."""
+    """Return a field of the first processor in /proc/cpuinfo; "" if the field is missing."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith(name):

@@ -33,7 +33,7 @@ from harness.processes.start_child import die_first_for_memory, die_with_parent,
 
 FORKS_BEFORE_GATHERING = 12
 """Number of forks after which the server moves its memory to huge pages. Moving the memory takes up
-to a second. A sweep saves more than a second, but a threshold search does not."""
+to a second. Huge pages save more than a second in a sweep, but not in a threshold search."""
 
 
 def main() -> int:

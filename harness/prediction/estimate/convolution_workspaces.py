@@ -30,7 +30,7 @@ _SHORT_SUM = {4: 123, 2: 63}
 _FEW_PRODUCTS = 5_000_000
 """Number of multiplications below which a gradient kernel copies nothing."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
-"""Most channels and spatial weight positions for which a float32 gradient kernel copies nothing."""
+"""Limits for channels and spatial weight positions, within which float32 gradients copy nothing."""
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
 """Compute capabilities with far higher throughput in TF32 than in float32."""
 _LIGHT_BYTES = 96 << 10

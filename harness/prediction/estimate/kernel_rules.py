@@ -100,7 +100,7 @@ class KernelRules:
         return () if rule is None else rule(self.gpu, args)
 
     def workspaces(self, name: str, args: Sequence[Any], result: Any) -> Sequence[int]:
-        """Return the workspace in bytes for each result of a convolution; else an empty list."""
+        """Return the workspace bytes for each result of a convolution; [] for other operators."""
         is_registered = name in REGISTERED or name.partition(".")[0] in REGISTERED
         return [] if is_registered else convolution_workspaces(self.gpu, name, args, result)
 

@@ -17,7 +17,7 @@ from msgspec import Struct, convert
 from harness.schema.errors import HarnessError
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
-"""Variable with pairs of a cuBLAS workspace size in KiB and a number (``:4096:2:16:8``)."""
+"""Environment variable with sizes in KiB and numbers of cuBLAS workspaces (``:4096:2:16:8``)."""
 _MIB = 1 << 20
 
 OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
@@ -26,7 +26,7 @@ OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
 The size of this memory depends on the driver, the GPU and the loaded kernels. For single processes
 without NCCL, 274 MiB with lazy loading and 636 MiB without it were reported (pytorch/pytorch
 #86509). Other reports are 426 MiB on torch 2.10 and CUDA 13 (unslothai/unsloth-zoo #1053) and 300
-to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The second value is 1.2 times the
+to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The upper value is 1.2 times the
 highest report, because no reports exist for the GPUs in ``gpus.toml``.
 """
 

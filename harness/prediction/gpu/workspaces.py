@@ -5,7 +5,7 @@ its workspace in the first forward pass, and autograd's thread allocates its wor
 backward pass. The library cuBLASLt, which runs ``addmm`` with a bias, uses the same workspaces.
 
 PyTorch 2.15 allocates a workspace for each matmul and frees it afterwards. In 2.15, cuBLASLt has
-its own workspace of 1 MiB for every capability. ``WORKSPACES_FREED`` describes this change.
+its own workspace of 1 MiB for every capability. ``WORKSPACES_FREED`` describes the change in 2.15.
 
 Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). The sizes were
 observed in dry runs on capabilities 8.0, 8.9 and 9.0, and with 2.15 also on 7.5, 10.0 and 12.0.

@@ -76,7 +76,7 @@ def maximum_backward(
 
     PyTorch computes ``at::where(self == other, grad / 2, grad)`` and writes zeros in place if
     ``self < other``. The 2 in ``grad / 2`` is an int64 of 8 bytes that is cast to the gradient's
-    dtype. A comparison allocates a byte per element. Their order depends on the version of PyTorch.
+    dtype. Comparisons allocate a byte per element; their order depends on the version of PyTorch.
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
 

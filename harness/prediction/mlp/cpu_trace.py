@@ -45,9 +45,9 @@ def why_refused(workload: Workload) -> str | None:
 
 
 def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace:
-    """Return the predicted trace: the build, then two training steps or one inference step.
+    """Predict the trace of building the network and running two training or one inference steps.
 
-    Addresses are numbers in the order of allocation. ``without_scratch`` leaves out the temporary
+    Block addresses are numbers in allocation order. ``without_scratch`` leaves out the temporary
     blocks of 16-bit matmuls, which depend on the processor. By default, 16-bit matmuls are refused.
     """
     if workload.device != "cpu":

@@ -38,7 +38,7 @@ class Names(NamedTuple):
     """File names of the memory controller in one version of cgroups."""
 
     limit: tuple[str, ...]
-    """Files to write the limit to, in this order; only the first file must exist."""
+    """Files to which the limit is written, in this order; only the first file must exist."""
     usage: str
     peak: str
     """File with the peak of charged bytes; old kernels do not have this file."""
@@ -113,11 +113,11 @@ def joined(folder: str, budget_bytes: int) -> Iterator[None]:
 
 
 def stay_on_one_processor() -> None:
-    """Bind this thread to one processor, the same for all children of a fork server.
+    """Bind this thread to a processor, which is the same for all children of a fork server.
 
     The kernel charges a cgroup for batches of pages, and each processor keeps the unused rest of
     its batch. A processor also keeps the last 31 pages that it mapped, even after they are freed.
-    If a process moves to another processor, the kept pages stay charged but cannot be used.
+    If a process moves to another processor, pages of the old one stay charged but are unusable.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.
     """
@@ -126,7 +126,7 @@ def stay_on_one_processor() -> None:
 
 
 def available() -> tuple[bool, str]:
-    """Test whether a process can create and enter a memory cgroup; also return the reason."""
+    """Return whether a process can create and enter a memory cgroup, and an explanation."""
     try:
         with group() as made:
             enter = ["/bin/sh", "-c", 'echo 0 > "$0"', str(made.folder / "cgroup.procs")]
@@ -174,7 +174,7 @@ def places() -> Iterator[tuple[int, Path]]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a cgroup; retry for a second, until its last process has ended."""
+    """Remove a cgroup; for up to a second, wait for the end of the cgroup's last process."""
     for _ in range(_ATTEMPTS):
         try:
             folder.rmdir()

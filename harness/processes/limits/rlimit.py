@@ -38,7 +38,7 @@ def data_segment(budget_bytes: int) -> Iterator[None]:
     """Let this process allocate at most ``budget_bytes`` in addition to its present memory.
 
     Memory that is freed inside the ``with`` block can be allocated again. The limit ends with the
-    block, so that a failure can be reported.
+    ``with`` block, so that a failure can be reported.
     """
     import resource
 
@@ -81,7 +81,7 @@ with data_segment(1 << 20):
 
 
 def data_segment_available() -> tuple[bool, str]:
-    """Test in a new process whether the kernel enforces ``RLIMIT_DATA``; also return the reason."""
+    """Test in a new process whether ``RLIMIT_DATA`` is enforced; also return an explanation."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", _REFUSED], capture_output=True, text=True, check=False
     )
