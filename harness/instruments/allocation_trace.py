@@ -1,10 +1,10 @@
 """Records the allocations and frees of PyTorch's allocators with the profiler.
 
-The profiler (Kineto) reports each block of the CPU or CUDA allocator, with the operators around the
-block. The profiler also reports blocks that PyTorch's dispatcher does not see, e.g. scratch memory
-of kernels. Profiling adds a few percent to a step's time. For CUDA, the profiler reports rounded
-sizes, and the requested sizes are read from the allocator's log. The category of a block is never
-inferred from a name. The caller sets the category of a live block by its address
+The profiler (Kineto) reports each block of the CPU or CUDA allocator, with the operators that
+allocate the block. The profiler also reports blocks that PyTorch's dispatcher does not see, e.g.
+scratch memory of kernels. Profiling adds a few percent to a step's time. For CUDA, the profiler
+reports rounded sizes, and the requested sizes are read from the allocator's log. The category of a
+block is never inferred from a name. The caller sets the category of a live block by its address
 (``AllocationRecorder.mark``).
 
 The free of a block is not reported if the block was allocated before the profiler started. Start

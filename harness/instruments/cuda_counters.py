@@ -90,7 +90,7 @@ class StepPeaks:
 
 
 def highest(several: Iterable[dict[str, int]]) -> dict[str, int]:
-    """Return the highest of several peaks of each counter."""
+    """For each counter, return the highest of several peaks."""
     result: dict[str, int] = {}
     for peaks in several:
         result |= {name: max(peak, result.get(name, 0)) for name, peak in peaks.items()}

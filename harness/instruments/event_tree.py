@@ -122,7 +122,7 @@ class Reader:
         self._items: list[Item] = []
 
     def read(self, tree: Sequence[Any]) -> list[Item]:
-        """Return the allocations, the frees and the claims in ``tree``, in order of time."""
+        """Return the allocations, the frees and the block claims in ``tree``, in order of time."""
         # A frame: nodes not yet read, operators around them, module, place in the backward
         # pass (0 outside, 1 inside, 2 directly below a node of autograd's engine).
         stack: list[tuple[Iterator[Any], str, str, int]] = [(iter(tree), "", "", 0)]
@@ -265,7 +265,7 @@ _Row = tuple[int, str, int, int, _Block]
 
 
 class Replay:
-    """Replays the events, and applies each claim to the block that is alive at the claim's time."""
+    """Replays the events; each ``BlockClaim`` applies to the block that is alive at that time."""
 
     def __init__(self, claims: Sequence[Sequence[BlockClaim]]) -> None:
         self._claims = claims

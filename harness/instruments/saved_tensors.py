@@ -98,7 +98,7 @@ class SavedTensors:
         return held.tensor
 
     def held(self) -> list[Saved]:
-        """Return the storages that autograd keeps now, once each, in the order of saving."""
+        """Return the storages that autograd keeps now, each only once, in the order of saving."""
         storages: dict[int, Saved] = {}
         alive = [(reference, held) for reference in self._held if (held := reference())]
         self._held = [reference for reference, _ in alive]

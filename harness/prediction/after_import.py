@@ -13,7 +13,7 @@ import harness.training  # noqa: F401  a script may have a package called harnes
 
 
 def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Replace ``owner.name`` by the decorated function, whose first argument is the original."""
+    """Replace ``owner.name`` by the decorated function; its first argument is the old function."""
     real = getattr(owner, name)
 
     def put(function: Callable[..., Any]) -> Callable[..., Any]:

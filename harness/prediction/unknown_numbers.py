@@ -1,8 +1,8 @@
 """Represents unknown numbers, which are read from tensors whose values are not computed.
 
-Each object remembers where its number was read, and reports uses that may influence the script.
-Such uses are comparisons, conversions to an integer, a truth value or an array, and taking the
-length of the number's text. Sums, means and printing are not reported. An unknown number cannot
+Each ``Unknown`` object remembers where its number was read, and reports uses that may influence the
+script. These uses are comparisons, conversions to an integer, a truth value or an array, and taking
+the length of the number's text. Sums, means and printing are not reported. An unknown number cannot
 detect C code that reads its value without calling a method. In an estimate, it also cannot detect
 ``'%.2f' % x`` and ``Decimal(x)``.
 """

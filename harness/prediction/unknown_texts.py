@@ -1,9 +1,8 @@
 """Texts of unknown numbers; parsing, comparing or taking the length of a text is a use.
 
 If C code joins the text to other text, the result is a plain string. The number is still reported
-as used if ``float`` parses the number's text. If the process reads a file that it has written, the
-file may contain any number that was converted to text before. All these numbers are then reported
-as used.
+as used if ``float`` parses the number's text. If the process reads a file that it has written, all
+numbers that were converted to text before are reported as used, because the file may contain them.
 """
 
 import contextlib

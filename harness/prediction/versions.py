@@ -1,9 +1,9 @@
 """Selects the version of PyTorch that a prediction describes.
 
-By default, this is the installed version, or the nearest known version if the installed version is
-not known. ``describing`` selects another version. ``CHANGES`` lists all rules that differ between
-versions. ``harness doctor --check-model`` compares the model with the installed version, and
-``results/torch-versions.md`` compares it with all known versions.
+By default, predictions describe the installed version, or the nearest known version if the
+installed version is not known. ``describing`` selects another version. ``CHANGES`` lists all rules
+that differ between versions. ``harness doctor --check-model`` compares the model with the installed
+version, and ``results/torch-versions.md`` compares it with all known versions.
 """
 
 import functools

@@ -1,13 +1,13 @@
 """Server process that has loaded PyTorch, and forks a worker process for each request.
 
-Starting a new interpreter for each measurement takes seconds. Forking this process takes
+Starting a new interpreter for each measurement takes seconds. Forking the server takes
 milliseconds, and each fork starts in the same state. The server runs one fork at a time.
 
 The server and its client exchange JSON over an inherited socket. A request contains the job's
 length and the job. Two file descriptors, for results and for standard error, are attached to the
 request. The server replies ``{"pid": n}`` after the fork, and ``{"status": exit code}`` after the
-worker's end. The exit code is negative for a signal. If the system allows no further process, the
-server replies ``{"refused": why}``.
+worker's end. The exit code is negative if a signal ended the worker. If the system allows no
+further process, the server replies ``{"refused": why}``.
 """
 
 import contextlib

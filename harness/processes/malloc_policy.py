@@ -42,7 +42,7 @@ class _MallocInfo(ctypes.Structure):
 
 @functools.cache
 def glibc() -> ctypes.CDLL | None:
-    """Return the C library with declared malloc functions, or None if it is not glibc."""
+    """Return the C library with declared malloc functions, or None if the library is not glibc."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2"):
         return None
@@ -53,7 +53,7 @@ def glibc() -> ctypes.CDLL | None:
 
 
 def apply_policy(policy: str) -> None:
-    """Apply the policy ``pinned`` to this process, if its malloc is the malloc of glibc.
+    """Apply the policy ``pinned`` to this process, if the process uses glibc's malloc.
 
     The holes of another malloc cannot be filled, because ``fill_holes`` reads glibc's counters.
     """

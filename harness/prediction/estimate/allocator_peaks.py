@@ -1,8 +1,8 @@
 """Computes the CUDA allocator's peaks for an estimated step, with a range for reserved bytes.
 
 Allocated bytes are requested bytes after the size of each block is rounded up. Reserved bytes also
-depend on fragmentation, which the estimate does not model. The range of reserved bytes is therefore
-derived from networks with known reserved bytes (``accuracy.toml``).
+depend on fragmentation, which the estimate does not model. The range of reserved bytes is derived
+from networks with known reserved bytes (``accuracy.toml``).
 """
 
 import tomllib

@@ -1,13 +1,13 @@
 """Predicts the workspaces of cuDNN's convolutions on a machine without cuDNN.
 
-Tensor cores need the channels-last layout, which PyTorch's tensors do not have by default.
-Therefore cuDNN copies the inputs into a workspace, with channels padded to 16 bytes. If the kernel
-cannot write to the output tensor, the workspace also contains a copy of the output. If several
-multiprocessors each sum a share of a weight gradient, each share has its own copy of the gradient.
-The thresholds below approximate cuDNN's unpublished heuristics.
+Tensor cores need the channels-last layout, which PyTorch's tensors do not have by default. To use
+tensor cores, cuDNN copies the inputs into a workspace, with channels padded to 16 bytes. If the
+kernel cannot write to the output tensor, the workspace also contains a copy of the output. If
+several multiprocessors each sum a share of a weight gradient, each share has its own copy of the
+gradient. The constants of this module approximate cuDNN's unpublished heuristics.
 
 Source: workspace sizes that cuDNN 9.26 reported in dry runs of 10,972 convolutions on capability
-    8.0. The convolutions are random, or from networks that are not in
+    8.0. The 10,972 convolutions are random, or from networks that are not in
     ``results/cuda-dry-run/models.md``. For 923 other convolutions, the error is at most 10% for 69%
     (float32) and 76% (float16) of the workspaces. The rule for 3-D convolutions was added after
     errors for R3D-18 and MC3-18, but it was fitted to other 3-D convolutions.
@@ -46,7 +46,7 @@ _LEAST_SHARE = 2048
 def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any) -> list[int]:
     """Return the workspace in bytes for each result of a convolution or of its gradient.
 
-    Each workspace is allocated after its result and freed before the next result.
+    Each workspace is allocated after its result, and is freed before the next result is allocated.
     """
     if name == "aten::convolution":
         (given, weight), output = args[:2], result

@@ -1,7 +1,7 @@
 """Replaces operators that allocate other blocks on CUDA than on the meta device.
 
 ``torch.dropout``, ``torch.rms_norm`` and other functions use a fused kernel only for CUDA tensors,
-so meta tensors would use another kernel. A recurrent network is one call of cuDNN. The reserve
+so meta tensors would use another kernel. A recurrent network runs as one call of cuDNN. The reserve
 space of cuDNN is estimated as the values that every algorithm must keep: gates, cell states and the
 outputs between layers. Dropout in cuDNN also keeps a random state for each thread of the GPU.
 ``KERNELS`` contains operators that allocate too much on the meta device or do not exist there. Each

@@ -168,7 +168,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return result
 
     def _write_and_end(self, blocks: Sequence[tuple[str, int]]) -> None:
-        """Record blocks that are freed at once; each block has an operator and a size."""
+        """Record blocks that are freed right after their allocation, given as (operator, size)."""
         for block in [self.write(size, operator) for operator, size in blocks if size]:
             self.end(block)
 
@@ -176,7 +176,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         """Return whether autograd would add the second gradient to the first in place.
 
         Autograd adds in place if nothing else refers to the first gradient, but never under a
-        dispatch mode. The recorder adds the gradients instead of autograd
+        dispatch mode. Instead of autograd, the recorder then adds in place
         (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
         """
         if others or not isinstance(second, Tensor) or torch.is_grad_enabled():

@@ -260,7 +260,7 @@ class MlpLayers:
         """Write nothing; only autocast frees blocks when the forward pass ends."""
 
     def input_gradient(self, rows: int, layer: MlpLayer, operator: str) -> Event:
-        """Write the gradient of a linear layer's input; return its block."""
+        """Write the gradient of a linear layer's input; return the gradient's block."""
         size = rows * layer.fan_in * self.element_bytes
         return self.writer.allocate(size, operator, "temporary", layer.module)
 

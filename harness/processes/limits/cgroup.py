@@ -2,8 +2,8 @@
 
 Version 1 of cgroups has a tree for each controller, and version 2 has a single tree. The parent
 process creates the cgroup. The worker runs warm-up steps, limits the empty cgroup to the budget,
-and joins the cgroup. Memory that the worker allocated earlier stays charged to the worker's former
-cgroup. A counter of the cgroup shows whether the kernel's OOM killer killed the worker.
+and joins the cgroup. Memory that the worker allocated before joining stays charged to the worker's
+former cgroup. A counter of the cgroup shows whether the kernel's OOM killer killed the worker.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
 """
@@ -117,7 +117,7 @@ def stay_on_one_processor() -> None:
 
     The kernel charges a cgroup for batches of pages, and each processor keeps the unused rest of
     its batch. A processor also keeps the last 31 pages that it mapped, even after they are freed.
-    If a process moves to another processor, pages of the old one stay charged but are unusable.
+    If a process moves to another processor, the old processor's pages stay charged but unusable.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.
     """
@@ -174,7 +174,7 @@ def places() -> Iterator[tuple[int, Path]]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a cgroup; for up to a second, wait for the end of the cgroup's last process."""
+    """Remove a cgroup; for up to a second, retry until the cgroup's last process has ended."""
     for _ in range(_ATTEMPTS):
         try:
             folder.rmdir()

@@ -3,8 +3,8 @@
 Three effects change the threshold from run to run. A block that fits into a hole of the inherited
 heap needs no new memory. Heaps grow in large steps (glibc's heap by 132 KiB, Python's by 1 MiB).
 MKL allocates buffers at the first matmul of a size. Before a limit is set, this module therefore
-fills the holes, reserves free heap for small objects, and runs a matmul in each layout. With this
-module, all 20 fork servers of a test needed the same number of pages for a step.
+fills the holes, reserves free heap for small objects, and runs a matmul in each layout. With all
+these preparations, 20 of 20 fork servers of a test needed the same number of pages for a step.
 
 Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
 """
