@@ -258,7 +258,7 @@ def _errors_only() -> Iterator[None]:
     While the profiler runs, the CPU allocator warns at every thousandth free of a block from before
     the recording (ProfiledCPUMemoryReporter::Delete, c10/core/CPUAllocator.cpp). In a traced step,
     blocks from before the recording are gradients of the previous step, which ``adopt`` registers.
-    Only the log level of c10 can hide this warning. A log level that the user chose is not changed.
+    Only c10's log level can hide the allocator's warning. A log level that the user chose is kept.
     """
     level = None if "TORCH_CPP_LOG_LEVEL" in os.environ else _log_level()
     if level is None or level.value >= _C10_ERROR:

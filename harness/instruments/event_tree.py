@@ -265,7 +265,7 @@ _Row = tuple[int, str, int, int, _Block]
 
 
 class Replay:
-    """Replays the events; each ``BlockClaim`` applies to the block that is alive at that time."""
+    """Replays events; a ``BlockClaim`` applies to the block that is alive at the claim's time."""
 
     def __init__(self, claims: Sequence[Sequence[BlockClaim]]) -> None:
         self._claims = claims

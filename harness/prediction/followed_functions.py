@@ -1,8 +1,8 @@
 """Follows unknown numbers: numbers read from tensors whose values are not computed.
 
 ``install`` replaces functions of PyTorch, Python and YAML. A number read from a tensor becomes an
-object (``unknown_numbers.py``). A function that gets such an object returns another unknown number
-or reports a use.
+object (``unknown_numbers.py``). A function that gets an unknown number returns another unknown
+number or reports a use.
 """
 
 import json
@@ -70,7 +70,7 @@ class _Returned:
     """Matches Python's warning that ``__float__`` returned an unknown number."""
 
     def match(self, text: str) -> bool:
-        """Return whether ``text`` is this warning; if so, mark the number read last as used."""
+        """Return whether ``text`` is the warning; if so, mark the last number read as used."""
         is_one = f"(type {Unknown.__name__}" in text
         if is_one and READING.place is not None:
             used(READING.place)

@@ -48,8 +48,8 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
     """Return the largest value from ``low`` to ``high`` whose ``need`` is at most ``budget``.
 
     ``need`` must not decrease when the value increases. A step's memory is piecewise linear in
-    batch and depth, and quadratic in width. For such functions, lines through the last two points
-    find the answer in a few steps.
+    batch and depth, and quadratic in width. Lines through the last two points of ``need`` find the
+    answer in a few steps.
     """
     known = cache(need)
     if known(low) > budget:

@@ -77,7 +77,7 @@ def _of_cpu(name: str) -> str:
 def _bfloat16_instructions() -> str:
     """Return the processor's flags for bfloat16, e.g. ``amx_bf16 avx512_bf16``, or ``none``.
 
-    The size of oneDNN's scratch memory for a matmul depends on these flags.
+    The size of oneDNN's scratch memory for a matmul depends on these instructions.
     """
     flags = (_of_cpu("flags") or _of_cpu("Features")).split()  # of x86, or of ARM
     return " ".join(sorted(flag for flag in flags if flag.endswith("bf16"))) or "none"

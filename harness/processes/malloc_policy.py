@@ -1,6 +1,6 @@
 """Sets the policy of the C allocator, and refuses a library that replaces the allocator.
 
-By default, glibc keeps freed blocks in the heap and raises its mmap threshold. So the RSS can be
+By default, glibc keeps freed blocks in the heap and raises its mmap threshold, so the RSS can be
 far above the size of the live blocks. With the policy ``pinned``, each block of at least 64 KiB has
 its own mapping, which is returned to the kernel when the block is freed.
 
@@ -26,8 +26,8 @@ ENVIRONMENT = {
     },
     "system": {},
 }
-"""Environment variables of a new process, by malloc policy. A forked child calls ``apply_policy``
-instead, which also fills the holes of the inherited heap."""
+"""Environment variables of a new process, by malloc policy. A forked child does not read these
+variables, but calls ``apply_policy``."""
 
 _LARGEST_HOLE_BYTES = 1 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -10,7 +10,7 @@ Source: workspace sizes that cuDNN 9.26 reported in dry runs of 10,972 convoluti
     8.0. The 10,972 convolutions are random, or from networks that are not in
     ``results/cuda-dry-run/models.md``. For 923 other convolutions, the error is at most 10% for 69%
     (float32) and 76% (float16) of the workspaces. The rule for 3-D convolutions was added after
-    errors for R3D-18 and MC3-18, but it was fitted to other 3-D convolutions.
+    wrong predictions for R3D-18 and MC3-18, but was fitted to other 3-D convolutions.
 """
 
 import math

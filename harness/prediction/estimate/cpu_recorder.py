@@ -60,7 +60,7 @@ class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:
-    """Replace CPU tensors by fake tensors in a ``with`` block; ``recorder`` records them."""
+    """Replace CPU tensors by fake tensors in a ``with`` block; ``recorder`` records these."""
     converted = patched_here(torch.utils, "swap_tensors", _convert_in_place)
     silent = mock.patch.object(logging.getLogger("torch._subclasses.fake_tensor"), "disabled", True)
     with (

@@ -58,7 +58,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     Args:
         rules: rules for the temporary blocks of CUDA's kernels.
         truth: result of every check of a tensor's value; None means the result for the value 0. A
-            check with ``all`` is always true.
+            check of ``torch.all`` is always true.
     """
 
     def __init__(self, rules: KernelRules, truth: bool | None = None) -> None:
@@ -176,7 +176,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         """Return whether autograd would add the second gradient to the first in place.
 
         Autograd adds in place if nothing else refers to the first gradient, but never under a
-        dispatch mode. Instead of autograd, the recorder then adds in place
+        dispatch mode. Under a dispatch mode, the recorder adds in place
         (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
         """
         if others or not isinstance(second, Tensor) or torch.is_grad_enabled():

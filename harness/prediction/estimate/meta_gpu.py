@@ -192,7 +192,7 @@ def _always(value: object) -> Callable[..., object]:
 
 @contextmanager
 def simulated_gpu(recorder: "GpuRecorder", gpu: Gpu) -> Iterator[None]:
-    """Simulate a CUDA device in a ``with`` block; ``recorder`` records its allocations."""
+    """Simulate a CUDA device in a ``with`` block; ``recorder`` records the device's allocations."""
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:

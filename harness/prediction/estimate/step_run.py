@@ -34,7 +34,7 @@ VALUES = "its result depends on the values of a tensor"
 
 
 def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str) -> nn.Module:
-    """Build the network on ``device``, run its steps, and return the network."""
+    """Build the user's network on ``device``, run the steps, and return the network."""
     model = _network(own, device)
     recorder.is_built = True
     owners: dict[int, str] = {}

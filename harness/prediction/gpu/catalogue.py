@@ -1,6 +1,6 @@
 """Lists GPUs with the properties that determine the memory of a step.
 
-``gpus.toml`` contains the GPUs, the sources of their numbers, and the cloud machines with them.
+``gpus.toml`` contains the GPUs, the sources of the numbers, and cloud machines with the GPUs.
 """
 
 import difflib

@@ -2,10 +2,10 @@
 
 In a process that probes a threshold, each block of at least one page has its own memory mapping
 (``harness.processes.limits.heap_headroom``). The mapping contains the block, PyTorch's alignment
-and glibc's header, and is rounded up to whole pages. Smaller blocks use free memory of the heap and
-add nothing. MKL's buffers are allocated before a probe. The library oneDNN compiles code for GELU
-and its derivative for each new shape. The code stays in memory and is counted. The result is exact
-to the page, but it omits lists larger than a page, as in networks of about 50 layers.
+and glibc's header, and is rounded up to whole pages. Blocks below a page use free memory of the
+heap and add nothing. MKL's buffers are allocated before a probe. The library oneDNN compiles code
+for GELU and its derivative for each new shape. The code stays in memory and is counted. The result
+is exact to the page, but it omits lists larger than a page, as in networks of about 50 layers.
 
 Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmalloc_mmap``;
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
@@ -28,7 +28,7 @@ _KERNEL_BYTES = (64 + 2) * PAGE_BYTES
 """Bytes of the code for one shape: a buffer of 256 KiB (oneDNN src/cpu/x64/jit_generator.hpp) and
 two pages of descriptors (observed)."""
 _UNTOUCHED_BYTES = 60 * PAGE_BYTES
-"""Bytes of the code buffer that nothing writes to (observed)."""
+"""Bytes of oneDNN's code buffer that nothing writes to (observed)."""
 _TABLE_BYTES = 512 * PAGE_BYTES
 """Bytes of memory that one page table maps."""
 _OTHER_PAGES = 4

@@ -235,7 +235,7 @@ class MlpLayers:
         """Write the backward pass of the NLL loss; return its input's gradient and the kept blocks.
 
         The loss and its gradient (ones) are alive until the backward pass ends. With several
-        ``parts``, the loss is divided by their number, which is kept for the backward pass.
+        ``parts``, the loss is divided by the number of parts, which is kept for the backward pass.
         """
         allocate, writer = self.writer.allocate, self.writer
         loss = of_batch.loss

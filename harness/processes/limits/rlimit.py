@@ -2,7 +2,7 @@
 
 ``data_segment`` limits the private writable memory of the process (``RLIMIT_DATA``). The kernel
 refuses a mapping above the limit, so the allocation fails with an error. ``caching_allocator``
-limits PyTorch's CUDA allocator. A third kind of budget is a memory cgroup, in which the kernel
+limits PyTorch's CUDA allocator. Another kind of budget is a memory cgroup, in which the kernel
 kills the process (``harness.processes.limits.cgroup``).
 
 Source: setrlimit(2); proc(5), VmData; mm/mmap.c of the Linux kernel (``may_expand_vm``).
