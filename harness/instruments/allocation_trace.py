@@ -75,9 +75,9 @@ class AllocationRecorder:
     """Records the allocation trace of one thread inside a ``with`` block.
 
     ``trace`` is available after the ``with`` block. Do not nest recorders, because a process has
-    only one profiler. ``operators=False`` records modules, phases and backward nodes but no
-    operators, at a third of the cost of recording operators too. With ``infer=True``, the recorder
-    infers steps and phases, unless the caller announces a phase.
+    only one profiler. With ``operators=False``, only modules, phases and backward nodes are
+    recorded, at a third of the cost. With ``infer=True``, the recorder infers steps and phases,
+    unless the caller announces a phase.
     """
 
     def __init__(self, device: str = "cpu", *, operators: bool = True, infer: bool = False) -> None:

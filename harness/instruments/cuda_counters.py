@@ -102,8 +102,8 @@ def steps_until_steady(run: Callable[[], int], reserved_bytes: int) -> int:
 
     The first step allocates gradients, optimizer state and cuBLAS workspaces. Later steps may find
     free blocks in another order and reserve more memory. At most ``MOST_STEPS`` steps run. ``run``
-    runs a step and returns its reserved peak in bytes. ``reserved_bytes`` is the reserved peak of
-    the first step, which the caller has run.
+    runs a step and returns the step's reserved peak in bytes. ``reserved_bytes`` is the reserved
+    peak of the first step, which the caller has run.
     """
     number, before, now = 1, 0, reserved_bytes
     while now > before and number < MOST_STEPS:

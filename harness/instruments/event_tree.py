@@ -1,7 +1,7 @@
 """Reads allocations and frees from the profiler's event tree, in order of time.
 
 Reading an attribute of a node takes as long as a small operator of the step, so this module reads
-few attributes. For most nodes without children, it reads only the name.
+few attributes. For most nodes without children, only the name is read.
 """
 
 from bisect import bisect_right

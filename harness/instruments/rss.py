@@ -4,10 +4,10 @@ Linux records the peak of the RSS (VmHWM) and resets the peak on request, so no 
 ``ru_maxrss`` cannot be used, because in a forked child it includes the parent's memory. If the
 kernel does not have VmHWM, a thread samples the RSS with psutil.
 
-The peak of a small step can be too low for two reasons. First, a new block may use free heap pages
-that are still resident, so ``arranged_rise`` releases free pages before the step. Second, the
-kernel counts pages for each processor, and updates the total only after a batch of max(32, 2 x
-processors) pages. Since Linux 6.16, the reported RSS is exact, but the peak is not. So
+The measured peak of a small step can be too low for two reasons. First, a new block may use free
+heap pages that are still resident, so ``arranged_rise`` releases free pages before the step.
+Second, the kernel counts pages for each processor, and updates the total only after a batch of
+max(32, 2 x processors) pages. Since Linux 6.16, the reported RSS is exact, but the peak is not. So
 ``arranged_rise`` makes the kernel update the page total before the step, and keeps the step on one
 processor. The peak may not include the step's last batch of pages. Each repeat of a step begins at
 a different position in a batch of pages, so the spread of the repeats shows the error, and the
@@ -44,7 +44,7 @@ class Rise:
     """Peak memory of the process, in bytes."""
     lost_bytes: int = 0
     """Bytes that were resident before the block but not after it, e.g. library pages that the
-    kernel removed. ``peak_bytes`` may not include these bytes."""
+    kernel removed. ``peak_bytes`` may not include the lost bytes."""
 
 
 _GOLDEN = 0.618

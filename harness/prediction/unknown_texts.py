@@ -20,7 +20,7 @@ _METHODS += " find rfind count encode isdigit isdecimal isnumeric"
 _OTHER_TEXTS = "__getitem__ strip lstrip rstrip removeprefix removesuffix replace upper lower"
 _OTHER_TEXTS += " ljust rjust center zfill"
 _OF_CODE = "/torch/_inductor/", "/triton/"
-"""Parts of the paths of compiler code, which reads files that it has written."""
+"""Parts of the paths of compiler code; a compiler reads files that it has written."""
 _MOST_TEXTS, _MOST_CODE = 1000, 64
 TEXTS: Final[dict[str, str]] = {}
 """Code locations of reads by the number's text, for numbers that are cut out of longer texts."""

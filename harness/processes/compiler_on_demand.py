@@ -1,8 +1,8 @@
 """Delays loading ``torch._dynamo`` until code uses it, because loading takes a second.
 
-Two callers import the compiler without using it. An optimizer's step excludes itself from
-compilation, and torchvision imports a function for compiled code. For optimizers and torchvision, a
-stand-in module is enough; any other use loads the compiler.
+Optimizers and torchvision import the compiler without using it. An optimizer's step excludes itself
+from compilation, and torchvision imports a function for compiled code. For optimizers and
+torchvision, a stand-in module is enough; any other use loads the compiler.
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """Lists GPUs with the properties that determine the memory of a step.
 
-``gpus.toml`` contains the GPUs, the sources of the numbers, and cloud machines with the GPUs.
+``gpus.toml`` contains the GPUs with their sources, and the cloud machines that have these GPUs.
 """
 
 import difflib
@@ -23,11 +23,11 @@ _MIB = 1 << 20
 OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
 """Smallest and largest memory outside PyTorch's allocator, for the CUDA context and libraries.
 
-The size of this memory depends on the driver, the GPU and the loaded kernels. For single processes
-without NCCL, 274 MiB with lazy loading and 636 MiB without it were reported (pytorch/pytorch
-#86509). Other reports are 426 MiB on torch 2.10 and CUDA 13 (unslothai/unsloth-zoo #1053) and 300
-to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The upper value is 1.2 times the
-highest report, because no reports exist for the GPUs in ``gpus.toml``.
+The size of the outside memory depends on the driver, the GPU and the loaded kernels. For single
+processes without NCCL, 274 MiB with lazy loading and 636 MiB without it were reported
+(pytorch/pytorch #86509). Other reports are 426 MiB on torch 2.10 and CUDA 13 (unslothai/unsloth-zoo
+#1053) and 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The upper value is 1.2
+times the highest report, because no reports exist for the GPUs in ``gpus.toml``.
 """
 
 

@@ -21,9 +21,9 @@ from harness.schema.errors import HarnessError
 KIB = 1 << 10
 
 SMALL_BYTES = 8_519_680
-"""Size of a workspace up to capability 8.9."""
+"""Size of a cuBLAS workspace up to capability 8.9, in bytes."""
 LARGE_BYTES = 33_554_432
-"""Size of a workspace from capability 9.0 on."""
+"""Size of a cuBLAS workspace from capability 9.0 on, in bytes."""
 
 LT_WORKSPACE_BYTES = 1 << 20
 """Size of cuBLASLt's own workspace since PyTorch 2.15, unless CUBLASLT_WORKSPACE_SIZE is set."""

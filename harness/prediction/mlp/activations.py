@@ -2,7 +2,7 @@
 
 Autograd saves the tensors that ``derivatives.yaml`` names in a function's derivative. ReLU, sigmoid
 and tanh save the output. GELU, SiLU and leaky ReLU save the input. ``torch.max`` of two tensors
-saves both.
+saves both tensors.
 """
 
 from collections.abc import Mapping

@@ -2,10 +2,10 @@
 
 In a process that probes a threshold, each block of at least one page has its own memory mapping
 (``harness.processes.limits.heap_headroom``). The mapping contains the block, PyTorch's alignment
-and glibc's header, and is rounded up to whole pages. Blocks below a page use free memory of the
-heap and add nothing. MKL's buffers are allocated before a probe. The library oneDNN compiles code
-for GELU and its derivative for each new shape. The code stays in memory and is counted. The result
-is exact to the page, but it omits lists larger than a page, as in networks of about 50 layers.
+and glibc's header, and is rounded up to whole pages. Blocks below a page use free heap memory and
+add nothing. MKL's buffers are allocated before a probe. The library oneDNN compiles code for GELU
+and its derivative for each new shape. oneDNN's code stays in memory and is counted. The result is
+exact to the page, but it omits lists larger than a page, as in networks of about 50 layers.
 
 Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmalloc_mmap``;
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
@@ -58,7 +58,7 @@ class Peak(NamedTuple):
     live_bytes: int
     """Live bytes when the data segment is largest."""
     small_bytes: int
-    """Live bytes in small blocks, which the limit does not count."""
+    """Live bytes in small blocks, which use free heap memory and are not counted."""
     library_bytes: int
     """Bytes of the code that oneDNN has compiled."""
 

@@ -2,7 +2,7 @@
 
 A forked process and its parent share a page until one of these processes writes to it. At the first
 write, the kernel copies the page and charges the copy to the writer's cgroup. The kernel also
-creates a page table when the process first runs code of its parent. Copies and page tables need
+creates a page table when a forked process first runs inherited code. Copies and page tables need
 hundreds of pages, and the number of these pages differs from run to run. ``make_own`` creates the
 copies and page tables in advance, so that a new cgroup is charged only for later allocations.
 
