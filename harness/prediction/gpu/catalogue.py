@@ -209,8 +209,7 @@ def described(
     """Return a GPU by name or capability; given properties replace those in ``gpus.toml``.
 
     If only a capability is given, the properties of the first GPU in ``gpus.toml`` with this or the
-    next lower capability are used. The total memory of a GPU without a name is unknown, unless
-    ``total_bytes`` is given.
+    next lower capability are used, except the total memory. ``total_bytes`` sets the total memory.
     """
     gpu = find(name) if name is not None else DEFAULT
     if capability is not None:
