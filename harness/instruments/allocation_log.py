@@ -1,8 +1,8 @@
 """Reads the CUDA allocator's log, which contains the requested size of each block.
 
-PyTorch's profiler reports the operators around a CUDA block, and the rounded size of the block. The
-log of ``torch.cuda.memory._record_memory_history`` reports the requested size. The profiler and the
-log describe the same blocks at the same addresses in the same order. Only the log contains the
+PyTorch's profiler reports the operators that allocate a CUDA block, and the block's rounded size.
+The log of ``torch.cuda.memory._record_memory_history`` reports the requested size. The profiler and
+the log describe the same blocks at the same addresses in the same order. Only the log contains the
 frees of threads that are not profiled. If the profiler and the log report different blocks or
 another order, LogMismatchError is raised.
 
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 class AllocationLog:
     """Records the log of the current device between ``start`` and ``stop``.
 
-    If another recording is already active, e.g. in a dry run, the log continues after ``stop``.
+    If PyTorch already records the log, e.g. in a dry run, ``stop`` does not end that recording.
     """
 
     def __init__(self) -> None:

@@ -1,10 +1,10 @@
 """Records the allocations and frees of PyTorch's allocators with the profiler.
 
-The profiler (Kineto) reports each block of the CPU or CUDA allocator, with the operators around the
-block. The profiler also reports blocks that PyTorch's dispatcher does not see, e.g. scratch memory
-of kernels. Profiling adds a few percent to a step's time. For CUDA, the profiler reports rounded
-sizes, and the requested sizes are read from the allocator's log. The category of a block is never
-inferred from a name. The caller sets the category of a live block by its address
+The profiler (Kineto) reports each block of the CPU or CUDA allocator, with the operators that
+allocate the block. The profiler also reports blocks that PyTorch's dispatcher does not see, e.g.
+scratch memory of kernels. Profiling adds a few percent to a step's time. For CUDA, the profiler
+reports rounded sizes, and the requested sizes are read from the allocator's log. The category of a
+block is never inferred from a name. The caller sets the category of a live block by its address
 (``AllocationRecorder.mark``).
 
 The free of a block is not reported if the block was allocated before the profiler started. Start
@@ -75,8 +75,8 @@ class AllocationRecorder:
     """Records the allocation trace of one thread inside a ``with`` block.
 
     ``trace`` is available after the ``with`` block. Do not nest recorders, because a process has
-    only one profiler. ``operators=False`` records modules, phases and backward nodes but no
-    operators, for a third of the cost. With ``infer=True``, the recorder infers steps and phases,
+    only one profiler. With ``operators=False``, only modules, phases and backward nodes are
+    recorded, at a third of the cost. With ``infer=True``, the recorder infers steps and phases,
     unless the caller announces a phase.
     """
 
@@ -137,7 +137,7 @@ class AllocationRecorder:
         return self._range(f"{PHASE}{self._step}:{name}")
 
     def next_step(self) -> None:
-        """Begin the next step; step 0 is the build of the network."""
+        """Begin the next step; events while the network is built belong to step 0."""
         self._step += 1
 
     def mark_saved(self, address: int) -> None:
@@ -258,7 +258,7 @@ def _errors_only() -> Iterator[None]:
     While the profiler runs, the CPU allocator warns at every thousandth free of a block from before
     the recording (ProfiledCPUMemoryReporter::Delete, c10/core/CPUAllocator.cpp). In a traced step,
     blocks from before the recording are gradients of the previous step, which ``adopt`` registers.
-    Only the log level of c10 can hide this warning. A log level that the user chose is not changed.
+    Only c10's log level can hide the allocator's warning. A log level that the user chose is kept.
     """
     level = None if "TORCH_CPP_LOG_LEVEL" in os.environ else _log_level()
     if level is None or level.value >= _C10_ERROR:

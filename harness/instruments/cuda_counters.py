@@ -62,20 +62,20 @@ class PhasePeaks:
 
 
 class StepPeaks:
-    """Measures the peaks of each phase, in the build and in each later step."""
+    """Measures the peaks of each phase while the network is built and in each later step."""
 
     def __init__(self) -> None:
         self._parts: list[dict[str, dict[str, int]]] = []
 
     def next_part(self) -> PhasePeaks:
-        """Begin to measure the build or the next step."""
+        """Begin to measure the building of the network or the next step."""
         peaks = PhasePeaks()
         self._parts.append(peaks.metrics)
         return peaks
 
     @property
     def last(self) -> dict[str, int]:
-        """Highest peaks of the part that was measured last (the build or a step)."""
+        """Highest peaks of the last measured step, or of building the network if no step ran."""
         return highest(self._parts[-1].values())
 
     def metrics(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class StepPeaks:
 
 
 def highest(several: Iterable[dict[str, int]]) -> dict[str, int]:
-    """Return the highest peak of each counter."""
+    """For each counter, return the highest of several peaks."""
     result: dict[str, int] = {}
     for peaks in several:
         result |= {name: max(peak, result.get(name, 0)) for name, peak in peaks.items()}
@@ -102,8 +102,8 @@ def steps_until_steady(run: Callable[[], int], reserved_bytes: int) -> int:
 
     The first step allocates gradients, optimizer state and cuBLAS workspaces. Later steps may find
     free blocks in another order and reserve more memory. At most ``MOST_STEPS`` steps run. ``run``
-    runs a step and returns its reserved peak in bytes. ``reserved_bytes`` is the reserved peak of
-    the first step, which the caller has run.
+    runs a step and returns the step's reserved peak in bytes. ``reserved_bytes`` is the reserved
+    peak of the first step, which the caller has run.
     """
     number, before, now = 1, 0, reserved_bytes
     while now > before and number < MOST_STEPS:

@@ -1,7 +1,7 @@
 """Reads allocations and frees from the profiler's event tree, in order of time.
 
-Reading an attribute of a node calls C++, and takes as long as a small operator of the step. So this
-module reads few attributes; for most nodes without children, it reads only the name.
+Reading an attribute of a node takes as long as a small operator of the step, so this module reads
+few attributes. For most nodes without children, only the name is read.
 """
 
 from bisect import bisect_right
@@ -86,7 +86,7 @@ class _StepAndPhase:
 
 
 Change = tuple[int, Callable[..., None], tuple[Any, ...]]
-"""A change of the step or the phase, as time, method and arguments."""
+"""A change of the step or the phase, as its time, a method and the method's arguments."""
 
 
 class Reader:
@@ -107,10 +107,10 @@ class Reader:
         """Prepare to read one event tree.
 
         ``passages`` has an entry for each time that a module's forward pass begins or ends. Each
-        entry contains autograd's sequence number, and the module that runs afterwards. With
-        ``infer``, steps and phases are inferred. An inferred step begins with the first forward
-        pass after a backward pass. With ``accumulates``, a step begins with the first forward pass
-        after an optimizer step.
+        entry of ``passages`` contains autograd's sequence number, and the module that runs
+        afterwards. With ``infer``, steps and phases are inferred. An inferred step begins with the
+        first forward pass after a backward pass. With ``accumulates``, a step begins with the first
+        forward pass after an optimizer step.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.
         several = device != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -122,7 +122,7 @@ class Reader:
         self._items: list[Item] = []
 
     def read(self, tree: Sequence[Any]) -> list[Item]:
-        """Return the allocations, the frees and the claims in ``tree``, in order of time."""
+        """Return the allocations, the frees and the block claims in ``tree``, in order of time."""
         # A frame: nodes not yet read, operators around them, module, place in the backward
         # pass (0 outside, 1 inside, 2 directly below a node of autograd's engine).
         stack: list[tuple[Iterator[Any], str, str, int]] = [(iter(tree), "", "", 0)]
@@ -180,7 +180,7 @@ class Reader:
             )
 
     def _ours(self, node: Any, name: str, module: str, backward: int) -> str:
-        """Read a range of the recorder; return the module of the events inside the range."""
+        """Read a range that the recorder wrote; return the module of the events inside it."""
         if name.startswith(MODULE):
             if not backward:
                 self._change(node, self._current.forward)
@@ -198,7 +198,7 @@ class Reader:
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
-        """Return the module and the place in the backward pass for an operator's events."""
+        """Return the module and the level of an operator's events (2: autograd engine, 1: node)."""
         if name.startswith(_ENGINE):
             self._change(node, self._current.backward)
             return module, 2
@@ -265,7 +265,7 @@ _Row = tuple[int, str, int, int, _Block]
 
 
 class Replay:
-    """Replays the events, and applies each claim to the block that is alive at the claim's time."""
+    """Replays events; a ``BlockClaim`` applies to the block that is alive at the claim's time."""
 
     def __init__(self, claims: Sequence[Sequence[BlockClaim]]) -> None:
         self._claims = claims
@@ -307,7 +307,7 @@ class Replay:
                 self._before.append(self._initial[address])
 
     def _end(self, address: int, step: int, phase: str) -> None:
-        """Record the free of the block at ``address`` if the block is older than the recording."""
+        """If the block at ``address`` is older than the recording, record that it is freed."""
         row = self._initial.pop(address, None)
         if row is not None and self._alive.get(address) is row[-1]:
             del self._alive[address]

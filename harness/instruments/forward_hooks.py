@@ -93,8 +93,8 @@ class LayerOutputs:
     ) -> list[dict[str, Any]]:
         """Return a row for each module; modules that ran are first, in the order of their calls.
 
-        ``saved`` has a record's metrics for each module. The ``peak_bytes`` of all rows add up to
-        the peak.
+        ``saved`` contains a record's metrics by module. The ``peak_bytes`` of all rows add up to
+        the peak of ``trace``.
         """
         modules = dict(model.named_modules())
         at_peak = totals(trace.alive_at_peak(), "module")

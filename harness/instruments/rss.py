@@ -4,14 +4,14 @@ Linux records the peak of the RSS (VmHWM) and resets the peak on request, so no 
 ``ru_maxrss`` cannot be used, because in a forked child it includes the parent's memory. If the
 kernel does not have VmHWM, a thread samples the RSS with psutil.
 
-The peak of a small step can be too low for two reasons. First, a new block may use free heap pages
-that are still resident, so ``arranged_rise`` releases free pages before the step. Second, the
-kernel counts pages for each processor, and updates the total only after a batch of max(32, 2 x
-processors) pages. Since Linux 6.16, the reported RSS is exact, but the peak is not. So
-``arranged_rise`` makes the kernel update the total before the step, and keeps the step on one
-processor. The peak may not include the step's last batch of pages. Each repeat begins at a
-different position in a batch, so the spread of the repeats shows the error, and the median is
-accurate.
+The measured peak of a small step can be too low for two reasons. First, a new block may use free
+heap pages that are still resident, so ``arranged_rise`` releases free pages before the step.
+Second, the kernel counts pages for each processor, and updates the total only after a batch of
+max(32, 2 x processors) pages. Since Linux 6.16, the reported RSS is exact, but the peak is not. So
+``arranged_rise`` makes the kernel update the page total before the step, and keeps the step on one
+processor. The peak may not include the step's last batch of pages. Each repeat of a step begins at
+a different position in a batch of pages, so the spread of the repeats shows the error, and the
+median is accurate.
 
 Source: Documentation/filesystems/proc.rst (clear_refs, status) and mm_types.h (rss_stat),
 lib/percpu_counter.c of the Linux kernel; malloc_trim(3).
@@ -35,7 +35,7 @@ _SAMPLE_SECONDS = 0.001
 
 @dataclass
 class Rise:
-    """Increase of a process's memory in a ``with`` block; set at the end of the block."""
+    """Increase of a process's memory in a ``with`` block; the fields are set at its end."""
 
     source: str
     """Source of the peak: ``VmHWM`` (kernel), ``psutil`` (sampled each millisecond) or ``cuda``."""
@@ -44,7 +44,7 @@ class Rise:
     """Peak memory of the process, in bytes."""
     lost_bytes: int = 0
     """Bytes that were resident before the block but not after it, e.g. library pages that the
-    kernel removed. ``peak_bytes`` may not include these bytes."""
+    kernel removed. ``peak_bytes`` may not include the lost bytes."""
 
 
 _GOLDEN = 0.618
@@ -55,7 +55,7 @@ _GOLDEN = 0.618
 def arranged_rise(number: int) -> Iterator[Rise]:
     """Prepare the heap and the kernel's counters, and then measure like ``resident_rise``.
 
-    ``number`` is the index of the repeat. The result does not include memory of the preparation.
+    ``number`` is the index of the repeat. Memory of the preparation is not part of the result.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
@@ -72,7 +72,7 @@ def arranged_rise(number: int) -> Iterator[Rise]:
 
 @contextmanager
 def _settled_counts(size: int) -> Iterator[None]:
-    """Make the kernel add each processor's page count to the total; stay on one processor.
+    """Make the kernel add each processor's page count to the total, then stay on one processor.
 
     Incomplete batches are also added, because ``size`` bytes of each page kind are freed at once.
     """

@@ -98,7 +98,7 @@ class SavedTensors:
         return held.tensor
 
     def held(self) -> list[Saved]:
-        """Return the storages that autograd keeps now, without duplicates, in saving order."""
+        """Return the storages that autograd keeps now, each only once, in the order of saving."""
         storages: dict[int, Saved] = {}
         alive = [(reference, held) for reference in self._held if (held := reference())]
         self._held = [reference for reference, _ in alive]
@@ -124,7 +124,7 @@ class SavedTensors:
 def saved_metrics(
     held: Sequence[Saved], parameters: Collection[int], inputs: Collection[int]
 ) -> dict[str, Any]:
-    """Return a record's metrics of saved bytes; ``parameters`` and ``inputs`` are addresses."""
+    """Return metrics of saved bytes; ``parameters`` and ``inputs`` are storage addresses."""
     counted = [saved for saved in held if saved.address not in parameters]
     total = sum(saved.size_bytes for saved in counted)
     of_input = sum(saved.size_bytes for saved in counted if saved.address in inputs)

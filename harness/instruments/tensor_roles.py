@@ -54,8 +54,8 @@ def marked_steps(
 ) -> Iterator[list[Optimizer]]:
     """Mark gradients before each optimizer step, and the optimizer's state after each step.
 
-    With ``parameters``, also mark the parameters. Yield a list to which each optimizer step adds
-    its optimizer.
+    With ``parameters``, also mark the parameters. Yield a list to which each step of an optimizer
+    adds the optimizer.
     """
     stepped: list[Optimizer] = []
 

@@ -13,7 +13,7 @@ import harness.training  # noqa: F401  a script may have a package called harnes
 
 
 def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Replace ``owner.name`` by the decorated function, whose first argument is the original."""
+    """Replace ``owner.name`` by the decorated function; its first argument is the old function."""
     real = getattr(owner, name)
 
     def put(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +37,7 @@ def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
 
 @dataclass
 class _AfterImport:
-    """Import hook that calls a function after one module is loaded."""
+    """Import hook that calls a function after a given module is loaded."""
 
     name: str
     function: Callable[[ModuleType], None]

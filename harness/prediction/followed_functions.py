@@ -1,8 +1,8 @@
 """Follows unknown numbers: numbers read from tensors whose values are not computed.
 
 ``install`` replaces functions of PyTorch, Python and YAML. A number read from a tensor becomes an
-object (``unknown_numbers.py``). A function that gets such an object returns another unknown number
-or reports a use.
+object (``unknown_numbers.py``). A function that gets an unknown number returns another unknown
+number or reports a use.
 """
 
 import json
@@ -25,7 +25,7 @@ _MATH += " sin cos tan sinh cosh tanh asin acos atan atan2 degrees radians erfc 
 
 
 class _Reading(threading.local):
-    """State of a read from a tensor in this thread."""
+    """State of the current thread's read from a tensor."""
 
     active = False
     place: str | None = None
@@ -70,7 +70,7 @@ class _Returned:
     """Matches Python's warning that ``__float__`` returned an unknown number."""
 
     def match(self, text: str) -> bool:
-        """Return whether ``text`` is this warning; if so, mark the number read last as used."""
+        """Return whether ``text`` is the warning; if so, mark the last number read as used."""
         is_one = f"(type {Unknown.__name__}" in text
         if is_one and READING.place is not None:
             used(READING.place)
@@ -157,15 +157,15 @@ def _let_write(yaml: Any) -> None:
 
 
 def use_inside(value: Any) -> None:
-    """Mark the unknown numbers in a value as used, also those in nested containers."""
+    """Mark every unknown number in a value as used, including numbers in nested containers."""
     for place in _places_inside(value):
         used(place)
 
 
 def _places_inside(value: Any) -> list[str]:
-    """Return a list of the places where the unknown numbers in ``value`` were read.
+    """Return a list of the code locations that read the unknown numbers in ``value``.
 
-    TorchDynamo does not allow a generator here.
+    TorchDynamo does not allow a generator in this function.
     """
     if type(value) in (Unknown, Text):
         return [value.place]

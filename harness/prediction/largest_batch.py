@@ -68,7 +68,7 @@ def largest_batch(
 
 
 def _smallest(needs: Needs, unit: int) -> int:
-    """Return one example per micro-batch, or two if a single example cannot run."""
+    """Return the smallest batch that runs: one or two examples per micro-batch."""
     return 2 * unit if needs.peak(unit) is None else unit
 
 

@@ -1,7 +1,7 @@
-"""Creates a virtual environment in the user's cache for each other version of PyTorch.
+"""Creates virtual environments for versions of PyTorch other than the installed version.
 
-A path file (.pth) adds all other packages of this interpreter's environment. This module needs only
-the standard library.
+The environments are in the user's cache. A path file (.pth) adds the packages of this interpreter
+after the environment's own packages. This module needs only the standard library.
 """
 
 import fcntl

@@ -1,10 +1,10 @@
 """Represents unknown numbers, which are read from tensors whose values are not computed.
 
-Each object remembers where its number was read, and reports uses that may influence the script.
-Such uses are comparisons, conversions to an integer, a truth value or an array, and taking the
-length of the number's text. Sums, means and printing are not reported. The object cannot detect C
-code that reads it without a call. In an estimate, it cannot detect ``'%.2f' % x`` and
-``Decimal(x)``.
+Each ``Unknown`` object remembers where its number was read, and reports uses that may influence the
+script. The reported uses are comparisons, conversions to an integer, a truth value or an array, and
+taking the length of the number's text. Sums, means and printing are not reported. An unknown number
+cannot detect C code that reads its value without calling a method. In an estimate, it also cannot
+detect ``'%.2f' % x`` and ``Decimal(x)``.
 """
 
 import dis
@@ -29,7 +29,7 @@ less than another number and equal to it. Code that sorts numbers, or finds the 
 the assumed values."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
-"""Limit for known integers: trial runs read smaller and larger integers (``trial_values.py``)."""
+"""Largest known integer for which trial runs read smaller and larger ones (``trial_values.py``)."""
 _PRIORITY = -1.0
 """Priority of operators: higher than NumPy's scalars, lower than NumPy's arrays."""
 
@@ -205,7 +205,7 @@ for _name in _ROUNDINGS.split():
 
 
 def known(value: Any) -> Any:
-    """Return a plain object with the same value, without reporting a use."""
+    """Return an unknown number or text as a plain object, without reporting a use."""
     if type(value) is Unknown:
         return float.__add__(value, 0.0)
     if type(value) is UnknownWhole:

@@ -1,9 +1,8 @@
 """Texts of unknown numbers; parsing, comparing or taking the length of a text is a use.
 
 If C code joins the text to other text, the result is a plain string. The number is still reported
-as used if ``float`` parses the number's text. If the process reads a file that it has written, the
-file may contain any number that was converted to text before. All these numbers are then reported
-as used.
+as used if ``float`` parses the number's text. If the process reads a file that it has written, all
+numbers that were converted to text before are reported as used, because the file may contain them.
 """
 
 import contextlib
@@ -21,10 +20,10 @@ _METHODS += " find rfind count encode isdigit isdecimal isnumeric"
 _OTHER_TEXTS = "__getitem__ strip lstrip rstrip removeprefix removesuffix replace upper lower"
 _OTHER_TEXTS += " ljust rjust center zfill"
 _OF_CODE = "/torch/_inductor/", "/triton/"
-"""Parts of the paths of compiler code, which reads files that it has written."""
+"""Parts of the paths of compiler code; a compiler reads files that it has written."""
 _MOST_TEXTS, _MOST_CODE = 1000, 64
 TEXTS: Final[dict[str, str]] = {}
-"""Place where each number was read, by its text; for numbers that are cut out of longer texts."""
+"""Code locations of reads by the number's text, for numbers that are cut out of longer texts."""
 _made: Final[set[str]] = set()
 """Places of numbers that were converted to text since the process last read its own file."""
 

@@ -1,9 +1,9 @@
 """Selects the version of PyTorch that a prediction describes.
 
-By default, this is the installed version, or the nearest known version if the installed version is
-not known. ``describing`` selects another version. ``CHANGES`` lists all rules that differ between
-versions. ``harness doctor --check-model`` compares the model with the installed version, and
-``results/torch-versions.md`` compares it with all known versions.
+By default, predictions describe the installed version, or the nearest known version if the
+installed version is not known. ``describing`` selects another version. ``CHANGES`` lists all rules
+that differ between versions. ``harness doctor --check-model`` compares the model with the installed
+version, and ``results/torch-versions.md`` compares it with all known versions.
 """
 
 import functools
@@ -92,7 +92,7 @@ def is_newer_than_known(version: str | None) -> bool:
 def describing(version: TorchVersion | None) -> Iterator[None]:
     """Let predictions in a ``with`` block describe ``version``; None means the installed version.
 
-    This is not an argument, because many functions would only pass the version on.
+    The version is not an argument, because many functions would only pass the version on.
     """
     before = _chosen.set(version)
     try:
@@ -150,4 +150,4 @@ WORKSPACES_FREED = Change(
     "smaller workspace",
 )
 CHANGES = (MAXIMUM_COMPARES_FIRST, WORKSPACES_FREED)
-"""All changes; they are verified with the events of PyTorch's own allocator."""
+"""All rules that differ between versions, verified with the events of PyTorch's own allocator."""

@@ -1,8 +1,8 @@
 """Delays loading ``torch._dynamo`` until code uses it, because loading takes a second.
 
-Two callers import the compiler without using it. An optimizer's step excludes itself from
-compilation, and torchvision imports a function for compiled code. For these two callers, a stand-in
-module is enough; any other use loads the real compiler.
+Optimizers and torchvision import the compiler without using it. An optimizer's step excludes itself
+from compilation, and torchvision imports a function for compiled code. For optimizers and
+torchvision, a stand-in module is enough; any other use loads the compiler.
 """
 
 import importlib
@@ -73,7 +73,7 @@ def load() -> None:
 
 
 def _load_if_wanted() -> None:
-    """Load the compiler before a fork if an earlier fork has loaded the compiler."""
+    """If an earlier fork has loaded the compiler, load the compiler before the next fork."""
     if _wanted[0]:
         load()
 
@@ -104,6 +104,6 @@ def _graph_break(*arguments: Any, **named: Any) -> None:
 
 
 def _is_compile_supported(device_type: str) -> bool:
-    """Load the compiler, and call its function of the same name."""
+    """Load the compiler, and call the compiler's own ``is_compile_supported``."""
     answer: bool = _real(PART).is_compile_supported(device_type)
     return answer

@@ -20,7 +20,7 @@ from harness.version import PACKAGE, __version__
 PRETENDED = "HARNESS_DRY_RUN_NAME"
 """Environment variable that a dry run sets in processes that see a pretended GPU.
 
-A pretended GPU runs no kernels, so a record contains no times and no computed values."""
+A pretended GPU runs no kernels, so the record of a dry run has no times or computed values."""
 
 
 def describe(workload: Workload, launcher: str) -> Environment:
@@ -66,7 +66,7 @@ def versions(*packages: str) -> Environment:
 
 
 def _of_cpu(name: str) -> str:
-    """Return a field of the first processor in /proc/cpuinfo; empty if there is none."""
+    """Return a field of the first processor in /proc/cpuinfo; an empty string if it is missing."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith(name):
@@ -77,7 +77,7 @@ def _of_cpu(name: str) -> str:
 def _bfloat16_instructions() -> str:
     """Return the processor's flags for bfloat16, e.g. ``amx_bf16 avx512_bf16``, or ``none``.
 
-    oneDNN chooses a matmul's scratch memory by these instructions.
+    The size of oneDNN's scratch memory for a matmul depends on these instructions.
     """
     flags = (_of_cpu("flags") or _of_cpu("Features")).split()  # of x86, or of ARM
     return " ".join(sorted(flag for flag in flags if flag.endswith("bf16"))) or "none"

@@ -1,13 +1,13 @@
 """Server process that has loaded PyTorch, and forks a worker process for each request.
 
-Starting a new interpreter for each measurement takes seconds. Forking this process takes
+Starting a new interpreter for each measurement takes seconds. Forking the server takes
 milliseconds, and each fork starts in the same state. The server runs one fork at a time.
 
 The server and its client exchange JSON over an inherited socket. A request contains the job's
 length and the job. Two file descriptors, for results and for standard error, are attached to the
 request. The server replies ``{"pid": n}`` after the fork, and ``{"status": exit code}`` after the
-worker's end. The exit code is negative for a signal. If the system allows no further process, the
-server replies ``{"refused": why}``.
+worker's end. The exit code is negative if a signal ended the worker. If the system allows no
+further process, the server replies ``{"refused": why}``.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from harness.processes.start_child import die_first_for_memory, die_with_parent,
 
 FORKS_BEFORE_GATHERING = 12
 """Number of forks after which the server moves its memory to huge pages. Moving the memory takes up
-to a second. A sweep saves more than a second, but a threshold search does not."""
+to a second. Huge pages save more than a second in a sweep, but not in a threshold search."""
 
 
 def main() -> int:

@@ -226,7 +226,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _runs(server: "subprocess.Popen[bytes]") -> bool:
-    """Return whether the server is running, but do not release the id of an ended server."""
+    """Return whether the server is running, without releasing the id of a server that has ended."""
     ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return server.returncode is None and os.waitid(os.P_PID, server.pid, ended) is None
 

@@ -1,7 +1,7 @@
 """Waits for a process that loads PyTorch, unless the process is stuck.
 
-On a busy machine or a slow disk, loading can take minutes. A stuck process does not use the CPU and
-does not read from disk.
+On a busy machine or a slow disk, loading PyTorch can take minutes. A stuck process does not use the
+CPU and does not read from disk.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Sets the policy of the C allocator, and refuses a library that replaces the allocator.
 
-By default, glibc keeps freed blocks in the heap and raises its mmap threshold. So the RSS can be
+By default, glibc keeps freed blocks in the heap and raises its mmap threshold, so the RSS can be
 far above the size of the live blocks. With the policy ``pinned``, each block of at least 64 KiB has
 its own mapping, which is returned to the kernel when the block is freed.
 
@@ -26,8 +26,8 @@ ENVIRONMENT = {
     },
     "system": {},
 }
-"""Environment variables of a new process, by malloc policy. A forked child calls ``apply_policy``
-instead, which also fills the holes of the inherited heap."""
+"""Environment variables of a new process, by malloc policy. A forked child does not read these
+variables, but calls ``apply_policy``."""
 
 _LARGEST_HOLE_BYTES = 1 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -42,7 +42,7 @@ class _MallocInfo(ctypes.Structure):
 
 @functools.cache
 def glibc() -> ctypes.CDLL | None:
-    """Return the C library with declared malloc functions, or None if it is not glibc."""
+    """Return the C library with declared malloc functions, or None if the library is not glibc."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2"):
         return None
@@ -53,7 +53,7 @@ def glibc() -> ctypes.CDLL | None:
 
 
 def apply_policy(policy: str) -> None:
-    """Apply the policy ``pinned`` to this process, if its malloc is the malloc of glibc.
+    """Apply the policy ``pinned`` to this process, if the process uses glibc's malloc.
 
     The holes of another malloc cannot be filled, because ``fill_holes`` reads glibc's counters.
     """

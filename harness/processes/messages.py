@@ -49,7 +49,7 @@ class OfWorkload(Work[Answer], frozen=True, kw_only=True):
     """Base class of jobs for a workload."""
 
     done_by: ClassVar[str]
-    """Name of the worker function that runs the job, made with ``doing``."""
+    """Name of the worker function that runs the job; ``doing`` decorates the function."""
 
     workload: Workload
     inject: str | None = None

@@ -53,7 +53,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def signal_name(number: int) -> str:
-    """Return the name of a signal, or its number if it has none."""
+    """Return the name of a signal, or the number of a signal that has no name."""
     known = number in set(signal.Signals)
     return signal.Signals(number).name if known else f"signal {number}"
 

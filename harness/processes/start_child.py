@@ -1,7 +1,7 @@
 """First code that a child process runs, as ``start_child PARENT MODULE [ARGUMENT]``.
 
 Before torch is loaded, the code makes the kernel kill this process when the parent process ends.
-Then the code calls ``main`` of the module. Parent and child wait for data with ``readable``.
+After that, the code calls ``main`` of ``MODULE``. Parent and child wait for data with ``readable``.
 
 Source: prctl(2), PR_SET_PDEATHSIG; proc_pid_oom_score_adj(5).
 """
@@ -40,7 +40,7 @@ def die_with_parent(parent: int) -> None:
 
     If the process ``parent`` has already ended, exit now. For the kernel, the parent of a process
     is the thread that started the process. So a launcher's fork server ends with the thread that
-    first used the launcher. At the next use, the launcher starts a new server.
+    first used the launcher. When the launcher is used again, it starts a new server.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the kernel was asked
@@ -48,7 +48,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def die_first_for_memory() -> None:
-    """Make the kernel's OOM killer kill this process first."""
+    """Make the kernel's OOM killer kill this process before other processes."""
     with contextlib.suppress(OSError):  # no /proc
         _OOM_SCORE.write_text(_FIRST_TO_DIE)
 

@@ -27,10 +27,10 @@ Send = Callable[[Message], None]
 def prime(*, forward_only: bool = False) -> None:
     """Run tiny steps, so that libraries finish their one-time work before a measurement.
 
-    The steps run only on the CPU. A step on a GPU would leave blocks in the CUDA allocator, but a
-    measurement must begin with an empty allocator. Use ``forward_only`` in a process that will fork
-    on a machine with a GPU, because a backward pass would start GPU threads and an optimizer step
-    would initialise CUDA.
+    The tiny steps run only on the CPU. A step on a GPU would leave blocks in the CUDA allocator,
+    but a measurement must begin with an empty allocator. Use ``forward_only`` in a process that
+    will fork on a machine with a GPU, because a backward pass would start GPU threads and an
+    optimizer step would initialise CUDA.
     """
     torch.set_num_threads(1)
     mode = "inference" if forward_only else "train"

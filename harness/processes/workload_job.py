@@ -35,7 +35,7 @@ def doing(
 
 @doing(Describe)
 def described(job: Describe, announce: Phase) -> Mapping[str, Any]:
-    """Return an empty result, to which the decorator adds the environment."""
+    """Return an empty result, to which the decorator ``doing`` adds the environment."""
     del job, announce
     return {}
 

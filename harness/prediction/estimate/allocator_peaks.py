@@ -1,8 +1,8 @@
 """Computes the CUDA allocator's peaks for an estimated step, with a range for reserved bytes.
 
 Allocated bytes are requested bytes after the size of each block is rounded up. Reserved bytes also
-depend on fragmentation, which the estimate does not model. The range of reserved bytes is therefore
-derived from networks with known reserved bytes (``accuracy.toml``).
+depend on fragmentation, which the estimate does not model. The range of reserved bytes is derived
+from networks with known reserved bytes (``accuracy.toml``).
 """
 
 import tomllib
@@ -20,13 +20,13 @@ from harness.schema.units import format_bytes
 
 
 class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Errors of the estimates in one range of peaks, relative to dry runs of the same steps.
+    """Errors of estimates whose peaks are in one range, relative to dry runs of the same steps.
 
     Attributes:
         below_bytes: largest allocated peak in this range; 0 means no limit.
         reserved_least: smallest ratio of reserved bytes to estimated allocated bytes.
         reserved_most: largest ratio of reserved bytes to estimated allocated bytes.
-        steps: number of held-out steps; the two ratios were not fitted to them.
+        steps: number of held-out steps, which were not used to fit the two ratios above.
         within_requested: share of held-out steps whose requested peak has an error up to 1%.
         within_allocated: share of held-out steps whose allocated peak has an error up to 1%.
         requested: lowest and highest relative error of the requested peak.
@@ -71,7 +71,7 @@ _KNOWN = convert(tomllib.loads(_FILE.read_text(encoding="utf-8")), _Accuracy, st
 
 
 def size_class(allocated_bytes: int) -> SizeClass:
-    """Return the known errors for an estimate with this allocated peak."""
+    """Return the known errors of estimates in the range that contains ``allocated_bytes``."""
     fitting = (one for one in _KNOWN.classes if allocated_bytes <= one.below_bytes)
     return next(fitting, _KNOWN.classes[-1])
 
@@ -84,7 +84,7 @@ def reserved_range(allocated_bytes: int) -> tuple[int, int]:
 
 
 def estimated_peaks(trace: Trace, workspace_bytes: int) -> CudaMetrics:
-    """Return the peaks of the build, the first step and the last step of a recorded trace."""
+    """Return a trace's peaks: while the network is built, in the first and in the last step."""
     live, rounded = 0, 0
     highs: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
     for event in trace.events:

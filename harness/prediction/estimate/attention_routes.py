@@ -2,8 +2,8 @@
 
 Source: aten/src/ATen/native/transformers/attention.cpp (``scaled_dot_product_attention``,
 ``preprocess_mask``, ``_scaled_dot_product_attention_math``), cuda/sdp_utils.cpp
-(``can_use_flash_attention``, ``can_use_mem_efficient_attention``), sdp_utils_cpp.h; the choices of
-torch 2.15 were observed in dry runs.
+(``can_use_flash_attention``, ``can_use_mem_efficient_attention``), sdp_utils_cpp.h; the backends
+that torch 2.15 chooses were observed in dry runs.
 """
 
 import math
@@ -27,7 +27,7 @@ _aten = torch.ops.aten
 
 
 class _Call(NamedTuple):
-    """Arguments of one attention call and the GPU's capability; ``mask`` is an additive mask."""
+    """The GPU's capability, and the arguments of one attention call; ``mask`` is additive."""
 
     query: Tensor
     key: Tensor
@@ -60,7 +60,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Return the output on a GPU with ``capability``; the other arguments are as in PyTorch."""
+    """Compute attention as on a GPU with ``capability``; other arguments are as in PyTorch."""
     given, mask = [query, key, value], attn_mask
     is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
     if is_flat:
@@ -91,7 +91,7 @@ def _route(call: _Call) -> Tensor:
 
 
 def _is_regular(call: _Call) -> bool:
-    """Return whether a fused kernel can handle the shapes, dtypes and strides."""
+    """Return whether a fused kernel supports the shapes, dtypes and strides of the tensors."""
     if not all(t.dim() == 4 and t.numel() and t.stride(-1) == 1 for t in call[:3]):
         return False
     query, key, value = (t.shape for t in call[:3])

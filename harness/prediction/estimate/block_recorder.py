@@ -142,7 +142,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def announce(self, phase: str) -> Iterator[None]:
-        """Set the phase of the next blocks; they have no module until a module is called."""
+        """Set the phase of later blocks; blocks have no module until a module is called."""
         self.phase = phase
         self.modules[0] = ""
         if phase == "forward":
@@ -156,7 +156,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._on_stack(name, self._outputs.named(name, forward))
 
     def pack(self, tensor: Tensor) -> tuple[Tensor, str]:
-        """Mark a saved tensor as an activation; return the tensor and the module's name."""
+        """Mark a saved tensor as an activation; return the tensor and the running module's name."""
         module = self.modules[-1]
         self.mark([tensor], "activation")
         for storage in storages_of(tensor):

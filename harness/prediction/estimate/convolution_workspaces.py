@@ -1,16 +1,16 @@
 """Predicts the workspaces of cuDNN's convolutions on a machine without cuDNN.
 
-Tensor cores need the channels-last layout, which PyTorch's tensors do not have by default.
-Therefore cuDNN copies the inputs into a workspace, with channels padded to 16 bytes. If the kernel
-cannot write to the output tensor, the workspace also contains a copy of the output. If
-multiprocessors share the computation of a weight gradient, each share has its own copy of the
-gradient. The thresholds below approximate cuDNN's unpublished heuristics.
+Tensor cores need the channels-last layout, which PyTorch's tensors do not have by default. To use
+tensor cores, cuDNN copies the inputs into a workspace, with channels padded to 16 bytes. If the
+kernel cannot write to the output tensor, the workspace also contains a copy of the output. If
+several multiprocessors each sum a share of a weight gradient, each share has its own copy of the
+gradient. The constants of this module approximate cuDNN's unpublished heuristics.
 
 Source: workspace sizes that cuDNN 9.26 reported in dry runs of 10,972 convolutions on capability
-    8.0. These convolutions are random, or from networks that are not in
+    8.0. The 10,972 convolutions are random, or from networks that are not in
     ``results/cuda-dry-run/models.md``. For 923 other convolutions, the error is at most 10% for 69%
     (float32) and 76% (float16) of the workspaces. The rule for 3-D convolutions was added after
-    errors for R3D-18 and MC3-18, but it was fitted to other 3-D convolutions.
+    wrong predictions for R3D-18 and MC3-18, but was fitted to other 3-D convolutions.
 """
 
 import math
@@ -26,27 +26,27 @@ from harness.prediction.gpu.catalogue import Gpu
 _ROW_BYTES = 16
 """Padding unit of a copied row, in bytes; each workspace has one more unit for alignment."""
 _SHORT_SUM = {4: 123, 2: 63}
-"""Largest number of multiplications per output element without copies, by element size in bytes."""
+"""Largest number of products per output element for which cuDNN copies nothing, by element size."""
 _FEW_PRODUCTS = 5_000_000
 """Number of multiplications below which a gradient kernel copies nothing."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
-"""Numbers of channels and spatial weight positions up to which float32 gradients need no copies."""
+"""Limits for channels and spatial weight positions, within which float32 gradients copy nothing."""
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
 """Compute capabilities with far higher throughput in TF32 than in float32."""
 _LIGHT_BYTES = 96 << 10
-"""Bytes of a float32 weight below which GPUs outside ``_MOSTLY_CORES`` copy nothing."""
+"""Size of a float32 weight below which gradient kernels outside ``_MOSTLY_CORES`` copy nothing."""
 _TILE = 128
 """Height and width of the part of a weight gradient that one multiprocessor computes."""
 _BUSY = 0.9
 """Minimum fraction of the multiprocessors that have work."""
 _LEAST_SHARE = 2048
-"""Minimum number of output positions in one share of a weight gradient."""
+"""Minimum number of output positions that are summed in one share of a weight gradient."""
 
 
 def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any) -> list[int]:
     """Return the workspace in bytes for each result of a convolution or of its gradient.
 
-    Each workspace is allocated after its result and freed before the next result.
+    Each workspace is allocated after its result, and is freed before the next result is allocated.
     """
     if name == "aten::convolution":
         (given, weight), output = args[:2], result
@@ -162,7 +162,7 @@ def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
-    """Return the bytes of a weight gradient's copies: input, output, shares and the shares' sum."""
+    """Return the bytes of the copies of input, output and weight for a weight gradient."""
     if not one.is_volume and not _needs_copies(one, gpu):
         return 0
     tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)
@@ -173,7 +173,7 @@ def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _shares(tiles: int, multiprocessors: int) -> int:
-    """Return the smallest number of shares that keeps the multiprocessors busy."""
+    """Return the smallest number of shares of a weight gradient that keeps a GPU busy."""
     return next(
         shares
         for shares in count(1)

@@ -60,7 +60,7 @@ class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:
-    """Replace CPU tensors by fake tensors in a ``with`` block; ``recorder`` records them."""
+    """Replace CPU tensors by fake tensors in a ``with`` block; ``recorder`` records these."""
     converted = patched_here(torch.utils, "swap_tensors", _convert_in_place)
     silent = mock.patch.object(logging.getLogger("torch._subclasses.fake_tensor"), "disabled", True)
     with (
@@ -89,9 +89,9 @@ def _lstm_workspace(args: Sequence[Any]) -> Tensor:
     """Return the workspace that oneDNN saves for the backward pass of a one-direction LSTM layer.
 
     The workspace contains gates, hidden states, three arrays of states and two arrays of cell
-    states. Each of these parts fills whole pages. Rows are padded to 64 bytes; 64 bytes more are
-    added if the row size is then a multiple of 1 KiB (oneDNN, src/cpu/rnn/rnn_utils.cpp). The
-    number of rows in each part is derived from 26 sizes measured with torch 2.13 in float32.
+    states. Each part fills whole pages. Rows are padded to 64 bytes; 64 bytes more are added if the
+    row size is then a multiple of 1 KiB (oneDNN, src/cpu/rnn/rnn_utils.cpp). The number of rows in
+    each part of the workspace is derived from 26 sizes measured with torch 2.13 in float32.
     """
     (length, batch, features), hidden = args[0].shape, args[10]
     rows, states = length * batch, 2 * (length + 1) * batch

@@ -1,7 +1,7 @@
 """Replaces operators that allocate other blocks on CUDA than on the meta device.
 
 ``torch.dropout``, ``torch.rms_norm`` and other functions use a fused kernel only for CUDA tensors,
-so meta tensors would use another kernel. A recurrent network is one call of cuDNN. The reserve
+so meta tensors would use another kernel. A recurrent network runs as one call of cuDNN. The reserve
 space of cuDNN is estimated as the values that every algorithm must keep: gates, cell states and the
 outputs between layers. Dropout in cuDNN also keeps a random state for each thread of the GPU.
 ``KERNELS`` contains operators that allocate too much on the meta device or do not exist there. Each
@@ -105,7 +105,7 @@ class _RecurrentLayers(torch.autograd.Function):
         random: Tensor | None,
         *held: Tensor,
     ) -> Any:
-        """Return the output and the last states; save what the backward pass reads."""
+        """Return the output and the last states; save the tensors that the backward pass reads."""
         output = given.new_empty(shape)
         kept = given.new_empty(reserve)
         states = [torch.empty_like(state) for state in held[:2] if state.dim() == 3]
@@ -143,7 +143,7 @@ def _recurrent(
     weights: Sequence[Tensor],
     *rest: Any,
 ) -> Any:
-    """Replace ``torch.lstm`` or another recurrent function; ``gates`` is its number of gates."""
+    """Replace ``torch.lstm`` or another recurrent function; ``gates`` is the number of gates."""
     has_cell = gates == 4  # an LSTM's
     _, layers, dropout, train, bidirectional, _ = rest
     states = list(hx) if has_cell else [hx]
@@ -179,7 +179,7 @@ def _reduced_loss(operator: Any) -> Function:
 
 
 def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return output, mean and inverse standard deviation, without temporary tensors."""
+    """Return a batch normalization's output, mean and inverse standard deviation."""
     given: Tensor = args[0]
     kind = torch.float32 if given.dtype in _HALVES else given.dtype
     channels = given.shape[1] if args[5] else 0  # without training it keeps no statistics
@@ -188,7 +188,7 @@ def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _efficient_attention(*args: Any, **kwargs: Any) -> Any:
-    """Run the meta kernel; with dropout, return the random state in CPU memory."""
+    """Run efficient attention's meta kernel; with dropout, its random state is in CPU memory."""
     output, sums, *state = _EFFICIENT(*args, **kwargs)
     has_dropout = any(args[5:6])
     return output, sums, *(torch.zeros_like(s, device="cpu") if has_dropout else s for s in state)

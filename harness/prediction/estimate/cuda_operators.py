@@ -1,7 +1,7 @@
 """Runs operators on meta tensors as CUDA would, with the casts of ``torch.autocast``.
 
 PyTorch's autocast uses a dispatch key for each type of device, and the meta device has no such key.
-Therefore the autocast key of the spare device PrivateUse1 is activated in this thread. The kernels
+This module activates the autocast key of the spare device PrivateUse1 in this thread. The kernels
 for this key cast meta tensors according to CUDA's operator lists. As in PyTorch, weights are cast
 once and cached until the outermost autocast region ends. Autocast runs before autograd, so a kernel
 can also call another function in place of the operator (``cuda_functions``).
@@ -122,7 +122,7 @@ _POLICIES: tuple[tuple[str, Cast], ...] = (
 
 
 def _listed() -> Iterator[tuple[Any, Cast]]:
-    """Yield each listed operator that this version of PyTorch has, with its cast."""
+    """Yield pairs of an operator in autocast's lists and the operator's cast."""
     for names, cast in _POLICIES:
         for name in names.split():
             base, _, overload = name.partition(".")

@@ -39,7 +39,7 @@ _OWN = str(Path(__file__).parents[1])
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
-"""Operators in the backward pass of indexing: from the meta device's to the GPU's operator."""
+"""Operators of the GPU by the meta operators that they replace in the backward pass of indexing."""
 
 
 def _keeps(frame: FrameType | None) -> bool:
@@ -58,7 +58,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     Args:
         rules: rules for the temporary blocks of CUDA's kernels.
         truth: result of every check of a tensor's value; None means the result for the value 0. A
-            check with ``all`` is always true.
+            check of ``torch.all`` is always true.
     """
 
     def __init__(self, rules: KernelRules, truth: bool | None = None) -> None:
@@ -89,7 +89,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self.takes_values = True
 
     def picked(self, place: str) -> None:
-        """Do nothing, because an estimate does not use this event."""
+        """Do nothing, because an estimate needs no record of choices between two numbers."""
 
     def made(self, number: float) -> None:
         """Do nothing, because the tensors of an estimate contain no unknown numbers."""
@@ -168,16 +168,16 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return result
 
     def _write_and_end(self, blocks: Sequence[tuple[str, int]]) -> None:
-        """Record blocks that are freed at once; each block has an operator and a size."""
+        """Record blocks that are freed right after their allocation, given as (operator, size)."""
         for block in [self.write(size, operator) for operator, size in blocks if size]:
             self.end(block)
 
     def _sums_in_place(self, first: Tensor, second: object, *others: object) -> bool:
         """Return whether autograd would add the second gradient to the first in place.
 
-        Autograd does this if nothing else refers to the first gradient, but never under a dispatch
-        mode. The recorder adds in place instead (torch/csrc/autograd/input_buffer.cpp,
-        ``accumulate``).
+        Autograd adds in place if nothing else refers to the first gradient, but never under a
+        dispatch mode. Under a dispatch mode, the recorder adds in place
+        (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
         """
         if others or not isinstance(second, Tensor) or torch.is_grad_enabled():
             return False

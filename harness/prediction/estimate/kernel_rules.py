@@ -80,7 +80,7 @@ def register_operator(name: str, scratch: object) -> None:
 
 
 class KernelRules:
-    """Applies the rules for one GPU to operator calls."""
+    """Applies the rules for temporary blocks on one GPU to operator calls."""
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu = gpu
@@ -100,12 +100,12 @@ class KernelRules:
         return () if rule is None else rule(self.gpu, args)
 
     def workspaces(self, name: str, args: Sequence[Any], result: Any) -> Sequence[int]:
-        """Return the workspace after each result of a convolution; empty for other operators."""
+        """Return the workspace bytes for each result of a convolution; [] for other operators."""
         is_registered = name in REGISTERED or name.partition(".")[0] in REGISTERED
         return [] if is_registered else convolution_workspaces(self.gpu, name, args, result)
 
     def workspace(self, name: str, args: Sequence[Any], kwargs: Any, result: Any) -> int:
-        """Return the size of a matmul's cuBLAS workspace in bytes; 0 for other operators."""
+        """Return the bytes of a matmul's cuBLAS workspace; 0 for other operators."""
         operator = name.partition(".")[0]
         if operator not in _MATRICES:
             return 0
@@ -134,7 +134,7 @@ def _is_readable(matrix: Tensor) -> bool:
 
 
 def _safe_softmax(_: Gpu, args: Sequence[Any]) -> list[int]:
-    """Return the bytes of two masks: a flag for each score, and a flag for each row."""
+    """Return the bytes of two masks: one has a byte per score, the other a byte per row."""
     scores, dim = args[0], args[1]
     return [scores.numel(), scores.numel() // scores.shape[dim]]
 
@@ -166,4 +166,4 @@ _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {
         for kernel, size in {"cudnn": 1, "flash": 32, "efficient": 64}.items()
     },
 }
-"""Functions that return temporary block sizes for the arguments of a call, by operator."""
+"""For each operator, a function that returns the temporary block sizes of a call."""

@@ -2,10 +2,10 @@
 
 A meta tensor has a shape, a dtype and a storage of the right size, but no memory. While
 ``simulated_gpu`` is active, the meta device replaces every CUDA device, and meta tensors report
-``cuda:0`` as their device. Code that checks the device therefore runs as on a GPU.
+``cuda:0`` as their device. Code that checks a tensor's device runs as on a GPU.
 
 Floating-point tensors that a program creates on the CPU are also meta tensors, so that a large
-network uses no memory before ``.cuda()``. Other CPU tensors are real and have values.
+network uses no memory before ``.cuda()``. All other CPU tensors are real and have values.
 
 PyTorch's fake tensors can also report a CUDA device. Without a GPU, the backward pass of fake
 tensors fails, because autograd's engine needs CUDA streams. The meta device needs no streams.
@@ -149,7 +149,7 @@ forward passes that checkpointing repeats.
 
 
 def _answers(gpu: Gpu, live_bytes: Callable[[], int]) -> Iterator[Answer]:
-    """Yield the replacements for ``gpu``; ``live_bytes`` returns the bytes allocated on it."""
+    """Yield the replacements for ``gpu``; ``live_bytes`` returns its allocated bytes."""
     major, minor = gpu.capability
     properties = SimpleNamespace(
         name=gpu.name,
@@ -192,7 +192,7 @@ def _always(value: object) -> Callable[..., object]:
 
 @contextmanager
 def simulated_gpu(recorder: "GpuRecorder", gpu: Gpu) -> Iterator[None]:
-    """Simulate a CUDA device in a ``with`` block; ``recorder`` records its allocations."""
+    """Simulate a CUDA device in a ``with`` block; ``recorder`` records the device's allocations."""
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:

@@ -34,7 +34,7 @@ VALUES = "its result depends on the values of a tensor"
 
 
 def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str) -> nn.Module:
-    """Build the network on ``device``, run its steps, and return the network."""
+    """Build the user's network on ``device``, run the steps, and return the network."""
     model = _network(own, device)
     recorder.is_built = True
     owners: dict[int, str] = {}
@@ -149,7 +149,7 @@ def _place(error: Exception) -> str:
 
 
 def _without_values(text: str) -> str:
-    """Return a message with the operator that needs tensor values, or PyTorch's own message."""
+    """Return a message that names the operator that needs tensor values, or PyTorch's message."""
     match = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
     if match is None:
         return text.split(". ")[0][:300]

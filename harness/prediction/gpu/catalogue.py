@@ -1,6 +1,6 @@
 """Lists GPUs with the properties that determine the memory of a step.
 
-``gpus.toml`` contains the GPUs, the sources of their numbers, and the cloud machines with them.
+``gpus.toml`` contains the GPUs with their sources, and the cloud machines that have these GPUs.
 """
 
 import difflib
@@ -17,22 +17,22 @@ from msgspec import Struct, convert
 from harness.schema.errors import HarnessError
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
-"""Environment variable with cuBLAS workspaces as pairs of KiB and number (``:4096:2:16:8``)."""
+"""Environment variable with sizes in KiB and numbers of cuBLAS workspaces (``:4096:2:16:8``)."""
 _MIB = 1 << 20
 
 OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
 """Smallest and largest memory outside PyTorch's allocator, for the CUDA context and libraries.
 
-PyTorch does not count this memory. It depends on the driver, the GPU and the loaded kernels. For
-single processes without NCCL, 274 MiB with lazy loading and 636 MiB without it were reported
+The size of the outside memory depends on the driver, the GPU and the loaded kernels. For single
+processes without NCCL, 274 MiB with lazy loading and 636 MiB without it were reported
 (pytorch/pytorch #86509). Other reports are 426 MiB on torch 2.10 and CUDA 13 (unslothai/unsloth-zoo
-#1053) and 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The largest value is
-1.2 times the highest report, because no reports exist for the GPUs of the table.
+#1053) and 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888). The upper value is 1.2
+times the highest report, because no reports exist for the GPUs in ``gpus.toml``.
 """
 
 
 class GpuError(HarnessError, ValueError):
-    """The GPU is not in the table, or its description is invalid.
+    """The GPU is not in ``gpus.toml``, or its description is invalid.
 
     >>> import harness
     >>> harness.predict(harness.Workload(device="cuda"), gpu="h101")  # doctest: +ELLIPSIS
@@ -206,11 +206,10 @@ def _short_names(name: str) -> set[str]:
 def described(
     name: str | None = None, capability: str | None = None, total_bytes: int | None = None
 ) -> Gpu:
-    """Return a GPU by name or capability; given properties replace those of the table.
+    """Return a GPU by name or capability; given properties replace those in ``gpus.toml``.
 
-    If only a capability is given, the first GPU of the table with this capability is used. If there
-    is none, the next lower capability is used. The total memory is then unknown, unless it is
-    given.
+    If only a capability is given, the properties of the first GPU in ``gpus.toml`` with this or the
+    next lower capability are used, except the total memory. ``total_bytes`` sets the total memory.
     """
     gpu = find(name) if name is not None else DEFAULT
     if capability is not None:

@@ -5,10 +5,10 @@ its workspace in the first forward pass, and autograd's thread allocates its wor
 backward pass. The library cuBLASLt, which runs ``addmm`` with a bias, uses the same workspaces.
 
 PyTorch 2.15 allocates a workspace for each matmul and frees it afterwards. In 2.15, cuBLASLt has
-its own workspace of 1 MiB for every capability. ``WORKSPACES_FREED`` tells which rule applies.
+its own workspace of 1 MiB for every capability. ``WORKSPACES_FREED`` describes the change in 2.15.
 
-Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Observed in dry runs
-on capabilities 8.0, 8.9 and 9.0, and with 2.15 also on 7.5, 10.0 and 12.0.
+Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). The sizes were
+observed in dry runs on capabilities 8.0, 8.9 and 9.0, and with 2.15 also on 7.5, 10.0 and 12.0.
 """
 
 import os
@@ -21,9 +21,9 @@ from harness.schema.errors import HarnessError
 KIB = 1 << 10
 
 SMALL_BYTES = 8_519_680
-"""Size of a workspace up to capability 8.9."""
+"""Size of a cuBLAS workspace up to capability 8.9, in bytes."""
 LARGE_BYTES = 33_554_432
-"""Size of a workspace from capability 9.0 on."""
+"""Size of a cuBLAS workspace from capability 9.0 on, in bytes."""
 
 LT_WORKSPACE_BYTES = 1 << 20
 """Size of cuBLASLt's own workspace since PyTorch 2.15, unless CUBLASLT_WORKSPACE_SIZE is set."""
@@ -39,8 +39,8 @@ class WorkspaceConfigError(HarnessError, ValueError):
 def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> int:
     """Return the size of one workspace; ``config`` is the value of CUBLAS_WORKSPACE_CONFIG.
 
-    Like PyTorch, this function adds up all pairs in ``config``. Without a pair, it returns the
-    default of the capability. ``:0:0`` means no workspace.
+    Like PyTorch, this function adds up all pairs in ``config``. If ``config`` contains no pair, the
+    default size for ``capability`` is returned. ``:0:0`` means no workspace.
     """
     pairs = re.findall(":([0-9]+):([0-9]+)", config or "")
     if not pairs:
@@ -55,7 +55,7 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
 
 
 def are_kept() -> bool:
-    """Return whether workspaces are kept, in the version of PyTorch that predictions describe."""
+    """Return whether the version of PyTorch that predictions describe keeps its workspaces."""
     return not WORKSPACES_FREED.holds()
 
 

@@ -2,7 +2,7 @@
 
 Autograd saves the tensors that ``derivatives.yaml`` names in a function's derivative. ReLU, sigmoid
 and tanh save the output. GELU, SiLU and leaky ReLU save the input. ``torch.max`` of two tensors
-saves both.
+saves both tensors.
 """
 
 from collections.abc import Mapping
@@ -74,9 +74,9 @@ def maximum_backward(
 ) -> Event:
     """Write the backward pass of the maximum with zeros; return its input's gradient.
 
-    The kernel computes ``at::where(self == other, grad / 2, grad)`` and then writes zeros in place
-    if ``self < other``. The 2 is an int64 of 8 bytes that is cast to the gradient's dtype. A
-    comparison allocates one byte per element. The order of the comparisons depends on the version.
+    PyTorch computes ``at::where(self == other, grad / 2, grad)`` and writes zeros in place if
+    ``self < other``. The 2 in ``grad / 2`` is an int64 of 8 bytes that is cast to the gradient's
+    dtype. Comparisons allocate a byte per element; their order depends on the version of PyTorch.
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
 
@@ -112,7 +112,7 @@ class Dropout:
         self._element_bytes = element_bytes
 
     def apply(self, size_bytes: int, module: str) -> tuple[Event, Event]:
-        """Write the mask and the output; return both."""
+        """Write the allocations of the mask and the output; return these two blocks."""
         allocate = self._writer.allocate
         like = "aten::dropout/aten::empty_like/aten::empty_strided"
         mask = allocate(size_bytes, like, "activation", module)
@@ -127,5 +127,5 @@ class Dropout:
 
 
 def wrapped_number(operator: str, cast: str, element_bytes: int) -> list[tuple[int, str]]:
-    """Return (bytes, operator) of each block for a Python number: the number, and its cast."""
+    """Return (bytes, operator) of a Python number and, if a cast is needed, of its cast."""
     return [(8, operator), *[(element_bytes, cast + CAST)] * (element_bytes != 8)]

@@ -6,7 +6,7 @@ In the backward pass, each gradient has 16-bit elements first and is then cast t
 
 When the context ends, the cached casts are freed in an order that differs between runs, because
 PyTorch keeps them in a hash table of addresses. The prediction frees the casts in the order of the
-parameters. The order affects no metric, because nothing is allocated in between.
+parameters. The order affects no metric, because nothing is allocated between the frees.
 
 Source: aten/src/ATen/autocast_mode.cpp (``cached_cast``, ``clear_cache``).
 """

@@ -45,10 +45,10 @@ def why_refused(workload: Workload) -> str | None:
 
 
 def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace:
-    """Return the predicted trace of the build and two training steps, or one inference step.
+    """Predict the trace of building the network and running two training or one inference steps.
 
-    The address of a block is its number. ``without_scratch`` leaves out the temporary blocks of
-    16-bit matmuls, because they depend on the processor. Without it, 16-bit matmuls are refused.
+    Block addresses are numbers in allocation order. ``without_scratch`` leaves out the temporary
+    blocks of 16-bit matmuls, which depend on the processor. By default, 16-bit matmuls are refused.
     """
     if workload.device != "cpu":
         raise UnsupportedWorkloadError(
@@ -73,7 +73,7 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
 
 
 class StepWriter:
-    """Writes the build of a workload, and one step for each call of ``step``."""
+    """Writes the events of building a workload, and of one step per call of ``step``."""
 
     def __init__(self, writer: TraceWriter, workload: Workload, layers: MlpLayers) -> None:
         self._writer = writer
@@ -110,7 +110,7 @@ class StepWriter:
 
 
 def needed_bytes(workload: Workload) -> int:
-    """Return the peak of live bytes in the build and two training steps, or one inference step."""
+    """Return the peak of live bytes in the trace that ``predict_trace`` returns."""
     return max(predict_trace(workload).live_bytes)
 
 

@@ -1,11 +1,11 @@
-"""Converts live bytes to the bytes that the kernel counts, with harness's malloc settings.
+"""Converts live bytes to the bytes that the kernel counts, with the harness's malloc settings.
 
 In a process that probes a threshold, each block of at least one page has its own memory mapping
 (``harness.processes.limits.heap_headroom``). The mapping contains the block, PyTorch's alignment
-and glibc's header, and is rounded up to whole pages. Smaller blocks use free memory of the heap and
-add nothing. MKL's buffers exist before the probe. The library oneDNN compiles code for GELU and its
-derivative for each new shape. This code is counted and stays in memory. The result is exact to the
-page, but it omits lists larger than a page, which occur in networks of about fifty layers.
+and glibc's header, and is rounded up to whole pages. Blocks below a page use free heap memory and
+add nothing. MKL's buffers are allocated before a probe. The library oneDNN compiles code for GELU
+and its derivative for each new shape. oneDNN's code stays in memory and is counted. The result is
+exact to the page, but it omits lists larger than a page, as in networks of about 50 layers.
 
 Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmalloc_mmap``;
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
@@ -28,7 +28,7 @@ _KERNEL_BYTES = (64 + 2) * PAGE_BYTES
 """Bytes of the code for one shape: a buffer of 256 KiB (oneDNN src/cpu/x64/jit_generator.hpp) and
 two pages of descriptors (observed)."""
 _UNTOUCHED_BYTES = 60 * PAGE_BYTES
-"""Bytes of the code buffer that nothing writes to (observed)."""
+"""Bytes of oneDNN's code buffer that nothing writes to (observed)."""
 _TABLE_BYTES = 512 * PAGE_BYTES
 """Bytes of memory that one page table maps."""
 _OTHER_PAGES = 4
@@ -51,14 +51,14 @@ def _chunk(request_bytes: int) -> int:
 
 
 class Peak(NamedTuple):
-    """The largest data segment of a workload, and its parts."""
+    """Size of a workload's largest data segment, and sizes of the segment's parts."""
 
     data_bytes: int
     """Size of the data segment, which RLIMIT_DATA limits."""
     live_bytes: int
     """Live bytes when the data segment is largest."""
     small_bytes: int
-    """Live bytes in small blocks, which the limit does not count."""
+    """Live bytes in small blocks, which use free heap memory and are not counted."""
     library_bytes: int
     """Bytes of the code that oneDNN has compiled."""
 
@@ -69,7 +69,7 @@ class Peak(NamedTuple):
 
 
 def data_peak(workload: Workload) -> Peak:
-    """Return the largest data segment during the build and the steps."""
+    """Return the largest data segment while the network is built and the steps run."""
     compiles = workload.autocast is not None or workload.dtype != "float64"
     kernels: set[tuple[str, int]] = set()
     data = live = small = 0

@@ -87,8 +87,8 @@ def saved_activation_bytes(workload: Workload) -> int:
     """Return the saved bytes without the batch: ``B * e * (copies * sum(h) + classes) + e``.
 
     ``copies`` is 1 if a hidden layer saves one tensor, 2 if its activation also saves its input,
-    and 3 for the ReLU of ``MLPScratch``. A normalization adds its input and its statistics. Dropout
-    adds its mask, and it adds its output if the activation saves its own output. With
+    and 3 for the ReLU of ``MLPScratch``. A normalization adds its saved input and statistics.
+    Dropout adds its mask, and it adds its output if the activation saves its own output. With
     checkpointing, only the output of each segment is counted, once.
     """
     return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)

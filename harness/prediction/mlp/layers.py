@@ -235,7 +235,7 @@ class MlpLayers:
         """Write the backward pass of the NLL loss; return its input's gradient and the kept blocks.
 
         The loss and its gradient (ones) are alive until the backward pass ends. With several
-        ``parts``, the loss is divided by their number, which is kept for the backward pass.
+        ``parts``, the loss is divided by the number of parts, which is kept for the backward pass.
         """
         allocate, writer = self.writer.allocate, self.writer
         loss = of_batch.loss
@@ -260,7 +260,7 @@ class MlpLayers:
         """Write nothing; only autocast frees blocks when the forward pass ends."""
 
     def input_gradient(self, rows: int, layer: MlpLayer, operator: str) -> Event:
-        """Write the gradient of a linear layer's input; return its block."""
+        """Write the gradient of a linear layer's input; return the gradient's block."""
         size = rows * layer.fan_in * self.element_bytes
         return self.writer.allocate(size, operator, "temporary", layer.module)
 

@@ -14,7 +14,7 @@ DROPOUT, ACTIVATION, NORM, NEXT = "dropout", "activation", "norm", "next"
 
 
 def predict(layers: MlpLayers, rows: int) -> None:
-    """Write a forward pass without autograd, which frees the input of each layer.
+    """Write a forward pass that frees the input of each layer, because autograd is off.
 
     ``nn.Sequential`` frees an input after a module; ``MLPScratch`` frees an input after a layer.
     """

@@ -1,8 +1,8 @@
 """Writes the blocks of a normalization between a linear layer and its activation.
 
-Both normalizations save their input, a mean and an inverse standard deviation. Batch normalization
-saves mean and deviation for each unit, and layer normalization saves them for each row. The other
-blocks are temporary blocks of the kernels, with a part for each thread.
+Batch and layer normalization save their input, a mean and an inverse standard deviation. Batch
+normalization saves mean and deviation for each unit, and layer normalization saves them for each
+row. Other blocks are temporary blocks of the kernels; each thread uses a part of the block.
 
 Source: aten/src/ATen/native/Normalization.cpp (``_batch_norm_impl_index``),
 cpu/batch_norm_kernel.cpp (condition for channels-last inputs) and cpu/layer_norm_kernel.cpp.
@@ -20,11 +20,11 @@ Gradient = Callable[[int, int, str], None]
 """Function that writes a gradient; its arguments are 0 (weight) or 1 (bias), bytes and operator."""
 
 Outputs = tuple[Event, tuple[Event, ...]]
-"""The output, and the statistics that autograd saves."""
+"""A normalization's output, and the statistics that autograd saves."""
 
 
 class _Norm:
-    """Common part of both normalizations."""
+    """Common part of ``BatchNorm`` and ``LayerNorm``."""
 
     def __init__(self, writer: TraceWriter, workload: Workload) -> None:
         self._writer = writer
@@ -42,7 +42,7 @@ class _Norm:
 class BatchNorm(_Norm):
     """``nn.BatchNorm1d``, which has a mean and a deviation for each unit.
 
-    bfloat16 and float16 are summed in float32. Temporary statistics of float16 are float32, too.
+    bfloat16 and float16 are summed in float32. Temporary statistics of float16 are also float32.
     """
 
     _BACKWARD = (

@@ -1,8 +1,8 @@
 """Writes the events of optimizer steps, in the for-loop and foreach implementations.
 
 An in-place update allocates nothing. A Python number that is combined with a tensor becomes an
-8-byte float64 tensor and is cast to the tensor's dtype. In a step, only Adam's denominator needs
-temporary blocks of a parameter's size.
+8-byte float64 tensor and is cast to the tensor's dtype. In an optimizer step, only Adam's
+denominator needs temporary blocks of a parameter's size.
 
 Source: torch/optim/sgd.py, adam.py, adamw.py; the multi-tensor ("foreach") form runs the slow path
 of aten/src/ATen/native/ForeachOpsKernels.cpp on the CPU, one tensor at a time.

@@ -10,7 +10,7 @@ class TraceWriter:
     """Writes events with their step and phase.
 
     A block is represented by the event that allocated it. Blocks are numbered from 1 in the order
-    of their allocation. The number is used as the block's address, so no address occurs twice.
+    of their allocation. A block's number is also the block's address, so no address occurs twice.
     """
 
     __slots__ = ("_blocks", "_step", "events", "phase")
@@ -23,7 +23,7 @@ class TraceWriter:
         """Phase of the next events."""
 
     def next_step(self) -> None:
-        """Begin the next step; step 1 follows the build."""
+        """Begin the next step; step 1 begins after the network is built."""
         self._step += 1
 
     def allocate(

@@ -2,8 +2,8 @@
 
 Version 1 of cgroups has a tree for each controller, and version 2 has a single tree. The parent
 process creates the cgroup. The worker runs warm-up steps, limits the empty cgroup to the budget,
-and joins the cgroup. Memory that the worker allocated earlier stays charged to the worker's former
-cgroup. A counter of the cgroup shows whether the kernel's OOM killer killed the worker.
+and joins the cgroup. Memory that the worker allocated before joining stays charged to the worker's
+former cgroup. A counter of the cgroup shows whether the kernel's OOM killer killed the worker.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
 """
@@ -38,7 +38,7 @@ class Names(NamedTuple):
     """File names of the memory controller in one version of cgroups."""
 
     limit: tuple[str, ...]
-    """Files to write the limit to, in this order; only the first file must exist."""
+    """Files to which the limit is written, in this order; only the first file must exist."""
     usage: str
     peak: str
     """File with the peak of charged bytes; old kernels do not have this file."""
@@ -113,11 +113,11 @@ def joined(folder: str, budget_bytes: int) -> Iterator[None]:
 
 
 def stay_on_one_processor() -> None:
-    """Bind this thread to one processor, the same for all children of a fork server.
+    """Bind this thread to a processor, which is the same for all children of a fork server.
 
     The kernel charges a cgroup for batches of pages, and each processor keeps the unused rest of
     its batch. A processor also keeps the last 31 pages that it mapped, even after they are freed.
-    If a process moves to another processor, the kept pages stay charged but cannot be used.
+    If a process moves to another processor, the old processor's pages stay charged but unusable.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.
     """
@@ -126,7 +126,7 @@ def stay_on_one_processor() -> None:
 
 
 def available() -> tuple[bool, str]:
-    """Test whether a process can create and enter a memory cgroup; also return the reason."""
+    """Return whether a process can create and enter a memory cgroup, and an explanation."""
     try:
         with group() as made:
             enter = ["/bin/sh", "-c", 'echo 0 > "$0"', str(made.folder / "cgroup.procs")]
@@ -174,7 +174,7 @@ def places() -> Iterator[tuple[int, Path]]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a cgroup; retry for a second, until its last process has ended."""
+    """Remove a cgroup; for up to a second, retry until the cgroup's last process has ended."""
     for _ in range(_ATTEMPTS):
         try:
             folder.rmdir()

@@ -1,10 +1,10 @@
 """Prepares the heap, so that a memory threshold depends only on the workload.
 
-Three effects change the threshold from run to run. A block that fits into a hole of the inherited
+Three effects change a threshold from run to run. A block that fits into a hole of the inherited
 heap needs no new memory. Heaps grow in large steps (glibc's heap by 132 KiB, Python's by 1 MiB).
-MKL allocates buffers at the first matmul of a size. Before a limit is set, this module therefore
-fills the holes, reserves free heap for small objects, and runs a matmul in each layout. With these
-preparations, all 20 fork servers of a test needed the same number of pages for a step.
+MKL allocates buffers at the first matmul of a size. Before a limit is set, this module fills the
+heap's holes, reserves free heap for small objects, and runs a matmul in each layout. With a
+prepared heap, a step needed the same number of pages in all 20 fork servers of a test.
 
 Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
 """
@@ -85,8 +85,8 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
 def prime_matmuls(dtype: str = "float32") -> None:
     """Run a large matmul in each layout, so that libraries allocate their buffers now.
 
-    The matrices have their own mappings, so the heap does not change. Larger matmuls need no larger
-    buffers with one thread and float32, but may with several threads.
+    The matrices have their own mappings, so the heap does not change. With one thread and float32,
+    larger matmuls need no larger buffers; with several threads, they may.
     """
     import torch
 

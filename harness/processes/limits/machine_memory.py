@@ -34,7 +34,7 @@ class MemoryUnavailableError(UnavailableError):
 
 @dataclass(frozen=True, kw_only=True)
 class Available:
-    """Bytes that a new process can allocate, and the name of the limit."""
+    """Bytes that a new process can allocate, and the name of the limit that is reached first."""
 
     bytes: int
     source: str

@@ -1,8 +1,8 @@
 """Copies and counts the pages of forked processes, and combines them into huge pages.
 
-A forked process shares its pages with its parent until one of the two writes to them. At the first
+A forked process and its parent share a page until one of these processes writes to it. At the first
 write, the kernel copies the page and charges the copy to the writer's cgroup. The kernel also
-creates a page table when the process first runs code of its parent. Copies and page tables need
+creates a page table when a forked process first runs inherited code. Copies and page tables need
 hundreds of pages, and the number of these pages differs from run to run. ``make_own`` creates the
 copies and page tables in advance, so that a new cgroup is charged only for later allocations.
 
@@ -122,7 +122,7 @@ def pages_of_files() -> "tuple[Range, ...]":
 
 
 def map_pages(places: "Iterable[Range]") -> bool:
-    """Map the pages of ``places`` into this process.
+    """Map the pages of the ranges ``places`` into this process.
 
     Return False if the kernel cannot map pages in advance (before Linux 5.14).
     """

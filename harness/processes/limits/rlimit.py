@@ -2,7 +2,7 @@
 
 ``data_segment`` limits the private writable memory of the process (``RLIMIT_DATA``). The kernel
 refuses a mapping above the limit, so the allocation fails with an error. ``caching_allocator``
-limits PyTorch's CUDA allocator. A third kind of budget is a memory cgroup, in which the kernel
+limits PyTorch's CUDA allocator. Another kind of budget is a memory cgroup, in which the kernel
 kills the process (``harness.processes.limits.cgroup``).
 
 Source: setrlimit(2); proc(5), VmData; mm/mmap.c of the Linux kernel (``may_expand_vm``).
@@ -38,7 +38,7 @@ def data_segment(budget_bytes: int) -> Iterator[None]:
     """Let this process allocate at most ``budget_bytes`` in addition to its present memory.
 
     Memory that is freed inside the ``with`` block can be allocated again. The limit ends with the
-    block, so that a failure can be reported.
+    ``with`` block, so that a failure can be reported.
     """
     import resource
 
@@ -81,7 +81,7 @@ with data_segment(1 << 20):
 
 
 def data_segment_available() -> tuple[bool, str]:
-    """Test in a new process whether the kernel enforces ``RLIMIT_DATA``; also return the reason."""
+    """Test in a new process whether ``RLIMIT_DATA`` is enforced; also return an explanation."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", _REFUSED], capture_output=True, text=True, check=False
     )
