@@ -13,7 +13,7 @@ _BEFORE, _AFTER = 2, 3
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """Known owners of blocks, by address, after a number of allocations.
+    """The owners that are known after a number of allocations, by the address of the block.
 
     ``is_whole`` is True if the mark covers all modules, and False if it covers one optimizer.
     """
@@ -24,7 +24,7 @@ class Mark:
 
 
 class Lifetime(Protocol):
-    """Address of a block, and the numbers of allocations when it was allocated and freed."""
+    """A block's address, and how many allocations preceded its allocation and its free."""
 
     address: int
     allocation: int
@@ -32,7 +32,7 @@ class Lifetime(Protocol):
 
 
 def window(marks: Sequence[Mark], allocation: int) -> list[Mark]:
-    """Return the marks shortly before and after an allocation, and all marks with ``is_whole``."""
+    """Return the nearest marks before and after an allocation, and all marks with ``is_whole``."""
     place = bisect_left([mark.allocations for mark in marks], allocation)
     return kept(marks, range(max(0, place - _BEFORE), place + _AFTER))
 
@@ -52,7 +52,8 @@ def owners_at(
 
     Args:
         blocks: blocks, some of which may have used the same address one after another.
-        marks: pairs of a number of allocations and owners by address; a later pair has priority.
+        marks: for each mark, a number of allocations and the owners by address; later marks have
+            priority.
     """
     at: defaultdict[int, list[Owned]] = defaultdict(list)
     for block in blocks:

@@ -1,4 +1,4 @@
-"""Computes a node's host memory from ranks that ran separately."""
+"""Computes a node's host memory from the host memory of ranks that ran separately."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from harness.schema.memory_fit import fit_of
 
 
 def on_nodes(report: DryRunReport, gpus: int) -> DryRunReport:
-    """Replace the host memory in a report by the host memory of the largest node.
+    """Replace the host memory in a report by that of the node with the highest peak.
 
     Args:
         report: report of one rank, or of several ranks.

@@ -36,7 +36,7 @@ class Freed(Struct, frozen=True):
 
 
 def code_cells(path: Path) -> list[str]:
-    """Return the source of each non-empty code cell; empty if the file is not a notebook."""
+    """Return the sources of the non-empty code cells; an empty list without a notebook."""
     try:
         cells = json.loads(path.read_bytes())["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

@@ -24,7 +24,7 @@ _ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception): ")
 
 
 class _Started(NamedTuple):
-    """A started process: time of its first GPU use, peak, and lines that used unknown values."""
+    """A started process: time when it first used the GPU, peak, lines that used unknown values."""
 
     at: float
     peak_bytes: int
@@ -132,7 +132,7 @@ class RunnerTable:
 
 
 def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, str | None]:
-    """Return the outcome of a test and the reason, given the lines that used unknown values.
+    """Return the outcome and its reason; ``refused`` if the dry run cannot decide the outcome.
 
     Uses in library code, such as PyTorch's checks of values, only matter if the test failed.
     """
