@@ -36,7 +36,7 @@ MARKER = (
 _CALLS = pytest.StashKey[int]()
 """Key of the number of steps that a test has checked so far."""
 _PROBLEM = pytest.StashKey[str]()
-"""Key of the message of a failed check; the test may have caught the failure."""
+"""Key of the message of a failed check, kept because a test may catch the exception."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -107,7 +107,7 @@ class MemoryBudget:
         gpu: str | None = None,
         **options: Any,
     ) -> "MemoryUse | DryRunReport":
-        """Predict or measure a step of the network ``build()``; options as in harness.predict.
+        """Predict or measure a step of the network ``build()``, with harness.predict's options.
 
         If the marker has ``growth``, dry-run a script or a function, like harness.dry_run.
         """

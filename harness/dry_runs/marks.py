@@ -52,8 +52,7 @@ def owners_at(
 
     Args:
         blocks: blocks, some of which may have used the same address one after another.
-        marks: for each mark, a number of allocations and the owners by address; later marks have
-            priority.
+        marks: a number of allocations and the owners by address; later marks have priority.
     """
     at: defaultdict[int, list[Owned]] = defaultdict(list)
     for block in blocks:

@@ -32,8 +32,7 @@ class Notebook:
         self._recording = recording
         self._cells: list[tuple[NotebookCell, list[int], list[int]]] = []
         self.freed: tuple[Freed, ...] = ()
-        """References left after the last cell, each with the bytes that deleting the reference
-        frees."""
+        """References left after the last cell, each with the bytes that its deletion frees."""
         self.has_printed = False
         """True if the shell has printed the traceback of the error that ``run`` raises."""
 

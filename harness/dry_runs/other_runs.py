@@ -1,9 +1,8 @@
 """Runs a script several times, each time with other values for unknown GPU reads.
 
-Each run writes files into a layer of its own. The layer of the first run is kept, because the
-script may be started a second time with these files. The other runs start as soon as a decision of
-the first run may depend on an unknown value. If the script starts processes that use the GPU, the
-other runs run one after another.
+Each run writes into its own file layer. The first run's layer is kept, as the script may be started
+again. The other runs start as soon as a decision of the first run may depend on an unknown value.
+If the script starts processes that use the GPU, the other runs run one after another.
 """
 
 import dataclasses
@@ -28,8 +27,7 @@ _STARTS = "the script may decide by values that nobody knows: it runs twice more
 _LOOK_SECONDS = 0.05
 _PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
-"""Time limit of the other runs: a number of seconds, plus a multiple of the first run's
-duration."""
+"""Time limit of the other runs: a number of seconds, plus a multiple of the first duration."""
 
 
 class OtherRuns:

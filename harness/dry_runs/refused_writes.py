@@ -63,8 +63,7 @@ def move_between_layers(devices: Mapping[str, int]) -> None:
     not move a folder that existed before the run.
 
     Args:
-        devices: device number (``st_dev``) of each top-level folder before a file layer covered the
-            folder.
+        devices: device number (``st_dev``) of each top-level folder without its file layer.
     """
 
     def on(path: Any) -> int | None:

@@ -56,8 +56,9 @@ class NestedTraceError(HarnessError):
 class ModuleTrace:
     """The trace of one ``with harness.trace(...)`` block.
 
-    After the block, ``report`` is a ``StepReport`` and ``trace`` contains the events. The other
-    properties and methods are shortcuts. ``notes`` lists limitations of the metrics.
+    After the block, ``report`` is a ``StepReport`` and ``trace`` contains the events.
+    ``peak_live_bytes`` and similar properties are shortcuts. ``notes`` lists limitations of the
+    metrics.
 
     >>> import torch, harness
     >>> model = torch.nn.Linear(8, 2)
@@ -185,7 +186,7 @@ class ModuleTrace:
         adopt(gradients(x for x in tensors(self._inputs) if x.is_leaf), "gradient")
 
     def _around_root(self, name: str, forward: Forward) -> Forward | None:
-        """Return a new ``forward`` for the network, and None for its submodules."""
+        """Return a replacement for the network's ``forward``; None if ``name`` is a submodule."""
         if name:
             return None
 
@@ -249,8 +250,8 @@ def trace(
         inputs: input tensors that exist before the block, in any containers. The arguments of the
             network are always recorded as inputs.
         device: type of the traced device, "cpu" or "cuda"; by default the parameters' device.
-        operators: if True, each event contains the name of its operator. Tracing without the names
-            takes about a third of the time.
+        operators: if True, each event contains the name of its operator. Without names, tracing
+            takes about a third of the time that it takes with names.
 
     Yields:
         The trace; all sizes are in bytes.

@@ -1,4 +1,4 @@
-"""Records the allocations of a network and its steps."""
+"""Records the allocations while a network is built and its steps run."""
 
 from collections.abc import Callable, Iterable
 
@@ -50,5 +50,5 @@ class StepRecording:
         return announced_to(self._announce, self._recorder.phase)
 
     def _parts(self, model: nn.Module) -> Iterable[tuple[str, list[Tensor]]]:
-        """Return lists of parameters and buffers, each with its module's name in the trace."""
+        """Return lists of parameters and buffers, each list with its module's name in the trace."""
         return [("", [*model.parameters(), *model.buffers()])]
