@@ -155,7 +155,7 @@ class OtherRuns:
         return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
 
     def _alone(self, trial: int, one: Try) -> Try:
-        """Repeat a failed run with no run beside it, because two runs may need the same port."""
+        """Repeat a failed run with no parallel runs, because runs may need the same port."""
         return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
 
 

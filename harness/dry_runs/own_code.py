@@ -25,7 +25,7 @@ def is_own(file: str) -> bool:
 def users_frame() -> FrameType | None:
     """Return the innermost frame of the user's code in this thread, or else in the main thread.
 
-    A function must not store its own frame, because this reference cycle would keep tensors alive.
+    A function must not store its own frame, as the resulting reference cycle keeps tensors alive.
     """
     frame = _users(sys._getframe(1))
     if frame is None:

@@ -17,9 +17,8 @@ _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that contains the path of the library that tracks values (``build.py``)."""
 OTHERS: Final = 1, 2
-"""Trials 1 and 2 replace the zeros of the first run by other values. In trial 1, every decision is
-true and small values come first. In trial 2, every decision is false and large values come
-first."""
+"""The first two trials with values other than zero. In trial 1, every decision is true and small
+values come first. In trial 2, every decision is false and large values come first."""
 _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
 """For each trial with false decisions, the number of elements that a mask keeps. In other trials, a
 mask keeps all elements."""

@@ -57,8 +57,7 @@ class ModuleTrace:
     """The trace of one ``with harness.trace(...)`` block.
 
     After the block, ``report`` is a ``StepReport`` and ``trace`` contains the events.
-    ``peak_live_bytes`` and similar properties are shortcuts. ``notes`` lists limitations of the
-    metrics.
+    ``peak_live_bytes`` and similar properties are shortcuts. ``notes`` lists the metrics' limits.
 
     >>> import torch, harness
     >>> model = torch.nn.Linear(8, 2)
