@@ -13,9 +13,9 @@ _BEFORE, _AFTER = 2, 3
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """The owners that are known after a number of allocations, by the address of the block.
+    """The known owners of GPU blocks at one moment, by the address of the block.
 
-    ``is_whole`` is True if the mark covers all modules, and False if it covers one optimizer.
+    ``is_whole`` is True for a mark of all modules, and False for a mark of one optimizer.
     """
 
     allocations: int
@@ -51,8 +51,8 @@ def owners_at(
     """Return the owner of each block that was alive at one of the marks.
 
     Args:
-        blocks: blocks, some of which may have used the same address one after another.
-        marks: a number of allocations and the owners by address; later marks have priority.
+        blocks: blocks; several blocks may have used the same address, one after another.
+        marks: pairs of an allocation count and owners by address; later pairs have priority.
     """
     at: defaultdict[int, list[Owned]] = defaultdict(list)
     for block in blocks:

@@ -109,7 +109,7 @@ def _freed(shell: Any, main: ModuleType, failed: BaseException | None) -> Iterat
 
 
 def _forget_error(shell: Any, error: BaseException | None) -> None:
-    """Drop the references of Python and IPython to the last error."""
+    """Drop Python's and IPython's references to the last error."""
     shell.last_execution_result = shell.InteractiveTB.tb = None
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):

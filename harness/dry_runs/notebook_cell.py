@@ -28,7 +28,7 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
 class Freed(Struct, frozen=True):
     """A reference that is left at a notebook's end, and the bytes that deleting it frees.
 
-    References earlier in the list are deleted before this reference.
+    A report lists such references in the order in which they are deleted.
     """
 
     what: str

@@ -15,7 +15,7 @@ _CAPABILITY, _CLOCKS_KHZ = (75, 76), (13, 36)
 
 
 def folder_of_program(folder: Path) -> None:
-    """Create a folder for the PATH, with the program in it."""
+    """Create a folder that contains the program and can be added to the PATH."""
     folder.mkdir(parents=True)
     program = folder / "nvidia-smi"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{__file__}" "$@"\n')

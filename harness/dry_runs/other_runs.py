@@ -27,11 +27,11 @@ _STARTS = "the script may decide by values that nobody knows: it runs twice more
 _LOOK_SECONDS = 0.05
 _PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
-"""Time limit of the other runs: a number of seconds, plus a multiple of the first duration."""
+"""Time limit of the other runs: some seconds plus a multiple of the first run's duration."""
 
 
 class OtherRuns:
-    """All runs that one requested dry run needs."""
+    """Runs a script as often as one dry run needs."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -42,7 +42,7 @@ class OtherRuns:
         self._tries = request.try_values and not request.write_files
         self._first_folder, self._files = ExitStack(), ExitStack()
         self.layers: tuple[Path, ...] = ()
-        """Layer folders of the first run; ``end`` removes them."""
+        """Layer folders of the first run; ``end`` removes these folders."""
 
     def __enter__(self) -> Self:
         if self._tries:
@@ -61,7 +61,7 @@ class OtherRuns:
         self.end()
 
     def stop(self) -> None:
-        """End the processes of the remaining runs, without waiting for them."""
+        """Stop the remaining runs, without waiting until their processes have ended."""
         self._is_over = True
         self._stop.set()
 
@@ -155,7 +155,7 @@ class OtherRuns:
         return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
 
     def _alone(self, trial: int, one: Try) -> Try:
-        """Repeat a failed run with no parallel runs, because runs may need the same port."""
+        """Repeat a failed run without parallel runs, which may need the same port."""
         return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
 
 

@@ -79,7 +79,7 @@ class PeakRecording:
         self._begin_history()
 
     def _begin_history(self) -> None:
-        """Do nothing; a subclass starts to record the allocation history here."""
+        """Do nothing; a subclass overrides this method to record the allocation history."""
 
     def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
         if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
@@ -96,7 +96,7 @@ class PeakRecording:
         return self.optimizer_steps == self._most_steps
 
     def _look(self, optimizer: "torch.optim.Optimizer") -> None:
-        """Do nothing; a subclass records the memory after each optimizer step here."""
+        """Do nothing; a subclass overrides this method to record the memory after each step."""
 
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Record a failed allocation while its Python stack still exists."""
@@ -110,7 +110,7 @@ class PeakRecording:
         return []
 
     def mark_owners(self) -> None:
-        """Do nothing; a subclass records the current owners of blocks here."""
+        """Do nothing; a subclass overrides this method to record the current owners of blocks."""
 
     def pinned_bytes(self) -> tuple[int, int] | None:
         """Return the peaks of pinned memory: bytes in use, and bytes reserved by PyTorch."""

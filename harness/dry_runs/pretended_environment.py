@@ -34,7 +34,7 @@ def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, st
 
 
 def joined(first: str, variable: str) -> str:
-    """Return a path list: ``first``, then the paths in the environment variable."""
+    """Return a path list with ``first``, followed by the paths in an environment variable."""
     return ":".join(part for part in (first, os.environ.get(variable, "")) if part)
 
 

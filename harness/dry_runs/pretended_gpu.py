@@ -111,8 +111,8 @@ def refuse_unfollowed(
     Args:
         environment: environment variables of the process that uses the GPU.
         given: settings from the option ``option``.
-        memory_ends: whether the pretended GPU has the real GPU's memory size. If False, the setting
-            ``per_process_memory_fraction`` is refused.
+        memory_ends: whether the pretended GPU has the real GPU's memory size. The setting
+            ``per_process_memory_fraction`` is refused if ``memory_ends`` is False.
         option: name of the option for ``given``; error messages contain it.
     """
     for name in _UNCACHED:

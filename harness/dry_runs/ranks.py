@@ -22,7 +22,7 @@ from harness.dry_runs.trial_values import LIBRARY_VARIABLE
 from harness.prediction.after_import import after_import, instead
 
 _IDENTIFIER = bytes(128)
-"""NCCL's ID; in a real run, the first rank of a group writes it into the store."""
+"""NCCL's ID; in a real run, the first rank of a group writes this ID into the store."""
 _MOST_SECONDS = 0.5
 _LOOK_SECONDS = 0.01
 _WATCHDOG = "pt_nccl_watchdg\n"

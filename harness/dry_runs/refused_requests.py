@@ -23,7 +23,7 @@ def ran_while_handled() -> str | None:
 
 
 def refused_request(device: int, size: int, free: int) -> OutOfMemory:
-    """Return the size, the stack and the allocator's state of an allocation that just failed."""
+    """For an allocation that just failed, return its size, its stack and the allocator's state."""
     cuda = sys.modules["torch"].cuda
     return OutOfMemory(
         device=device,

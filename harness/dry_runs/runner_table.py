@@ -134,7 +134,7 @@ class RunnerTable:
 def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, str | None]:
     """Return the outcome and its reason; ``refused`` if the dry run cannot decide the outcome.
 
-    Uses in library code, such as PyTorch's checks of values, only matter if the test failed.
+    Uses in library code, such as PyTorch's checks of values, matter only if the test failed.
     """
     if outcome == "failed" and _NOT_PRETENDED in (why or ""):
         return "refused", why

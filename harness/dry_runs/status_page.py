@@ -26,7 +26,7 @@ class _Process(Structure):
 class StatusPage(Structure):
     """Counters of the driver stub; the stub stores them in a file that outlives the process.
 
-    The layout is ``struct status`` in ``stub/pretend.h``.
+    The fields have the layout of ``struct status`` in ``stub/pretend.h``.
     """
 
     _fields_ = [

@@ -63,7 +63,7 @@ class StepEnds:
             self._floor_bytes = alive if floor is None else min(floor, alive)
 
     def end_step(self) -> None:
-        """Record a step's end; blocks freed since the previous step's end are this step's frees."""
+        """Record a step's end; assign to the step all blocks freed since the previous end."""
         for block in self._freed:
             self._keep(block, len(self._ends_bytes))
         self._freed.clear()

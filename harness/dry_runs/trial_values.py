@@ -20,8 +20,8 @@ OTHERS: Final = 1, 2
 """The first two trials with values other than zero. In trial 1, every decision is true and small
 values come first. In trial 2, every decision is false and large values come first."""
 _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
-"""For each trial with false decisions, the number of elements that a mask keeps. In other trials, a
-mask keeps all elements."""
+"""For each trial with false decisions, the number of elements that a mask keeps. In trials that are
+not listed, a mask keeps all elements."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
 """The trial to run after a trial that ended with an error. The integers of trials 7, 8 and 9 are
 valid indices for an alphabet, for ten classes and for two classes. The first integers of trials 3
@@ -31,7 +31,7 @@ first best weights."""
 CROSSED: Final = 10
 """Trial 12 combines the decisions and masks of trial 1 with the numbers of trial 2."""
 FURTHER: Final = 5
-"""Trial with further numbers, to find out whether a decision or a number changes a peak."""
+"""Trial with a third set of numbers, to find out whether decisions or numbers change a peak."""
 MIXED: Final = 100
 """Trials from 100 on mix true and false decisions; trial 502 has the numbers of trial 2. Lines of
 code are assigned to three groups in turn. The digit 5 is 1 + 4: in the first and third group,

@@ -1,9 +1,9 @@
 """Chooses and records the results of decisions that depend on unknown values.
 
 In the first run, every unknown number is zero and every unknown truth value is false. In the second
-run, every decision is true. In the third run, every decision is false. In mixed runs, the decisions
-of some lines are true. If a line decides often, true and false alternate, because a loop may wait
-for either result.
+run, every decision is true. In the third run, every decision is false. In further runs, the
+decisions of only some lines are true. If a line decides often, true and false alternate, because a
+loop may wait for either result.
 """
 
 import sys

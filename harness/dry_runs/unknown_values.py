@@ -2,10 +2,10 @@
 
 Every decision is true in one run and false in another run. In one run, numbers are small and masks
 keep all elements; in another run, numbers are large and masks keep none. Two further runs exchange
-the numbers but keep the decisions. The further runs are done if the peaks differ and numbers are
-used, or if ``max`` compares an unknown number with a known number. If a number changes a peak, the
-result is refused, because the number has no upper bound. If the peaks differ by more than 0.1% and
-several lines make decisions, more runs mix these decisions.
+the numbers but keep the decisions. Runs with exchanged numbers are done if the peaks differ and
+numbers are used, or if ``max`` compares an unknown number with a known number. If a number changes
+a peak, the result is refused, because the number has no upper bound. If the peaks differ by more
+than 0.1% and several lines make decisions, more runs mix these decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -140,9 +140,9 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
 def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
     """Run trials in which decisions of only some groups of lines are true; return successful runs.
 
-    In each of the first runs, one group has true decisions. In the next run, all groups that raise
-    the peak have true decisions. In a last run, all groups that lower the peak have true decisions.
-    A run that ends with an error is ignored, because mixed decisions may make the script fail.
+    In each of the first runs, one group has true decisions. In a further run, decisions are true in
+    all groups that raise the peak. In a last run, decisions are true in all groups that lower the
+    peak. Runs with an error are ignored, because mixed decisions may make a script fail.
     """
     single = [1 << group for group in range(groups)]
     alone = more([MIXED * each + false.trial for each in single])

@@ -59,7 +59,7 @@ _SHARDED = tuple(
 """Files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
-"""Two limits in bytes. A saved tensor up to the first limit is treated as a number, not as weights.
+"""Size limits in bytes. A saved tensor up to the first size is treated as a number, not as weights.
 In a copy to the host, only bytes up to the second limit differ between runs; the rest are zeros."""
 
 

@@ -13,7 +13,7 @@ from harness.training.nested_tensors import tensors
 
 
 class StepRecording:
-    """The recording of a step; it begins before the network is built."""
+    """Records a step; the recording begins before the network is built."""
 
     def __init__(self, device: str, announce: Phase, *, operators: bool = True) -> None:
         self._announce = announce

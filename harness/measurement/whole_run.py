@@ -129,7 +129,7 @@ def resident(training: Training) -> dict[str, Any]:
 
 
 def traced(training: Training, after: Callable[[], object] = lambda: None) -> dict[str, Any]:
-    """Train and record every allocation; call ``after`` after each step, still recording."""
+    """Train and record every allocation; during this recording, call ``after`` after each step."""
     steps = training.steps()
     with AllocationRecorder(training.workload.device, operators=False) as recorder:
         with recorder.phase("build"):
