@@ -28,7 +28,7 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
 class Freed(Struct, frozen=True):
     """A reference that is left at a notebook's end, and the bytes that deleting it frees.
 
-    A report lists such references in the order in which they are deleted.
+    A report lists the references in the order of their deletion.
     """
 
     what: str

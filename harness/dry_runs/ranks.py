@@ -231,9 +231,9 @@ def hold_works(timeout: datetime.timedelta) -> None:
 def release_works() -> None:
     """Show completed collectives to NCCL's watchdog at the end of an optimizer step.
 
-    In a real run, the watchdog checks ten times a second. A collective's tensors stay alive until
-    the first collective after a check by the watchdog. In a dry run, steps take a different time,
-    so the watchdog sees completed collectives only at the end of a step.
+    In a real run, the watchdog checks collectives ten times a second. A collective's tensors stay
+    alive until the first collective after a check by the watchdog. In a dry run, steps take a
+    different time, so the watchdog sees completed collectives only at the end of a step.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

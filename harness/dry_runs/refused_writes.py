@@ -63,7 +63,7 @@ def move_between_layers(devices: Mapping[str, int]) -> None:
     not move a folder that existed before the run.
 
     Args:
-        devices: device number (``st_dev``) of each top-level folder without its file layer.
+        devices: device number (``st_dev``) of each top-level folder before layers were added.
     """
 
     def on(path: Any) -> int | None:

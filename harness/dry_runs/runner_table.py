@@ -115,7 +115,7 @@ class RunnerTable:
         clock: float,
         started: Sequence[_Started],
     ) -> RanTest:
-        """Return a test with its peak, including the processes that the test started."""
+        """Return a test with its peak, which includes the processes that the test started."""
         mine = [one for one in started if clock <= one.at <= clock + run.seconds]
         borders = zip(self._recording.histories, first or [0] * len(last), last, strict=False)
         peaks = [history.most_between(begin, end) for history, begin, end in borders]

@@ -18,7 +18,7 @@ STARTS = ("first start", "resumed")
 
 
 def starts_parts(report: DryRunReport) -> Iterator[Part]:
-    """Yield the results of both starts, and the memory that only the second start uses."""
+    """Yield the results of a script's two starts, and the second start's additional memory."""
     if not report.starts:
         return
     rows = []

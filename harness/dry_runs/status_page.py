@@ -41,7 +41,7 @@ class StatusPage(Structure):
 
     @property
     def loaded(self) -> bool:
-        """Return whether a process loaded the stub."""
+        """Return whether any process loaded the stub."""
         return bool(self.magic == _MAGIC)
 
     @property

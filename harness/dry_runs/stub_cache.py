@@ -120,7 +120,7 @@ def _unsafe(path: Path, why: str) -> DryRunUnavailableError:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Return whether all files are as built, and only this user can write to them."""
+    """Return whether all built files are unchanged and only this user can write to them."""
     try:
         expected: dict[str, str] = json.loads((folder / _MANIFEST).read_text())
         files = {folder / name: digest for name, digest in expected.items()}

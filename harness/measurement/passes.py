@@ -129,7 +129,7 @@ def _resident(
     """Run a step that starts without gradients; return its duration and the process's RSS.
 
     Small freed gradients can leave a hole in the heap, and a large block in this hole would stay
-    resident. To prevent such a hole, the malloc policy is applied again, which makes the step
+    resident. To prevent holes in the heap, the malloc policy is applied again, which makes the step
     slower. If the kernel reclaims pages during a step, the RSS reading is dropped. The step then
     runs again, unless the time ``again_until`` (monotonic clock) has passed.
     """

@@ -28,7 +28,7 @@ def run(job: Probe, announce: Phase) -> Needed:
     - in a cgroup: the growth of the address space without pages that nothing wrote to;
     - on a GPU: the allocator's peak of reserved bytes.
 
-    For a whole process, ``limit_bytes`` is the initial data segment plus ``needed_bytes``.
+    For a whole process, ``limit_bytes`` is ``needed_bytes`` plus the initial data segment.
     """
     fill = data.source(job.workload)
     if job.workload.device == "cuda":
