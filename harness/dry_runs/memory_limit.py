@@ -4,7 +4,8 @@ import ctypes
 import os
 
 ENDLESS_BYTES = 1 << 41
-"""GPU memory size at which no allocation fails; expandable segments reserve this many addresses."""
+"""GPU memory size at which no allocation fails; expandable segments reserve addresses for it
+all."""
 
 
 def limit_memory(memory_bytes: int) -> None:
