@@ -1,4 +1,4 @@
-"""Makes a Markdown table of the tests in a dry run, compared with another commit."""
+"""Makes a Markdown table that compares the memory of dry-run tests with another commit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -9,13 +9,13 @@
         memory("train.py", "--epochs", "1", steps=20)
 
 The fixture predicts the memory of a training step, and the prediction is the same in every run.
-With ``measure=True``, or with ``--memory-measure`` for all tests, the fixture runs the step
-instead. The test fails if the peak exceeds the marker's ``peak`` or the peak in the baseline file.
-``--memory-update`` writes the baseline file. The error message names the layers that grew. With
-``growth``, the fixture dry-runs a script or a function. The test then fails if live memory grows by
-more than ``growth`` bytes per optimizer step. The error message names the lines of code that add
-memory. A test with the marker also fails if it never calls the fixture. The plugin imports PyTorch
-only when a test calls the fixture, because every pytest run loads the plugin.
+With ``measure=True``, or with ``--memory-measure`` for all tests, the fixture runs and measures the
+step instead. The test fails if the peak exceeds the marker's ``peak`` or the peak in the baseline
+file. ``--memory-update`` writes the baseline file. The error message names the layers that grew.
+With ``growth``, the fixture dry-runs a script or a function. With ``growth``, the test fails if
+live memory grows by more than ``growth`` bytes per optimizer step. The error message names the
+lines of code that add memory. A test with the marker also fails if it never calls the fixture. Only
+a call of the fixture imports PyTorch, because every pytest run loads the plugin.
 """
 
 from collections.abc import Callable, Generator
@@ -36,7 +36,7 @@ MARKER = (
 _CALLS = pytest.StashKey[int]()
 """Key of the number of steps that a test has checked so far."""
 _PROBLEM = pytest.StashKey[str]()
-"""Key of the message of a failed check; the test may have caught the failure."""
+"""Key of the message of a failed check, kept because a test may catch the exception."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -107,7 +107,7 @@ class MemoryBudget:
         gpu: str | None = None,
         **options: Any,
     ) -> "MemoryUse | DryRunReport":
-        """Predict or measure a step of the network ``build()``; options as in harness.predict.
+        """Predict or measure a step of the network ``build()``, with harness.predict's options.
 
         If the marker has ``growth``, dry-run a script or a function, like harness.dry_run.
         """

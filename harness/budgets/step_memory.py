@@ -26,7 +26,7 @@ SCHEMA = 1
 
 
 class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An entry of the baseline file, with the peak of a training step and its layers.
+    """An entry of the baseline file: the peak of a training step, and the bytes of each layer.
 
     Attributes:
         peak_bytes: peak of live bytes on the CPU, or of allocated bytes on a GPU.

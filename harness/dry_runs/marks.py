@@ -13,9 +13,9 @@ _BEFORE, _AFTER = 2, 3
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """Known owners of blocks, by address, after a number of allocations.
+    """The known owners of GPU blocks at one moment, by the address of the block.
 
-    ``is_whole`` is True if the mark covers all modules, and False if it covers one optimizer.
+    ``is_whole`` is True for a mark of all modules, and False for a mark of one optimizer.
     """
 
     allocations: int
@@ -24,7 +24,7 @@ class Mark:
 
 
 class Lifetime(Protocol):
-    """Address of a block, and the numbers of allocations when it was allocated and freed."""
+    """A block's address, and how many allocations preceded its allocation and its free."""
 
     address: int
     allocation: int
@@ -32,7 +32,7 @@ class Lifetime(Protocol):
 
 
 def window(marks: Sequence[Mark], allocation: int) -> list[Mark]:
-    """Return the marks shortly before and after an allocation, and all marks with ``is_whole``."""
+    """Return the nearest marks before and after an allocation, and all marks with ``is_whole``."""
     place = bisect_left([mark.allocations for mark in marks], allocation)
     return kept(marks, range(max(0, place - _BEFORE), place + _AFTER))
 
@@ -51,8 +51,8 @@ def owners_at(
     """Return the owner of each block that was alive at one of the marks.
 
     Args:
-        blocks: blocks, some of which may have used the same address one after another.
-        marks: pairs of a number of allocations and owners by address; a later pair has priority.
+        blocks: blocks; several blocks may have used the same address, one after another.
+        marks: pairs of an allocation count and owners by address; later pairs have priority.
     """
     at: defaultdict[int, list[Owned]] = defaultdict(list)
     for block in blocks:

@@ -4,7 +4,7 @@ import ctypes
 import os
 
 ENDLESS_BYTES = 1 << 41
-"""GPU memory size with which no allocation fails; expandable segments reserve addresses for it."""
+"""GPU memory size at which no allocation fails; expandable segments reserve its address range."""
 
 
 def limit_memory(memory_bytes: int) -> None:

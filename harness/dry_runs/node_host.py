@@ -1,4 +1,4 @@
-"""Computes a node's host memory from ranks that ran separately."""
+"""Computes a node's host memory from the host memory of ranks that ran separately."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from harness.schema.memory_fit import fit_of
 
 
 def on_nodes(report: DryRunReport, gpus: int) -> DryRunReport:
-    """Replace the host memory in a report by the host memory of the largest node.
+    """Replace a report's host memory by the host memory of the node with the highest peak.
 
     Args:
         report: report of one rank, or of several ranks.
@@ -33,7 +33,7 @@ def host_of_node(ranks: Mapping[int, Host], count: int) -> Host:
     Args:
         ranks: host memory of each rank that ran.
         count: number of ranks of the node. A rank that did not run is assumed to use between the
-            minimum and the maximum of the other ranks.
+            minimum and the maximum of the ranks that ran.
     """
     hosts = list(ranks.values())
     first, missing = hosts[0], count - len(hosts)

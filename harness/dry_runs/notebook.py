@@ -1,7 +1,7 @@
 """Runs a notebook cell by cell in IPython's shell, and records the memory after each cell.
 
 Jupyter's kernel also runs cells in IPython's shell. The shell keeps the traceback of an error and
-the results of cells. The shell thereby keeps the tensors in the traceback and the results alive.
+the results of cells, so the tensors in the traceback and in the results stay alive.
 """
 
 import functools
@@ -32,12 +32,12 @@ class Notebook:
         self._recording = recording
         self._cells: list[tuple[NotebookCell, list[int], list[int]]] = []
         self.freed: tuple[Freed, ...] = ()
-        """References that keep memory alive after the last cell, and the bytes that each keeps."""
+        """References left after the last cell, each with the bytes that its deletion frees."""
         self.has_printed = False
         """True if the shell has printed the traceback of the error that ``run`` raises."""
 
     def run(self, path: Path, main: ModuleType) -> None:
-        """Run all cells until a cell fails; then raise the cell's error without its traceback."""
+        """Run the cells; if one fails, skip the rest and raise its error without a traceback."""
         from IPython.terminal.interactiveshell import TerminalInteractiveShell
         from traitlets.config import Config
 
@@ -93,7 +93,7 @@ def _alive_bytes() -> int:
 
 
 def _freed(shell: Any, main: ModuleType, failed: BaseException | None) -> Iterator[Freed]:
-    """Drop references one after another; yield the bytes that are freed each time."""
+    """Delete the notebook's references in turn; yield the bytes that each deletion frees."""
 
     def by(what: str, let_go: Callable[[], object]) -> Freed:
         before = _alive_bytes()
@@ -109,7 +109,7 @@ def _freed(shell: Any, main: ModuleType, failed: BaseException | None) -> Iterat
 
 
 def _forget_error(shell: Any, error: BaseException | None) -> None:
-    """Drop the references of Python and IPython to the last error."""
+    """Drop Python's and IPython's references to the last error."""
     shell.last_execution_result = shell.InteractiveTB.tb = None
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):

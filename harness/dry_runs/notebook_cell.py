@@ -28,7 +28,7 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
 class Freed(Struct, frozen=True):
     """A reference that is left at a notebook's end, and the bytes that deleting it frees.
 
-    References earlier in the list are deleted before this reference.
+    A report lists the references in the order of their deletion.
     """
 
     what: str
@@ -36,7 +36,7 @@ class Freed(Struct, frozen=True):
 
 
 def code_cells(path: Path) -> list[str]:
-    """Return the source of each non-empty code cell; empty if the file is not a notebook."""
+    """Return the sources of the non-empty code cells; an empty list without a notebook."""
     try:
         cells = json.loads(path.read_bytes())["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

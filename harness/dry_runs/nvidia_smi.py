@@ -1,7 +1,7 @@
 """A replacement for ``nvidia-smi`` that shows the pretended GPUs.
 
 A dry run puts this program on the script's PATH. The program imports no harness module and reads
-all values from the stub, which implements NVML. Unknown options are reported as unsupported.
+all values from the driver stub, which implements NVML. Unknown options are reported as unsupported.
 """
 
 import argparse
@@ -15,7 +15,7 @@ _CAPABILITY, _CLOCKS_KHZ = (75, 76), (13, 36)
 
 
 def folder_of_program(folder: Path) -> None:
-    """Create a folder for the PATH, with the program in it."""
+    """Create a folder that contains the program and can be added to the PATH."""
     folder.mkdir(parents=True)
     program = folder / "nvidia-smi"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{__file__}" "$@"\n')
@@ -23,7 +23,7 @@ def folder_of_program(folder: Path) -> None:
 
 
 def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, str]:
-    """Return a GPU's values with their units, by the name of the ``nvidia-smi`` field."""
+    """Return a GPU's values with units, by the names of ``nvidia-smi``'s query fields."""
     device = ctypes.c_void_p()
     stub.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device))
     name, uuid = ctypes.create_string_buffer(96), ctypes.create_string_buffer(96)

@@ -22,11 +22,11 @@ def may_be_resumed_from(file: str) -> bool:
 
 
 def note_reads(files: Collection[str], sign: Path) -> None:
-    """From now on, list the given files that Python or safetensors opens for reading.
+    """From now on, record which of the given files Python or safetensors opens for reading.
 
     Args:
-        files: real paths of the files.
-        sign: file for the list, with one path in each line.
+        files: paths of the files, without symbolic links.
+        sign: file to which the paths of the opened files are written, one in each line.
     """
     if not files:
         return

@@ -1,8 +1,8 @@
 """Runs a script several times, each time with other values for unknown GPU reads.
 
-Each run has its own file layer. The first run's layer is kept for a possible second start. The
-other runs start as soon as a decision of the first run may depend on an unknown value. If other
-processes of the script use the GPU, the other runs run one after another.
+Each run writes into its own file layer. The first run's layer is kept, as the script may be started
+again. The other runs start as soon as a decision of the first run may depend on an unknown value.
+If the script starts processes that use the GPU, the other runs run one after another.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ _STARTS = "the script may decide by values that nobody knows: it runs twice more
 _LOOK_SECONDS = 0.05
 _PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
-"""Time limit of the other runs: a number of seconds, plus a multiple of the first run's time."""
+"""Time limit of the other runs: some seconds plus a multiple of the first run's duration."""
 
 
 class OtherRuns:
-    """All runs of one request."""
+    """Runs a script as often as one dry run needs."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -42,7 +42,7 @@ class OtherRuns:
         self._tries = request.try_values and not request.write_files
         self._first_folder, self._files = ExitStack(), ExitStack()
         self.layers: tuple[Path, ...] = ()
-        """Layer folders of the first run; ``end`` removes them."""
+        """Layer folders of the first run; ``end`` removes these folders."""
 
     def __enter__(self) -> Self:
         if self._tries:
@@ -61,7 +61,7 @@ class OtherRuns:
         self.end()
 
     def stop(self) -> None:
-        """End the processes of the remaining runs, without waiting for them."""
+        """Stop the remaining runs, without waiting until their processes have ended."""
         self._is_over = True
         self._stop.set()
 
@@ -74,7 +74,7 @@ class OtherRuns:
         self._files.close()
 
     def answer(self) -> DryRunReport:
-        """Return the report of the first run, or of all runs if unknown values are used."""
+        """Return the first run's report, or a report of all runs if unknown values are used."""
         first = settled(self.first_run, 0)
         if not (self._request.try_values and tries_others(first.report)):
             return first.report
@@ -113,11 +113,11 @@ class OtherRuns:
             ended.set()
 
     def run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run with other values; hide the script's output and record only peaks."""
+        """Run the script with other values; hide its output and record only peaks."""
         return self._run(trial, decided, explains=False)
 
     def explained(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run with other values; hide the script's output but record the live blocks."""
+        """Run the script with other values; hide its output but record the live blocks."""
         return self._run(trial, decided, explains=True)
 
     def _run(self, trial: int, decided: Mapping[str, bool], *, explains: bool) -> DryRunReport:
@@ -155,10 +155,10 @@ class OtherRuns:
         return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
 
     def _alone(self, trial: int, one: Try) -> Try:
-        """Repeat a failed run with no run in parallel, because runs may need the same port."""
+        """Repeat a failed run without parallel runs, which may need the same port."""
         return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
 
 
 def _has_others(folder: Path) -> bool:
-    """Return whether other processes use the GPU; parallel runs may then need the same port."""
+    """Return whether the script started processes that use the GPU and may need a certain port."""
     return any((folder / PROCESSES).glob("*.begun"))

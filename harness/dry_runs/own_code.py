@@ -13,7 +13,7 @@ _STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 
 
 def is_own(file: str) -> bool:
-    """Return whether a file belongs to PyTorch, Triton, Python or the harness, or is generated."""
+    """Return whether a file is generated or belongs to PyTorch, Triton, Python or the harness."""
     torch = sys.modules.get("torch")
     of_torch = Path(torch.__file__ or "").parent if torch is not None else None
     folders = (_HARNESS, of_torch, os.environ.get(INDUCTOR_CACHE))
@@ -25,7 +25,7 @@ def is_own(file: str) -> bool:
 def users_frame() -> FrameType | None:
     """Return the innermost frame of the user's code in this thread, or else in the main thread.
 
-    A function must not store its own frame in a variable: the reference cycle keeps tensors alive.
+    A function must not store its own frame, as the resulting reference cycle keeps tensors alive.
     """
     frame = _users(sys._getframe(1))
     if frame is None:

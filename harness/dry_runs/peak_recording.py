@@ -1,4 +1,4 @@
-"""Records only the peaks of a process, its optimizer steps and its failed allocations.
+"""Records a process's peaks, optimizer steps and failed allocations, but no live blocks.
 
 The recording starts when the script initialises CUDA. Settings in the script's first lines still
 take effect, and a script that never uses the GPU runs unchanged.
@@ -41,7 +41,7 @@ class PeakRecording:
         self._refused: list[OutOfMemory] = []
         self.optimizer_steps = 0
         self.histories: list[History] = []
-        """The history of each GPU; empty until the recording ends."""
+        """The allocation history of each GPU; empty until the recording ends."""
         self.history_bytes = 0
         self.host_growth: Growth | None = None
         self.notes: dict[str, None] = {}
@@ -79,7 +79,7 @@ class PeakRecording:
         self._begin_history()
 
     def _begin_history(self) -> None:
-        """Do nothing; a subclass also records the history."""
+        """Do nothing; a subclass overrides this method to record the allocation history."""
 
     def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
         if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
@@ -96,7 +96,7 @@ class PeakRecording:
         return self.optimizer_steps == self._most_steps
 
     def _look(self, optimizer: "torch.optim.Optimizer") -> None:
-        """Do nothing; a subclass records the memory after each step."""
+        """Do nothing; a subclass overrides this method to record the memory after each step."""
 
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Record a failed allocation while its Python stack still exists."""
@@ -106,11 +106,11 @@ class PeakRecording:
         self._refused.append(refused_request(device, size, free))
 
     def border(self) -> list[int]:
-        """Return the number of allocations on each device; empty without a history."""
+        """Return each device's number of allocations so far; an empty list without a history."""
         return []
 
     def mark_owners(self) -> None:
-        """Do nothing; a subclass records the current owners of blocks."""
+        """Do nothing; a subclass overrides this method to record the current owners of blocks."""
 
     def pinned_bytes(self) -> tuple[int, int] | None:
         """Return the peaks of pinned memory: bytes in use, and bytes reserved by PyTorch."""

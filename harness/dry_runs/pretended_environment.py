@@ -34,15 +34,15 @@ def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, st
 
 
 def joined(first: str, variable: str) -> str:
-    """Return a path list: ``first``, then the paths in the environment variable."""
+    """Return a path list with ``first``, followed by the paths in an environment variable."""
     return ":".join(part for part in (first, os.environ.get(variable, "")) if part)
 
 
 def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that make PyTorch store compiled code in the dry run's cache.
 
-    A second run uses Triton's compiled kernels again. The second run compiles the graphs again,
-    because compiling allocates memory that belongs in the peaks.
+    A second run reuses the kernels that Triton compiled in the first run. The second run compiles
+    the graphs again, because compiling allocates memory that belongs in the peaks.
     """
     triton = installed_version("triton") or "none"
     described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]

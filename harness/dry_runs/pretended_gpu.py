@@ -44,7 +44,7 @@ class PretendedGpu(Gpu):
             )
 
     def binary(self, architectures: Sequence[int]) -> int | None:
-        """Return the architecture of PyTorch's kernels for this GPU; None without such kernels."""
+        """Return the architecture of PyTorch's kernels for this GPU; None if there are none."""
         major, minor = self.capability
         runs = [one for one in architectures if one // 10 == major and one % 10 <= minor]
         return max(runs, default=None)
@@ -75,7 +75,7 @@ def pretended_gpu(
     outside_bytes: int | None = None,
     one_pool: bool | None = None,
 ) -> PretendedGpu:
-    """Return a GPU from the catalogue; the arguments replace the GPU's own properties."""
+    """Return the GPU to pretend; the other arguments replace the properties of ``gpu``."""
     if isinstance(gpu, Gpu):
         entry = gpu
     else:
@@ -111,8 +111,8 @@ def refuse_unfollowed(
     Args:
         environment: environment variables of the process that uses the GPU.
         given: settings from the option ``option``.
-        memory_ends: whether the pretended GPU has the real GPU's memory size. A worker's GPU has
-            more memory, so the setting ``per_process_memory_fraction`` is refused.
+        memory_ends: whether the pretended GPU has the real GPU's memory size. The setting
+            ``per_process_memory_fraction`` is refused if ``memory_ends`` is False.
         option: name of the option for ``given``; error messages contain it.
     """
     for name in _UNCACHED:

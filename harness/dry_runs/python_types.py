@@ -1,9 +1,9 @@
 """Tracks unknown GPU numbers through Python's C code and through C libraries.
 
 ``stub/values/python_types.c`` calls this module. ``text % number`` returns a text that is marked as
-unknown. If the script checks whether a set contains an unknown number, each run chooses the result.
-In user code, ``type(number)`` returns ``float`` or ``int``. An unknown number counts as used if
-code converts it to ``Decimal`` or parses its text.
+unknown. If the script checks whether a set contains an unknown number, the harness chooses the
+result in each run. In user code, ``type(number)`` returns ``float`` or ``int``. An unknown number
+counts as used if code converts it to ``Decimal`` or parses its text.
 """
 
 import array
@@ -23,7 +23,7 @@ from harness.prediction.unknown_texts import TEXTS, Text, text_of
 
 _TYPES: Final = (str, set, dict, tuple, type, float, int, Unknown, UnknownWhole, Text)
 _MADE: Final = (decimal.Decimal, datetime.timedelta, array.array)
-"""Types whose constructors use numbers; their methods in ``_READING`` also use numbers."""
+"""Types whose constructors use numbers; ``_READING`` names their methods that use numbers."""
 _MOST_MADE: Final = 4
 _READING: Final[dict[type, str]] = {array.array: "append extend fromlist insert __setitem__"}
 _READING[decimal.Decimal] = "from_float __eq__ __ne__ __lt__ __le__ __gt__ __ge__"

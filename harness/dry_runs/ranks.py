@@ -1,8 +1,8 @@
 """Runs one rank of a job without the other ranks: a stub of NCCL moves no data.
 
 PyTorch's own process groups use the stub (``stub/cuda/nccl.c``), so the groups allocate and keep
-the same blocks as on a GPU. This module replaces the other ranks in the store, in object
-collectives and on the host.
+the same blocks as on a GPU. For the store, for object collectives and for collectives on the host,
+this module simulates the other ranks.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from harness.dry_runs.trial_values import LIBRARY_VARIABLE
 from harness.prediction.after_import import after_import, instead
 
 _IDENTIFIER = bytes(128)
-"""NCCL's ID; in a real run, the first rank of a group writes it into the store."""
+"""NCCL's ID; in a real run, the first rank of a group writes this ID into the store."""
 _MOST_SECONDS = 0.5
 _LOOK_SECONDS = 0.01
 _WATCHDOG = "pt_nccl_watchdg\n"
@@ -31,7 +31,7 @@ _hold: Final[list[int]] = []
 
 
 def variables(rank: int, world_size: int | None, gpus: int) -> dict[str, str]:
-    """Return the environment variables that ``torchrun`` sets for a rank; empty without ranks."""
+    """Return the variables that ``torchrun`` sets for a rank; none if no ranks are pretended."""
     if world_size is None:
         return {}
     return {
@@ -216,14 +216,14 @@ def destroy(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
 
 
 def _split(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Tell NCCL's stub the number of ranks in a split; a real NCCL learns it from the ranks."""
+    """Tell NCCL's stub how many ranks a split group has; the real NCCL asks the ranks."""
     ranks = next(one for one in (*arguments, *named.values()) if isinstance(one, list))
     ctypes.CDLL(None).pretend_split(len(ranks))
     return real(*arguments, **named)
 
 
 def hold_works(timeout: datetime.timedelta) -> None:
-    """Hide completed collectives from the watchdog, but only for a part of their timeout."""
+    """Hide completed collectives from NCCL's watchdog, but only for a part of their timeout."""
     _hold.append(int(timeout.total_seconds()) // _PART_OF_TIMEOUT)
     ctypes.CDLL(None).pretend_hold_works(min(_hold, default=0))
 
@@ -231,9 +231,9 @@ def hold_works(timeout: datetime.timedelta) -> None:
 def release_works() -> None:
     """Show completed collectives to NCCL's watchdog at the end of an optimizer step.
 
-    In a real run, the watchdog checks ten times a second. A collective keeps its tensors until the
-    first collective after a check. Steps of a dry run have other durations, so the watchdog only
-    checks at the end of a step.
+    In a real run, the watchdog checks collectives ten times a second. A collective's tensors stay
+    alive until the first collective after a check by the watchdog. In a dry run, steps take a
+    different time, so the watchdog sees completed collectives only at the end of a step.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

@@ -1,4 +1,4 @@
-"""Collects the results of all processes of a run that used the GPUs."""
+"""Collects the results of all processes that used the GPUs in a dry run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -107,7 +107,7 @@ def _started(folder: Path, page: StatusPage) -> Iterator[_One]:
 
 
 def _joined(inside: ChildResult, found: Sequence[_One]) -> ChildResult:
-    """Return the joined result of all processes, with the devices of the largest process."""
+    """Return the joined result of all processes, with the GPU results of the largest process."""
     if not found:
         return inside
     seen = [one.seen for one in found if one.seen is not None]
@@ -167,7 +167,7 @@ def _row(one: _One, gpu: PretendedGpu) -> GpuProcess:
 
 
 def _shared(page: StatusPage, gpu: PretendedGpu, largest: Sequence[Device]) -> Iterator[SharedGpu]:
-    """Yield the peak memory of all processes together for each GPU, and whether this peak fits."""
+    """For each GPU, yield the peak of all processes together, and whether this peak fits."""
     kept = max((device.kept_by_works for device in largest), default=0)
     for index, (held, processes) in enumerate(page.together):
         most = held + processes * (gpu.outside_bytes[1] + kept)

@@ -1,8 +1,8 @@
 """Supports ranks that are real processes: Gloo and the store are real, NCCL is a stub.
 
 The stub of NCCL moves no data. A tensor that would receive data keeps its own values or gets
-unknown values, as in ``ranks.py``. Python objects and barriers are also sent over PyTorch's own
-Gloo, so their results are real.
+unknown values, as in ``ranks.py``. Transfers of Python objects and barriers also run on PyTorch's
+own Gloo, so their results are real.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from harness.prediction.after_import import instead
 NOTES: Final[dict[str, None]] = {}
 """Notes about this process's ranks, without duplicates."""
 RANK: Final[list[int]] = []
-"""Ranks of this process, one for each call of ``init_process_group``."""
+"""The rank of this process in each call of ``init_process_group``."""
 _sides: Final[dict[Any, Any]] = {}
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from harness.dry_runs.allocator_log import AllocatorLog, Counts
 
 FOLD_EVENTS = 6_000
-"""Number of allocations and frees after which their events (about 9 MiB) are processed."""
+"""Number of allocation and free events (about 9 MiB) after which these events are processed."""
 _SNAPSHOT_EVENTS = 1_000_000
 """``FOLD_EVENTS`` for runs with a snapshot; a snapshot only contains unprocessed events."""
 
@@ -51,7 +51,7 @@ def recording_for(
     on_begin: Callable[[], object] = lambda: None,
     snapshot: Path | None = None,
 ) -> PeakRecording:
-    """Return a recording for this process, with live blocks only if ``job.explains``."""
+    """Return a recording for this process; it records live blocks if ``job.explains``."""
     if not job.explains:
         return PeakRecording(reads, job.steps, on_begin)
     return Recording(reads, job.steps, on_begin, snapshot=snapshot)
@@ -161,7 +161,7 @@ class Recording(PeakRecording):
         self._label(lambda: self._causes.look(self.optimizer_steps, is_last=is_last))
 
     def fold_if_due(self, *, at_once: bool = False) -> bool:
-        """Process the events of the history if there are many; return whether this was done."""
+        """Process the recorded events if there are many; return whether events were processed."""
         if self._log is None or self._failed or not self._folding.acquire(blocking=False):
             return False
         collects = gc.isenabled()
@@ -240,7 +240,7 @@ class Recording(PeakRecording):
         return [allocations for allocations, _ in self._borders[-1]]
 
     def finish(self) -> tuple[list[Device], list[OutOfMemory]]:
-        """Return the results and failed allocations; write the snapshot if the user wants one."""
+        """Return the results and failed allocations; write a snapshot if the user requested it."""
         if self._log is None:
             return [], []
         from harness.dry_runs import allocator_log  # it needs PyTorch
@@ -281,7 +281,7 @@ class Recording(PeakRecording):
         return devices, refused
 
     def _peak(self, history: History, peaks: CudaPeaks) -> Moment | None:
-        """Return the moment of the peak; None if PyTorch dropped the events of that moment."""
+        """Return the memory at the peak; None if PyTorch dropped the events around the peak."""
         peak = history.peak()
         if peak is None or not history.lost or peak.requested_bytes == peaks.requested_peak_bytes:
             return peak
@@ -292,7 +292,7 @@ class Recording(PeakRecording):
         return self._label(lambda: self._causes.named(history.growth(self._begins)))
 
     def _label(self, label: Callable[[], Label]) -> Label | None:
-        """Return the result of ``label()``; None if it fails on an object of the script."""
+        """Return the result of ``label()``; None if the script's objects make it fail."""
         try:
             return label()
         except Exception as error:

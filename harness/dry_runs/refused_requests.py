@@ -9,7 +9,7 @@ from harness.schema.library_files import is_library
 
 
 def ran_while_handled() -> str | None:
-    """Return a note if a step runs inside the ``except`` block of an out-of-memory error."""
+    """Return a note if the script runs a step inside an ``except`` block after memory ran out."""
     error = sys.exc_info()[1]
     if error is None or not isinstance(error, sys.modules["torch"].OutOfMemoryError):
         return None
@@ -23,7 +23,7 @@ def ran_while_handled() -> str | None:
 
 
 def refused_request(device: int, size: int, free: int) -> OutOfMemory:
-    """Return the size, the stack and the allocator's state of an allocation that just failed."""
+    """For an allocation that just failed, return its size, its stack and the allocator's state."""
     cuda = sys.modules["torch"].cuda
     return OutOfMemory(
         device=device,

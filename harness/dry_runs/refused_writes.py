@@ -1,4 +1,4 @@
-"""Explains writes that the kernel refuses, and replaces moves that file layers refuse."""
+"""Explains refused writes, and copies files that cannot be moved between file layers."""
 
 import errno
 import os
@@ -57,13 +57,13 @@ def why_refused(error: BaseException | None, mode: Mode) -> str | None:
 
 
 def move_between_layers(devices: Mapping[str, int]) -> None:
-    """Make ``os.rename`` copy and delete if layers refuse a move that works without layers.
+    """Make ``os.rename`` copy and delete files if a move fails only because of file layers.
 
     The kernel does not move files between two layers. If the user is not root, the kernel also does
     not move a folder that existed before the run.
 
     Args:
-        devices: device number (``st_dev``) of each top-level folder before it was covered.
+        devices: device number (``st_dev``) of each top-level folder before layers were added.
     """
 
     def on(path: Any) -> int | None:

@@ -65,7 +65,7 @@ def dry_run(
         multiprocessors: number of streaming multiprocessors of the GPU.
         gpus: number of identical GPUs in the machine.
         outside_bytes: GPU memory of the CUDA context and libraries; by default, a range is assumed.
-        host_memory_bytes: limit of host memory to check; by default, the container's limit.
+        host_memory_bytes: size that host memory must not exceed; by default, the container's limit.
         one_pool: whether the GPU shares the host's memory; by default, as in the catalogue.
         steps: end the script after this many optimizer steps.
         snapshot: file for PyTorch's memory snapshot.
@@ -73,7 +73,7 @@ def dry_run(
             all other lines. A value is a number, or the share of elements that a mask keeps
             (``all``, ``none`` or a fraction).
         world_size: number of ranks to pretend; the harness replaces all ranks except ``rank``.
-        rank: number of the rank that runs.
+        rank: the rank that runs, counted from 0.
         ranks: ranks to run instead of ``rank``, each in a separate run; the report joins the runs.
         deadline_seconds: end the script after this many seconds.
         environment: environment variables in addition to this process's environment.
@@ -83,7 +83,7 @@ def dry_run(
         write_files: whether the script may change the user's files; unknown GPU values are written
             as zeros. If False, the script writes into a file layer that is deleted after the run.
         try_values: whether to run again with other values if unknown values may affect a decision.
-        keep_files: new or empty folder for copies of the files that the script wrote.
+        keep_files: new or empty folder, to which the files that the script wrote are copied.
         resume: True to start the script a second time with the files of the first start. To use
             other arguments in the second start, give these arguments instead of True.
         **named: keyword arguments of the function.
@@ -157,7 +157,7 @@ def dry_run(
 
 
 def _with_eager(report: DryRunReport, request: Request) -> DryRunReport:
-    """Run again without ``torch.compile``, and add the peaks of this run to the report."""
+    """Run again without ``torch.compile``, and add the peaks of this second run to the report."""
     environment = {**request.environment, "TORCHDYNAMO_DISABLE": "1"}
     again = dataclasses.replace(
         request, environment=environment, snapshot=None, keep_files=None, quiet=True

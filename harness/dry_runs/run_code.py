@@ -31,7 +31,7 @@ def run_code(job: Request, notebook: Notebook) -> object:
 
 
 def _run_script(script: Path, notebook: Notebook) -> None:
-    """Execute a file as the module ``__main__``; keep this module until the process ends."""
+    """Execute a file as the module ``__main__``; keep the module alive until the process ends."""
     if script.is_dir() or zipfile.is_zipfile(script):
         runpy.run_path(str(script), run_name="__main__")
         return

@@ -13,7 +13,7 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 
 _PREFIX = "harness-dry-run-"
 _OWNER = "owner"
-"""File that stays locked while the harness's process runs, as a sign for other processes."""
+"""File that the harness locks while it uses the folder, so that other processes keep the folder."""
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def room_for_files() -> Iterator[None]:
 
 @contextlib.contextmanager
 def run_folder() -> Iterator[Path]:
-    """Create a folder for the files that a dry run's processes exchange; remove it at the end."""
+    """Create a folder for files that the processes exchange; remove the folder at the end."""
     with room_for_files():
         sweep()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))

@@ -24,7 +24,7 @@ _ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception): ")
 
 
 class _Started(NamedTuple):
-    """A started process: time of its first GPU use, peak, and lines that used unknown values."""
+    """A started process: time when it first used the GPU, peak, lines that used unknown values."""
 
     at: float
     peak_bytes: int
@@ -115,7 +115,7 @@ class RunnerTable:
         clock: float,
         started: Sequence[_Started],
     ) -> RanTest:
-        """Return a test with its peak, including the processes that the test started."""
+        """Return a test with its peak, which includes the processes that the test started."""
         mine = [one for one in started if clock <= one.at <= clock + run.seconds]
         borders = zip(self._recording.histories, first or [0] * len(last), last, strict=False)
         peaks = [history.most_between(begin, end) for history, begin, end in borders]
@@ -132,9 +132,9 @@ class RunnerTable:
 
 
 def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, str | None]:
-    """Return the outcome of a test and the reason, given the lines that used unknown values.
+    """Return the outcome and its reason; ``refused`` if the dry run cannot decide the outcome.
 
-    Uses in library code, such as PyTorch's checks of values, only matter if the test failed.
+    Uses in library code, such as PyTorch's checks of values, matter only if the test failed.
     """
     if outcome == "failed" and _NOT_PRETENDED in (why or ""):
         return "refused", why

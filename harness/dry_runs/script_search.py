@@ -1,4 +1,4 @@
-"""Finds the largest value of an argument, such as the batch size, with which a script fits."""
+"""Finds the largest value of a script's argument, such as the batch size, that fits the GPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Progress = Callable[[int, DryRunReport], object]
 
 @dataclass(frozen=True, kw_only=True)
 class LargestValue:
-    """Result of a search, confirmed by dry runs of the value and of the next value."""
+    """Result of a search, confirmed by dry runs with ``value`` and with the next larger value."""
 
     name: str
     value: int | None

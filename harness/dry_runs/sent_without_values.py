@@ -1,7 +1,7 @@
-"""Pickles the user's Python objects for a worker with a pretended GPU, without large values.
+"""Pickles the user's Python objects for a worker, without the values of large parameters.
 
 A large floating-point parameter is sent without its values, because the values do not affect memory
-on a pretended GPU. The worker rejects a step that reads these values on the host.
+on a pretended GPU. The worker rejects a step that reads the missing values on the host.
 """
 
 import io

@@ -18,7 +18,7 @@ STARTS = ("first start", "resumed")
 
 
 def starts_parts(report: DryRunReport) -> Iterator[Part]:
-    """Yield the results of a script's two starts, and the memory that only the second uses."""
+    """Yield the results of a script's two starts, and the second start's additional memory."""
     if not report.starts:
         return
     rows = []
@@ -45,7 +45,7 @@ def starts_parts(report: DryRunReport) -> Iterator[Part]:
 
 
 def _phases(starts: tuple[DryRunReport, ...]) -> ShownTable:
-    """Return a table with the peak of requested bytes in each phase of both starts."""
+    """Return the peaks of requested bytes by phase, for the script's first and second start."""
     devices = [_busiest(start) for start in starts]
     most = [{} if device is None else device.phases for device in devices]
     names = dict.fromkeys(name for one in most for name in one)
@@ -60,7 +60,7 @@ def _phases(starts: tuple[DryRunReport, ...]) -> ShownTable:
 def _more_when_resumed(
     starts: tuple[DryRunReport, ...],
 ) -> Iterator[tuple[int, BlockCategory, str]]:
-    """Yield bytes, category and line of additional memory at the peak of the second start.
+    """Yield bytes, category and line of memory that only the second start has at its peak.
 
     Memory that the second start merely allocates at another line is not included.
     """

@@ -56,7 +56,7 @@ class StartedProcess:
         self._written = False
 
     def listen(self) -> None:
-        """Create a file that marks this process as recorded; write the result when it exits."""
+        """Create a file as a sign of the recording; write the result when the process exits."""
         self._place.parent.mkdir(exist_ok=True)
         self._place.with_suffix(".begun").write_text(_name())
         atexit.register(self.write)

@@ -6,7 +6,7 @@ from ctypes import Structure, c_char, c_uint64
 _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 512
 NO_ROOM = "an address space"
-"""Start of the name that ``stub/cuda/state.c`` records if it cannot reserve addresses."""
+"""Prefix of the name that ``stub/cuda/state.c`` records if it cannot reserve addresses."""
 _ENDED = 1 << 62
 """Number that is added to a process ID if the process now runs another program."""
 
@@ -26,7 +26,7 @@ class _Process(Structure):
 class StatusPage(Structure):
     """Counters of the driver stub; the stub stores them in a file that outlives the process.
 
-    The layout is ``struct status`` in ``stub/pretend.h``.
+    The fields have the layout of ``struct status`` in ``stub/pretend.h``.
     """
 
     _fields_ = [
@@ -41,7 +41,7 @@ class StatusPage(Structure):
 
     @property
     def loaded(self) -> bool:
-        """Return whether a process loaded the stub."""
+        """Return whether any process loaded the stub."""
         return bool(self.magic == _MAGIC)
 
     @property
@@ -51,7 +51,7 @@ class StatusPage(Structure):
 
     @property
     def unsupported(self) -> tuple[str, ...]:
-        """Return the names of called functions that the stub does not implement."""
+        """Return the names of functions that were called but that the stub does not implement."""
         names = self.names[: min(self.calls, _NAMES)]
         return tuple(name.value.decode(errors="replace") for name in names)
 
@@ -79,7 +79,7 @@ class StatusPage(Structure):
 
     @property
     def refused_elsewhere_bytes(self) -> int:
-        """Return the size of the largest allocation that finally failed in another process."""
+        """Return the largest size that finally could not be allocated in a started process."""
         refused: list[int] = [
             one.refused_bytes for one in self.processes if one.pid not in (0, self.pid)
         ]

@@ -14,9 +14,9 @@ _BLOCK_BYTES = 512
 
 @dataclass(slots=True, eq=False)
 class HistoryBlock:
-    """A block in the history; ``begin`` and ``end`` are positions among allocations and frees.
+    """A recorded block; ``begin`` and ``end`` are positions in the list of allocations and frees.
 
-    ``freed`` is the number of allocations before the block was freed by the code ``freed_by``.
+    The code ``freed_by`` freed the block, after ``freed`` allocations.
     """
 
     address: int
@@ -63,7 +63,7 @@ class StepEnds:
             self._floor_bytes = alive if floor is None else min(floor, alive)
 
     def end_step(self) -> None:
-        """Record the end of a step; blocks freed since the previous end belong to this step."""
+        """Record a step's end; assign to the step all blocks freed since the previous end."""
         for block in self._freed:
             self._keep(block, len(self._ends_bytes))
         self._freed.clear()

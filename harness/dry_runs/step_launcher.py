@@ -1,4 +1,4 @@
-"""Starts workers with a pretended GPU; each job sets the properties of its GPU."""
+"""Starts workers with a pretended GPU; each job sets the properties of this GPU."""
 
 import atexit
 import os

@@ -1,4 +1,4 @@
-"""Keeps the built stub in a folder that only this user can write to, and detects damage.
+"""Keeps the built stub in a folder that only this user can write to; detects damaged files.
 
 Every dry run loads the stub, so a user who could change the stub could run code as this user.
 """
@@ -21,7 +21,7 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.schema.user_cache import NAME, cache_folders, is_own
 
 QUIET_SECONDS = 10.0
-"""Seconds to wait for another process that builds the stub before a message is printed."""
+"""Seconds after which a message says that another process is still building the stub."""
 
 _MANIFEST = "built.json"
 _BUILDING = ".building-"
@@ -31,7 +31,7 @@ _UNSAFE = re.compile(r"[\s:;$]")
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
-    """Return a cache folder with the files that ``make`` creates; create them if needed."""
+    """Return a cache folder with the files that ``make`` creates; call ``make`` if needed."""
     return _first(lambda cache: _kept_in(cache / name, make), "the stub")
 
 
@@ -48,7 +48,7 @@ def writable_folder(name: str) -> Path:
 
 
 def _first(use: Callable[[Path], Path], what: str) -> Path:
-    """Call ``use`` with each cache folder until a call succeeds; return the result."""
+    """Call ``use`` with each cache folder until a call succeeds; return the result of this call."""
     tried: list[str] = []
     try:
         for cache in cache_folders():
@@ -120,7 +120,7 @@ def _unsafe(path: Path, why: str) -> DryRunUnavailableError:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Return whether all files are as built, and only this user can write to them."""
+    """Return whether all built files are unchanged and only this user can write to them."""
     try:
         expected: dict[str, str] = json.loads((folder / _MANIFEST).read_text())
         files = {folder / name: digest for name, digest in expected.items()}

@@ -20,7 +20,7 @@ from harness.dry_runs.layer_size import TOO_LARGE, LayerSize, give_room
 from harness.processes.start_child import die_with_parent, readable
 
 GRACE_SECONDS = 30.0
-"""Seconds that a script has after a first signal to clean up and write its result."""
+"""Seconds that a script has for cleanup after its deadline or a first signal except SIGINT."""
 SHORT_GRACE_SECONDS = 5.0
 """Seconds that a script has after a second signal; a third signal kills the script at once."""
 
@@ -130,7 +130,7 @@ class _Supervisor:
 
 
 def _write_reason(excess: str, folder: Path) -> None:
-    """Write the reason for the end of a run to a file in the run's folder."""
+    """Record in the run's folder that the run is ended because its files are too large."""
     give_room(folder)
     (folder / TOO_LARGE).write_text(excess)
 

@@ -1,6 +1,6 @@
 """Defines the values that unknown reads return when a script runs again with other values.
 
-The numbers in a read differ; equal numbers would hide the effect of ``len(set(x))``.
+The numbers in one read differ, as equal numbers would hide the effect of ``len(set(x))``.
 """
 
 import random
@@ -17,25 +17,25 @@ _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that contains the path of the library that tracks values (``build.py``)."""
 OTHERS: Final = 1, 2
-"""Numbers of the two trials with other values. In trial 1, every decision is true and small values
-come first. In trial 2, every decision is false and large values come first."""
+"""The first two trials with values other than zero. In trial 1, every decision is true and small
+values come first. In trial 2, every decision is false and large values come first."""
 _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
-"""For each trial with false decisions, the number of elements that a mask keeps; else all are
-kept."""
+"""For each trial with false decisions, the number of elements that a mask keeps. In trials that are
+not listed, a mask keeps all elements."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
-"""For each trial, the trial to run next after an error. The integers of trials 7, 8 and 9 are valid
-indices of an alphabet, of ten classes and of two classes. The first integers of trials 3 and 8, and
-of trials 4 and 9, differ at each position, so that exchanging the trials' numbers has an effect. In
-trials from 5 on, the first decision of each line is true, so that a script saves its first best
-weights."""
+"""The trial to run after a trial that ended with an error. The integers of trials 7, 8 and 9 are
+valid indices for an alphabet, for ten classes and for two classes. The first integers of trials 3
+and 8, and of trials 4 and 9, differ at each position, so that exchanging the trials' numbers has an
+effect. In trials from 5 on, the first decision of each line is true, so that a script saves its
+first best weights."""
 CROSSED: Final = 10
 """Trial 12 combines the decisions and masks of trial 1 with the numbers of trial 2."""
 FURTHER: Final = 5
-"""Trial with further numbers, to find out whether a decision or a number changes a peak."""
+"""Trial with a third set of numbers, to find out whether decisions or numbers change a peak."""
 MIXED: Final = 100
-"""Trial numbers from 100 on mix decisions; trial 502 has the numbers of trial 2. Lines of code are
-assigned to three groups in turn. The digit 5 is 1 + 4, i.e. decisions are true and masks keep all
-in groups one and three."""
+"""Trials from 100 on mix true and false decisions; trial 502 has the numbers of trial 2. Lines of
+code are assigned to three groups in turn. The digit 5 is 1 + 4: in the first and third group,
+decisions are true and masks keep all elements."""
 GROUPS: Final = 3
 
 
@@ -80,7 +80,7 @@ _FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -
 the last value of a rising list or the first value of a falling list. Typical thresholds for losses
 and accuracies lie between the numbers of two trials."""
 _MORE: Final = 509
-"""Number of further values before the sequence repeats."""
+"""Number of values that follow the listed values before the sequence repeats."""
 
 
 class TrialValues:
@@ -102,7 +102,7 @@ class TrialValues:
         self._fractions = [*fractions, *beyond]
 
     def take(self, place: str, size: int, type_: int) -> bytes:
-        """Return the next values for a place, as ``size`` bytes."""
+        """Return the next values for a place in the code, as ``size`` bytes."""
         number = self._read.setdefault(place, 0)
         self._read[place] += 1
         kind, later = TYPES[type_], list(self._read).index(place)
@@ -119,7 +119,7 @@ class TrialValues:
 
 
 def encoded(values: Sequence[float], size: int, type_: int) -> bytes:
-    """Convert values to ``size`` bytes of a PyTorch type; repeat the values if they are too few."""
+    """Convert values to ``size`` bytes of a PyTorch type; repeat the values to fill ``size``."""
     kind = TYPES.get(type_) or _INTEGERS.get(size, "B")
     width = 2 if type_ == _BFLOAT16 else struct.calcsize(f"<{kind}")
     few = values[: size // width]

@@ -1,9 +1,9 @@
 """Chooses and records the results of decisions that depend on unknown values.
 
 In the first run, every unknown number is zero and every unknown truth value is false. In the second
-run, every decision is true. In the third run, every decision is false. In mixed runs, the decisions
-of some lines are true. If a line decides often, true and false alternate, because a loop may wait
-for either result.
+run, every decision is true. In the third run, every decision is false. In further runs, the
+decisions of only some lines are true. If a line decides often, true and false alternate, because a
+loop may wait for either result.
 """
 
 import sys
@@ -51,8 +51,8 @@ class Decisions:
         self.picked: set[str] = set()
         """Places whose numbers were compared with known numbers, e.g. by ``max``."""
         self.uses: Counter[str] = Counter()
-        """Number of uses of unknown values, by the line that decides or else by the line that
-        reads."""
+        """Number of uses of unknown values, by the deciding line or, without a decision, the
+        reading line."""
 
     def truth(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
@@ -60,8 +60,8 @@ class Decisions:
         """Return the result of a comparison or truth test of an unknown value.
 
         ``otherwise`` is the result of the operation on the number that was read. If code chooses
-        between numbers, e.g. with ``max``, the result is always ``otherwise``. Another result could
-        make a number seem to have an upper bound.
+        between numbers, e.g. with ``max``, the result is always ``otherwise``, because another
+        result could hide that a number has no upper bound.
         """
         frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -78,7 +78,7 @@ class Decisions:
         return answer
 
     def use(self, place: str, line: str = "", *, is_number: bool = False) -> None:
-        """Record that a place's value was used, by a decision in ``line`` or as a number."""
+        """Record the use of a value read at ``place``, by a decision in ``line`` or as a number."""
         if not self.lines:
             self._on_use()
         self.lines.setdefault(place, set())
@@ -89,7 +89,7 @@ class Decisions:
             self.numbers.add(place)
 
     def failed_by(self, error: BaseException | None) -> Decision | None:
-        """Return the failed check that led to an error; None if no decision led to the error."""
+        """Return the decision that led to an error; None if no decision led to the error."""
         if error is None or self._last is None:
             return None
         line, answer, deciding = self._last

@@ -1,11 +1,11 @@
 """Compares runs with different unknown values, and returns a range of peaks or a refusal.
 
-Every decision is true in one run and false in another run. A run has small or large numbers, and
-its masks keep all elements or none. Two further runs exchange the numbers but keep the decisions.
-The further runs are needed if the peaks differ and numbers are used, or if ``max`` compares an
-unknown number with a known number. If a number changes a peak, the result is refused, because the
-number has no upper bound. If the peaks differ by more than 0.1% and several lines make decisions,
-more runs mix these decisions.
+Every decision is true in one run and false in another run. In one run, numbers are small and masks
+keep all elements; in another run, numbers are large and masks keep none. Two further runs exchange
+the numbers but keep the decisions. Runs with exchanged numbers are done if the peaks differ and
+numbers are used, or if ``max`` compares an unknown number with a known number. If a number changes
+a peak, the result is refused, because the number has no upper bound. If the peaks differ by more
+than 0.1% and several lines make decisions, more runs mix these decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +75,7 @@ def tries_others(first: DryRunReport) -> bool:
 
 
 def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
-    """Return a report with the range over all runs, or a refusal; ``more`` starts further runs."""
+    """Return a report with the range of peaks, or a refusal; ``more`` starts further runs."""
     main, reads = first.report, _deciding(first.report)
     if main.tests and all(one.report.tests for one in others):
         main = replace(main, tests=_agreed(main.tests, [one.report for one in others]))
@@ -138,11 +138,11 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
 
 
 def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
-    """Run trials in which decisions of only some groups of lines are true; return the successes.
+    """Run trials in which decisions of only some groups of lines are true; return successful runs.
 
-    In each of the first runs, one group has true decisions. Then all groups that raise the peak
-    have true decisions. In a last run, all groups that lower the peak have true decisions. A run
-    that ends with an error is ignored, because mixed decisions may make the script fail.
+    In each of the first runs, one group has true decisions. In a further run, decisions are true in
+    all groups that raise the peak. In a last run, decisions are true in all groups that lower the
+    peak. Runs with an error are ignored, because mixed decisions may make a script fail.
     """
     single = [1 << group for group in range(groups)]
     alone = more([MIXED * each + false.trial for each in single])
@@ -198,7 +198,7 @@ def _with_range(main: DryRunReport, answers: Sequence[Try]) -> DryRunReport:
 
 
 def _fit(fits: Sequence[DryRunFit | None]) -> DryRunFit | None:
-    """Return the verdict for all runs; ``depends`` if only some runs do not fit."""
+    """Return the verdict for all runs; ``depends`` if only some of the runs do not fit the GPU."""
     if len(set(fits)) == 1:
         return fits[0]
     return "depends" if "does not fit" in fits else "close call"

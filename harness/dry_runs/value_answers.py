@@ -36,7 +36,7 @@ def parse_answer(text: str) -> tuple[str, Answer]:
 
 
 def check_answers(answers: Mapping[str, Answer]) -> None:
-    """Raise DryRunError for a place without a line number, or for an invalid answer."""
+    """Raise DryRunError if an answer is invalid or is for a code location without line number."""
     for place, answer in answers.items():
         line = place.rpartition(":")[2]
         if place != EVERYWHERE and not line.isdecimal():

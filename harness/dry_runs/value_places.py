@@ -47,7 +47,7 @@ class Decision(Struct, frozen=True):
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
-    """Return an error message if a size has no upper bound, else None."""
+    """Return an error message if an unknown size has no upper bound, else None."""
     open_sizes = [read for read in reads if read.open_sizes]
     if not open_sizes:
         return None

@@ -2,8 +2,8 @@
 
 The stub (``stub/values``) calls this module for each copy from the GPU to the host. The copy
 contains the true values if they are known, else the user's answer, else substitute values. If the
-size of an operator's result is unknown, the stub queries the size before the operator runs. A
-single number that a script reads is tracked until a decision uses it (``unknown_numbers.py``).
+size of an operator's result is unknown, the stub first asks this module for the size. A single
+number that a script reads is tracked until a decision uses it (``unknown_numbers.py``).
 
 Like PyTorch's profiler, the harness registers a callback that PyTorch calls for each operator. If
 all inputs are known, the operator's CPU kernel computes the result. A ``TorchDispatchMode`` is not
@@ -47,7 +47,7 @@ NO_PYTHON = "a thread without Python"
 _FRACTIONS: Final = "efd"
 """Floating-point formats of ``TYPES``."""
 _ONE_BYTES: Final = 8
-"""Largest size of one value in bytes."""
+"""Largest size of a single value, in bytes."""
 _PRINTING, _OFFLOADING = (f"/torch/{name}" for name in ("_tensor_str.py", "autograd/graph.py"))
 """Files of PyTorch that read values only to print them or to copy them."""
 _SAVING = "/torch/serialization.py", "/safetensors/torch.py"
@@ -59,7 +59,7 @@ _SHARDED = tuple(
 """Files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
-"""Two limits in bytes. A saved tensor up to the first limit is treated as a number, not as weights.
+"""Size limits in bytes. A saved tensor up to the first size is treated as a number, not as weights.
 In a copy to the host, only bytes up to the second limit differ between runs; the rest are zeros."""
 
 
@@ -98,7 +98,7 @@ def _files(frame: FrameType | None) -> list[str]:
 
 
 def _sender(frame: FrameType | None) -> str:
-    """Return PyTorch's line that sends a shard to the host; empty for any other read."""
+    """Return PyTorch's line that copies a shard to the host; "" if it is another kind of read."""
     for _ in range(_MOST_FRAMES):
         if frame is None or not is_own(frame.f_code.co_filename):
             break
@@ -207,7 +207,7 @@ class ValueReads:
     def _on_read(
         self, destination: int, size: int, known: int, type_: int, operator: bytes | None
     ) -> int:
-        """Replace unknown values in a copy; return 1 if the stub must not restore known parts."""
+        """Replace unknown values in a copy; return 1 if the stub must not restore known values."""
         place = self._place(operator)
         place.counts.update(count=1, bytes=size)
         value, answered = None, False
@@ -261,7 +261,7 @@ class ValueReads:
         return in_autograd and TYPES[type_] in _FRACTIONS and size > _ONE_BYTES
 
     def _on_size(self, operator: bytes, most: int) -> int:
-        """Return 1 plus an operator's result size; 0 if the size is unknown or on an error."""
+        """Return 1 plus the size assumed for an operator's result; 0 if no size can be assumed."""
         if any(file.endswith(_PRINTING) for file in _files(sys._getframe().f_back)):
             return most + 1
         place = self._place(operator)

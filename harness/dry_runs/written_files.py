@@ -49,7 +49,7 @@ def keep(layers: Path, folder: Path, here: Path) -> None:
 
 
 def _uppers(layers: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each covered folder, and the folder with the files of its layer."""
+    """Yield each folder that a layer covers, and the layer's folder with the written files."""
     if (layers / ROOT).is_dir():
         yield Path("/"), layers / ROOT
     for covers in sorted(layers.glob(f"*/{COVERS}")):
@@ -72,7 +72,7 @@ def _is_own(path: Path, upper: Path) -> bool:
 
 
 def _changed(path: Path, held: Path) -> WrittenFile | None:
-    """Return the change of a path, or None; changes of files below the path are ignored."""
+    """Return how a path was changed, or None; changes of files below the path are ignored."""
     facts = held.lstat()
     with contextlib.suppress(OSError):
         before = path.lstat()

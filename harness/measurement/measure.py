@@ -83,7 +83,7 @@ def measure_traced(
 
 
 def _in_one_process(launcher: Launcher, job: RunPasses, deadline_seconds: float) -> Ended[Passes]:
-    """Run all repeats in one worker; add the fork server to the result of each repeat."""
+    """Run all repeats in one worker; add the fork server's name to each repeat's result."""
     ended = launcher.launch(job, deadline_seconds)
     for repeat in () if ended.result is None else ended.result["repeats"]:
         repeat["fork_server"] = ended.fork_server

@@ -53,7 +53,7 @@ PROBES = tuple(_probes())
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCheck:
-    """Number of compared workloads, and the first difference of each workload that differs."""
+    """Number of compared workloads, and the first difference of each differing workload."""
 
     workloads: int
     differences: dict[Workload, str]

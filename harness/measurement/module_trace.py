@@ -56,8 +56,8 @@ class NestedTraceError(HarnessError):
 class ModuleTrace:
     """The trace of one ``with harness.trace(...)`` block.
 
-    After the block, ``report`` is a ``StepReport`` and ``trace`` contains the events. The other
-    properties and methods are shortcuts. ``notes`` lists limitations of the metrics.
+    After the ``with`` block, ``report`` is a ``StepReport`` and ``trace`` contains the events.
+    ``peak_live_bytes`` and similar properties read the trace. ``notes`` lists the metrics' limits.
 
     >>> import torch, harness
     >>> model = torch.nn.Linear(8, 2)
@@ -86,12 +86,12 @@ class ModuleTrace:
 
     @property
     def trace(self) -> Trace:
-        """Every allocation event of the block."""
+        """Every allocation event in the ``with`` block."""
         return self._recorder.trace
 
     @property
     def report(self) -> StepReport:
-        """The report of the block: metrics, notes and trace."""
+        """The report of the ``with`` block: metrics, notes and trace."""
         return StepReport(
             **msgspec.structs.asdict(self.metrics()),
             method="measured",
@@ -185,7 +185,7 @@ class ModuleTrace:
         adopt(gradients(x for x in tensors(self._inputs) if x.is_leaf), "gradient")
 
     def _around_root(self, name: str, forward: Forward) -> Forward | None:
-        """Return a new ``forward`` for the network, and None for its submodules."""
+        """Return a replacement for the network's ``forward``; None if ``name`` is a submodule."""
         if name:
             return None
 
@@ -239,18 +239,18 @@ def trace(
     """Trace every allocation of your own training step, in this process.
 
     Put this context manager around the forward pass, the backward pass and the optimizer step. The
-    trace is complete when the block ends, even if it ends with an exception. Traces cannot be
-    nested or combined with another PyTorch profiler.
+    trace is complete when the ``with`` block ends, even if it ends with an exception. Traces cannot
+    be nested or combined with another PyTorch profiler.
 
     Args:
         model: the network; the trace includes its existing parameters, buffers and gradients.
         optimizer: one or more optimizers whose existing state the trace includes. Any other
-            optimizer is included after its first step inside the block.
-        inputs: input tensors that exist before the block, in any containers. The arguments of the
-            network are always recorded as inputs.
+            optimizer is included after its first step inside the ``with`` block.
+        inputs: input tensors that exist before the ``with`` block, in any containers. The arguments
+            of the network are always recorded as inputs.
         device: type of the traced device, "cpu" or "cuda"; by default the parameters' device.
-        operators: if True, each event contains the name of its operator. Tracing without the names
-            takes about a third of the time.
+        operators: if True, each event contains the name of its operator. Without names, tracing
+            takes about a third of the time that it takes with names.
 
     Yields:
         The trace; all sizes are in bytes.

@@ -14,7 +14,7 @@ class Passes(TypedDict):
     metrics: dict[str, Any]
     environment: Environment
     process: NotRequired[dict[str, int]]
-    """Parts of the process that are neither tensors nor heap, in bytes (CPU only)."""
+    """Parts of the process's memory that are neither tensors nor heap, in bytes (CPU only)."""
     cuda: NotRequired[dict[str, Any]]
     host: Host | None
 

@@ -31,13 +31,13 @@ from harness.training.module_step import BuiltStep, Phase, announced_to, free_gr
 from harness.training.training_step import build
 
 LONG_SECONDS = 0.1
-"""Duration in seconds; in longer steps, page faults in the heap take less than 1% of the time."""
+"""Steps longer than this spend less than 1% of the time on page faults in the heap."""
 
 UNDISTURBED_TRIES = 5
-"""Maximum number of steps for one RSS reading; if all are disturbed, the RSS is unknown."""
+"""Maximum number of steps for one RSS reading; if all steps are disturbed, the RSS is unknown."""
 
 STEPS_BESIDE = 4
-"""Time reserved for a repeated step and the saved-tensor pass, as a number of plain steps."""
+"""Time reserved for a repeated step and the saved-tensor pass, in durations of a plain step."""
 
 
 @doing(RunPasses)
@@ -86,7 +86,7 @@ def traced(job: TraceWorkload, announce: Phase) -> Traced:
 
 
 def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bool = True) -> Trace:
-    """Trace the build and two steps; the last step is measured.
+    """Trace the building of the network and two steps; the last step is measured.
 
     Inference on the CPU needs only one step. On a GPU, the first step also allocates cuBLAS's
     workspace. With ``operators``, events contain operator names and the trace is slower.
@@ -104,7 +104,7 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
 def plain_pass(
     step: BuiltStep, announce: Phase, number: int, malloc: str, *, again_until: float, is_long: bool
 ) -> dict[str, Any]:
-    """Run a step without instruments; return its seconds, and its RSS or CUDA peaks.
+    """Run a step without instruments; return the duration, and the process's RSS or CUDA peaks.
 
     On the CPU, time and RSS are measured in two steps, or in one step if ``is_long`` is true.
     """
@@ -126,12 +126,12 @@ def plain_pass(
 def _resident(
     step: BuiltStep, announce: Phase, number: int, malloc: str, again_until: float
 ) -> dict[str, Any]:
-    """Run a step that starts without gradients; return its RSS and its seconds.
+    """Run a step that starts without gradients; return its duration and the process's RSS.
 
     Small freed gradients can leave a hole in the heap, and a large block in this hole would stay
-    resident. The malloc policy is applied again to prevent this, so the step is slower. If the
-    kernel reclaims pages during a step, the reading is dropped. The step then runs again, unless
-    the time ``again_until`` (monotonic clock) has passed.
+    resident. To prevent holes in the heap, the malloc policy is applied again, which makes the step
+    slower. If the kernel reclaims pages during a step, the RSS reading is dropped. The step then
+    runs again, unless the time ``again_until`` (monotonic clock) has passed.
     """
     for _ in range(UNDISTURBED_TRIES):
         if step.mode != "inference":

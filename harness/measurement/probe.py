@@ -1,4 +1,4 @@
-"""Runs a probe in a worker process: builds a workload and runs its steps within a budget."""
+"""Runs a probe in a worker process: builds a workload and runs its steps within a memory budget."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -28,7 +28,7 @@ def run(job: Probe, announce: Phase) -> Needed:
     - in a cgroup: the growth of the address space without pages that nothing wrote to;
     - on a GPU: the allocator's peak of reserved bytes.
 
-    For a whole process, ``limit_bytes`` is the data segment at the start plus ``needed_bytes``.
+    For a whole process, ``limit_bytes`` is ``needed_bytes`` plus the initial data segment.
     """
     fill = data.source(job.workload)
     if job.workload.device == "cuda":
@@ -112,7 +112,7 @@ def _after_tables(announce: Phase) -> Phase:
 def _tables_awaited(mode: str) -> Iterator[None]:
     """In inference, wait after each layer until the kernel has freed unused page tables.
 
-    In inference, each layer frees its input. Training frees little before the peak.
+    In inference, each layer frees its input. Training frees little memory before the peak.
     """
 
     def after(module: torch.nn.Module, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Records the allocations of a network and its steps."""
+"""Records the allocations while a network is built and its steps run."""
 
 from collections.abc import Callable, Iterable
 
@@ -13,7 +13,7 @@ from harness.training.nested_tensors import tensors
 
 
 class StepRecording:
-    """The recording of a step; it begins before the network is built."""
+    """Records a step; the recording begins before the network is built."""
 
     def __init__(self, device: str, announce: Phase, *, operators: bool = True) -> None:
         self._announce = announce
@@ -50,5 +50,5 @@ class StepRecording:
         return announced_to(self._announce, self._recorder.phase)
 
     def _parts(self, model: nn.Module) -> Iterable[tuple[str, list[Tensor]]]:
-        """Return lists of parameters and buffers, each with its module's name in the trace."""
+        """Return lists of parameters and buffers, each list with its module's name in the trace."""
         return [("", [*model.parameters(), *model.buffers()])]

@@ -1,7 +1,7 @@
 """Trains a network in one worker, and measures the memory of every step.
 
 The instruments ``resident`` and ``traced`` run in separate processes, because each would disturb
-the other. ``resident`` reads the RSS (on a GPU, the reserved bytes) and its rise in each step.
+the other. ``resident`` reads the RSS (on a GPU, the reserved bytes) and the rise during each step.
 ``traced`` records every allocation and free since before the network was built. The trace gives the
 exact peak of each step and the live bytes after the step.
 
@@ -97,7 +97,7 @@ def _images(workload: Workload, count: int, *, train: bool) -> Images:
 
 
 def resident(training: Training) -> dict[str, Any]:
-    """Train; read the RSS (on a GPU, reserved bytes) after each step and its rise in the step."""
+    """Train; for each step, read the RSS (on a GPU, reserved bytes) at its end and the rise."""
     size_of: Callable[[], int] = torch.cuda.memory_reserved
     rise_of: Callable[[], AbstractContextManager[Any]] = reserved_rise
     if training.workload.device != "cuda":
@@ -129,7 +129,7 @@ def resident(training: Training) -> dict[str, Any]:
 
 
 def traced(training: Training, after: Callable[[], object] = lambda: None) -> dict[str, Any]:
-    """Train and record every allocation; call ``after`` after each step, while recording."""
+    """Train and record every allocation; during this recording, call ``after`` after each step."""
     steps = training.steps()
     with AllocationRecorder(training.workload.device, operators=False) as recorder:
         with recorder.phase("build"):
@@ -168,7 +168,7 @@ def _train(
     watch: Watch,
     mark: Callable[[dict[int, str]], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
-    """Train and validate; return each epoch's number, validation accuracy and seconds."""
+    """Train and validate; return the number, validation accuracy and duration of each epoch."""
     workload, train, validation, epochs, zero_grad = training
     random = np.random.default_rng(workload.seed)
 
@@ -240,7 +240,7 @@ def _per_step(trace: Trace, steps: int) -> dict[str, list[Any]]:
 def _categories(
     trace: Trace, kinds: Sequence[str], rows: Sequence[int]
 ) -> dict[str, dict[str, int]]:
-    """Return the live bytes by category at the peaks of four kinds of steps."""
+    """For four kinds of steps, return the live bytes by category at the peak of one step."""
     numbered = list(zip(itertools.count(1), kinds, rows, strict=False))
     training = [(number, size) for number, kind, size in numbered if kind == TRAIN]
     full = max(size for _, size in training)

@@ -15,7 +15,7 @@ def refuse_workload(workload: Workload) -> None:
 
 
 def needed_bytes(workload: Workload) -> int:
-    """Return the predicted peak of live bytes, or a lower bound if it cannot be predicted."""
+    """Return the predicted peak of live bytes, or a lower bound if the peak is unpredictable."""
     least = formula.parameter_bytes(workload) + formula.batch_bytes(workload)
     try:
         return max(least, predict_trace(workload).peak_live_bytes)
