@@ -96,7 +96,7 @@ class Curve:
 
     @property
     def excess_at_root(self) -> float:
-        """Bytes at √depth segments divided by the lowest bytes, minus 1."""
+        """Relative difference between the memory with √depth segments and the lowest memory."""
         return self.at(self.root) / self.lowest - 1
 
 

@@ -14,7 +14,7 @@ from .claims import SECOND_FORWARD, slowdown
 from .curve import Curve
 
 FITS = 0.99
-"""R² above which the fitted formula is drawn; at a lower R², the formula misses the points."""
+"""R² above which the fitted formula is drawn; at a lower R², the formula misses measured points."""
 
 
 def peaks(result: list[Curve]) -> Figure | None:

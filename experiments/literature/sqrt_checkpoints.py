@@ -1,9 +1,10 @@
 """Chen et al. 2016: n layers need the least memory with a checkpoint every sqrt(n) layers.
 
-Segments of sqrt(n) layers are best if a segment's gradients are smaller than its input, and if each
-layer keeps one tensor of its input's size. If a segment's gradients are larger than its input, the
-peak is at the end of the backward pass, when nearly all gradients are alive. In a published run of
-a transformer on a real GPU, segments of sqrt(n) layers were not best.
+Segments of sqrt(n) layers are best if a segment's gradients are smaller than the segment's input,
+and if each layer keeps one tensor of the size of the layer's input. If a segment's gradients are
+larger than the segment's input, the peak is at the end of the backward pass, when nearly all
+gradients are alive. In a published run of a transformer on a real GPU, segments of sqrt(n) layers
+were not best.
 """
 
 from collections.abc import Iterable, Mapping
@@ -82,7 +83,7 @@ def _depths(size: Size) -> list[int]:
 
 
 def course_job(length: int, segment: int) -> StepJob:
-    """Return the published step, measured as its authors measured it."""
+    """Return a step of the published transformer, measured as the authors measured the step."""
     own = {"length": length, "segment": segment}
     return counting(".course_lm:peak", gpu="a100-80gb", **COURSE, **own)
 
@@ -120,7 +121,7 @@ def law(depth: int, width: int, batch: int, segment: int) -> int:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge for each network if the lowest peak is at the segment length closest to sqrt(n)."""
+    """Judge for each network whether the segment length closest to sqrt(n) has the lowest peak."""
     chains = pd.concat([chain_table(steps, depth) for depth in _depths(size)], ignore_index=True)
     course = {k: steps.counted(course_job(512, k))["allocated_peak"] for k in (0, *WITNESSED)}
     networks = {

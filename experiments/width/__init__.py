@@ -28,7 +28,7 @@ PLAN: dict[Size, tuple[tuple[int, ...], int]] = {
 }
 """Powers of two and number of blocks, for each size of the experiment."""
 OFFSETS = (-8, -1, 0, 1, 8)
-"""Differences between the timed widths and a power of two."""
+"""Numbers that are added to a power of two to get the timed widths."""
 
 
 METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
@@ -52,7 +52,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare the bytes of neighbouring widths, and the times of widths in the same block."""
+    """Compare the bytes at neighbouring widths, and the times at the widths of the same block."""
     frame = predictions.with_predictions(evidence.frame, list(METRICS))
     frame = frame[frame[["width", PARAMETERS, ACTIVATIONS, "peak_live_bytes"]].notna().all(axis=1)]
     pinned = frame[frame["malloc"] == "pinned"].reset_index(drop=True)

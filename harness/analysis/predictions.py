@@ -44,7 +44,7 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
 
 
 def _prediction(row: Mapping[Any, Any]) -> StepReport:
-    """Return the prediction for a row, made for the row's version of PyTorch.
+    """Return the prediction for a row, for the version of PyTorch in this row.
 
     The installed version of PyTorch does not change the result.
     """
@@ -61,7 +61,7 @@ def _metric(prediction: StepReport, name: str) -> int | None:
 
 
 def _both(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
-    """Return the cells with a measured and a predicted value, and a mask of the equal values."""
+    """Return the cells with a measured and a predicted value, and whether the two are equal."""
     both = cells[cells[metric].notna() & cells[f"predicted.{metric}"].notna()]
     return both, (both[metric] == both[f"predicted.{metric}"]).astype(bool)
 
@@ -69,15 +69,15 @@ def _both(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, "pd.Series[bo
 def equal_cells(cells: pd.DataFrame, metric: str) -> tuple[int, int]:
     """Count the cells whose ``metric`` equals its prediction, and the cells with a prediction.
 
-    ``cells`` is a result of ``with_predictions``. Cells without a measured or predicted value are
-    left out.
+    ``cells`` is a result of ``with_predictions``. Cells without a measured value or without a
+    predicted value are left out.
     """
     both, equal = _both(cells, metric)
     return int(equal.sum()), len(both)
 
 
 def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
-    """Return a list with a table of metrics that differ from their prediction; [] if none do."""
+    """Return a list with a table of metrics that differ from the prediction; [] if none differ."""
     rows = []
     for name in metrics:
         both, equal = _both(cells, name)

@@ -26,7 +26,7 @@ class Steps:
         return _known(self._run(job).metrics, job)
 
     def counted(self, job: StepJob) -> dict[str, int]:
-        """Return the numbers that the job's counting function returned."""
+        """Return the numbers that the counting function of ``job`` returned."""
         return self._run(job).counted or {}
 
     def saved_bytes(self, job: StepJob) -> int:
@@ -73,6 +73,6 @@ def no_answer(what: str, runs: Iterable[StepRun]) -> AnalysisError:
 
 
 def seen_on(runs: Iterable[StepRun]) -> str:
-    """Return text that names the PyTorch versions and the pretended GPUs of the runs."""
+    """Return text with the PyTorch versions and the pretended GPUs of the runs."""
     seen = {f"torch {run.environment.get('torch')} on a dry run, {run.job.gpu}" for run in runs}
     return ", ".join(sorted(seen))
