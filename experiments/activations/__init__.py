@@ -3,8 +3,8 @@
 For each additional hidden layer, autograd keeps one or more tensors of batch x width elements. The
 number of kept tensors depends on the derivative of the activation function. If the derivative is
 computed from the output (ReLU, sigmoid, tanh), autograd keeps only this output, which the next
-linear layer also needs. If it is computed from the input, autograd keeps the input as a second
-tensor.
+linear layer also needs. If the derivative is computed from the input, autograd also keeps the
+input.
 """
 
 from collections.abc import Iterable

@@ -53,7 +53,7 @@ def counts(steps: pd.DataFrame) -> str:
 
 
 def per_layer(steps: pd.DataFrame) -> pd.DataFrame:
-    """Return the number of kept tensors per layer; missing if pairs of cells give other numbers."""
+    """Return the kept tensors per layer; missing if pairs of cells give different numbers."""
     rows = [
         (model, activation, part["tensors"].iloc[0], len(part))
         for model in MODELS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 DOMINANCE = 4.0
-"""Smallest ratio of a layer's activations to its gradients at which activations dominate."""
+"""Activations dominate if they are at least this many times as large as a layer's gradients."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -25,7 +25,7 @@ Grid = tuple[tuple[int, ...], tuple[int, ...]]
 """Pair of a tuple of depths and a tuple of batch sizes."""
 
 GPU = "a100-40gb"
-"""Pretended GPU, unless the user selects another."""
+"""GPU that is pretended unless the user selects another GPU."""
 
 WIDTH = 512
 TOKENS = 128

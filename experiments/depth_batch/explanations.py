@@ -60,7 +60,7 @@ def why_text(training: pd.DataFrame, peak: Growth | None) -> Iterator[str]:
 
 
 def _moment(cells: pd.DataFrame, form: object) -> str:
-    """Return a sentence about cells whose peak equals ``form``, and each category's share of it."""
+    """Return a sentence about cells whose peak equals ``form``, with each category's share."""
     own = cells[AT_PEAK].astype("int64").sum()
     shares = (own / own.sum()).sort_values(ascending=False)
     made = ", ".join(

@@ -23,7 +23,7 @@ BATCHES = tuple(2**power for power in range(4, 13))
 """Depths and batches that a claim about growth covers, even if a run measures only some of them."""
 SPREAD = "rss_rise_spread_bytes"
 REACH = 3.4
-"""Half-width of the 99% t interval of three repeats, divided by their maximum minus minimum."""
+"""Half-width of the 99% t interval of three repeats, divided by the range of the repeats."""
 _SLACK = 1e-9
 
 Cell = tuple[int, int]
@@ -46,12 +46,11 @@ class Growth:
     bytes are used; otherwise the measured bytes are used. For a noisy quantity, a span is the 99%
     interval of the repeats."""
     exact: ExactForm | None
-    """Linear formula of depth, batch and depth x batch that is exact in every cell; None if there
-    is none."""
+    """Formula of depth, batch and depth x batch that is exact in every cell, or None."""
     pieces: ExactMaximum | None
     """Formulas whose maximum is exact in many or all cells; None if there are none."""
     derived: tuple[int, int]
-    """Number of measured cells that equal their prediction, and number of cells with a
+    """Number of cells whose measured value equals the prediction, and number of cells with a
     prediction."""
 
     @property
@@ -66,7 +65,7 @@ class Growth:
 
     @property
     def powers(self) -> str:
-        """Text of the fitted power law, with the 99% intervals of its exponents."""
+        """Text of the fitted power law, with the 99% intervals of the exponents."""
         axes, found = {"depth": self.depth, "batch": self.batch}, []
         if (self.values <= 0).all():
             return "no power law"

@@ -38,7 +38,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return measured and calculated peaks, and how far they exceed those with one micro-batch."""
+    """Return measured and calculated peaks, and the excess over the peak with one micro-batch."""
     devices, optimizers, batches, counts = at(GRIDS, size)
     rows = []
     for optimizer, device, batch in itertools.product(optimizers, devices, batches):

@@ -119,7 +119,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
 
 
 def table_of(steps: Steps, lengths: Iterable[int]) -> pd.DataFrame:
-    """Return the kept bytes, and the backward peak minus the inputs, by attention and length."""
+    """For each attention and length, return the kept bytes, and the backward peak minus inputs."""
     rows = []
     for way in WAYS:
         for length in lengths:

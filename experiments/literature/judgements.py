@@ -106,7 +106,7 @@ def by_law(table: pd.DataFrame, names: Mapping[str, str], *, allowed: int = 0) -
 
 
 class Outcomes(TypedDict):
-    """Fields of a ``Judgement`` that follow from its cases."""
+    """Fields of a ``Judgement`` that are computed from the cases of the claim."""
 
     verdict: Verdict
     holds_for: str

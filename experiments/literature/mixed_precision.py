@@ -69,7 +69,7 @@ def _grid(size: Size) -> tuple[tuple[str, tuple[int, int]], ...]:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Yield steps without and with autocast, for each number of tokens and the language model."""
+    """Yield steps with and without autocast, by number of tokens, and for a language model."""
     for device, tokens in _grid(size):
         for depth in DEPTHS:
             for autocast in (False, True):

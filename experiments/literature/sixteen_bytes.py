@@ -55,8 +55,7 @@ MIXED = {
     "Megatron's: float32 gradients kept": "Megatron's, which keeps float32 gradients",
     "autocast of float32": "autocast",
 }
-"""Mixed-precision recipes, which the claim is about, and the names of the recipes in the
-verdict."""
+"""Mixed-precision recipes, which the claim is about, and their names in the verdict."""
 
 LAYERS, WIDTHS = 8, {Size.QUICK: 1024, Size.DEFAULT: 4096}
 

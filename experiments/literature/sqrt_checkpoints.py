@@ -1,10 +1,9 @@
 """Chen et al. 2016: n layers need the least memory with a checkpoint every sqrt(n) layers.
 
 Segments of sqrt(n) layers are best if a segment's gradients are smaller than the segment's input,
-and if each layer keeps one tensor of the size of the layer's input. If a segment's gradients are
-larger than the segment's input, the peak is at the end of the backward pass, when nearly all
-gradients are alive. In a published run of a transformer on a real GPU, segments of sqrt(n) layers
-were not best.
+and each layer keeps one tensor of its input's size. If the gradients are larger than the input, the
+peak is at the end of the backward pass, when nearly all gradients are alive. In a published run of
+a transformer on a real GPU, segments of sqrt(n) layers were not best.
 """
 
 from collections.abc import Iterable, Mapping
@@ -89,7 +88,7 @@ def course_job(length: int, segment: int) -> StepJob:
 
 
 def kept_job(layers: int) -> StepJob:
-    """Return a step of the transformer with ``layers`` layers, to measure its saved tensors."""
+    """Return a step of a transformer with ``layers`` layers, to measure the saved tensors."""
     sizes = {name: value for name, value in COURSE.items() if name != "batch"}
     return StepJob(
         network=".course_lm:LanguageModel",

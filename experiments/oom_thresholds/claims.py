@@ -1,4 +1,4 @@
-"""Judges whether deeper networks run out of memory sooner, and whether this is predictable."""
+"""Judges whether depth lowers the largest batch, and whether the largest batch is predictable."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from harness.schema.findings import Claim, Verdict
 from .hyperbola import Frontier, fit_frontier
 
 PROMISED = claim_data(__file__, "predictable").limit
-"""Largest difference between a threshold and its prediction that the claim allows, in percent."""
+"""Largest allowed difference between a threshold and its prediction, in percent."""
 _BUDGET = "budget in MiB"
 Fits = dict[tuple[str, int], Frontier]
 

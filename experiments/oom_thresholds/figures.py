@@ -1,4 +1,4 @@
-"""Draws predicted and measured thresholds, and makes their tables."""
+"""Makes the figures and the tables of predicted and measured thresholds."""
 
 from collections.abc import Sequence
 

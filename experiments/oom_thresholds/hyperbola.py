@@ -29,7 +29,7 @@ class Frontier:
     b: float
     c: float
     worst: float
-    """Largest relative difference between a threshold and the hyperbola at this depth."""
+    """Largest relative difference between a threshold and the hyperbola's batch."""
 
     def batch(self, depth: float) -> float:
         """Return the hyperbola's batch at ``depth``."""

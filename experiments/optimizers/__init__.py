@@ -1,4 +1,4 @@
-"""Measures the state of an optimizer between steps, and the memory of its update.
+"""Measures the state of an optimizer between steps, and the memory of the optimizer's update.
 
 The note trains with plain SGD. Momentum keeps one additional tensor per parameter. Adam keeps two
 tensors and a step counter per parameter. The multi-tensor ("foreach") form updates all parameters
@@ -49,7 +49,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare the bytes of optimizer states, and peaks, with closed forms."""
+    """Compare peaks and the bytes of optimizer states with closed forms."""
     table = predictions.with_predictions(evidence.frame, list(METRICS))
     table = table[table["peak_live_bytes"].notna() & table[STATE].notna()].reset_index(drop=True)
     if table.empty:

@@ -1,8 +1,8 @@
 """Measures the memory of a network in float32, in bfloat16 and under autocast.
 
 A tensor of a narrower dtype needs fewer bytes. Under autocast, parameters, gradients and the batch
-stay in float32. Matmuls then run in bfloat16, and autograd keeps bfloat16 copies of the matmuls'
-inputs.
+stay in float32. Autocast runs matmuls in bfloat16, and autograd keeps bfloat16 copies of the
+matmuls' inputs.
 """
 
 from collections.abc import Iterable

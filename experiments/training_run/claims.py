@@ -76,7 +76,7 @@ def _values(values: Sequence[int]) -> str:
 
 
 def order(orders: pd.DataFrame, missing: int) -> Claim:
-    """Judge how much higher the peak is if ``zero_grad`` runs after, not before, the forward."""
+    """Judge how much higher the peak is if ``zero_grad`` runs after the forward pass."""
     rows, short, long = [], [], []
     for model, part in orders.groupby("model", sort=False):
         note, usual = part.to_dict("records")

@@ -14,10 +14,10 @@ PEAK = "peak_live_bytes"
 
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each training cell joined with its inference cell.
+    """Return each training cell, joined with the inference cell of the same network and batch.
 
     The columns ``training_bytes`` and ``inference_bytes`` are the peaks of the two cells.
-    ``more_<category>_bytes`` is the training cell's bytes minus the inference cell's bytes.
+    ``more_<category>_bytes`` is the training bytes minus the inference bytes in a category.
     ``leading`` is the category with the largest difference. ``limit`` is the value that the ratio
     of the peaks approaches for very large batches.
     """

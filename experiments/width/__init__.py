@@ -37,7 +37,7 @@ METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
 def cells(size: Size) -> Iterable[Workload]:
     """Yield widths near powers of two: first for bytes, then block by block for times.
 
-    Every second block has the reverse order, so that a machine that slows down does not favour a
+    In every second block, the order is reversed, so that a machine that slows down favours no
     width.
     """
     powers, blocks = PLAN[size]

@@ -1,4 +1,4 @@
-"""Loads and compares records, fits formulas to their numbers, and judges claims."""
+"""Loads and compares records, fits formulas to numbers, and judges claims."""
 
 from harness.schema.errors import HarnessError
 

@@ -42,7 +42,7 @@ class Comparison:
     """Result of comparing the runs ``a`` and ``b`` cell by cell.
 
     Attributes:
-        cells: number of cells that both runs have.
+        cells: number of cells that are in both runs.
         only_a: number of cells that are only in ``a``.
         only_b: number of cells that are only in ``b``.
         across: workload fields, such as ``device``, with one value in ``a`` and another in ``b``.

@@ -72,7 +72,7 @@ class PredictionComparison:
 def compare_predictions(
     first: Path, second: Path, tolerance: Fraction = Fraction(0)
 ) -> PredictionComparison:
-    """Return the differences between two files, except sizes within ``tolerance`` (a fraction)."""
+    """Return the differences between two files; sizes within ``tolerance`` count as equal."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))

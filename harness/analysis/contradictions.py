@@ -23,7 +23,7 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 ITEM_BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "bool": 1}
-"""Bytes per element by dtype; every other dtype has 4 bytes."""
+"""Bytes per element, by dtype; an element of any other dtype has 4 bytes."""
 LABEL_BYTES = 8
 
 

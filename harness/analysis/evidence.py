@@ -1,9 +1,9 @@
 """Loads the saved results of an experiment, and rejects results that contradict each other.
 
-A cell has no numbers if its result is missing, failed or contradicts itself. If a cell was measured
-several times, the numbers of all attempts must agree. All results must come from the same version
-of PyTorch, version of the code, and processor. If results contradict each other, every claim of the
-experiment is open and states the contradiction.
+A cell has no numbers if no result is stored, or if the result is a failure or contradicts itself.
+If a cell was measured several times, the numbers of all attempts must agree. All results must come
+from the same version of PyTorch, version of the code, and processor. If results contradict each
+other, every claim of the experiment is open and states the contradiction.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ class _Kind:
     decode: Callable[[bytes], Any]
     jobs: Callable[[Experiment, Size, str], Iterable[Any]]
     key: Callable[[Any], str]
-    """Function that returns the cell name of a job or of its saved result."""
+    """Function that returns the cell name of a job or of a saved result."""
     empty: Callable[[Any], Any]
     """Function that creates a result without numbers for a job that was not run."""
     lost: Mapping[str, Any]
@@ -173,10 +173,10 @@ def _open(claim: Claim, why: str) -> Claim:
 
 
 def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> Evidence:
-    """Return the last successful result of each requested cell; other cells have no numbers.
+    """Return each requested cell's last successful result; a cell without one has no numbers.
 
     Args:
-        experiment: the experiment, whose smallest size that contains all measured cells is used.
+        experiment: experiment to analyse, in the smallest size that contains all measured cells.
         folder: folder with the experiment's results.
         believed: True to keep contradictory numbers, for text and figures.
 

@@ -1,4 +1,4 @@
-"""Finds a formula that equals all of a list of whole numbers, if there is such a formula.
+"""Finds a formula that equals every number in a list of whole numbers, if such a formula exists.
 
 An allocator's bytes contain no noise, so a formula that differs from a single value is rejected.
 Values are compared in rational arithmetic, without rounding.

@@ -1,7 +1,7 @@
 """Judges a claim from parts, which are groups of cases in which the claim holds, fails or is open.
 
-The claim holds in part if it holds for more than half of the cases; otherwise it fails. The verdict
-names the parts for which the claim holds or fails.
+A claim that fails for some cases holds in part if it holds for more than half of the cases. The
+verdict names the parts for which the claim holds or fails.
 """
 
 import itertools
@@ -33,11 +33,11 @@ class Part:
     decision: Decided
     """Decision that the claim holds, fails or is open for the group."""
     cells: int = 1
-    """Number of cases in the group, used as its weight."""
+    """Number of cases in the group, used as the weight of the group."""
 
 
 def judge(parts: Iterable[Part]) -> Decided:
-    """Return the verdict on a claim from the decisions on its parts.
+    """Return the verdict on a claim from the decisions on the claim's parts.
 
     The verdict is supported if the claim holds for all parts, limited if the claim holds for more
     than half of the cases, and refuted otherwise. The verdict is open if undecided parts could

@@ -67,7 +67,7 @@ def _both(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, "pd.Series[bo
 
 
 def equal_cells(cells: pd.DataFrame, metric: str) -> tuple[int, int]:
-    """Count the cells whose ``metric`` equals its prediction, and the cells with a prediction.
+    """Count the cells whose ``metric`` equals the prediction, and the cells with a prediction.
 
     ``cells`` is a result of ``with_predictions``. Cells without a measured value or without a
     predicted value are left out.
@@ -91,7 +91,7 @@ def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
 
 
 def in_words(cells: pd.DataFrame, metrics: Mapping[str, str]) -> str:
-    """Return a sentence that states in how many cells each metric equals its prediction."""
+    """Return a sentence that states in how many cells each metric equals the prediction."""
     counts = {words: equal_cells(cells, name) for name, words in metrics.items()}
     known = {words: count for words, count in counts.items() if count[1]}
     parts = [f"{words} in {equal} of {total} cells" for words, (equal, total) in known.items()]

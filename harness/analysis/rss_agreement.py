@@ -5,7 +5,7 @@ import pandas as pd
 from harness.analysis.frame import ok_cells
 
 BIG_RISE_BYTES = 16 * 10**6
-"""Only larger rises of live bytes are compared with RSS; pages and heap hide smaller rises."""
+"""Rises of live bytes above this size are compared with RSS; pages and heap hide smaller rises."""
 RESOLVED_BYTES = 2**20
 """Smallest rise of live bytes for which the growth of RSS is tested; pages, counters and heap hide
 smaller rises."""

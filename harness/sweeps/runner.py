@@ -105,7 +105,7 @@ class Executor(Protocol):
     """Measures cells, up to ``capacity()`` cells at a time.
 
     An executor does not write records to files and does not repeat attempts, because the sweep does
-    both. Every attempt returns a record, even if it failed.
+    both. Every attempt returns a record, even a failed attempt.
     """
 
     name: str

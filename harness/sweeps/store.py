@@ -35,7 +35,7 @@ MAX_LOSSES = 5
 """Largest number of lost attempts at a cell, in addition to ``MAX_ATTEMPTS``."""
 
 _RETRIED = (Outcome.KILLED, Outcome.CRASHED)
-"""Outcomes after which a cell is tried again, because the machine may have caused them."""
+"""Outcomes that the machine may have caused; a cell with one of these outcomes is tried again."""
 
 
 class StoreError(HarnessError):

@@ -54,7 +54,7 @@ _RESUME = "every finished cell is kept, the same command goes on"
 
 
 class _Worker(msgspec.Struct, frozen=True):
-    """A Dask worker as the scheduler describes it."""
+    """Description of a Dask worker, read from the scheduler."""
 
     name: str | int
     nthreads: int

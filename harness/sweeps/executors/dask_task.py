@@ -1,4 +1,4 @@
-"""Task that a Dask worker runs: it measures one cell in separate child processes.
+"""Task of a Dask worker, which measures one cell in separate child processes.
 
 Requests and results are JSON bytes, so Dask pickles only the name of the task's function.
 """
@@ -29,7 +29,7 @@ class CellAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     launch_error: str | None = None
     """Reason why this host cannot start a process."""
     worker: str | None = None
-    """Name of the Dask worker that ran the cell."""
+    """Name of the Dask worker that returned this object."""
     harness: str = "an unknown version"
     """Version of the harness on the worker."""
 
