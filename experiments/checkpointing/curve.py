@@ -24,9 +24,9 @@ class Curve:
     """Columns ``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes,
     wall_seconds``; the step without checkpoints has 0 segments."""
     a: float
-    """Fitted bytes for each segment."""
+    """Fitted number of bytes per segment."""
     b: float
-    """Fitted bytes for each layer of the longest segment."""
+    """Fitted number of bytes per layer of the longest segment."""
     c: float
     r2: float
     is_whole: bool
@@ -61,7 +61,7 @@ class Curve:
 
     @property
     def optimum_in_words(self) -> str:
-        """The fitted optimum as text."""
+        """Text with the best number of segments by the fitted formula."""
         return "none" if math.isnan(self.optimum) else f"{self.optimum:.3g}"
 
     @property

@@ -1,4 +1,4 @@
-"""Draws memory and time against the number of segments."""
+"""Draws a step's memory and time against the number of checkpointed segments."""
 
 import functools
 import math

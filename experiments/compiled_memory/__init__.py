@@ -2,7 +2,7 @@
 
 Networks are trained without and with ``torch.compile`` (Inductor), on a pretended GPU with
 PyTorch's own allocator. The networks are the note's MLP, an MLP with GELU, layer normalization and
-dropout between its matmuls, and blocks of a transformer. Peaks are measured in a later step,
+dropout between its matmuls, and blocks of a transformer. Peaks are measured after the first step,
 because the autotuner allocates memory in the first step.
 """
 

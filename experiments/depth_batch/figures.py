@@ -20,7 +20,7 @@ DENSE = 49
 """Number of points at which a drawn line is computed."""
 SEGMENT_BYTES, LARGE_SEGMENT_BYTES = 2 << 20, 20 << 20
 """The caching allocator requests segments of 2 MiB for blocks up to 1 MiB, and of 20 MiB for blocks
-below 10 MiB. For larger blocks, a segment is a multiple of 2 MiB."""
+below 10 MiB. For blocks from 10 MiB, the segment is a multiple of 2 MiB."""
 
 
 def product_figure(training: pd.DataFrame) -> Figure | None:

@@ -55,7 +55,7 @@ class Growth:
 
     @property
     def noisy(self) -> bool:
-        """True if repeats can have different values."""
+        """True if repeats of a step can give different values of the quantity."""
         return self.quantity in NOISY
 
     @property

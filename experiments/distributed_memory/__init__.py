@@ -2,7 +2,7 @@
 
 Only rank 0 trains the network, on a pretended GPU with PyTorch's own process group and allocator.
 NCCL is replaced by a version that does not move data. The memory of the real NCCL is outside the
-allocator and is not included; docs/guides/dry-run.md states NCCL's range.
+allocator and is not included; docs/guides/dry-run.md states the range of NCCL's memory.
 """
 
 import os

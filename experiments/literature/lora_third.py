@@ -1,8 +1,8 @@
 """LoRA 2021: fine-tuning with low-rank adapters needs a third of the memory.
 
-Adapters reduce the memory of gradients and of optimizer states. The batch size does not change this
-memory. With adapters at all linear layers, autograd keeps about the same bytes as without adapters,
-and more bytes if the adapters have dropout.
+Adapters reduce the memory of gradients and of optimizer states. The batch size does not change the
+memory of gradients and states. With adapters at all linear layers, autograd keeps about the same
+bytes as without adapters, and more bytes if the adapters have dropout.
 """
 
 from collections.abc import Iterable

@@ -60,7 +60,7 @@ def _limit(table: pd.DataFrame) -> "pd.Series[float]":
 
 
 def named(row: "pd.Series[Any]") -> str:
-    """Return text with the ratio of a pair of cells, and its optimizer, depth, width and batch."""
+    """Return text with a pair's ratio of peaks, optimizer, depth, width and batch."""
     kind = {"sgd": "SGD", "adam": "Adam"}[row["optimizer"]]
     cell = f"depth {row['depth']}, width {row['width']}, batch {row['batch']}"
     return f"{row['ratio']:.3g} ({kind}, {cell})"

@@ -34,7 +34,7 @@ FAR_APART = 10
 """Noisy metrics that differ by more than this factor are reported as far apart."""
 SMALLEST_BYTES = 256 * 1024
 """A noisy metric in bytes is reported as far apart only if the values differ by more than this
-size. Pages and the heap can cause smaller differences."""
+size. Memory pages and the heap can cause smaller differences."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

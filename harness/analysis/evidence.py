@@ -178,7 +178,7 @@ def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> E
     Args:
         experiment: experiment to analyse, in the smallest size that contains all measured cells.
         folder: folder with the experiment's results.
-        believed: True to keep contradictory numbers, for text and figures.
+        believed: True to keep the numbers of contradictory results, for text and figures.
 
     """
     lines = {kind.file: lines_if_there(folder / kind.file, kind.decode) for kind in _KINDS}

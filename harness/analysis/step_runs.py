@@ -1,4 +1,4 @@
-"""Results of an experiment's traced steps and of its counting functions."""
+"""Results of the traced steps and of the counting functions of an experiment."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -60,7 +60,7 @@ def _known(value: _Known | None, job: StepJob) -> _Known:
 
 
 def well(runs: Iterable[StepRun]) -> Iterator[tuple[StepJob, dict[str, int]]]:
-    """Yield each successful job with the numbers that its function returned."""
+    """Yield each successful job, with the numbers that the job's function returned."""
     for run in runs:
         if not run.problem and run.counted is not None:
             yield run.job, run.counted

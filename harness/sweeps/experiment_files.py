@@ -1,4 +1,4 @@
-"""Finds an experiment by its name, by its path, or by the folder of its records.
+"""Finds an experiment by name, by path, or by the folder with the experiment's records.
 
 An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``. The
 name of the file is the name of the experiment. Only a file whose text defines ``EXPERIMENT`` is
@@ -221,7 +221,7 @@ def _load_by_path(path: Path) -> ModuleType:
 
 
 class ExperimentOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file or package that defines an experiment, and a hash of its code."""
+    """The file or package that defines an experiment, and a hash of the experiment's code."""
 
     file: str
     sha256: str

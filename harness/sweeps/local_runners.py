@@ -54,7 +54,7 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
     _replaced: frozenset[TrainingPlan] = frozenset()
     """Training plans whose real images are missing."""
     _missing: str | None = None
-    """Reason why the real images are missing, and how to get them."""
+    """Reason why the real images are missing, and how to get the images."""
 
     @property
     def _launcher(self) -> Launcher:

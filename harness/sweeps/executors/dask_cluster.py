@@ -209,7 +209,7 @@ class DaskExecutor(Executor):
             self._had_workers = self._seen
 
     def _ask(self, question: Callable[..., Any]) -> Any:
-        """Run the function ``question`` on the scheduler, and return its result."""
+        """Run the function ``question`` on the scheduler, and return the function's result."""
         try:
             return self._client.sync(
                 self._client._run_on_scheduler, question, callback_timeout=CONNECT_SECONDS
