@@ -2,7 +2,7 @@
 
 A step runs the forward and the backward pass of one micro-batch after the other, and then updates
 the parameters once with the summed gradients. Only the activations of one micro-batch are alive at
-a time. Micro-batches do not change the size of parameters, gradients and the whole batch.
+a time. Splitting a batch does not change the sizes of parameters, gradients and the whole batch.
 """
 
 from collections.abc import Iterable

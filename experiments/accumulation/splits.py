@@ -9,7 +9,7 @@ _KEYS = ["depth", "batch"]
 
 
 def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each successful step, joined with the unsplit step of the same depth and batch.
+    """Return each successful step, next to the unsplit step with equal depth and batch size.
 
     The column ``parts`` is the number of micro-batches, and ``rows`` is the number of examples in
     the largest micro-batch. ``whole_bytes`` is the size of the unsplit step's saved activations.
@@ -48,7 +48,7 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_peak(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the live bytes at the peak by category, with one row per cell."""
+    """Return each cell's live bytes at the peak, by category."""
     known = ok_cells(frame, *AT_PEAK).sort_values([*_KEYS, "accumulate"])
     known = known.assign(
         panel="Depth " + known["depth"].astype("string"),

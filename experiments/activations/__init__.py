@@ -1,9 +1,10 @@
 """Counts the tensors that autograd keeps per hidden layer, for each activation function.
 
 For each additional hidden layer, autograd keeps one or more tensors of batch x width elements. The
-number of tensors depends on the derivative of the activation function. If the derivative is
-computed from the output (ReLU, sigmoid, tanh), the tensor that the next linear layer keeps is
-enough. If the derivative is computed from the input, autograd keeps a second tensor.
+number of kept tensors depends on the derivative of the activation function. If the derivative is
+computed from the output (ReLU, sigmoid, tanh), autograd keeps only this output, which the next
+linear layer also needs. If the derivative is computed from the input, autograd also keeps the
+input.
 """
 
 from collections.abc import Iterable
@@ -34,7 +35,7 @@ AXES: dict[Size, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Yield training steps of every model, activation and depth, and inference as the control."""
+    """Yield training steps for every model, activation and depth, and inference as the control."""
     depths, shapes = AXES[size]
     yield from (Workload(mode="inference", depth=depth, batch=32) for depth in (1, 2))
     for batch, width in shapes:

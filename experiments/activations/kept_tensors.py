@@ -10,7 +10,7 @@ IN_OUTPUT = ("relu", "sigmoid", "tanh", "identity")
 
 
 def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs of cells that differ only by one hidden layer.
+    """Return pairs of cells that are equal except that the second cell has one more hidden layer.
 
     The column ``depth`` is the depth of the shallower network. ``tensors`` is the number of tensors
     of batch x width elements that the added layer keeps. ``named`` is True if the note names the
@@ -37,7 +37,7 @@ def from_scratch(steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing(steps: pd.DataFrame, models: tuple[str, ...], functions: tuple[str, ...]) -> int:
-    """Return how many combinations of model and activation function lack a pair of cells."""
+    """Return for how many pairs of a model and an activation function no layer was compared."""
     known = set(steps[["model", "activation"]].itertuples(index=False, name=None))
     return len({(model, name) for model in models for name in functions} - known)
 
@@ -56,7 +56,7 @@ def counts(steps: pd.DataFrame) -> str:
 
 
 def per_layer(steps: pd.DataFrame) -> pd.DataFrame:
-    """Return the number of tensors kept per layer; it is missing if pairs of cells disagree."""
+    """Return the kept tensors per layer; missing if pairs of cells give different numbers."""
     rows = [
         (model, activation, part["tensors"].iloc[0], len(part))
         for model in MODELS

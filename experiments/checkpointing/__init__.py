@@ -1,12 +1,12 @@
-"""Measures the memory of a step as a function of its number of checkpointed segments.
+"""Measures the memory of a training step for various numbers of checkpointed segments.
 
 A step with ``k`` checkpointed segments keeps only the input of each segment. The backward pass runs
-the forward pass of a segment again to recompute the activations of the segment. About ``k`` inputs
-and the activations of ``depth / k`` layers are alive at the peak. Chen and co-authors (2016,
-"Training deep nets with sublinear memory cost") conclude that the best ``k`` is about the square
-root of the depth. The experiment tests with three networks if √depth segments need the least
-memory. In one of the three networks, activations are far larger than parameters. Two of the three
-networks have the note's width, at which gradients are not negligible.
+the forward pass of a segment again to recompute the activations of the segment. At the peak, about
+``k`` inputs of segments and the activations of ``depth / k`` layers are alive. Chen and co-authors
+(2016, "Training deep nets with sublinear memory cost") conclude that the best ``k`` is about the
+square root of the depth. With three networks, the experiment tests whether √depth segments need the
+least memory. One of the three networks has activations that are far larger than the parameters. Two
+of the three networks have the note's width, at which gradients are not negligible.
 """
 
 from collections.abc import Iterable
@@ -67,7 +67,7 @@ def _spread(depth: int) -> list[int]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Fit a formula to each network's memory, and compare the fitted and measured optima."""
+    """Fit a formula to each network's memory, and compare the fitted with the measured optimum."""
     frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
     result = law.curves(evidence.frame)
     missing = evidence.frame.groupby(law.KEYS).ngroups - len(result)

@@ -19,7 +19,7 @@ from harness.schema.units import format_bytes
 from .curve import Curve, counts_in_words
 
 SECOND_FORWARD = 4 / 3
-"""Expected ratio of the step times with and without a second forward pass."""
+"""Expected time of a step with a second forward pass, divided by the time without this pass."""
 _REGIMES = {
     "activations": ("where activations outweigh parameters", "where activations outweigh"),
     "both": (
@@ -36,7 +36,7 @@ _KINDS = {
 
 
 def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]:
-    """Judge the claims that √depth segments are best and that segments reduce memory."""
+    """Judge the claims that √depth segments are best, and that checkpointing reduces memory."""
     rows = [
         {
             "network": one.name,
@@ -87,7 +87,7 @@ def _root(chosen: list[Curve], table: pd.DataFrame, regime: str, **every: object
 
 
 def _is_best(curve: Curve) -> bool:
-    """Return True if √depth segments need nearly the lowest memory, but 1 and ``most`` do not."""
+    """Return True if memory is near its minimum at √depth segments, but not at 1 or ``most``."""
     ends = min(curve.at(1), curve.at(curve.most)) / curve.lowest - 1
     return curve.excess_at_root <= ROUGHLY < ends
 

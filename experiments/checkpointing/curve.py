@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 DOMINANCE = 4.0
-"""Smallest ratio of a layer's activations to its gradients at which activations dominate."""
+"""Activations dominate if they are at least this many times as large as a layer's gradients."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,9 +24,9 @@ class Curve:
     """Columns ``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes,
     wall_seconds``; the step without checkpoints has 0 segments."""
     a: float
-    """Fitted bytes for each segment."""
+    """Fitted number of bytes per segment."""
     b: float
-    """Fitted bytes for each layer of the longest segment."""
+    """Fitted number of bytes per layer of the longest segment."""
     c: float
     r2: float
     is_whole: bool
@@ -61,7 +61,7 @@ class Curve:
 
     @property
     def optimum_in_words(self) -> str:
-        """The fitted optimum as text."""
+        """Text with the best number of segments by the fitted formula."""
         return "none" if math.isnan(self.optimum) else f"{self.optimum:.3g}"
 
     @property
@@ -96,7 +96,7 @@ class Curve:
 
     @property
     def excess_at_root(self) -> float:
-        """Bytes at √depth segments divided by the lowest bytes, minus 1."""
+        """Relative difference between the memory with √depth segments and the lowest memory."""
         return self.at(self.root) / self.lowest - 1
 
 

@@ -1,4 +1,4 @@
-"""Draws memory and time against the number of segments."""
+"""Draws a step's memory and time against the number of checkpointed segments."""
 
 import functools
 import math
@@ -14,7 +14,7 @@ from .claims import SECOND_FORWARD, slowdown
 from .curve import Curve
 
 FITS = 0.99
-"""R² above which the fitted formula is drawn; at a lower R², the formula misses the points."""
+"""R² above which the fitted formula is drawn; at a lower R², the formula misses measured points."""
 
 
 def peaks(result: list[Curve]) -> Figure | None:

@@ -101,7 +101,7 @@ def _curve(part: pd.DataFrame, asked: set[int]) -> Curve:
 
 
 def blocks(counts: Sequence[int], copies: int) -> list[list[int]]:
-    """Divide the numbers of segments among ``copies`` measurement blocks.
+    """Divide the tested numbers of segments among ``copies`` measurement blocks.
 
     >>> blocks([1, 2, 3, 4, 5, 6, 7], 3)
     [[1, 2], [3, 4], [5, 6, 7]]
@@ -111,7 +111,7 @@ def blocks(counts: Sequence[int], copies: int) -> list[list[int]]:
 
 
 def laws(result: Sequence[Curve]) -> pd.DataFrame:
-    """Return a row per curve, with coefficients, R², and the best numbers of segments."""
+    """Return a row per network, with fitted coefficients, R², and the best numbers of segments."""
     return pd.DataFrame(
         [
             {

@@ -2,7 +2,7 @@
 
 Networks are trained without and with ``torch.compile`` (Inductor), on a pretended GPU with
 PyTorch's own allocator. The networks are the note's MLP, an MLP with GELU, layer normalization and
-dropout between its matmuls, and blocks of a transformer. Peaks are measured in a later step,
+dropout between its matmuls, and blocks of a transformer. Peaks are measured after the first step,
 because the autotuner allocates memory in the first step.
 """
 
@@ -22,10 +22,10 @@ from harness.schema.findings import Figure, Section, Table, present
 from harness.schema.traced_run import StepJob, StepRun
 
 Grid = tuple[tuple[int, ...], tuple[int, ...]]
-"""Depths and batches, as a pair of tuples."""
+"""Pair of a tuple of depths and a tuple of batch sizes."""
 
 GPU = "a100-40gb"
-"""Default GPU of the sweep."""
+"""GPU that is pretended unless the user selects another GPU."""
 
 WIDTH = 512
 TOKENS = 128
@@ -47,15 +47,15 @@ BLOCKS: Mapping[Size, Grid] = {
     Size.DEFAULT: ((2, 4), (2, 8, 32)),
     Size.FULL: ((2, 4, 8, 16), (2, 8, 32, 128)),
 }
-"""Depths and batches of the transformer; its batches have as many tokens as the MLP's batches have
-examples."""
+"""Depths and batches of the transformer. A batch of the transformer has as many tokens as a batch
+of the MLP has examples."""
 
 COMPILED = {"eager": False, "compile": True}
 COLUMNS = ("kept", "peak")
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Yield each network at each depth and batch, without and with ``torch.compile``."""
+    """Yield a job for each network, depth and batch, without and with ``torch.compile``."""
     for network in MLPS.values():
         yield from _jobs("mlp", GRID[size], network)
     yield from _jobs("transformer", BLOCKS[size], {"in_features": WIDTH * TOKENS})

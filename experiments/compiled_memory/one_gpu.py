@@ -15,7 +15,7 @@ from harness.training.training_step import build
 from . import TOKENS
 
 STEPS = 3
-"""Number of steps; only the last step is measured, as the autotuner allocates in the first step."""
+"""Number of training steps; only the last is measured, as the autotuner allocates in the first."""
 
 
 def train(

@@ -24,11 +24,11 @@ from .verdicts import QUANTITIES, proportionality
 BASE = Workload(width=256)
 _DEFAULT_LARGEST = 2**14
 """Largest product of layers and batch that is measured by default. The ten larger cells would need
-four fifths of the total computation, and their bytes can be predicted."""
+four fifths of the computation of all cells, and the bytes of the larger cells can be predicted."""
 
 
 CONTROL = Workload(width=1)
-"""Network for which the claim must fail, because its logits are larger than its hidden outputs."""
+"""Network for which the claim must fail, because the logits are larger than the hidden outputs."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
@@ -56,7 +56,7 @@ def traced(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Test for each measured quantity if it grows in proportion to depth x batch."""
+    """Test for each measured quantity whether the quantity is proportional to depth x batch."""
     frame = evidence.frame
     is_base = (frame["width"] == BASE.width) & (frame["threads"] == BASE.threads)
     base, is_control = frame[is_base], frame["width"] == CONTROL.width

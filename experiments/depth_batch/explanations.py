@@ -40,7 +40,7 @@ def others_text(others: pd.DataFrame) -> Iterator[str]:
 
 
 def why_text(training: pd.DataFrame, peak: Growth | None) -> Iterator[str]:
-    """Yield the texts about parts of memory that are not proportional to depth x batch."""
+    """Yield texts about the parts of memory that are not proportional to depth x batch."""
     known = ok_cells(training, *AT_PEAK).sort_values(["depth", "batch"])
     if known.empty or peak is None:
         return
@@ -60,7 +60,7 @@ def why_text(training: pd.DataFrame, peak: Growth | None) -> Iterator[str]:
 
 
 def _moment(cells: pd.DataFrame, form: object) -> str:
-    """Return a sentence about the cells whose peak follows ``form``, with shares of categories."""
+    """Return a sentence about cells whose peak equals ``form``, with each category's share."""
     own = cells[AT_PEAK].astype("int64").sum()
     shares = (own / own.sum()).sort_values(ascending=False)
     made = ", ".join(
@@ -96,7 +96,7 @@ def _ends(sizes: "pd.Series[int]") -> str:
 
 
 def process_table(training: pd.DataFrame) -> Table | None:
-    """Return the table of each process's peak RSS and its parts; None if it was not measured."""
+    """Return the table of the parts of each process's peak RSS; None if no RSS was measured."""
     known = ok_cells(training, _PEAK, *PROCESS_PARTS).sort_values(["depth", "batch"])
     if known.empty:
         return None

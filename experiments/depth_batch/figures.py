@@ -17,10 +17,10 @@ from harness.schema.units import format_bytes
 from .proportionality import Growth
 
 DENSE = 49
-"""Number of points at which a line is computed."""
+"""Number of points at which a drawn line is computed."""
 SEGMENT_BYTES, LARGE_SEGMENT_BYTES = 2 << 20, 20 << 20
 """The caching allocator requests segments of 2 MiB for blocks up to 1 MiB, and of 20 MiB for blocks
-below 10 MiB. For larger blocks, a segment is a multiple of 2 MiB."""
+below 10 MiB. For blocks from 10 MiB, the segment is a multiple of 2 MiB."""
 
 
 def product_figure(training: pd.DataFrame) -> Figure | None:
@@ -126,7 +126,7 @@ def composition(training: pd.DataFrame) -> Figure | None:
 
 
 def cuda_figure(training: pd.DataFrame) -> Figure | None:
-    """Draw a GPU's peaks against the batch at a few depths; None without GPU records."""
+    """Draw a GPU's peaks against the batch at a few depths; return None without GPU records."""
     columns = {"reserved": "cuda.reserved_peak_bytes", "allocated": "cuda.allocated_peak_bytes"}
     if training[list(columns.values())].isna().all(axis=None):
         return None

@@ -23,13 +23,13 @@ BATCHES = tuple(2**power for power in range(4, 13))
 """Depths and batches that a claim about growth covers, even if a run measures only some of them."""
 SPREAD = "rss_rise_spread_bytes"
 REACH = 3.4
-"""Half the width of the 99% t interval of three repeats, divided by the range of the repeats."""
+"""Half-width of the 99% t interval of three repeats, divided by the range of the repeats."""
 _SLACK = 1e-9
 
 Cell = tuple[int, int]
 """Pair of a depth and a batch."""
 Span = tuple[float, float]
-"""Smallest and largest possible value of a number; both are equal for exact bytes."""
+"""Smallest and largest possible value of a number; the two are equal for an exact number."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,16 +46,16 @@ class Growth:
     bytes are used; otherwise the measured bytes are used. For a noisy quantity, a span is the 99%
     interval of the repeats."""
     exact: ExactForm | None
-    """Formula in depth, batch and their product that is exact in every cell; None if none is."""
+    """Formula of depth, batch and depth x batch that is exact in every cell, or None."""
     pieces: ExactMaximum | None
     """Formulas whose maximum is exact in many or all cells; None if there are none."""
     derived: tuple[int, int]
-    """Number of measured cells that equal their prediction, and number of cells with a
+    """Number of cells whose measured value equals the prediction, and number of cells with a
     prediction."""
 
     @property
     def noisy(self) -> bool:
-        """True if repeats can have different values."""
+        """True if repeats of a step can give different values of the quantity."""
         return self.quantity in NOISY
 
     @property
@@ -65,7 +65,7 @@ class Growth:
 
     @property
     def powers(self) -> str:
-        """Text of the fitted power law, with the 99% intervals of its exponents."""
+        """Text of the fitted power law, with the 99% intervals of the exponents."""
         axes, found = {"depth": self.depth, "batch": self.batch}, []
         if (self.values <= 0).all():
             return "no power law"
@@ -75,13 +75,13 @@ class Growth:
         return " · ".join(found)
 
     def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return the bytes that the formulas give; NaN if they are not exact in every cell."""
+        """Return the maximum of the formulas; NaN if this maximum is not exact in every cell."""
         if not self.whole:
             return np.full(len(np.asarray(depth)), np.nan)
         return np.asarray(self._by_form(depth, batch).max(axis=0), dtype=np.float64)
 
     def moments(self) -> NDArray[np.int64]:
-        """Return for each cell the index of the formula that gives the maximum."""
+        """For each cell, return the index of the formula whose value is the maximum."""
         return np.asarray(self._by_form(self.depth, self.batch).argmax(axis=0), dtype=np.int64)
 
     def _by_form(self, depth: Values, batch: Values) -> NDArray[np.float64]:
@@ -153,7 +153,7 @@ def _law(frame: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
 
 
 def _neighbours(depth: NDArray[np.int64], batch: NDArray[np.int64]) -> list[list[int]]:
-    """Return the row numbers of each square of four neighbouring cells."""
+    """Return the row numbers of the four cells of each square of neighbouring cells."""
     at = {key: row for row, key in enumerate(zip(depth, batch, strict=True))}
     return [
         [at[corner] for corner in itertools.product(rows, lines) if corner in at]
@@ -169,7 +169,7 @@ def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
     ``batch`` contain the smaller depth and the smaller batch. ``by_depth`` and ``by_batch`` are the
     factors by which the bytes grow if the depth or the batch doubles. ``doubles`` is 1 if every
     doubling of depth or batch nearly doubles the bytes. ``rate`` is the largest relative deviation
-    of the bytes per layer and example from their median. ``holds`` is 1 if ``doubles`` is 1 and
+    from the median of the bytes per layer and example. ``holds`` is 1 if ``doubles`` is 1 and
     ``rate`` is small. ``doubles`` and ``holds`` are 0 if a test fails, and missing if noise leaves
     the test open.
     """
@@ -198,7 +198,7 @@ def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
 def _doublings(
     known: Mapping[Cell, Span], corners: Sequence[Cell]
 ) -> tuple[float, float, bool | None]:
-    """Return a square's growth by depth and by batch, and True if every factor is near 2."""
+    """Return a square's growth by depth and by batch, and whether every factor is near 2."""
     asked, middles = [], []
     for a, b in ((0, 1), (0, 2), (2, 3), (1, 3)):
         start, stop = corners[a], corners[b]

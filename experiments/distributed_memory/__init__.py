@@ -2,7 +2,7 @@
 
 Only rank 0 trains the network, on a pretended GPU with PyTorch's own process group and allocator.
 NCCL is replaced by a version that does not move data. The memory of the real NCCL is outside the
-allocator and is not included; docs/guides/dry-run.md states its range.
+allocator and is not included; docs/guides/dry-run.md states the range of NCCL's memory.
 """
 
 import os
@@ -54,7 +54,7 @@ def rank_jobs(size: Size) -> Iterable[StepJob]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare rank 0's bytes with the closed form, and its peak with a single GPU's peak."""
+    """Compare rank 0's bytes with the closed form, and rank 0's peak with a single GPU's peak."""
     runs = evidence.step_runs
     table = as_frame(runs)
     if table.empty:
@@ -96,7 +96,7 @@ def _claim(name: str, strategy: str, table: pd.DataFrame, asked: int) -> Claim:
 
 
 def _as_claimed(table: pd.DataFrame) -> pd.DataFrame:
-    """Add columns with a rank's bytes as multiples of the bytes that the claims state."""
+    """Add columns with rank 0's bytes, divided by the bytes that the claims state."""
     whole, ranks, held = parameter_bytes(NETWORK), table["world_size"], table["held_bytes"]
     peaks = table.sort_values("world_size").groupby("strategy")["allocated_peak_bytes"]
     alone = peaks.first().where(table.groupby("strategy")["world_size"].min() == 1)
@@ -110,7 +110,7 @@ def _as_claimed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_frame(runs: Iterable[StepRun]) -> pd.DataFrame:
-    """Return a row per successful run, with bytes between steps, closed form and peaks."""
+    """Return a row per successful run, with the closed form, bytes between steps and peaks."""
     rows = []
     for job, seen in well(runs):
         known: dict[str, Any] = {**job.arguments}

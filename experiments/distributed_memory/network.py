@@ -8,7 +8,7 @@ NETWORK = Workload(depth=8, width=2048, batch=512, optimizer="adamw", device="cu
 """Network that every rank trains; ``batch`` is the number of examples per rank."""
 
 GPU = "a100-40gb"
-"""Default GPU of a rank."""
+"""GPU that is pretended for a rank unless the user selects another GPU."""
 
 Strategy = Literal["ddp", "zero", "fsdp2"]
 """``ddp`` is DistributedDataParallel, and ``zero`` adds ZeroRedundancyOptimizer. ``fsdp2`` applies

@@ -56,7 +56,7 @@ def train_rank(workload: Workload, strategy: Strategy) -> dict[str, int]:
 
 
 def share(built: BuiltStep, workload: Workload, strategy: Strategy) -> BuiltStep:
-    """Return the step with its network and its optimizer wrapped as the strategy requires."""
+    """Return the step, with network and optimizer wrapped as ``strategy`` requires."""
     model: Any = built.model
     if strategy == "fsdp2":
         for layer in built.model.modules():

@@ -1,6 +1,6 @@
 """Tests claims of the literature on the memory of training; each claim has its own file.
 
-``harness reproduce --literature`` runs all claims; other commands run a claim only if you name it.
+``harness reproduce --literature`` runs all claims; other commands run only named claims.
 
 ``claims.toml`` contains each claim's quote, sentence, rule, closed form, limits and figure.
 ``claim_texts.py`` reads ``claims.toml``. ``judgements.py`` judges a claim from traced steps.

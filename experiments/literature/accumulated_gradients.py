@@ -38,7 +38,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return measured and calculated peaks, and their rise over the peak with one micro-batch."""
+    """Return measured and calculated peaks, and the excess over the peak with one micro-batch."""
     devices, optimizers, batches, counts = at(GRIDS, size)
     rows = []
     for optimizer, device, batch in itertools.product(optimizers, devices, batches):
@@ -63,7 +63,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge if the number of micro-batches leaves the peak unchanged."""
+    """Judge whether the peak is the same for every number of micro-batches."""
     table = peaks(steps, size)
     split = table[table["micro_batches"] > 1]
     split = split.assign(holds=split["rise_bytes"] == 0)

@@ -53,7 +53,7 @@ PUBLISHED = {
     4096: {"saved": "1024.38", "forward_peak": "2096.63", "backward_peak": "4161"},
     8192: {"saved": "4096.75", "forward_peak": "8273", "backward_peak": "16497.8"},
 }
-"""Published sizes in MiB with six digits, by sequence length (width 64, float32, torch 2.6)."""
+"""Published sizes in MiB, to six digits, by sequence length (width 64, float32, torch 2.6)."""
 
 WITNESS = "damek/cs336-assignment2-systems, cs336_systems/outputs/attention_benchmark.md"
 WORKSPACES_BYTES = 2 * WORKSPACE_BYTES
@@ -90,7 +90,7 @@ def laws(length: int) -> dict[str, int]:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge the growth of kept bytes and peak from each sequence length to the next."""
+    """Judge how the kept bytes and the peak grow from each sequence length to the next."""
     table = table_of(steps, at(LENGTHS, size))
     before = table.groupby("way", sort=False).shift()
     doublings = np.log2(table["length"] / before["length"])
@@ -122,7 +122,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
 
 
 def table_of(steps: Steps, lengths: Iterable[int]) -> pd.DataFrame:
-    """Return kept bytes and backward peak without inputs, by kind of attention and length."""
+    """For each attention and length, return the kept bytes, and the backward peak minus inputs."""
     rows = []
     for way in WAYS:
         for length in lengths:
@@ -175,7 +175,7 @@ def given_bytes(length: int, way: str) -> int:
 
 
 def above(found: Mapping[str, int], name: str) -> int:
-    """Return the metric ``name`` without the inputs; ``saved`` already excludes the inputs."""
+    """Return the metric ``name`` minus the inputs' bytes, which ``saved`` does not include."""
     return found[name] - (0 if name == "saved" else found["inputs"])
 
 
@@ -194,7 +194,7 @@ def _witnesses(steps: Steps) -> Iterable[Witness]:
 
 
 def _apart(steps: Steps) -> float:
-    """Return the largest difference from the published sizes, in halves of their last digit."""
+    """Return the largest difference from a published size, in half units of its last digit."""
     ours = steps.counted(job(min(PUBLISHED), EAGER))["workspaces"]
     apart = []
     for one in _witnesses(steps):

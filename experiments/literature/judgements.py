@@ -75,7 +75,7 @@ def widest(
     allowed: int = 0,
     gates: bool = False,
 ) -> Check:
-    """Return a check of the pair whose two numbers differ most.
+    """Return a check of the pair with the largest difference between its two numbers.
 
     >>> widest("peak", [(8, 8), (9, 8)]).difference
     1
@@ -94,7 +94,7 @@ def widest(
 
 
 def by_law(table: pd.DataFrame, names: Mapping[str, str], *, allowed: int = 0) -> tuple[Check, ...]:
-    """Return checks that compare each column ``X_bytes`` with its closed form ``X_law_bytes``."""
+    """Return checks that compare each column ``X_bytes`` with the column ``X_law_bytes``."""
     return tuple(
         widest(
             words,
@@ -106,7 +106,7 @@ def by_law(table: pd.DataFrame, names: Mapping[str, str], *, allowed: int = 0) -
 
 
 class Outcomes(TypedDict):
-    """Fields of a ``Judgement`` that follow from its cases."""
+    """Fields of a ``Judgement`` that are computed from the cases of the claim."""
 
     verdict: Verdict
     holds_for: str
@@ -114,7 +114,7 @@ class Outcomes(TypedDict):
 
 
 def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False) -> Outcomes:
-    """Return the verdict from the column ``holds``, with regions described by ``axes``."""
+    """Return the verdict from the column ``holds``, and describe regions by ``axes``."""
     end = judge_cells(cases, cases["holds"], axes, steps=steps)
     return {"verdict": end.verdict, "holds_for": end.holds_for, "fails_for": end.fails_for}
 
@@ -213,7 +213,7 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
 
 
 def listed(name: str, caption: str, table: pd.DataFrame, *left_out: str) -> Table:
-    """Return a report table without closed-form columns and without the columns ``left_out``."""
+    """Return ``table`` for the report, without closed forms and the columns ``left_out``."""
     laws = [column for column in table if str(column).endswith("law_bytes")]
     return Table(name=name, caption=caption, frame=table.drop(columns=[*laws, *left_out]))
 

@@ -1,8 +1,8 @@
 """LoRA 2021: fine-tuning with low-rank adapters needs a third of the memory.
 
-Adapters reduce the memory of gradients and optimizer states, which does not depend on the batch.
-With adapters at all linear layers, autograd keeps about the same bytes as without adapters, and
-more bytes if the adapters have dropout.
+Adapters reduce the memory of gradients and of optimizer states. The batch size does not change the
+memory of gradients and states. With adapters at all linear layers, autograd keeps about the same
+bytes as without adapters, and more bytes if the adapters have dropout.
 """
 
 from collections.abc import Iterable
@@ -33,11 +33,11 @@ BATCHES = {
 }
 
 KEPT = {FULL: 64, "adapters at attention": 44, "adapters everywhere": 64}
-"""Bytes that an additional layer keeps per input element, without smaller terms per token."""
+"""Bytes that one more layer keeps per input element, without the smaller terms per token."""
 
 
 def job(way: str, batch: int, layers: int = LAYERS) -> StepJob:
-    """Return a step on CUDA that trains all parameters or the adapters of ``way``."""
+    """Return a step on CUDA that trains all parameters, or only adapters, as ``way`` says."""
     full = way == FULL
     size: dict[str, str | float] = {"layers": layers, "hidden": HIDDEN, "heads": HEADS}
     own: dict[str, str | float] = {"sdpa": True} if full else {**WAYS[way], "rank": RANK}
@@ -87,7 +87,7 @@ def kept_law(way: str) -> int:
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return the peak and the bytes between steps, for each way to train and each batch."""
+    """For each way to train and each batch, return the peak and the bytes between steps."""
     rows = []
     for way in (FULL, *WAYS):
         for batch in at(BATCHES, size):

@@ -2,8 +2,8 @@
 
 Micikevicius et al. store activations and gradients as 16-bit numbers. PyTorch's autocast keeps
 parameters, gradients and optimizer state in float32. Autocast casts each weight once per forward
-pass and keeps the copy. On CUDA, autocast computes norms in float32. The experiment ``precision``
-tests an MLP; this experiment tests a transformer.
+pass, and keeps the 16-bit copy. On CUDA, autocast computes norms in float32. The experiment
+``precision`` tests an MLP; this experiment tests a transformer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -69,7 +69,7 @@ def _grid(size: Size) -> tuple[tuple[str, tuple[int, int]], ...]:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Yield steps without and with autocast at each number of tokens, and the language model."""
+    """Yield steps with and without autocast, by number of tokens, and for a language model."""
     for device, tokens in _grid(size):
         for depth in DEPTHS:
             for autocast in (False, True):
@@ -107,7 +107,7 @@ def peak_bytes(kept: int) -> int:
 
 
 def blocks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return what a block adds to the kept bytes and to the peak, measured and calculated."""
+    """Return how much a block adds to kept bytes and peak, as measured and as calculated."""
     rows = []
     for device, tokens in _grid(size):
         for autocast in (False, True):
@@ -179,7 +179,7 @@ def _witnesses(steps: Steps, size: Size) -> Iterator[Witness]:
 
 
 def _changes(witnesses: tuple[Witness, ...]) -> Iterator[Check]:
-    """Yield checks that compare the effect of autocast on a peak with its published effect."""
+    """Yield checks that compare autocast's measured effect on a peak with the published effect."""
     for plain, cast in zip(witnesses[::2], witnesses[1::2], strict=True):
         yield Check(
             name=f"change by autocast, {plain.name.partition(', ')[2].rpartition(', ')[0]}",

@@ -73,7 +73,7 @@ class Mlp:
         return self.batch * (FLOAT_BYTES * self.features + LABEL_BYTES)
 
     def adam_bytes(self, device: str) -> int:
-        """Return the bytes of Adam's moments, and on the CPU also of its step counters."""
+        """Return the bytes of Adam's moments, plus the bytes of Adam's step counters on the CPU."""
         counters = 2 * len(self.shapes) if device == "cpu" else 0
         return 2 * self.parameter_bytes + FLOAT_BYTES * counters
 
@@ -81,8 +81,8 @@ class Mlp:
         """Return the peak of the backward pass, without parameters, optimizer state and batch.
 
         The backward pass begins with the last layer. In each layer, the backward of ReLU first
-        allocates a gradient of the size of its output. After ReLU, the backward of the linear layer
-        allocates the gradients of its input, weight and bias.
+        allocates a gradient of the size of ReLU's output. After ReLU, the backward of the linear
+        layer allocates the gradients of input, weight and bias.
         """
         sizes, hidden = self.layer_bytes, self.hidden_bytes
         highest = 0

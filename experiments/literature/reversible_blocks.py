@@ -1,8 +1,8 @@
 """Gomez et al. 2017 (RevNet): reversible blocks do not store activations, at any depth.
 
-The blocks run in two forms: with the tensors that autograd keeps, and with inputs recomputed from
-outputs. With recomputed inputs, the kept bytes do not grow with depth, but parameters and gradients
-do.
+The blocks run in two forms. In the first form, autograd keeps its usual tensors; in the second,
+inputs are recomputed from outputs. With recomputed inputs, the kept bytes do not grow with depth,
+but the bytes of parameters and gradients grow.
 """
 
 import itertools
@@ -58,7 +58,7 @@ def block_bytes() -> int:
 
 
 def slopes(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return what an additional block adds to kept bytes and peak, measured and calculated."""
+    """Return how much a block adds to kept bytes and peak, as measured and as calculated."""
     rows = []
     for device, batch in _grid(size):
         half = FLOAT_BYTES * batch * WIDTH
@@ -86,7 +86,7 @@ def slopes(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge if reversible blocks keep the same bytes for every number of blocks."""
+    """Judge whether reversible blocks keep the same bytes for every number of blocks."""
     table = slopes(steps, size)
     cases = table[table["blocks"] == "reversible"]
     stages = [steps.saved_bytes(job(8, BATCHES[1], True, "cpu", stages)) for stages in STAGES]
@@ -114,7 +114,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
 
 
 def _stages_by_law(one: int) -> list[int]:
-    """Return the kept bytes for each of STAGES, calculated from ``one``, the bytes of one stage."""
+    """Return the bytes kept for each of STAGES; ``one`` is the number of bytes for one stage."""
     whole = 2 * FLOAT_BYTES * BATCHES[1] * WIDTH
     return [one + (stages - 1) * 2 * whole for stages in STAGES]
 

@@ -101,7 +101,7 @@ def law(way: Way, shape: tuple[int, int, int]) -> int:
 
 
 def paper(shape: tuple[int, int, int]) -> int:
-    """Return the bytes that a layer keeps, by the paper's formula."""
+    """Return the bytes that a layer keeps, by the formula of Korthikanti et al."""
     length, hidden, heads = shape
     return 34 * BATCH * length * hidden + 5 * heads * length * length * BATCH
 

@@ -55,7 +55,7 @@ MIXED = {
     "Megatron's: float32 gradients kept": "Megatron's, which keeps float32 gradients",
     "autocast of float32": "autocast",
 }
-"""Mixed-precision recipes, which the claim is about, with the names that its verdict uses."""
+"""Mixed-precision recipes, which the claim is about, and their names in the verdict."""
 
 LAYERS, WIDTHS = 8, {Size.QUICK: 1024, Size.DEFAULT: 4096}
 
@@ -75,7 +75,7 @@ def job(recipe: Recipe, width: int, device: str) -> StepJob:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Yield every recipe on CUDA, and with a small network on the CPU."""
+    """Yield every recipe: on CUDA, and with a smaller network on the CPU."""
     for recipe in RECIPES.values():
         yield job(recipe, 256, "cpu")
         for width in sorted({WIDTHS[Size.QUICK], at(WIDTHS, size)}):
@@ -93,7 +93,7 @@ def batch_bytes(recipe: Recipe, width: int) -> int:
 
 
 def table_of(steps: Steps, width: int) -> pd.DataFrame:
-    """Return each recipe's bytes between steps and in the update, in total and per parameter."""
+    """Return bytes between steps and in the update, per recipe, in total and per parameter."""
     rows = []
     for name, recipe in RECIPES.items():
         gpu, cpu = steps.metrics(job(recipe, width, "cuda")), steps.metrics(job(recipe, 256, "cpu"))

@@ -29,8 +29,8 @@ GRIDS = {
 DEPTH, WIDTH, BLOCK = 4, 256, 2048
 
 SMALL_BYTES = 16_384
-"""Upper bound of the bytes of small temporary tensors in an update; the closed form ignores
-them."""
+"""Upper bound of the bytes of small temporary tensors in an update, which the closed form
+ignores."""
 
 BERT = {".small_states:Adam8bit": 13_085, ".small_states:adafactor": 12_295}
 """Published memory of BERT-large with batch 4 on a V100, in MiB; Adam needs 14,949 MiB."""
@@ -71,10 +71,10 @@ def state_bytes(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
-    """Return the calculated peak, the larger of the peaks in the backward pass and in the update.
+    """Return the calculated peak, i.e. the larger peak of the backward pass and the update.
 
     Adam and 8-bit Adam need two temporary float32 tensors of the weight's size. Adafactor needs one
-    temporary tensor of the weight's size for the product of its factors. On CUDA, the product of
+    temporary tensor of the weight's size for the product of two factors. On CUDA, the product of
     the factors also uses the cuBLAS workspace.
     """
     largest = max(FLOAT_BYTES * rows * columns for rows, columns in own.shapes)
@@ -86,7 +86,7 @@ def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return each optimizer's state and peak, and their reduction relative to Adam."""
+    """Return each optimizer's state and peak, and how far the peak is below Adam's peak."""
     rows = []
     for device, own in _grid(size):
         adam = own.job(ADAM, device)
@@ -114,7 +114,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge how much of the reduction in state bytes also reduces the peak."""
+    """Judge which part of the reduction of state bytes is also a reduction of the peak."""
     table = peaks(steps, size).sort_values("optimizer", kind="stable")
     cases = table.assign(holds=table["reached"] >= 1 - ROUGHLY)
     state = state_bytes(Mlp(depth=DEPTH, width=WIDTH, batch=1), ADAM, "cuda")

@@ -1,7 +1,7 @@
 """Chen et al. 2016: n layers need the least memory with a checkpoint every sqrt(n) layers.
 
-Segments of sqrt(n) layers are best if a segment's gradients are smaller than its input, and if each
-layer keeps one tensor of its input's size. If a segment's gradients are larger than its input, the
+Segments of sqrt(n) layers are best if a segment's gradients are smaller than the segment's input,
+and each layer keeps one tensor of its input's size. If the gradients are larger than the input, the
 peak is at the end of the backward pass, when nearly all gradients are alive. In a published run of
 a transformer on a real GPU, segments of sqrt(n) layers were not best.
 """
@@ -82,13 +82,13 @@ def _depths(size: Size) -> list[int]:
 
 
 def course_job(length: int, segment: int) -> StepJob:
-    """Return the published step, measured as its authors measured it."""
+    """Return a step of the published transformer, measured as the authors measured the step."""
     own = {"length": length, "segment": segment}
     return counting(".course_lm:peak", gpu="a100-80gb", **COURSE, **own)
 
 
 def kept_job(layers: int) -> StepJob:
-    """Return a step of the transformer with ``layers`` layers, to measure its saved tensors."""
+    """Return a step of a transformer with ``layers`` layers, to measure the saved tensors."""
     sizes = {name: value for name, value in COURSE.items() if name != "batch"}
     return StepJob(
         network=".course_lm:LanguageModel",
@@ -120,7 +120,7 @@ def law(depth: int, width: int, batch: int, segment: int) -> int:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge for each network if the lowest peak is at the segment length closest to sqrt(n)."""
+    """Judge for each network whether the segment length closest to sqrt(n) has the lowest peak."""
     chains = pd.concat([chain_table(steps, depth) for depth in _depths(size)], ignore_index=True)
     course = {k: steps.counted(course_job(512, k))["allocated_peak"] for k in (0, *WITNESSED)}
     networks = {

@@ -1,6 +1,6 @@
 """Lv et al. 2023 (LOMO): an optimizer step inside the backward pass removes the gradients.
 
-With LOMO, only one layer's gradients are alive at a time. The reduction of memory depends on the
+With LOMO, only one layer's gradients are alive at a time. How much memory LOMO saves depends on the
 moment of the peak. If the peak is at the end of the backward pass, LOMO lowers the peak by the
 bytes of all gradients except the largest layer's. If the peak is at the beginning of the backward
 pass, LOMO does not lower the peak, because gradients are not yet alive.
@@ -75,7 +75,7 @@ def peak_by_law(own: Mlp, adam: bool, fused: bool, device: str) -> int:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return a row per pair of steps, with both peaks and the reduction of the peak."""
+    """Return a row per pair of steps, with the peak of each step and the reduction of the peak."""
     rows = []
     for device, pair, own in _grid(size):
         own_jobs = [own.job(optimizer, device) for optimizer in pair]
@@ -106,7 +106,7 @@ def _move(after: str, inside: str) -> str:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge case by case if the step inside the backward pass lowers the peak."""
+    """Judge case by case whether an optimizer step inside the backward pass lowers the peak."""
     table = peaks(steps, size).sort_values("batch", kind="stable")
     cases = table.assign(holds=table["left"] < 1 - ROUGHLY)
     low, high = 100 * table["saved"].min(), 100 * table["saved"].max()

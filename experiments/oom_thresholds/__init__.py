@@ -1,9 +1,9 @@
 """Predicts and measures the largest batch at which a network fits into a memory budget.
 
 The note says that deeper networks with larger batches run out of memory more easily. A threshold is
-the largest batch that completes two training steps (in inference, one forward pass) within a
-budget. The Linux kernel enforces the budget on the CPU, and the caching allocator enforces the
-budget on a GPU.
+the largest batch with which two training steps (in inference, one forward pass) fit into a budget.
+The Linux kernel enforces the budget on the CPU, and the caching allocator enforces the budget on a
+GPU.
 """
 
 from harness.analysis import AnalysisError
@@ -18,8 +18,8 @@ from .hyperbola import as_frame
 
 MIB = 2**20
 WIDTH = 64
-"""Width of the networks. Per byte of memory, this width needs a quarter of the computation of width
-256."""
+"""Width of the networks. For the same memory, this width needs a quarter of the computation of
+width 256."""
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 SGD = Workload(width=WIDTH)
 ADAM = Workload(width=WIDTH, optimizer="adam")

@@ -1,4 +1,4 @@
-"""Judges if deeper networks run out of memory sooner, and if the largest batch is predictable."""
+"""Judges whether depth lowers the largest batch, and whether the largest batch is predictable."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from harness.schema.findings import Claim, Verdict
 from .hyperbola import Frontier, fit_frontier
 
 PROMISED = claim_data(__file__, "predictable").limit
-"""Largest difference between a threshold and its prediction that the claim allows, in percent."""
+"""Largest allowed difference between a threshold and its prediction, in percent."""
 _BUDGET = "budget in MiB"
 Fits = dict[tuple[str, int], Frontier]
 
@@ -68,8 +68,8 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
     """Return ``cost``, the relative decrease of the batch from each depth to the next depth.
 
     ``drop`` is the relative decrease from the shallowest to the deepest network. ``cost`` is 0 if
-    ``drop`` is at most 10%. ``sure`` is False if one of the two thresholds was not found or not
-    confirmed.
+    ``drop`` is at most 10%. ``sure`` is False if the threshold of one of the two depths was not
+    found or not confirmed.
     """
     rows = rows.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)
     rows = rows.assign(sure=_confirmed(rows), **{_BUDGET: rows["budget_bytes"] // 2**20})
@@ -85,7 +85,7 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def predictable(pinned: pd.DataFrame) -> Claim | None:
-    """Judge if thresholds can be predicted; None if predictions are missing."""
+    """Judge whether thresholds can be predicted; return None if there are no predictions."""
     if pinned["error_percent"].isna().all():
         return None
     cells = pinned.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)
@@ -99,7 +99,7 @@ def predictable(pinned: pd.DataFrame) -> Claim | None:
 
 
 def _under(pinned: pd.DataFrame) -> str:
-    """Return a phrase for the conditions of the measurement, e.g. the pinned malloc policy."""
+    """Return a phrase for the memory limit, e.g. "Under the caching allocator's limit"."""
     on_gpu = bool(pinned["kind"].isin(["allocator", "card"]).any())
     return "Under the caching allocator's limit" if on_gpu else "With pinned malloc"
 
@@ -125,7 +125,7 @@ _ANSWERS = {
 
 
 def answer(claim: Claim | None) -> tuple[str, ...]:
-    """Return a tuple with the experiment's answer as a sentence; empty without a claim."""
+    """Return a tuple with the experiment's answer as a sentence; an empty tuple without a claim."""
     if claim is None:
         return ()
     parts = f"; the claim {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""

@@ -1,4 +1,4 @@
-"""Draws predicted and measured thresholds, and makes their tables."""
+"""Makes the figures and the tables of predicted and measured thresholds."""
 
 from collections.abc import Sequence
 
@@ -74,14 +74,14 @@ def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
 
 
 def _here(thresholds: Sequence[Threshold]) -> list[tuple[object, ...]]:
-    """Return predictions only at the measured depths, because a GPU's prediction takes seconds."""
+    """Return predictions at measured depths only, as each prediction for a GPU takes seconds."""
     return [
         (series(one), one.budget_bytes, one.workload.depth, one.predicted) for one in thresholds
     ]
 
 
 def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[tuple[object, ...]]:
-    """Return predictions at the depths of CURVE for each series and budget."""
+    """For each series and budget, return predicted thresholds at the depths of CURVE."""
     bases = {series(one): one.workload for one in thresholds}
     return [
         (name, budget, depth, solve_data_segment(base.replace(depth=depth), budget, "batch"))

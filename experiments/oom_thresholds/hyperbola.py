@@ -29,7 +29,7 @@ class Frontier:
     b: float
     c: float
     worst: float
-    """Largest relative error of the hyperbola's batch at a threshold."""
+    """Largest relative difference between a threshold and the hyperbola's batch."""
 
     def batch(self, depth: float) -> float:
         """Return the hyperbola's batch at ``depth``."""
@@ -40,8 +40,8 @@ def fit_frontier(depths: Sequence[int], batches: Sequence[int]) -> Frontier:
     """Fit the hyperbola to thresholds (one batch per depth), by minimizing relative errors.
 
     The equation depth·batch = (c - a·b) - a·batch - b·depth is linear in its three coefficients. An
-    error e of the equation is an error e / (depth + a) of the batch. Each iteration weights the
-    equations with the value of a from the previous iteration.
+    error e of the equation corresponds to an error e / (depth + a) of the batch. Each iteration
+    weights the equations with the value of a from the previous iteration.
 
     Raises:
         AnalysisError: there are fewer than four depths, or no hyperbola fits the thresholds.

@@ -1,8 +1,8 @@
-"""Measures the state of an optimizer between steps, and the memory of its update.
+"""Measures the state of an optimizer between steps, and the memory of the optimizer's update.
 
 The note trains with plain SGD. Momentum keeps one additional tensor per parameter. Adam keeps two
 tensors and a step counter per parameter. The multi-tensor ("foreach") form updates all parameters
-together. The memory of the update matters only if the peak of the step is in the optimizer phase.
+together. The memory of the update matters only if a step's peak is in the optimizer phase.
 """
 
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare optimizer state and peaks with their formulas."""
+    """Compare peaks and the bytes of optimizer states with closed forms."""
     table = predictions.with_predictions(evidence.frame, list(METRICS))
     table = table[table["peak_live_bytes"].notna() & table[STATE].notna()].reset_index(drop=True)
     if table.empty:
@@ -98,13 +98,13 @@ def _texts(table: pd.DataFrame) -> Iterable[str]:
 
 
 def _names(table: pd.DataFrame) -> "pd.Series[str]":
-    """Return each row's optimizer and form as text, such as ``adam`` or ``adam, foreach``."""
+    """Return each row's optimizer and ``foreach`` setting as text, such as ``adam, foreach``."""
     suffix = table["foreach"].map({"on": ", foreach"}).fillna("")
     return (table["optimizer"] + suffix).astype("string")
 
 
 def _in_order(column: "pd.Series[str]") -> "pd.Series[int]":
-    """Return sort keys that put names in the order of OPTIMIZERS; numbers stay unchanged."""
+    """Return sort keys that put names in the order of OPTIMIZERS, and leave numbers unchanged."""
     if not pd.api.types.is_string_dtype(column):
         return column  # type: ignore[return-value]
     kind = column.str.split(",").str[0].map(OPTIMIZERS.index)

@@ -1,4 +1,4 @@
-"""Computes an optimizer's state by a closed form, and the peak relative to the parameters."""
+"""Computes the bytes of an optimizer's state by a closed form, and peaks per parameter byte."""
 
 import pandas as pd
 
@@ -13,9 +13,9 @@ STATE = "categories_at_peak.optimizer_state"
 def with_states(table: pd.DataFrame) -> pd.DataFrame:
     """Return ``table`` with the closed form of the state, and with columns that claims use.
 
-    The columns ``moments`` and ``tensors`` are the expected and the measured state, as multiples of
-    the parameters. ``expected`` is the state in bytes by the closed form; on a GPU, Adam's counters
-    are in host memory. ``times`` is the peak without the batch, divided by the parameters' bytes.
+    The column ``moments`` is the expected state and ``tensors`` is the measured state, as multiples
+    of the parameters. ``expected`` is the closed form of the state's bytes in the device's memory.
+    ``times`` is the peak without the batch, divided by the parameters' bytes.
     """
     parameters = table["categories_at_peak.parameter"]
     moments = table["optimizer"].map(MOMENTS).astype("Int64")
@@ -33,7 +33,7 @@ def with_states(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def state_form(part: pd.DataFrame) -> ExactForm | None:
-    """Return a formula that gives the state's bytes exactly; None if there is none."""
+    """Return a formula that equals the state's bytes in every row; None if there is none."""
     columns = {
         "layer": [int(depth) + 1 for depth in part["depth"]],
         "parameter bytes": [int(size) for size in part["parameters"]],
@@ -42,7 +42,7 @@ def state_form(part: pd.DataFrame) -> ExactForm | None:
 
 
 def state_table(table: pd.DataFrame) -> Table:
-    """Return a table of optimizers, with the state's formula and the peak per parameter byte."""
+    """Return a table with each optimizer's formula of the state and peak per parameter byte."""
     rows = []
     for name, part in table.groupby("update", sort=False):
         times = part.loc[part["batch"] == part["batch"].min(), "times"]

@@ -1,8 +1,8 @@
 """Measures the memory of a network in float32, in bfloat16 and under autocast.
 
-A narrower dtype makes all tensors of that dtype smaller. Under autocast, parameters, gradients and
-the batch stay in float32. Matmuls run in bfloat16, and autograd keeps the bfloat16 copies of their
-inputs.
+A tensor of a narrower dtype needs fewer bytes. Under autocast, parameters, gradients and the batch
+stay in float32. Autocast runs matmuls in bfloat16, and autograd keeps bfloat16 copies of the
+matmuls' inputs.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare each precision with float32, cell by cell."""
+    """Compare cells of each precision with the float32 cell of the same network and batch."""
     table = ratios.beside_float32(evidence.frame)
     wanted = ratios.labels(evidence.frame).value_counts()
     found = table["precision"].value_counts()

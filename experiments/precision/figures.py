@@ -13,7 +13,7 @@ DEPTH = 8
 
 
 def composition(frame: pd.DataFrame) -> Figure | None:
-    """Draw the categories at the peak for each precision, at the smallest and largest batch."""
+    """Draw each precision's peak by category, at the smallest and at the largest batch."""
     known = _of_one_depth(ok_cells(frame, *AT_PEAK))
     known = ends(known.assign(label=labels), "batch").sort_values("batch", kind="stable")
     panel = [f"Depth {d}, batch {b}" for d, b in zip(known["depth"], known["batch"], strict=True)]
@@ -27,7 +27,7 @@ def _of_one_depth(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def ratio_figure(table: pd.DataFrame) -> Figure | None:
-    """Draw saved bytes and peak, divided by the values of float32, against the batch."""
+    """Draw the saved bytes and the peak against the batch, both divided by the float32 values."""
     own = _of_one_depth(table[table["precision"] != "float32"])
     long = own.rename(columns={"saved_ratio": "Saved for backward", "peak_ratio": "Peak"}).melt(
         ["precision", "depth", "batch"],

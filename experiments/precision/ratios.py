@@ -18,11 +18,11 @@ def labels(frame: pd.DataFrame) -> "pd.Series[str]":
 
 
 def beside_float32(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return successful training cells with metrics divided by the float32 cell's metrics.
+    """Return successful training cells, with their metrics divided by those of float32 cells.
 
     Columns that end in ``_ratio`` are divided by the value of float32. ``saved_less_labels_ratio``
-    is the ratio of saved bytes without int64 labels. ``saved_by_formula_bytes`` is known only for
-    autocast.
+    is the ratio of the saved bytes that are not int64 labels. ``saved_by_formula_bytes`` is known
+    only for autocast.
 
     Raises:
         AnalysisError: a float32 cell for the comparison is missing.
@@ -84,7 +84,7 @@ def autocast_saved_bytes(workload: Workload) -> int:
 
 
 def _later_weights(workload: Workload) -> int:
-    """Return the number of elements of all weights except the first layer's."""
+    """Return the number of elements in the weights of all layers except the first layer."""
     return sum(a * b for a, b in pairwise((*workload.widths, workload.classes)))
 
 

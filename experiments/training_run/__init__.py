@@ -1,10 +1,10 @@
 """Repeats the note's training: Fashion-MNIST, 784 -> 256 -> 10, batch 256, learning rate 0.1.
 
-The experiment tests if every step needs the same memory. Each of the note's two networks is trained
-in separate processes. One run reads the process's RSS around every step, and another run traces
-every allocation. The last batch of an epoch is smaller (60,000 = 234 * 256 + 96), and each epoch
-ends with an evaluation. The note's trainer calls ``zero_grad`` after the forward pass. A third run
-traces the usual order, with ``zero_grad`` before the forward pass.
+The experiment tests whether every step needs the same memory. Each of the note's two networks is
+trained in separate processes. One run reads the process's RSS around every step, and another run
+traces every allocation. The last batch of an epoch is smaller (60,000 = 234 * 256 + 96), and each
+epoch ends with an evaluation. The note's trainer calls ``zero_grad`` after the forward pass. A
+third run traces the usual order, with ``zero_grad`` before the forward pass.
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ KINDS: tuple[tuple[Instrument, ZeroGrad], ...] = (
 """Pairs of an instrument and a time of ``zero_grad``: after the forward pass, as in the note, or
 before the forward pass."""
 EPOCHS = {Size.QUICK: (2, 2, 2), Size.DEFAULT: (10, 1, 1), Size.FULL: (20, 10, 2)}
-"""Number of epochs for each pair of KINDS; exact metrics need few epochs, RSS needs many."""
+"""Number of epochs for each pair of KINDS: few epochs for exact metrics, and many for RSS."""
 ALL_IMAGES = (60_000, 10_000)
 FEW_IMAGES = (5 * 256 + 96, 2 * 256 + 16)
 """Numbers of training and validation images; the last batch of both sets is smaller."""

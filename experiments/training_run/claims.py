@@ -19,7 +19,7 @@ LEAK_BYTES = claim_data(__file__, "growth").limit
 
 @dataclass(frozen=True, kw_only=True)
 class _Held:
-    """Texts about the memory of a run on the CPU or on a GPU."""
+    """Texts of the report about the memory of a training run, on the CPU or on a GPU."""
 
     title: str
     sentence: str
@@ -43,7 +43,7 @@ HELD = {
 
 
 def equal_steps(traced: Sequence[Run], missing: int) -> Claim:
-    """Judge if all full steps have equal peaks and all steps end with equal live bytes."""
+    """Judge whether all full steps have equal peaks, and all steps end with equal live bytes."""
     known = {one.model: flatness(one) for one in traced if len(one.later_full_steps)}
     rows = [("full", model, int(one.flat)) for model, one in known.items()]
     rows += [
@@ -76,7 +76,7 @@ def _values(values: Sequence[int]) -> str:
 
 
 def order(orders: pd.DataFrame, missing: int) -> Claim:
-    """Judge how much higher the peak is if gradients are freed after the forward pass."""
+    """Judge how much higher the peak is if ``zero_grad`` runs after the forward pass."""
     rows, short, long = [], [], []
     for model, part in orders.groupby("model", sort=False):
         note, usual = part.to_dict("records")

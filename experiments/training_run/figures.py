@@ -12,7 +12,7 @@ from .step_peaks import peaks_table
 
 
 def tables(result: Sequence[Run], traced: Sequence[Run], orders: pd.DataFrame) -> tuple[Table, ...]:
-    """Return tables of epochs, of peaks by kind of step, and of both orders of ``zero_grad``."""
+    """Return tables of epochs, of peaks by kind of step, and of peaks by order of ``zero_grad``."""
     epochs = pd.concat(
         [one.epochs.assign(model=one.model, instrument=one.instrument) for one in result],
         ignore_index=True,

@@ -16,7 +16,7 @@ MIN_EPOCHS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Flatness:
-    """Result of comparing the exact metrics of a run's training steps."""
+    """Range of the exact metrics over the training steps of a run."""
 
     steps: int
     """Number of full training steps, without the first step."""

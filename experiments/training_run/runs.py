@@ -23,7 +23,7 @@ class Run:
     instrument: str
     """``resident`` (RSS, or reserved bytes on a GPU) or ``trace``."""
     zero_grad: str
-    """Moment at which a step frees the previous step's gradients."""
+    """When a step frees the previous step's gradients, e.g. ``after_forward``."""
     epochs: pd.DataFrame
     """Frame with the columns ``epoch, accuracy, seconds``."""
     steps: pd.DataFrame
@@ -39,7 +39,7 @@ class Run:
         return int(self.steps["rows"].max())
 
     def batches(self, kind: str, *, full: bool = True) -> pd.DataFrame:
-        """Return the full or the partial batches of training or of evaluation."""
+        """Return the rows of ``kind`` with full batches, or, if not ``full``, partial batches."""
         own = self.steps["kind"] == kind
         return self.steps[own & ((self.steps["rows"] == self.full_rows) == full)]
 
@@ -85,5 +85,5 @@ def _run(one: TrainingRun, result: TrainingResult) -> Run:
 
 
 def in_main_order(answer: Sequence[Run]) -> list[Run]:
-    """Return the runs with the note's order of ``zero_grad``; all runs if there are none."""
+    """Return the runs with the note's order of ``zero_grad``; all runs if no run has this order."""
     return [run for run in answer if run.zero_grad == "after_forward"] or list(answer)

@@ -14,10 +14,10 @@ ORDERS = {
 
 
 def orders_table(result: Iterable[Run]) -> pd.DataFrame:
-    """Return peaks of full steps for both orders of ``zero_grad``, for models that have both.
+    """Return the peaks of full steps by order of ``zero_grad``, for models run in both orders.
 
-    Columns: ``model, gradients_freed, peak_bytes, peak_phase``. Each model's first row is the
-    note's order of ``zero_grad``.
+    Columns: ``model, gradients_freed, peak_bytes, peak_phase``. The first row of each model is for
+    the note's order of ``zero_grad``.
     """
     rows = [
         {
@@ -42,7 +42,7 @@ def _phase(steps: pd.DataFrame) -> str | None:
 
 
 def peaks_table(result: Iterable[Run]) -> pd.DataFrame:
-    """Return the range of peaks for each kind of step and each traced run."""
+    """Return the range of peaks for each traced run and each kind of step."""
     rows = []
     for run in result:
         first = run.steps[run.steps["step"] == 1]

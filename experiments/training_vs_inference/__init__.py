@@ -43,7 +43,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare training with inference, cell by cell."""
+    """Compare each training cell with the inference cell of the same network and batch."""
     frame = predictions.with_predictions(evidence.frame, [PEAK])
     table = pairs.pairs(frame)
     if table.empty:

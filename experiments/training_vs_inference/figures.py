@@ -1,4 +1,4 @@
-"""Draws the ratio of training to inference against depth, and the categories at both peaks."""
+"""Draws the ratio of training peak to inference peak against depth, and live bytes by category."""
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ RUNS = {"inference": "inference", "sgd": "training, SGD", "adam": "training, Ada
 
 
 def depth_figure(table: pd.DataFrame) -> Figure | None:
-    """Draw the ratio of training to inference against depth, with a line per batch."""
+    """Draw the ratio of training peak to inference peak against depth, with a line per batch."""
     own = base(table).assign(panel=table["optimizer"].map({"sgd": "SGD", "adam": "Adam"}))
     if own["depth"].nunique() < 2:
         return None
@@ -21,7 +21,7 @@ def depth_figure(table: pd.DataFrame) -> Figure | None:
 
 
 def composition(frame: pd.DataFrame) -> Figure | None:
-    """Draw the categories at the deepest network's peaks, at the smallest and largest batch."""
+    """Draw the deepest network's peaks by category, at the smallest and at the largest batch."""
     known = base(ok_cells(frame, *AT_PEAK))
     known = ends(known[known["depth"] == known["depth"].max()], "batch")
     kind = known["optimizer"].where(known["mode"] == "train", "inference")

@@ -14,11 +14,12 @@ PEAK = "peak_live_bytes"
 
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each training cell joined with its inference cell.
+    """Return each training cell, joined with the inference cell of the same network and batch.
 
-    The columns ``training_bytes`` and ``inference_bytes`` are the two peaks.
-    ``more_<category>_bytes`` is the difference within a category. ``leading`` is the category with
-    the largest difference. ``limit`` is the value that the ratio approaches for very large batches.
+    The columns ``training_bytes`` and ``inference_bytes`` are the peaks of the two cells.
+    ``more_<category>_bytes`` is the training bytes minus the inference bytes in a category.
+    ``leading`` is the category with the largest difference. ``limit`` is the value that the ratio
+    of the peaks approaches for very large batches.
     """
     known = ok_cells(frame, PEAK, *AT_PEAK)
     known = known[known["width"].notna() & (known["width"] >= known["classes"])]
@@ -47,19 +48,19 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def more(category: str) -> str:
-    """Return the name of the column with the difference within ``category``."""
+    """Return the name of the column with the difference in bytes of ``category``."""
     return f"more_{category}_bytes"
 
 
 def _limit(table: pd.DataFrame) -> "pd.Series[float]":
-    """Return the value that the ratio approaches for very large batches."""
+    """Return the value that the ratio of the peaks approaches for very large batches."""
     width, features = table["width"], table["in_features"]
     kept = (width * table["depth"] + 2) / (features + 2 * width)
     return (1 + kept).astype("float64")
 
 
 def named(row: "pd.Series[Any]") -> str:
-    """Return text with a pair's ratio, optimizer, depth, width and batch."""
+    """Return text with a pair's ratio of peaks, optimizer, depth, width and batch."""
     kind = {"sgd": "SGD", "adam": "Adam"}[row["optimizer"]]
     cell = f"depth {row['depth']}, width {row['width']}, batch {row['batch']}"
     return f"{row['ratio']:.3g} ({kind}, {cell})"
@@ -95,6 +96,6 @@ def expected_difference(table: pd.DataFrame) -> "pd.Series[int]":
 
 
 def base(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of the most frequent width."""
+    """Return the cells with the most frequent width."""
     commonest = table["width"].mode()  # empty where there are no cells
     return table[table["width"].isin(commonest[:1])]

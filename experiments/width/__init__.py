@@ -28,7 +28,7 @@ PLAN: dict[Size, tuple[tuple[int, ...], int]] = {
 }
 """Powers of two and number of blocks, for each size of the experiment."""
 OFFSETS = (-8, -1, 0, 1, 8)
-"""Differences between the timed widths and a power of two."""
+"""Numbers that are added to a power of two to get the timed widths."""
 
 
 METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
@@ -37,7 +37,7 @@ METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
 def cells(size: Size) -> Iterable[Workload]:
     """Yield widths near powers of two: first for bytes, then block by block for times.
 
-    Every second block has the reverse order, so that a machine that slows down does not favour a
+    In every second block, the order is reversed, so that a machine that slows down favours no
     width.
     """
     powers, blocks = PLAN[size]
@@ -52,7 +52,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare the bytes of neighbouring widths, and the times of widths in the same block."""
+    """Compare the bytes at neighbouring widths, and the times at the widths of the same block."""
     frame = predictions.with_predictions(evidence.frame, list(METRICS))
     frame = frame[frame[["width", PARAMETERS, ACTIVATIONS, "peak_live_bytes"]].notna().all(axis=1)]
     pinned = frame[frame["malloc"] == "pinned"].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Compares times that were measured in blocks, by ratios within a block.
+"""Computes ratios of times that were measured in the same block.
 
 A block measures every variant once, one after the other. If the machine is slow for a while, a
 whole block is slow, and the ratios within the block stay the same. Statistics treat each block as

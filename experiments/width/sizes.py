@@ -11,7 +11,7 @@ PARAMETERS, ACTIVATIONS = "categories_at_peak.parameter", "saved_activation_byte
 
 
 def beside_neighbours(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Return ``ratio``: the peak at a power of two divided by the mean peak of its neighbours."""
+    """Return ``ratio``: the peak at a power of two, divided by the mean peak at the widths ± 1."""
     known = sizes[["batch", "width", "peak_live_bytes"]].astype("int64")
     peaks = {(batch, width): peak for batch, width, peak in known.itertuples(index=False)}
     rows = [

@@ -19,13 +19,13 @@ TOGETHER = "all together"
 
 
 def times(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``block, width, seconds`` of the timed cells, from each cell's fastest repeat."""
+    """Return the columns ``block, width, seconds``, with the fastest repeat of each timed cell."""
     timed = frame.loc[frame["malloc"] == "system", ["seed", "width", "fastest_seconds"]].dropna()
     return timed.set_axis(["block", "width", "seconds"], axis=1)
 
 
 def contrasts(ratios: pd.DataFrame, column: str = "ratio") -> dict[str, Ratio]:
-    """Return the mean ratio with its interval, near each power and over all powers."""
+    """Return the mean ratio with its interval, near each power of two and over all powers."""
     groups = {f"near {power}": own[column] for power, own in ratios.groupby("power")}
     if len(groups) > 1:
         groups[TOGETHER] = pooled(ratios, column)["ratio"]
@@ -37,7 +37,7 @@ def contrasts(ratios: pd.DataFrame, column: str = "ratio") -> dict[str, Ratio]:
 
 
 def time_verdict(ratios: pd.DataFrame) -> Claim | None:
-    """Judge for each power of two if odd widths take more than 5% longer."""
+    """Judge for each power of two whether odd widths take more than 5% longer."""
     if ratios.empty:  # a pretended GPU has no times
         return None
     every = contrasts(ratios)
@@ -61,7 +61,7 @@ def time_verdict(ratios: pd.DataFrame) -> Claim | None:
 
 
 def _decide(wide: Ratio | None) -> Decided:
-    """Decide if a ratio is above WORTH, using logarithms because their interval is symmetric."""
+    """Decide whether a ratio is above WORTH, by logarithms because their interval is symmetric."""
     if wide is None:
         return Decided(verdict=Verdict.OPEN)
     low, high = math.log(wide.low), math.log(wide.high)
@@ -79,7 +79,7 @@ def time_text(ratios: pd.DataFrame) -> list[str]:
 
 
 def ratio_table(ratios: pd.DataFrame) -> Table | None:
-    """Return the table of the mean ratios with their intervals; None without ratios."""
+    """Return the table of the mean ratios with their intervals; None if there are no ratios."""
     rows = [
         (name, one.estimate, one.low, one.high, one.blocks)
         for name, one in contrasts(ratios).items()

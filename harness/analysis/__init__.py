@@ -1,10 +1,10 @@
-"""Loads and compares records, fits formulas to their numbers, and judges claims."""
+"""Loads and compares records, fits formulas to numbers, and judges claims."""
 
 from harness.schema.errors import HarnessError
 
 
 class AnalysisError(HarnessError, ValueError):
-    """Raised if the records do not allow an analysis; the message states the reason.
+    """Raised if records cannot be analysed; the message states the reason.
 
     >>> import harness
     >>> run = harness.predict(harness.Workload()).to_frame().assign(experiment="mine")

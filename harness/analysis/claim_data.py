@@ -25,7 +25,7 @@ class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     where: str = ""
     """Pandas query that selects the control's rows; empty if the experiment judges the control."""
     value: str = ""
-    """Column or pandas expression to judge; empty to use the ``value`` of the claim."""
+    """Column or pandas expression to judge; empty to judge the ``value`` of the claim."""
 
 
 class RuleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,14 +36,15 @@ class RuleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     words: str
     removed: str = ""
     added: str = ""
-    """Text that the commit added. A test compares ``removed`` and ``added`` with the commit."""
+    """Text that the commit added to the rule. A test compares ``removed`` and ``added`` with the
+    diff of the commit."""
 
     def __str__(self) -> str:
         return f"of {self.date:%-d %B %Y} (commit {self.commit}): {self.words}"
 
 
 class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Commits that wrote a claim's rule, first measured the claim, and changed the rule."""
+    """The first commit of a claim's rule, the first measurement, and later changes of the rule."""
 
     source: str
     """Reason for the rule's limit, such as "10%, by judgement"."""
@@ -73,14 +74,14 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fails: str
     open: str
     matters: str
-    """Smallest difference that matters in practice, with the reason."""
+    """Smallest difference that matters in practice, and the reason why it matters."""
     second: str
     unit: str = "cells"
     number: str
     measured: str = ""
     value: str | tuple[str, ...] = ""
-    """Columns or pandas expressions. A row satisfies the claim if ``relation`` holds between each
-    value and ``limit``."""
+    """Columns or pandas expressions whose values are judged. A row satisfies the claim if
+    ``relation`` holds between each value and ``limit``."""
     relation: Relation = "near"
     limit: float = 1.0
     where: str = ""
@@ -91,10 +92,10 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """True if a row describes the change from one value of an axis to the next larger value."""
     control: Control | None = None
     sensitivity: tuple[float, ...] = ()
-    """Other limits, for which the report states how many cells would satisfy the claim."""
+    """Further limits; for each limit, the report states how many cells would satisfy the claim."""
 
     def rule(self, **given: object) -> Rule:
-        """Return the conditions under which the claim holds, fails or stays open."""
+        """Return text with the conditions under which the claim holds, fails or stays open."""
         return Rule(
             holds=self.holds.format(**given),
             fails=self.fails.format(**given),

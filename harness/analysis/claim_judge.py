@@ -1,7 +1,7 @@
-"""Judges the claims of ``claims.toml`` cell by cell, or from a given decision.
+"""Judges the claims of ``claims.toml`` cell by cell, or from a decision that an experiment made.
 
-A negative control is a measurement for which a claim must fail. If the claim also holds for its
-control, the verdict is open.
+A negative control is a measurement for which a claim must fail. If a claim also holds for its
+negative control, the verdict on the claim is open.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from harness.analysis.judge import judge_cells
 from harness.schema.findings import Claim, Verdict
 
 SLACK = 1e-12
-"""Tolerance for rounding errors; a number exactly 10% away is still roughly equal."""
+"""Tolerance for rounding errors: numbers that differ by exactly 10% are still roughly equal."""
 
 
 Equal = tuple[int, int]
-"""Number of values that a second calculation confirms, and number of all values."""
+"""Number of values that a second calculation confirms, and total number of values."""
 
 
 def judged(
@@ -38,9 +38,9 @@ def judged(
         file: path of a file in the folder of ``claims.toml``.
         claim: name of the claim in ``claims.toml``.
         table: one row per cell; False in the column ``sure`` makes the cell undecided.
-        missing: number of requested cells that the table lacks.
-        derived: number of values that a second calculation confirms, and number of all values.
-        facts: values that replace further names in braces in the claim's texts.
+        missing: number of requested cells that have no row in ``table``.
+        derived: number of values that a second calculation confirms, and total number of values.
+        facts: values that replace names in braces in the claim's texts.
 
     Returns:
         The claim with its verdict.
@@ -114,7 +114,7 @@ _UNKNOWN = "none, because no closed form is known for these bytes"
 
 
 def held_by(cells: pd.DataFrame, data: ClaimData, value: str = "") -> "pd.Series[bool]":
-    """Return a boolean per cell, True if the cell satisfies the claim; missing if unknown."""
+    """Return a boolean per cell: whether the cell satisfies the claim, or missing if unknown."""
     parts = [
         _in_relation(one, data.relation, data.limit) for one in _values(cells, value or data.value)
     ]

@@ -63,7 +63,7 @@ class ColumnNumbers:
 
     @property
     def ends(self) -> Ends:
-        """The smallest and the largest number."""
+        """The smallest and the largest known number."""
         return Ends(self.min, self.max)
 
 

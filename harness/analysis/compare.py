@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WHERE = ("device", "threads", "malloc", "data", "seed")
-"""Workload fields in which two compared runs may differ. A field is ignored if each run has a
-single value of the field and the two values differ."""
+"""Workload fields in which two compared runs may differ. A field is ignored if all cells of each
+run have one value of the field, and the values of the two runs differ."""
 
 _FIELDS = tuple(Workload.__dataclass_fields__)
 METRICS = tuple(
@@ -33,8 +33,8 @@ COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 FAR_APART = 10
 """Noisy metrics that differ by more than this factor are reported as far apart."""
 SMALLEST_BYTES = 256 * 1024
-"""Smallest difference in bytes at which a noisy metric is reported as far apart. Pages and the heap
-can cause smaller differences."""
+"""A noisy metric in bytes is reported as far apart only if the values differ by more than this
+size. Memory pages and the heap can cause smaller differences."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -42,12 +42,12 @@ class Comparison:
     """Result of comparing the runs ``a`` and ``b`` cell by cell.
 
     Attributes:
-        cells: number of cells that both runs have.
-        only_a: number of cells that only the first run has.
-        only_b: number of cells that only the second run has.
+        cells: number of cells that are in both runs.
+        only_a: number of cells that are only in ``a``.
+        only_b: number of cells that are only in ``b``.
         across: workload fields, such as ``device``, with one value in ``a`` and another in ``b``.
         outcomes: cells with different outcomes, with the columns ``cell, a, b``.
-        compared: number of compared values of exact metrics.
+        compared: number of values of exact metrics that were compared.
         different: values of exact metrics that differ, with the columns ``cell, metric, a_bytes,
             b_bytes, difference_bytes``.
         noisy: one row per noisy metric, with the columns ``metric, cells, median_ratio, low_ratio,
@@ -80,7 +80,7 @@ class Comparison:
         return html_table(str(self), tuple(self.different.columns), rows)
 
     def summary(self) -> str:
-        """Return a sentence that states if the runs are equal and how many values differ."""
+        """Return a sentence that states whether the runs are equal, and how many values differ."""
         return str(self)
 
     def within(self, tolerance: float) -> "Comparison":
@@ -225,7 +225,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
 
 
 def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Index ``run`` by cell names, made from the experiment and the non-default fields."""
+    """Index ``run`` by cell names, made from experiment and non-default workload fields."""
     defaults = {name: item.default for name, item in Workload.__dataclass_fields__.items()}
     cells = run[["experiment", *keys]].astype(object)
     names = []

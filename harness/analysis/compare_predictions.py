@@ -21,7 +21,7 @@ _NOT_COMPARED = (
     "wall_seconds",
     "workload_id",
 )
-"""Keys whose values are not compared, e.g. the environment and the run time."""
+"""Keys whose values are not compared, e.g. the environment and the duration of the prediction."""
 
 
 class PredictionFileError(HarnessError, ValueError):
@@ -48,7 +48,7 @@ class Difference:
         return abs(self.second - self.first) <= tolerance * self.first
 
     def change_bytes(self) -> int:
-        """Return the second size minus the first in bytes; 0 if the value is not a size."""
+        """Return the second size minus the first size, in bytes; 0 if the values are not sizes."""
         if not self.is_bytes:
             return 0
         first, second = (each if isinstance(each, int) else 0 for each in (self.first, self.second))
@@ -57,7 +57,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionComparison:
-    """Differences between two predictions; those with the largest change in bytes are first."""
+    """Differences between two predictions, sorted by bytes, with the largest first."""
 
     differences: tuple[Difference, ...]
     answered: bool
@@ -72,7 +72,7 @@ class PredictionComparison:
 def compare_predictions(
     first: Path, second: Path, tolerance: Fraction = Fraction(0)
 ) -> PredictionComparison:
-    """Return the differences between two files, except relative changes up to ``tolerance``."""
+    """Return the differences between two files; sizes within ``tolerance`` count as equal."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))
@@ -119,7 +119,7 @@ def _values(value: object, name: str) -> Iterator[tuple[str, Value]]:
 
 
 def _name_of(entry: object) -> str | None:
-    """Return the name of a list entry, e.g. of a layer or a GPU; None if the entry lacks a name."""
+    """Return the name of a list entry, e.g. of a layer or a GPU; None if the entry has no name."""
     name = entry.get("name", entry.get("gpu")) if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
 

@@ -1,8 +1,8 @@
 """Finds contradictions between the numbers in one line of a results file.
 
-A peak or a sum must equal the sum of its parts. The bytes of a batch and of the parameters must
-follow from their shapes. The checks of this module find wrong units, swapped columns and lost
-parts.
+A total, such as a peak, must equal the sum of its parts. The bytes of the batch and of the
+parameters must follow from the shapes of the tensors. These checks find wrong units, swapped
+columns and missing parts in a line.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 ITEM_BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "bool": 1}
-"""Bytes per element by dtype; every other dtype has 4 bytes."""
+"""Bytes per element, by dtype; an element of any other dtype has 4 bytes."""
 LABEL_BYTES = 8
 
 
@@ -50,7 +50,7 @@ def _of_step(line: StepRun) -> str:
 
 @contradiction.register
 def _of_threshold(line: Threshold) -> str:
-    """Check the largest fit against the probes, and the budget against its parts and the batch."""
+    """Compare the largest fit with the probes, and the budget with its parts and with the batch."""
     if line.outcome is not Outcome.OK or line.largest_fit is None:
         return ""
     fitted = [one.value for one in line.probes if one.outcome is Outcome.OK]
@@ -106,7 +106,7 @@ def given_bytes(job: StepJob) -> int:
 
 
 def _of_metrics(known: Metrics) -> Iterator[str]:
-    """Check sums against their parts, and the peak against the allocator's counter on CUDA."""
+    """Compare sums with their parts, and on CUDA the peak with the allocator's counter."""
     peak, saved, parts = known.peak_live_bytes, known.saved_bytes, known.categories_at_peak
     inputs, activations = known.saved_input_bytes, known.saved_activation_bytes
     halves = None if inputs is None or activations is None else inputs + activations
@@ -151,7 +151,7 @@ def batch_bytes(workload: Workload) -> int:
 
 
 def _of_repeats(line: Record) -> Iterator[str]:
-    """Check that medians are in the range of the repeats, and that the RSS parts sum to RSS."""
+    """Check that medians are in the repeats' range, and that the parts of RSS add up to RSS."""
     for name in ("rss_rise_bytes", "wall_seconds"):
         value = getattr(line, name)
         own = [seen for one in line.repeats if (seen := getattr(one, name)) is not None]

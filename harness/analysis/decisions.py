@@ -1,8 +1,8 @@
 """Decides claims about noisy numbers; a claim stays open if noise could change its verdict.
 
-A claim compares a number with a limit. The claim is supported or refuted only if the number's whole
-99% interval is on one side of the limit. A claim that is neither supported nor refuted stays open,
-with an estimate of the number of repeats that would decide it.
+Each claim compares a number with a limit. The claim is supported or refuted only if the number's
+whole 99% interval is on one side of the limit. Any other claim stays open, with an estimate of how
+many repeats would decide the claim.
 """
 
 import math
@@ -17,14 +17,14 @@ from harness.schema.findings import Judged, Verdict
 
 CONFIDENCE = 0.99
 ROUGHLY = 0.10
-"""Largest relative difference between numbers that a claim calls roughly equal."""
+"""Largest relative difference between two numbers that a claim calls "roughly equal"."""
 MOST_REPEATS = 10_000
-"""Largest estimate of repeats that is reported as a number."""
+"""Largest estimate of the number of repeats that a text states as a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decided(Judged):
-    """A verdict; if it is open, ``repeats`` estimates how many repeats would decide the claim."""
+    """A verdict; ``repeats`` estimates how many repeats would decide a claim that is open."""
 
     repeats: int | None = None
 
@@ -58,7 +58,7 @@ class Decided(Judged):
 
 
 def is_below(limit: float, *, low: float, high: float, repeats: int) -> Decided:
-    """Decide if a number is below ``limit``, given its interval from ``repeats`` observations.
+    """Decide whether a number is below ``limit``, by its interval from ``repeats`` observations.
 
     >>> is_below(2.0, low=0.9, high=1.1, repeats=3).verdict.name
     'SUPPORTED'
@@ -73,12 +73,12 @@ def is_below(limit: float, *, low: float, high: float, repeats: int) -> Decided:
 
 
 def is_above(limit: float, *, low: float, high: float, repeats: int) -> Decided:
-    """Decide if a number is above ``limit``; the arguments are those of ``is_below``."""
+    """Decide whether a number is above ``limit``; the arguments are those of ``is_below``."""
     return is_below(-limit, low=-high, high=-low, repeats=repeats)
 
 
 def is_within(least: float, most: float, *, low: float, high: float, repeats: int) -> Decided:
-    """Decide if a number lies between ``least`` and ``most``, given its interval.
+    """Decide whether a number is between ``least`` and ``most``, given the number's interval.
 
     >>> is_within(1.2, 1.5, low=1.6, high=1.7, repeats=5).verdict.name
     'REFUTED'
@@ -92,7 +92,7 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
 
 
 def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> Decided:
-    """Decide if two numbers are roughly equal, given the interval of their ratio.
+    """Decide whether two numbers are roughly equal, given the interval of their ratio.
 
     If the ratio is known exactly, pass the ratio as ``low`` and omit ``high``.
 
@@ -144,7 +144,7 @@ class Ratio:
 
 
 def geometric_ratio(ratios: Values, confidence: float = 0.95) -> Ratio:
-    """Return the geometric mean of ``ratios``, with a t interval computed on their logarithms."""
+    """Return the geometric mean of ``ratios``, with a t interval from their logarithms."""
     values = np.asarray(ratios, dtype=np.float64)
     if len(values) < 3 or not bool((values > 0).all()):
         raise AnalysisError(f"{len(values)} blocks: an interval needs three ratios above zero")
@@ -157,7 +157,7 @@ def geometric_ratio(ratios: Values, confidence: float = 0.95) -> Ratio:
 
 
 def ratio_of_means(over: Values, under: Values, confidence: float = CONFIDENCE) -> Ratio:
-    """Return the ratio of two geometric means, with Welch's interval computed on logarithms.
+    """Return the ratio of two samples' geometric means, with Welch's interval from logarithms.
 
     The two samples may differ in size and in variance.
     """
@@ -177,8 +177,8 @@ def ratio_of_means(over: Values, under: Values, confidence: float = CONFIDENCE) 
 def _repeats(limit: float, low: float, high: float, repeats: int) -> int:
     """Estimate the number of repeats at which the interval would not contain the limit.
 
-    The estimate assumes that the middle of the interval stays, and that the interval narrows with
-    the square root of the number of repeats.
+    The estimate assumes that the middle of the interval stays the same, and that the width falls
+    with the square root of the number of repeats.
     """
     distance = abs(limit - (low + high) / 2)
     if not distance or not math.isfinite(high - low):

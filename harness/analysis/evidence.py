@@ -1,9 +1,9 @@
 """Loads the saved results of an experiment, and rejects results that contradict each other.
 
-A cell has no numbers if its result is missing, failed or contradicts itself. If a cell was measured
-several times, the numbers must agree. All results must come from one version of PyTorch, one
-version of the code and one processor. If there is a contradiction, every claim of the experiment is
-open and states the contradiction.
+A cell has no numbers if no result is stored, or if the result is a failure or contradicts itself.
+If a cell was measured several times, the numbers of all attempts must agree. All results must come
+from the same version of PyTorch, version of the code, and processor. If results contradict each
+other, every claim of the experiment is open and states the contradiction.
 """
 
 import dataclasses
@@ -36,10 +36,11 @@ _NO_METRICS = dict.fromkeys(Metrics.__struct_fields__)
 _NOISY = {"rss_rise_bytes", "rss_peak_bytes", "process", "cuda"}
 _EXACT = tuple(name for name in Metrics.__struct_fields__ if name not in _NOISY)
 _FAR, _FAR_BYTES = 2, 2**20
-"""Two attempts contradict each other if their RSS rises differ by more than this factor and by more
-than these bytes."""
+"""Two attempts contradict each other if their rises of RSS differ by more than this factor and also
+by more than this number of bytes."""
 _ONE = {"torch": "versions of PyTorch", "code": "versions of the code", "cpu": "processors"}
-"""Environment keys that must be equal in all results of an experiment, with words for messages."""
+"""Environment keys that must be equal in all results of an experiment, and their names in
+messages."""
 _ORIGIN = ("time", "git_commit")
 
 
@@ -51,13 +52,13 @@ class _Kind:
     decode: Callable[[bytes], Any]
     jobs: Callable[[Experiment, Size, str], Iterable[Any]]
     key: Callable[[Any], str]
-    """Function that returns the cell name of a job or of its saved result."""
+    """Function that returns the cell name of a job or of a saved result."""
     empty: Callable[[Any], Any]
     """Function that creates a result without numbers for a job that was not run."""
     lost: Mapping[str, Any]
-    """Field values that replace the numbers of a contradictory result."""
+    """Values of the fields of a contradictory result, in place of the numbers."""
     numbers: Callable[[Any], object]
-    """Function that returns the numbers in which two attempts must agree."""
+    """Function that returns the numbers that must be equal in two attempts at a cell."""
 
 
 def _threshold_key(one: Threshold | ThresholdQuestion) -> str:
@@ -142,7 +143,7 @@ def section_of(experiment: Experiment, folder: Path) -> tuple[Section, Evidence]
     """Check the results in ``folder``; return the experiment's report section and evidence.
 
     Raises:
-        AnalysisError: the results are not enough for the experiment's analysis.
+        AnalysisError: results that the experiment's analysis needs are missing.
         RecordError: a line of a results file cannot be read.
 
     """
@@ -157,7 +158,7 @@ def section_of(experiment: Experiment, folder: Path) -> tuple[Section, Evidence]
 
 
 def _doubted(section: Section, experiment: Experiment, doubts: Sequence[str]) -> Section:
-    """Return the section with every claim open if ``doubts`` lists contradictions."""
+    """Return the section, in which every claim is open if ``doubts`` lists contradictions."""
     if not doubts:
         return section
     why = "; ".join(doubts[:2])
@@ -172,13 +173,12 @@ def _open(claim: Claim, why: str) -> Claim:
 
 
 def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> Evidence:
-    """Return the last successful result of each requested cell; other cells have no numbers.
+    """Return each requested cell's last successful result; a cell without one has no numbers.
 
     Args:
-        experiment: experiment that requests the cells, in the smallest size that contains all
-            measured cells.
+        experiment: experiment to analyse, in the smallest size that contains all measured cells.
         folder: folder with the experiment's results.
-        believed: True to keep contradictory numbers, for text and figures.
+        believed: True to keep the numbers of contradictory results, for text and figures.
 
     """
     lines = {kind.file: lines_if_there(folder / kind.file, kind.decode) for kind in _KINDS}
@@ -219,7 +219,7 @@ def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> E
 
 
 def _fastest(line: Record) -> float | None:
-    """Return the seconds of the fastest repeat; other work on the machine only adds time."""
+    """Return the fastest repeat's time in seconds; other work on the machine can only add time."""
     return min((one.wall_seconds for one in line.repeats if one.wall_seconds), default=None)
 
 

@@ -1,6 +1,6 @@
-"""Finds a formula that gives whole numbers exactly, if such a formula exists.
+"""Finds a formula that equals every number in a list of whole numbers, if such a formula exists.
 
-An allocator's bytes do not contain noise, so a formula is rejected if it misses a single value.
+An allocator's bytes contain no noise, so a formula that differs from a single value is rejected.
 Values are compared in rational arithmetic, without rounding.
 """
 
@@ -65,7 +65,7 @@ def _sums(rows: Sequence[Sequence[int]], solution: Sequence[Fraction]) -> list[F
 
 
 def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fraction] | None:
-    """Solve the equations of the first independent rows; None if there are too few."""
+    """Solve the equations of the first independent rows; None if there are too few such rows."""
     width = len(rows[0]) if rows else 0
     reduced: dict[int, list[Fraction]] = {}
     for row, value in zip(rows, values, strict=True):
@@ -90,14 +90,14 @@ def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fractio
 
 @dataclass(frozen=True, kw_only=True)
 class ExactMaximum:
-    """A maximum of several formulas that equals the value in ``rows`` of ``total`` rows.
+    """A maximum of several formulas, which equals the value in ``rows`` of ``total`` rows.
 
     If no formula equals the value of a row, all formulas are below this value. A memory peak is a
     maximum of formulas, because each moment of a step has its own formula.
     """
 
     forms: tuple[ExactForm, ...]
-    """Formulas; ``rows`` of each excludes rows in which an earlier formula is exact."""
+    """Formulas; ``rows`` of a formula excludes rows in which an earlier formula is exact."""
     rows: int
     total: int
 

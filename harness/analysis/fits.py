@@ -2,7 +2,7 @@
 
 The intervals use HC3 standard errors (MacKinnon & White, 1985, Journal of Econometrics 29:305),
 which do not assume equal noise in all cells. Power laws are fitted to logarithms, because sizes
-span four orders of magnitude and noise grows with size. Tests in tests/analysis check that the 95%
+span four orders of magnitude and noise grows with size. In tests/analysis, tests check that 95%
 intervals contain the true value in 95% of samples.
 """
 
@@ -21,12 +21,12 @@ Values = Sequence[float] | NDArray[np.float64] | NDArray[np.int64]
 
 CONFIDENCE = 0.95
 DECISIVE = 1e-9
-"""Smallest difference between a leverage and 1 at which a fit has intervals."""
+"""A fit has intervals only if every leverage is below 1 by more than this number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficient:
-    """Fitted coefficient of a term; its interval is None if too few cells determine it."""
+    """Fitted coefficient of a term; ``low`` and ``high`` are None if too few cells determine it."""
 
     term: str
     estimate: float
@@ -103,7 +103,7 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
     """Fit a power law of ``variables`` to ``values``, and return the exponent of each variable.
 
     Rows whose value is not positive are left out. For exact metrics, a wide interval means that the
-    points do not follow a power law.
+    values do not follow a power law.
     """
     y = np.asarray(values, dtype=np.float64)
     kept = y > 0

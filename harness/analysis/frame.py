@@ -36,8 +36,8 @@ def load(folder: Path | str) -> pd.DataFrame:
 
     Returns:
         One row per cell, from the cell's last record. Sizes are in bytes, in nullable ``Int64``
-        columns. Unknown values are missing. An incomplete last line of a file is skipped and named
-        in ``frame.attrs["notes"]``.
+        columns. Unknown values are missing (``NA``). An incomplete last line of a file is skipped
+        and named in ``frame.attrs["notes"]``.
 
     Raises:
         RecordError: a records file is missing, or a line is not a record.
@@ -52,7 +52,7 @@ def load(folder: Path | str) -> pd.DataFrame:
 
 
 def load_files(files: Iterable[Path]) -> pd.DataFrame:
-    """Read ``files`` as ``load`` does; the name of a file's folder is the experiment's name."""
+    """Read ``files`` as ``load`` does; each experiment gets the name of its file's folder."""
     notes: list[str] = []
     chunks: list[pd.DataFrame] = []
     rows: list[dict[str, Any]] = []
@@ -69,7 +69,7 @@ def load_files(files: Iterable[Path]) -> pd.DataFrame:
 
 
 def record_files(folder: Path) -> list[Path]:
-    """Return the ``records.jsonl`` of a folder, or those of its subfolders, sorted by name."""
+    """Return a folder's ``records.jsonl``, or the files of its subfolders, sorted by name."""
     own = folder / RECORDS
     files = [own] if own.is_file() else sorted(folder.glob(f"*/{RECORDS}"))
     if not files:

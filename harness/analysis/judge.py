@@ -1,7 +1,7 @@
-"""Judges a claim from its parts; for each part, the claim holds, fails or is open.
+"""Judges a claim from parts, which are groups of cases in which the claim holds, fails or is open.
 
-The claim holds in part if it holds for more than half of the cases; otherwise it fails. The verdict
-names the parts for which the claim holds or fails.
+A claim that fails for some cases holds in part if it holds for more than half of the cases. The
+verdict names the parts for which the claim holds or fails.
 """
 
 import itertools
@@ -16,10 +16,10 @@ from harness.analysis.decisions import Decided, exactly
 from harness.schema.findings import Verdict
 
 MOST_NAMES = 3
-"""Number of parts that a verdict names; the verdict states only the number of further parts."""
+"""Largest number of parts that a verdict lists by name."""
 MOST_REGIONS = 2
-"""Largest number of regions that a verdict names for "holds" and for "fails"; further cells are
-only counted."""
+"""Largest number of regions that a verdict names for "holds" and for "fails". For further cells,
+the verdict states only how many there are."""
 
 Mask = NDArray[np.bool_]
 
@@ -33,15 +33,15 @@ class Part:
     decision: Decided
     """Decision that the claim holds, fails or is open for the group."""
     cells: int = 1
-    """Number of cases in the group, used as its weight."""
+    """Number of cases in the group, used as the weight of the group."""
 
 
 def judge(parts: Iterable[Part]) -> Decided:
-    """Return the verdict on a claim from the decisions on its parts.
+    """Return the verdict on a claim from the decisions on the claim's parts.
 
-    The verdict is supported if the claim holds for all parts, limited if it holds for more than
-    half of the cases, and refuted otherwise. The verdict is open if undecided parts could change
-    it, or if there are no parts.
+    The verdict is supported if the claim holds for all parts, limited if the claim holds for more
+    than half of the cases, and refuted otherwise. The verdict is open if undecided parts could
+    change the verdict, or if there are no parts.
 
     >>> from harness.analysis.decisions import exactly
     >>> yes, no = exactly(True), exactly(False)
@@ -100,7 +100,7 @@ def judge_cells(
         cells: one row per cell, with a column of numbers or names for each of ``axes``.
         held: for each cell True if the claim holds, False if it fails, missing if unknown.
         axes: columns whose values describe a region, such as ``batch``.
-        missing: number of requested cells that ``cells`` lacks.
+        missing: number of requested cells that have no row in ``cells``.
         steps: True if a cell describes the change to the next larger value of an axis; the largest
             value is then written with "≥".
 
@@ -138,7 +138,7 @@ def _region(
 
 
 def _conditions(column: pd.Series, *, steps: bool) -> list[tuple[str, Mask]]:
-    """Return all conditions on one axis, from the weakest to the strictest, with their masks."""
+    """Return all conditions on one axis, each with its mask, from the weakest to the strictest."""
     everything = [("", np.ones(len(column), dtype=np.bool_))]
     values = sorted(column.unique())
     if len(values) < 2:

@@ -44,7 +44,7 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
 
 
 def _prediction(row: Mapping[Any, Any]) -> StepReport:
-    """Return the prediction for a row, made for the row's version of PyTorch.
+    """Return the prediction for a row, for the version of PyTorch in this row.
 
     The installed version of PyTorch does not change the result.
     """
@@ -61,23 +61,23 @@ def _metric(prediction: StepReport, name: str) -> int | None:
 
 
 def _both(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
-    """Return the cells with a measured and a predicted value, and a mask of the equal values."""
+    """Return the cells with a measured and a predicted value, and whether the two are equal."""
     both = cells[cells[metric].notna() & cells[f"predicted.{metric}"].notna()]
     return both, (both[metric] == both[f"predicted.{metric}"]).astype(bool)
 
 
 def equal_cells(cells: pd.DataFrame, metric: str) -> tuple[int, int]:
-    """Count the cells whose ``metric`` equals its prediction, and the cells with a prediction.
+    """Count the cells whose ``metric`` equals the prediction, and the cells with a prediction.
 
-    ``cells`` is a result of ``with_predictions``. Cells without a measured or predicted value are
-    left out.
+    ``cells`` is a result of ``with_predictions``. Cells without a measured value or without a
+    predicted value are left out.
     """
     both, equal = _both(cells, metric)
     return int(equal.sum()), len(both)
 
 
 def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
-    """Return a list with a table of metrics that differ from their prediction; [] if none do."""
+    """Return a list with a table of metrics that differ from the prediction; [] if none differ."""
     rows = []
     for name in metrics:
         both, equal = _both(cells, name)
@@ -91,7 +91,7 @@ def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
 
 
 def in_words(cells: pd.DataFrame, metrics: Mapping[str, str]) -> str:
-    """Return a sentence that states in how many cells each metric equals its prediction."""
+    """Return a sentence that states in how many cells each metric equals the prediction."""
     counts = {words: equal_cells(cells, name) for name, words in metrics.items()}
     known = {words: count for words, count in counts.items() if count[1]}
     parts = [f"{words} in {equal} of {total} cells" for words, (equal, total) in known.items()]

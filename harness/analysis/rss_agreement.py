@@ -22,7 +22,7 @@ def resolved(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def trace_rise(known: pd.DataFrame) -> "pd.Series[int]":
-    """Return the peak of the live bytes minus their value when the RSS measurement starts.
+    """Return the peak of live bytes minus the live bytes when the RSS measurement starts.
 
     The RSS measurement starts when the gradients of the previous step are freed. Old records lack
     ``live_before_forward_bytes``; for these records, the value at the start of the step is
@@ -33,7 +33,7 @@ def trace_rise(known: pd.DataFrame) -> "pd.Series[int]":
 
 
 def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the RSS rise next to the rise of live bytes, for rises above BIG_RISE_BYTES.
+    """Return the rises of RSS and of live bytes, for rises of live bytes above BIG_RISE_BYTES.
 
     The column ``one_activation_bytes`` is the size of a hidden layer's output. ``from_the_heap`` is
     "yes" if ``one_activation_bytes`` is below the mmap threshold.

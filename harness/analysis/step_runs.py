@@ -1,4 +1,4 @@
-"""Results of an experiment's traced steps and of its counting functions."""
+"""Results of the traced steps and of the counting functions of an experiment."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -26,7 +26,7 @@ class Steps:
         return _known(self._run(job).metrics, job)
 
     def counted(self, job: StepJob) -> dict[str, int]:
-        """Return the numbers that the job's counting function returned."""
+        """Return the numbers that the counting function of ``job`` returned."""
         return self._run(job).counted or {}
 
     def saved_bytes(self, job: StepJob) -> int:
@@ -60,7 +60,7 @@ def _known(value: _Known | None, job: StepJob) -> _Known:
 
 
 def well(runs: Iterable[StepRun]) -> Iterator[tuple[StepJob, dict[str, int]]]:
-    """Yield each successful job with the numbers that its function returned."""
+    """Yield each successful job, with the numbers that the job's function returned."""
     for run in runs:
         if not run.problem and run.counted is not None:
             yield run.job, run.counted
@@ -73,6 +73,6 @@ def no_answer(what: str, runs: Iterable[StepRun]) -> AnalysisError:
 
 
 def seen_on(runs: Iterable[StepRun]) -> str:
-    """Return text that names the PyTorch versions and the pretended GPUs of the runs."""
+    """Return text with the PyTorch versions and the pretended GPUs of the runs."""
     seen = {f"torch {run.environment.get('torch')} on a dry run, {run.job.gpu}" for run in runs}
     return ", ".join(sorted(seen))

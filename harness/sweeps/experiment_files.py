@@ -1,8 +1,8 @@
-"""Finds an experiment by its name, by its path, or by the folder of its records.
+"""Finds an experiment by name, by path, or by the folder with the experiment's records.
 
 An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``. The
-name of the file is the name of the experiment. A file is imported only if its text defines
-``EXPERIMENT``, because a folder of experiments may contain other scripts.
+name of the file is the name of the experiment. Only a file whose text defines ``EXPERIMENT`` is
+imported, because a folder of experiments may also contain scripts.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ def literature_names() -> list[str]:
 
 
 def names_found() -> list[str]:
-    """Return the names of all experiments that can be found by name."""
+    """Return the names of all experiments that ``find`` finds by name."""
     users = (path for path in _files(_USERS) if path.stem != LITERATURE and defines(path))
     return sorted({*own_names(), *(path.stem for path in users)})
 
@@ -128,7 +128,7 @@ def load(path: Path) -> Experiment:
 
 
 def place_of(name: str, start: str | Path) -> str | Path:
-    """Resolve a module name with a leading dot; ``start`` is a package or a folder of the user.
+    """Resolve a module name with a leading dot, relative to the package or folder ``start``.
 
     >>> place_of(".steps", "experiments.literature"), place_of(".net", Path("mine")).as_posix()
     ('experiments.literature.steps', 'mine/net')
@@ -141,7 +141,7 @@ def place_of(name: str, start: str | Path) -> str | Path:
 
 
 def placed_job(job: StepJob, start: str | Path) -> StepJob:
-    """Return the job with resolved names; ``start`` has the same meaning as in ``place_of``."""
+    """Return the job with module names resolved relative to ``start``, as by ``place_of``."""
 
     def placed(name: str) -> str:
         module, _, called = name.partition(":")
@@ -167,7 +167,7 @@ def _own_files() -> list[Path]:
 
 
 def _literature_files() -> list[Path]:
-    """Return the files of experiments on the literature, without modules that they share."""
+    """Return the files of the experiments on the literature, without shared modules."""
     files = (path for path in _files(_OWN / LITERATURE) if path.is_file())
     return [path for path in files if b"\nEXPERIMENT = " in path.read_bytes()]
 
@@ -200,7 +200,7 @@ def _load(path: Path) -> ModuleType:
 
 
 def _load_by_path(path: Path) -> ModuleType:
-    """Import a file under a unique name, which contains a hash of its path and its content."""
+    """Import a file under a unique name, with a hash of the file's path and content."""
     place = f"{path.resolve()} {code_hash(path)}"
     name = f"_harness_experiment_{path.stem}_{hashlib.sha256(place.encode()).hexdigest()[:8]}"
     if name in sys.modules:
@@ -221,7 +221,7 @@ def _load_by_path(path: Path) -> ModuleType:
 
 
 class ExperimentOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file or package that defines an experiment, and a hash of its code."""
+    """The file or package that defines an experiment, and a hash of the experiment's code."""
 
     file: str
     sha256: str
@@ -248,7 +248,7 @@ def read_origin(folder: Path) -> ExperimentOrigin | None:
 
 
 def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None:
-    """Return the experiment of the records in ``folder``; None if no experiment has its name.
+    """Return the experiment of the records in ``folder``; None if no experiment has this name.
 
     A report runs the code of the experiment, and the records may come from another person. To avoid
     running foreign code, this function loads only a file in ``given``, an experiment of the
@@ -269,9 +269,9 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
 
 
 def _may_run(path: Path, origin: ExperimentOrigin, name: str, folder: Path) -> bool:
-    """Return whether ``path`` is the file of the experiment, by its path or by its hash.
+    """Return whether ``path`` is the experiment's file, which has the recorded path or hash.
 
-    A file next to the records, or a file that another user owns, is refused.
+    A file next to the records is refused, and also a file that another user owns.
     """
     code = code_file(path)
     if path.stem != name or not code.is_file():

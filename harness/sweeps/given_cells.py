@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GivenCells(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Cells and steps to measure again, with the settings of the sweep."""
+    """Cells and traced steps to measure again, with the settings for the new measurement."""
 
     workloads: tuple[Workload, ...] = ()
     step_jobs: tuple[StepJob, ...] = ()
@@ -32,7 +32,7 @@ class GivenCells(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def experiment(cells: str) -> Experiment:
-    """Return the experiment for ``cells``, which ``GivenCells.write`` encoded as JSON."""
+    """Return an experiment for ``cells``, JSON that ``GivenCells.write`` wrote."""
     given = msgspec.json.decode(cells, type=GivenCells)
     return Experiment(
         title="measured again",

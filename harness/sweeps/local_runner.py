@@ -9,7 +9,7 @@ from harness.sweeps.runner import Job, Line, Runner, ended
 
 
 class LocalRunner(Runner[Job, Line]):
-    """Runs each job when it is submitted; the launchers are kept for later jobs."""
+    """Runs each job when it is submitted, and keeps the launchers for later jobs."""
 
     def __init__(self, deadline_seconds: float) -> None:
         self._deadline_seconds = deadline_seconds

@@ -43,7 +43,7 @@ class ThresholdRunner(LocalRunner[ThresholdQuestion, Threshold]):
         )
 
     def describe(self, line: Threshold) -> str:
-        """Return the workload and the answer in one line."""
+        """Return the workload and the threshold in one line."""
         return f"{line.workload}: {line.answer}"
 
 
@@ -52,9 +52,9 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
 
     line = TrainingRun
     _replaced: frozenset[TrainingPlan] = frozenset()
-    """Plans whose real images are missing."""
+    """Training plans whose real images are missing."""
     _missing: str | None = None
-    """Reason why the real images are missing, and how to get them."""
+    """Reason why the real images are missing, and how to get the images."""
 
     @property
     def _launcher(self) -> Launcher:
@@ -63,7 +63,7 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
     def prepared(
         self, jobs: list[TrainingJob], is_finished: Callable[[str], bool]
     ) -> list[TrainingJob]:
-        """Return ``jobs``; if real images are missing, they are replaced by synthetic images."""
+        """Return ``jobs``; jobs whose real images are missing get synthetic images."""
         on_real = [
             job for job in jobs if job.workload.data != "synthetic" and not is_finished(job.cell_id)
         ]

@@ -52,14 +52,14 @@ class Runner(ABC, Generic[Job, Line]):
         """Describe a result in one line."""
 
     def check(self) -> None:  # most have nothing to do
-        """Handle jobs that no longer respond; called about once a second while jobs run."""
+        """Handle jobs that no longer respond; the sweep calls this about once a second."""
 
     def close(self) -> None:
         """End the processes that this runner started."""
 
 
 def origin_of_line() -> dict[str, str]:
-    """Return the harness's version and the time, for a record without a measurement."""
+    """Return the harness's version and the current time, for a record without a measurement."""
     return {"harness": __version__, "time": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
@@ -80,7 +80,7 @@ class ExecutorError(HarnessError):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One workload, with the settings of its measurement and its predicted memory."""
+    """One workload, with the predicted memory and the settings of the measurement."""
 
     workload: Workload
     repeats: int
@@ -93,7 +93,7 @@ class Cell:
     fresh_servers: bool = False
     """True if each pass has its own fork server."""
     needed_bytes: int | None = None
-    """Predicted peak of live bytes; None if it is not predicted."""
+    """Predicted peak of live bytes; None without a prediction."""
 
     @property
     def cell_id(self) -> str:
@@ -105,7 +105,7 @@ class Executor(Protocol):
     """Measures cells, up to ``capacity()`` cells at a time.
 
     An executor does not write records to files and does not repeat attempts, because the sweep does
-    both. Every attempt returns a record, even if it failed.
+    both. Every attempt returns a record, even a failed attempt.
     """
 
     name: str
@@ -118,14 +118,14 @@ class Executor(Protocol):
         return 1
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the bytes of memory that ``workload`` can use; None if unknown."""
+        """Return how many bytes of memory ``workload`` can use; None if the number is unknown."""
         del workload
         return None
 
     def check(self) -> None:
-        """Handle cells that no longer respond; called about once a second while cells run."""
+        """Handle cells that no longer respond; the sweep calls this about once a second."""
         return
 
     def close(self) -> None:
-        """End every process of this executor, including processes of running cells."""
+        """End every process of this executor, also the processes of running cells."""
         return

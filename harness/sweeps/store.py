@@ -1,7 +1,7 @@
-"""Stores records as JSON Lines; a crash of the writer does not lose a stored record.
+"""Stores records as JSON Lines; no stored record is lost if the process crashes.
 
-Each record is appended by one ``write`` and one ``fsync``. When a file is opened, lines that are
-not records are moved to ``rejected.jsonl``, and this repair is reported. A lock allows only one
+Each record is appended with one ``write`` and one ``fsync``. When a file is opened, each line that
+is not a record is moved to ``rejected.jsonl``, and this repair is reported. A lock allows only one
 writer for each file. The kernel releases the lock when the writer ends.
 """
 
@@ -35,11 +35,11 @@ MAX_LOSSES = 5
 """Largest number of lost attempts at a cell, in addition to ``MAX_ATTEMPTS``."""
 
 _RETRIED = (Outcome.KILLED, Outcome.CRASHED)
-"""Outcomes after which a cell is tried again, because the machine may have caused them."""
+"""Outcomes that the machine may have caused; a cell with one of these outcomes is tried again."""
 
 
 class StoreError(HarnessError):
-    """Raised if the folder cannot be used; the message states the reason and the remedy."""
+    """Raised if a folder cannot store results; the message states the reason and the remedy."""
 
 
 Line = TypeVar("Line", bound=KeptLine)
@@ -58,7 +58,7 @@ class LineStore(Generic[Line]):
         self.repairs: list[str] = []
         """One sentence for each repair that was made when the file was opened."""
         self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
-        """Outcomes of all attempts, by the id of the cell."""
+        """Outcomes of all attempts, by cell id."""
 
     def __enter__(self) -> Self:
         try:
@@ -98,7 +98,7 @@ class LineStore(Generic[Line]):
             self._check_in_place()
 
     def append(self, item: Line) -> None:
-        """Append ``item`` to the file; return when it is completely on disk."""
+        """Append ``item`` to the file; return when ``item`` is completely on disk."""
         line = to_json(item) + b"\n"
         self._check_in_place()
         size = os.fstat(self._descriptor).st_size

@@ -39,7 +39,7 @@ class Progress(Protocol):
     """Shows the progress of a sweep; a method that is not overridden shows nothing."""
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
-        """Show the start of a sweep: its number of cells, and how many cells are already done."""
+        """Show the start of a sweep: the number of cells, and how many cells are already done."""
         del experiment, cells, done, notes
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
@@ -69,10 +69,10 @@ def sweep(
     Args:
         grid: a ``Grid``, or any iterable of workloads.
         out: folder for ``records.jsonl``; it is created if it does not exist.
-        repeats: number of passes that measure the time of each step.
-        device: device of every step; it replaces the device of the workload.
+        repeats: number of passes that measure each workload's time.
+        device: device of every step, instead of the workload's own device.
         deadline_seconds: seconds after which a worker process is stopped.
-        executor: object that runs the cells; by default they run one at a time on this machine.
+        executor: object that runs the cells; by default, cells run one at a time on this machine.
         progress: object that shows the progress; by default nothing is shown.
 
     Returns:
@@ -132,8 +132,8 @@ def run(
     """Run the jobs of ``experiment`` that have no stored result; return job counts by outcome.
 
     If the run is interrupted, the same call resumes it. ``executor`` runs the cells; by default,
-    they run one at a time on this machine. Jobs that are not cells always run one at a time on this
-    machine.
+    cells run one at a time on this machine. Jobs that are not cells always run one at a time on
+    this machine.
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)
@@ -198,7 +198,7 @@ def _refuse_other_device(folder: Path, device: str) -> None:
 
 
 class StepRunner(Runner[Cell, Record]):
-    """Measures cells that are predicted to fit, and refuses the other cells."""
+    """Measures cells whose predicted memory fits, and refuses all other cells."""
 
     line = Record
 
@@ -290,7 +290,7 @@ class _Part(Generic[Job, Line]):
 
 
 class _Meter:
-    """Shows the progress of a sweep; the finished jobs give an estimate of the remaining time."""
+    """Shows a sweep's progress, and estimates the remaining time from the finished jobs."""
 
     def __init__(self, progress: Progress, jobs: int) -> None:
         self._progress = progress

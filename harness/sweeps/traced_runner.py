@@ -25,7 +25,7 @@ from harness.sweeps.local_runner import LocalRunner
 
 
 class TracedRunner(LocalRunner[StepJob, StepRun]):
-    """Traces each step in a fork of a process that has already loaded PyTorch."""
+    """Traces each step in a fork of a process in which PyTorch is already loaded."""
 
     line = StepRun
 
@@ -76,7 +76,7 @@ def _surroundings(job: StepJob, launcher: Launcher | None) -> Environment:
 
 
 def _request_of(job: StepJob, start: str | Path) -> StepRequest:
-    """Return the request that describes the step of ``job`` to a worker."""
+    """Return the request with which a worker runs the step of ``job``."""
     job = placed_job(job, start)
     same = "optimizer loss inputs_from batch inputs classes mode autocast accumulate compile"
     return StepRequest(

@@ -1,4 +1,4 @@
-"""Builds networks that are compiled with an activation budget; workers import this file."""
+"""Builds networks for ``torch.compile`` with an activation budget; workers import this file."""
 
 import torch._functorch.config
 from torch import nn

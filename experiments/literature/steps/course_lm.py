@@ -1,8 +1,8 @@
 """The language model of Stanford's CS336, measured as in two published runs on real GPUs.
 
-Students of CS336 write every part themselves, such as RMS norm, rotary positions, SwiGLU, attention
-that keeps its scores, and an AdamW that allocates new states in each step. This file has the same
-operators as EnzoDing-rgb/cs336-assignment2-systems, but different code.
+Students of CS336 write every part themselves: RMS norm, rotary positions, SwiGLU, attention that
+keeps the scores, and an AdamW that allocates new states in each step. This file runs the same
+operators as EnzoDing-rgb/cs336-assignment2-systems, in different code.
 """
 
 import functools
@@ -21,7 +21,7 @@ from harness.instruments.cuda_counters import free_workspaces
 def softmax(x: Tensor) -> Tensor:
     """Return the softmax over the last dimension, computed with elementary operators.
 
-    As in the students' code, variables keep the intermediate results alive until the return.
+    As in the students' code, local variables keep intermediate results alive.
     """
     shifted = x - torch.max(x, dim=-1, keepdim=True)[0]
     exponentials = torch.exp(shifted)
@@ -165,7 +165,7 @@ def peak(
     batch: int, length: int, segment: int, layers: int, size: int, heads: int, inner: int,
     words: int = 10_000,
 ) -> dict[str, int]:  # fmt: skip
-    """Return the second step's ``torch.cuda.max_memory_allocated()``, as the course measures it.
+    """Return ``torch.cuda.max_memory_allocated()`` of the second step, as the course measures it.
 
     The peak includes the cuBLAS workspaces, which depend on the version of PyTorch.
     """

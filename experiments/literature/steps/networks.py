@@ -40,7 +40,7 @@ class Segmented(nn.Module):
 
 
 def chain(depth: int, width: int, segment: int = 0, dtype: str = "float32") -> nn.Module:
-    """Return ``depth`` linear layers with ReLU, a simple deep network as in Chen et al."""
+    """Return a simple deep network as in Chen et al.: ``depth`` linear layers with ReLU."""
     layers = [nn.Sequential(nn.Linear(width, width), nn.ReLU()) for _ in range(depth)]
     return Segmented(layers, segment).to(getattr(torch, dtype))
 

@@ -61,7 +61,7 @@ def _decoded(codes: Tensor, scale: Tensor) -> Tensor:
 
 
 def _encode(values: Tensor, codes: Tensor, scale: Tensor) -> None:
-    """Store ``values`` as multiples of their block's scale; unsigned codes are rounded up."""
+    """Store ``values`` as multiples of the scale of each block; unsigned codes are rounded up."""
     top = torch.iinfo(codes.dtype).max
     parts = zip(torch.split(values, BLOCK), torch.split(codes, BLOCK), scale, strict=True)
     for part, code, one in parts:
@@ -70,7 +70,7 @@ def _encode(values: Tensor, codes: Tensor, scale: Tensor) -> None:
 
 
 class InBackward(Optimizer):
-    """One optimizer per parameter, which updates the parameter as soon as its gradient exists."""
+    """One optimizer per parameter, which updates this parameter as soon as the gradient exists."""
 
     def __init__(
         self, parameters: Iterable[Tensor], *, make: Callable[[list[Tensor]], Optimizer]

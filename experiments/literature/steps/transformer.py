@@ -28,7 +28,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Transformer of ``depth`` blocks with a linear head on the mean of its tokens."""
+    """Transformer of ``depth`` blocks with a linear head on the mean of the tokens."""
 
     def __init__(self, depth: int, width: int, heads: int = 4) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""Runs cells on an existing Dask cluster, or on a cluster that it starts on this machine.
+"""Runs cells on an existing Dask cluster, or on a new Dask cluster on this machine.
 
-Each cell runs in child processes, which end with their Dask worker. Dask never repeats a cell. If a
-worker is lost, the attempt gets the outcome lost, and the sweep tries the cell again, if possible
-on another worker. On a cluster it is unknown how many cells run on the same host, so RSS and times
-are null.
+Each cell runs in child processes of a Dask worker, which end when the worker ends. Dask never
+repeats a cell. If a worker is lost, the attempt gets the outcome ``lost``, and the sweep tries the
+cell again, if possible on another worker. Several cells may run on the same host of a cluster, so
+RSS and times are null.
 """
 
 import contextlib
@@ -35,11 +35,11 @@ from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured, origi
 from harness.version import __version__
 
 CONNECT_SECONDS = 30.0
-"""Timeout for an answer of the scheduler, in seconds."""
+"""Timeout for a reply from the Dask scheduler, in seconds."""
 WORKER_SECONDS = 300.0
-"""Seconds for which a sweep waits if the cluster has no worker."""
+"""Seconds for which a sweep waits for a worker if the cluster has none."""
 SILENT_SECONDS = 30
-"""Seconds without a message from a worker after which its cell gets the outcome lost."""
+"""If a worker sends no message for this number of seconds, its cell gets the outcome ``lost``."""
 _VIEW_SECONDS = 0.5
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
@@ -54,7 +54,7 @@ _RESUME = "every finished cell is kept, the same command goes on"
 
 
 class _Worker(msgspec.Struct, frozen=True):
-    """A Dask worker as the scheduler describes it."""
+    """Description of a Dask worker, read from the scheduler."""
 
     name: str | int
     nthreads: int
@@ -87,7 +87,7 @@ class DaskExecutor(Executor):
         self._own = own or contextlib.ExitStack()
         self._sent: dict[str, _Sent] = {}
         self._lost_at: defaultdict[str, set[str]] = defaultdict(set)
-        """For each workload id, names of the workers that lost its cell."""
+        """For each workload id, the names of the workers that lost the cell of this workload."""
         self._workers: dict[str, _Worker] = {}
         self._seen = -_VIEW_SECONDS
         self._had_workers = time.monotonic()
@@ -170,7 +170,7 @@ class DaskExecutor(Executor):
         return sum(worker.nthreads for worker in self._workers.values())
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the memory of the largest worker: its resource ``MEMORY`` or its memory limit."""
+        """Return the largest memory of a worker, by its resource ``MEMORY`` or its memory limit."""
         self._look()
         on_gpu = workload.device == "cuda"
         rooms = [
@@ -209,7 +209,7 @@ class DaskExecutor(Executor):
             self._had_workers = self._seen
 
     def _ask(self, question: Callable[..., Any]) -> Any:
-        """Run the function ``question`` on the scheduler, and return its result."""
+        """Run the function ``question`` on the scheduler, and return the function's result."""
         try:
             return self._client.sync(
                 self._client._run_on_scheduler, question, callback_timeout=CONNECT_SECONDS
@@ -218,7 +218,7 @@ class DaskExecutor(Executor):
             raise _stopped(error) from error
 
     def _ended(self, key: str, task: Any) -> None:
-        """Convert the result of a Dask task to a record or an error, in a thread of Dask."""
+        """Convert a Dask task's result to a record or an error; called in one of Dask's threads."""
         sent = self._sent.pop(key, None)
         if sent is None:
             return
@@ -250,7 +250,7 @@ class DaskExecutor(Executor):
             self._lose(sent, message, worker)
 
     def _lose(self, sent: _Sent, message: str, worker: str) -> None:
-        """Record an attempt with the outcome lost."""
+        """Record an attempt with the outcome ``lost``."""
         workload = sent.cell.workload
         self._lost_at[workload.id].add(worker)
         seconds = time.monotonic() - sent.started
@@ -266,7 +266,7 @@ class DaskExecutor(Executor):
 
 
 def _end(cluster: LocalCluster) -> None:
-    """End the cluster that this process started; kill its workers after a timeout."""
+    """End the cluster that this process started; kill the cluster's workers after a timeout."""
     nannies = list(cluster.workers.values())
     try:
         cluster.close(timeout=GRACE_SECONDS)

@@ -1,6 +1,6 @@
-"""Task that a Dask worker runs: it measures one cell in separate child processes.
+"""Task of a Dask worker, which measures one cell in separate child processes.
 
-Requests and answers are JSON bytes, so Dask pickles only the name of the task's function.
+Requests and results are JSON bytes, so Dask pickles only the name of the task's function.
 """
 
 import threading
@@ -25,11 +25,11 @@ class CellAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     record: Record | None = None
     events: list[list[Any]] | None = None
     mistake: str | None = None
-    """Problem that the user has to fix, such as images that this host lacks."""
+    """Problem that the user has to fix, such as missing images on this host."""
     launch_error: str | None = None
     """Reason why this host cannot start a process."""
     worker: str | None = None
-    """Name of the Dask worker that answers."""
+    """Name of the Dask worker that returned this object."""
     harness: str = "an unknown version"
     """Version of the harness on the worker."""
 
@@ -38,7 +38,7 @@ _of_thread = threading.local()
 
 
 def measure_cell(request: bytes) -> bytes:
-    """Measure the cell in ``request`` (JSON: cell, attempt, jobs); return a JSON ``CellAnswer``."""
+    """Measure the cell in ``request`` (JSON: cell, attempt, jobs); return ``CellAnswer`` JSON."""
     cell, attempt, jobs = msgspec.json.decode(request, type=tuple[Cell, int, int])
     if not hasattr(_of_thread, "slot"):
         _of_thread.slot = Slot()

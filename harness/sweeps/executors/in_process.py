@@ -19,9 +19,9 @@ from harness.sweeps.runner import Cell, Executor, Measured, ended
 class InProcessExecutor(Executor):
     """Measures cells in the process of the sweep, so that a debugger can stop in a step.
 
-    A crash or a kill by the kernel ends the sweep. Deadlines and budgets are not enforced, and the
-    malloc policy has no effect. Earlier cells disturb RSS and times, so these metrics are null.
-    Byte metrics of the allocators are exact.
+    If a step crashes or the kernel kills the process, the sweep ends. Deadlines and budgets are not
+    enforced, and the malloc policy has no effect. Earlier cells disturb RSS and times, so these
+    metrics are null. The allocators' byte metrics are exact.
     """
 
     name = "in-process"
@@ -35,7 +35,7 @@ class InProcessExecutor(Executor):
 
 
 class InProcessLauncher(Launcher):
-    """Runs a job in this process; the launcher has nothing to stop or to close."""
+    """Runs a job in this process, so there is no process to stop or to close."""
 
     name = "in-process"
 

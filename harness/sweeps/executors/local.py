@@ -56,7 +56,7 @@ class LocalExecutor(Executor):
         return self.jobs
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the machine's memory with swap, or the cgroup's limit; None for cells on a GPU."""
+        """Return the machine's memory plus swap, or the cgroup's limit; None for cells on a GPU."""
         return self._machine_bytes if workload.device == "cpu" else None
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class Slot:
     def __init__(self, launcher: Launcher | None = None) -> None:
         self._launchers = {} if launcher is None else dict.fromkeys(("pinned", "system"), launcher)
         self._seeds: dict[str, int] = {}
-        """For each malloc policy, seed of the last cell with ``servers_by_seed``."""
+        """For each malloc policy, the seed of the last cell whose ``servers_by_seed`` was True."""
         self._stopped = False
         with _ONE_AT_A_TIME:  # two threads that parse at once disturb each other in Python 3.11
             measuring_code(pretended=pretended_device() is not None)
@@ -84,9 +84,9 @@ class Slot:
     ) -> Measured:
         """Measure ``cell`` in separate processes; only one thread at a time may call this method.
 
-        ``disturbed`` is True if other cells may disturb the measurement. In this case RSS, times
-        and the GPU's memory outside the allocator are null, and the repeats are left out. Byte
-        metrics of the allocators are exact in any case.
+        ``disturbed`` is True if cells that run at the same time may disturb the measurement. For a
+        disturbed measurement, RSS, times and the GPU's memory outside the allocator are null, and
+        the repeats are left out. The allocators' byte metrics are always exact.
         """
         workload = cell.workload
         launcher = self.launcher(workload.malloc)
@@ -116,7 +116,7 @@ class Slot:
         return record, trace
 
     def launcher(self, malloc: str) -> Launcher:
-        """Return the launcher for a malloc policy; create it if needed."""
+        """Return the launcher for a malloc policy, and create the launcher if it does not exist."""
         if malloc not in self._launchers:
             self._launchers[malloc] = default_launcher(malloc)
         launcher = self._launchers[malloc]
