@@ -40,7 +40,7 @@ class RuleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     diff of the commit."""
 
     def __str__(self) -> str:
-        return f"of {self.date:%-d %B %Y} (commit {self.commit}): {self.words}"
+        return f"On {self.date:%-d %B %Y} (commit {self.commit}), {self.words}."
 
 
 class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,14 +55,16 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def __str__(self) -> str:
         """Return the history in sentences."""
-        text = f"Source of the limit: {self.source}. First version {self.written}. "
-        text += f"The first data are from {self.first_data.date:%-d %B %Y}. "
-        count = len(self.changes)
+        first, count = self.written, len(self.changes)
+        text = (
+            f"Source of the limit: {self.source}. The rule is from {first.date:%-d %B %Y} (commit"
+            f" {first.commit}), and its first limit was {first.words}. The first measurement is"
+            f" from {self.first_data.date:%-d %B %Y}."
+        )
         if not count:
-            return text + "The rule has not been changed since then."
-        changes = " ".join(f"Change {change}." for change in self.changes)
-        times = "once" if count == 1 else f"{count} times"
-        return f"{text}Since then the rule was changed {times}. {changes}"
+            return f"{text} The rule has not changed since then."
+        times = {1: "once", 2: "twice"}.get(count, f"{count} times")
+        return f"{text} The rule has changed {times} since then. {' '.join(map(str, self.changes))}"
 
 
 class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

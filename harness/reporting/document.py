@@ -170,16 +170,18 @@ def headline(claim: Claim) -> str:
 
 def rule_words(claim: Claim) -> str:
     """Describe how a claim is decided: by its rule, its control and its second derivation."""
-    words = (
-        f"Rule: the claim holds if {claim.rule.holds}. The claim fails if {claim.rule.fails}. The "
-    )
-    words += f"claim stays open if {claim.rule.open}."
-    more = {
-        "Smallest difference that matters": claim.matters,
-        "Control, for which the claim must fail": claim.control,
-        "Second derivation": claim.second,
-    }
-    return words + "".join(f" {name}: {text}." for name, text in more.items() if text)
+    rule, second = claim.rule, claim.second
+    words = f"Rule: the claim holds if {rule.holds}. The claim fails if {rule.fails}."
+    words += f" The claim stays open if {rule.open}."
+    if claim.matters:
+        words += f" The smallest difference that matters is {claim.matters}."
+    if claim.control:
+        words += f" As a control, the claim must fail for {claim.control}."
+    if second.startswith("none, "):
+        words += f" There is no second source of the numbers, {second.removeprefix('none, ')}."
+    elif second:
+        words += f" A second source of the numbers is {second}."
+    return words
 
 
 def data_words(frame: pd.DataFrame | None) -> str:

@@ -167,8 +167,8 @@ def test_the_quick_form_runs_and_is_analysed(tmp_path: Path) -> None:
     assert named(answer, "every full step").verdict is Verdict.SUPPORTED
     order = named(answer, "Freeing the gradients only after the forward pass")
     assert order.verdict is Verdict.SUPPORTED
-    assert "For mlp, the peak has 2,957,392 bytes in the forward pass" in order.measured
-    assert "freed first, it has 2,695,256 bytes in the backward pass" in order.measured
+    assert "For mlp, the peak of 2,957,392 bytes is in the forward pass" in order.measured
+    assert "freed first, the peak of 2,695,256 bytes is in the backward pass" in order.measured
 
 
 @pytest.mark.slow

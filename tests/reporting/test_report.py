@@ -97,7 +97,7 @@ def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
         assert measured in evidence
         assert measured not in page
         assert html.escape(f"Rule: the claim holds if {known(claim.rule).holds}.") in evidence
-        assert html.escape(f"Smallest difference that matters: {claim.matters}.") in evidence
+        assert html.escape(f"The smallest difference that matters is {claim.matters}.") in evidence
         assert html.escape(claim.history) in evidence
     assert {claim.verdict for claim in section.claims} == set(Verdict) - {Verdict.LIMITED}
     assert "5 claims: 2 hold, 2 fail, 1 open" in page
