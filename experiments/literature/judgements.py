@@ -175,7 +175,9 @@ def _claim(
         apart = [one for one in judgement.checks if not one.holds]
         reasons = reasons or "; ".join(one.words for one in apart if one.gates)
         decided = decided if reasons else judgement
-        second = "; ".join(dict.fromkeys(one.second_from for one in judgement.checks))
+        second = " and ".join(
+            f"the {one}" for one in dict.fromkeys(c.second_from for c in judgement.checks)
+        )
         number, measured = judgement.number, judgement.measured
         if apart:
             measured += f" These checks failed: {'; '.join(one.words for one in apart)}."
