@@ -20,7 +20,7 @@ DEEPER = (
         ("README.md", "exact in 63 of 63 measured cells", SAVED, "bytes in 63 of 63 cells"),
         (
             "README.md",
-            "only from depth 32 and batch 2,048 on",
+            "From depth 32 and batch 2,048 on, the peak doubles",
             PEAK,
             "depth ≥ 32 and batch ≥ 2,048",
         ),

@@ -150,7 +150,7 @@ def test_a_law_that_fails_is_said_and_versions_that_are_mixed_decide_nothing(
     claim = judged("sbh34", runs, tmp_path)
     assert (claim.verdict, claim.number[:5]) == (HOLDS, "1.050")
     assert "These checks failed: kept by a further layer in bytes (28 steps" in claim.measured
-    assert claim.second == "closed form; 1 of 1 checks failed"
+    assert claim.second == "the closed form; 1 of 1 checks failed"
     mixed = replace(runs[0], environment={**runs[0].environment, "torch": "9.9"})
     both = judged("sbh34", [mixed, *runs[1:]], tmp_path)
     assert both.verdict is Verdict.OPEN
