@@ -29,7 +29,8 @@ class AllocatorLog:
         most: number of allocations plus frees after which the history must be read.
         on_own_call: function to call when the script itself starts or ends PyTorch's history. The
             script's call has no effect, because the call would clear the harness's history.
-        reset: function that counts a device's allocations and frees before the last counter reset.
+        reset: function that returns how many allocations and frees a device had before its counters
+            were last reset.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class AllocatorLog:
 
 
 def snapshot() -> Any:
-    """Return the allocator's snapshot; avoid the import of Inductor, because it takes seconds."""
+    """Return the allocator's snapshot, without the import of Inductor, which would take seconds."""
     absent = "torch._inductor" not in sys.modules
     if absent:
         vars(torch)["_inductor"] = None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DryRunFit = Fit | Literal["unknown", "depends"]
 """``unknown`` means that the GPU shares the host's memory, but the host's memory was not sampled.
-``depends`` means that unknown GPU values decide whether the script fits."""
+``depends`` means that GPU values that the dry run cannot compute decide whether the script fits."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):

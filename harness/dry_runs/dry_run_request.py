@@ -36,7 +36,7 @@ class Request:
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     trial: int = 0
-    """Number that selects the values of unknown reads; in trial 0, all these values are 0."""
+    """Number that selects the substitutes for unknown values; in trial 0, all substitutes are 0."""
     explains: bool = True
     """False to halve the run time: the run then records the peaks but no live blocks."""
     decided: Mapping[str, bool] = field(default_factory=dict)

@@ -256,10 +256,10 @@ class _Covering:
                     yield covers.with_name(UPPER)
 
     def _make_foreign(self, top: Path, upper: Path) -> None:
-        """Create the folders of other owners in the layer; the kernel cannot copy these folders.
+        """In the layer, create the folders of other owners, because the kernel cannot copy them.
 
-        Without root rights, the layer needs the home folder, the working folder, their parent
-        folders, and folders of other owners inside the working folder.
+        If the user is not root, this method creates the home folder, the working folder, their
+        parent folders, and folders of other owners inside the working folder.
         """
         for folder in self._foreign:
             for path in (*reversed(folder.parents), folder):

@@ -33,7 +33,7 @@ _OBJECT_BYTES = 400
 
 @dataclass(slots=True, eq=False)
 class _Instant:
-    """The live blocks at an event; their owners and frees may still be unknown."""
+    """The live blocks at an event; later marks and events may add their owners and frees."""
 
     event: HistoryEvent
     site: CallSite
@@ -90,7 +90,7 @@ class History:
         """True if PyTorch dropped some events, so that growth and phases are unknown."""
 
     def live_bytes(self) -> int:
-        """Return the host memory for live blocks: PyTorch's stacks and this class's objects."""
+        """Return the host bytes that stack traces and Python objects of live blocks use."""
         sites = (block.site.context_bytes for block in self._live.values())
         return sum(sites) + _OBJECT_BYTES * len(self._live)
 

@@ -1,4 +1,4 @@
-"""Checks which measurements work on this machine, and reports why the others do not work."""
+"""Checks which measurements work on this machine, and reports why a measurement does not work."""
 
 import platform
 from collections.abc import Callable, Iterator

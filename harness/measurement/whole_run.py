@@ -97,7 +97,7 @@ def _images(workload: Workload, count: int, *, train: bool) -> Images:
 
 
 def resident(training: Training) -> dict[str, Any]:
-    """Train; for each step, read the RSS (on a GPU, reserved bytes) at its end and the rise."""
+    """Train; return the RSS (on a GPU, reserved bytes) after each step and its rise in it."""
     size_of: Callable[[], int] = torch.cuda.memory_reserved
     rise_of: Callable[[], AbstractContextManager[Any]] = reserved_rise
     if training.workload.device != "cuda":
