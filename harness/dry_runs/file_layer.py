@@ -183,7 +183,7 @@ class _Covering:
             self._bind_locked(top, self._root / top.name)
 
     def _cover_mounted(self, top: Path) -> None:
-        """Cover a mount below a covered folder; the folder's layer does not include the mount."""
+        """Cover a mount below a covered folder, because the folder's layer does not include it."""
         place = self._root / top.relative_to("/")
         with contextlib.suppress(OSError):  # another user's, or below what another mount hides
             if top.is_dir():
