@@ -34,9 +34,9 @@ MARKER = (
     " the test may need, or most bytes by which it may grow from step to step"
 )
 _CALLS = pytest.StashKey[int]()
-"""Key of the number of steps that a test has checked so far."""
+"""Key under which the number of a test's checked steps is stored."""
 _PROBLEM = pytest.StashKey[str]()
-"""Key of the message of a failed check, kept because a test may catch the exception."""
+"""Key under which a failed check's message is stored, as a test may catch the exception."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

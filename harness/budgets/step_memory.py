@@ -31,7 +31,7 @@ class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         peak_bytes: peak of live bytes on the CPU, or of allocated bytes on a GPU.
         layers: requested bytes that are alive at the peak, by the layer that requested them.
-        torch: version of PyTorch that gave the numbers.
+        torch: version of PyTorch with which the bytes were predicted or measured.
     """
 
     peak_bytes: Bytes

@@ -17,7 +17,7 @@ from harness.dry_runs.history import History
 from harness.schema.block_categories import OWNERS
 
 MOST_EVENTS = 2_000_000
-"""Maximum number of events; PyTorch drops older events. An event uses about 0.5 KiB."""
+"""Maximum number of stored events; PyTorch drops older events. An event uses about 0.5 KiB."""
 Counts = list[tuple[int, int]]
 """For each device, the number of allocations and the number of frees so far."""
 
@@ -26,10 +26,11 @@ class AllocatorLog:
     """PyTorch's history of allocations and frees on all devices.
 
     Args:
-        most: number of allocations plus frees after which the history must be read.
+        most: total number of allocations and frees after which the history must be read.
         on_own_call: function to call when the script itself starts or ends PyTorch's history. The
             script's call has no effect, because the call would clear the harness's history.
-        reset: function that counts a device's allocations and frees before the last counter reset.
+        reset: function that returns how many allocations and frees a device had before its counters
+            were last reset.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class AllocatorLog:
         self._on_own_call()
 
     def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
-        """Return a snapshot and clear the history, or None if no snapshot is due or possible."""
+        """Clear the history and return its snapshot; None if no snapshot is due or possible."""
         if sum(map(sum, now)) < self._next and not at_once:
             return None
         held = snapshot() | {"counts": now}
@@ -94,7 +95,7 @@ class AllocatorLog:
 
 
 def snapshot() -> Any:
-    """Return the allocator's snapshot; avoid the import of Inductor, because it takes seconds."""
+    """Return the allocator's snapshot, without the import of Inductor, which would take seconds."""
     absent = "torch._inductor" not in sys.modules
     if absent:
         vars(torch)["_inductor"] = None

@@ -84,7 +84,8 @@ def _run(run: AllocatorRun, work: list[Operation], order: str) -> AllocatorPeaks
 def _endless(work: list[Operation]) -> int:
     """Return a GPU memory size so large that no allocation fails.
 
-    Each stream of each pool reserves addresses for twice the GPU memory if segments can expand.
+    With expandable segments, each stream of each pool reserves addresses for twice this size, so
+    the size is smaller if there are more streams and pools.
     """
     return ENDLESS_BYTES // len({(each.stream, each.pool) for each in work} or {0})
 

@@ -96,7 +96,7 @@ def _pad_mm(module: Any) -> None:
 
 
 def _triton_codegen(module: Any) -> None:
-    """Make Inductor generate Triton kernels with one configuration, and time each kernel."""
+    """Generate Triton kernels with one configuration; still allocate the memory for timing."""
     common = module.TritonKernel.inductor_meta_common.__func__
 
     def inductor_meta_common(cls: Any) -> dict[str, object]:
@@ -118,7 +118,7 @@ _FIRST_BLOCKS = "block sizes of a Triton kernel: the first configuration"
 
 
 def _triton_heuristics(module: Any) -> None:
-    """Time a kernel even if it has only one configuration, because timing allocates memory."""
+    """Run the timing code even for a single configuration, because this code allocates memory."""
     import torch
 
     @instead(module.CachingAutotuner, "autotune_to_one_config")

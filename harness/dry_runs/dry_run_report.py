@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DryRunFit = Fit | Literal["unknown", "depends"]
 """``unknown`` means that the GPU shares the host's memory, but the host's memory was not sampled.
-``depends`` means that unknown GPU values decide whether the script fits."""
+``depends`` means that GPU values that the dry run cannot compute decide whether the script fits."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -152,10 +152,10 @@ class Files(Struct, frozen=True, kw_only=True):
 
     Attributes:
         mode: ``layer`` if the script wrote into a file layer that is removed after the run. The
-            mode is ``read-only`` if the kernel refused a layer and the script could not write
+            mode is ``read-only`` if the kernel refused a file layer, so the script could not write
             files. The mode is ``written`` if the script changed the user's real files.
-        written: files written into the layer, the largest first.
-        refused: reason why the kernel refused a layer.
+        written: files written into the file layer, the largest first.
+        refused: reason why the kernel refused a file layer.
         kept: folder to which the harness copied the files; None if no file was copied.
     """
 

@@ -36,7 +36,7 @@ class Request:
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     trial: int = 0
-    """Number that selects the values of unknown reads; in trial 0, all these values are 0."""
+    """Number that selects the substitutes for unknown values; in trial 0, all substitutes are 0."""
     explains: bool = True
     """False to halve the run time: the run then records the peaks but no live blocks."""
     decided: Mapping[str, bool] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Request:
     resumes_from: frozenset[str] = frozenset()
     """Files that an earlier run wrote; a run that opens one of these files is a resumed run."""
     plans: Path | None = None
-    """File in which runs share the workspace sizes of cuDNN's plans (see ``cudnn_plans.c``)."""
+    """File in which runs share workspace sizes of cuDNN's execution plans (``cudnn_plans.c``)."""
     lifeline: int = -1
     """File descriptor of a pipe that closes when the parent process ends."""
     end_at: float | None = None

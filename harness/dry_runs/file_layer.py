@@ -183,7 +183,7 @@ class _Covering:
             self._bind_locked(top, self._root / top.name)
 
     def _cover_mounted(self, top: Path) -> None:
-        """Cover a mount below a covered folder; the folder's layer does not include the mount."""
+        """Cover a mount below a covered folder, because the folder's layer does not include it."""
         place = self._root / top.relative_to("/")
         with contextlib.suppress(OSError):  # another user's, or below what another mount hides
             if top.is_dir():
@@ -256,10 +256,10 @@ class _Covering:
                     yield covers.with_name(UPPER)
 
     def _make_foreign(self, top: Path, upper: Path) -> None:
-        """Create the folders of other owners in the layer; the kernel cannot copy these folders.
+        """In the layer, create the folders of other owners, because the kernel cannot copy them.
 
-        Without root rights, the layer needs the home folder, the working folder, their parent
-        folders, and folders of other owners inside the working folder.
+        If the user is not root, this method creates the home folder, the working folder, their
+        parent folders, and folders of other owners inside the working folder.
         """
         for folder in self._foreign:
             for path in (*reversed(folder.parents), folder):

@@ -64,7 +64,7 @@ class GrowthCauses:
         return dataclasses.replace(growth, causes=tuple(self._found(host_causes)))
 
     def _found(self, seek: "Callable[[Held, Held], Iterable[str]]") -> list[str]:
-        """Return the causes found between the last two counts, or else since the last count."""
+        """Return the causes that the last two counts show; if none, the causes since then."""
         found = list(seek(*self._held[-2:])) if len(self._held) > 1 else []
         if not found and self._at_end is not None and self._at_end.step > self._held[-1].step:
             found = list(seek(self._held[-1], self._at_end))  # it began since

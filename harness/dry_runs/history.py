@@ -33,7 +33,7 @@ _OBJECT_BYTES = 400
 
 @dataclass(slots=True, eq=False)
 class _Instant:
-    """The live blocks at an event; their owners and frees may still be unknown."""
+    """The live blocks at an event; later marks and events may add their owners and frees."""
 
     event: HistoryEvent
     site: CallSite
@@ -90,7 +90,7 @@ class History:
         """True if PyTorch dropped some events, so that growth and phases are unknown."""
 
     def live_bytes(self) -> int:
-        """Return the host memory for live blocks: PyTorch's stacks and this class's objects."""
+        """Return the host bytes that stack traces and Python objects of live blocks use."""
         sites = (block.site.context_bytes for block in self._live.values())
         return sum(sites) + _OBJECT_BYTES * len(self._live)
 
@@ -110,7 +110,7 @@ class History:
             marks: known owners of blocks at some moments since the last call.
             steps: for each new optimizer step, the number of allocations and of frees at its end.
             modes: for each change of the training mode, the number of allocations and the new mode.
-            borders: allocation counts that may be passed to ``most_between``.
+            borders: allocation counts that later calls of ``most_between`` may use.
         """
         sites = Sites(self._own)
         seen = list(self._live.values())
@@ -193,7 +193,7 @@ class History:
         return _Instant(event, sites.of(event), self.counted, self._allocations, alive)
 
     def _look_at(self, marks: Sequence[Mark], new: Sequence[_Instant], *, is_best: bool) -> None:
-        """Keep the known block owners around each moment, and the last owners for later moments."""
+        """Keep the marks (known owners) near each moment, and the last marks for later moments."""
         known = [*self._marks, *marks]
         for instant in self._instants():
             is_new = instant in new or (is_best and instant is self._best)

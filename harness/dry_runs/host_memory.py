@@ -31,7 +31,7 @@ _DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 class Samples(msgspec.Struct):
     """The highest samples so far, of all processes together and of each process.
 
-    The samples include the memory of modules that the harness imports, but PyTorch imports nearly
+    The modules that the harness imports hardly change the samples, because PyTorch imports nearly
     the same modules. A process with PyTorch uses 290 MiB in a real run and 287 MiB in a dry run.
     """
 

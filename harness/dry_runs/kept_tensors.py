@@ -25,7 +25,7 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 
 @dataclass
 class Held:
-    """For each variable, the number of GPU tensors, of tensors with a graph, and of graph nodes.
+    """For each variable, the number of GPU tensors, tensors with a graph, and autograd nodes.
 
     ``keyed`` contains variables that are dicts with integer or tuple keys. For arrays, tensors,
     texts and numbers on the host, ``host`` contains bytes and ``things`` contains object counts.

@@ -29,7 +29,7 @@ _UNSENT = (
 )
 _begun: list[ctypes.CDLL] = []
 _cut_off: list[bool] = []
-"""For each call of ``trunc_normal_`` with left-out values, True if the script set a seed."""
+"""For each call of ``trunc_normal_`` that left values out, whether the script had set a seed."""
 
 
 def leave_values_out() -> None:

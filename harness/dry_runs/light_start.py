@@ -16,7 +16,7 @@ from typing import Any
 RECORDER = "HARNESS_DRY_RUN_RECORDER"
 """Environment variable that contains the path of this file."""
 SEED = 7_310_579_553_881_862
-"""Seed of PyTorch's CPU generator; PyTorch's default seed differs between processes."""
+"""Seed of PyTorch's CPU generator, because PyTorch's default seed differs between processes."""
 
 
 def watch_groups(c10d: Any, begin: Any) -> None:

@@ -1,7 +1,7 @@
-"""Runs a script several times, each time with other values for unknown GPU reads.
+"""Runs a script several times, each time with other substitutes for unknown GPU values.
 
-Each run writes into its own file layer. The first run's layer is kept, as the script may be started
-again. The other runs start as soon as a decision of the first run may depend on an unknown value.
+Each run writes into its own file layer. The first run's layer is kept for a second start of the
+script. The other runs start as soon as a decision of the first run may depend on an unknown value.
 If the script starts processes that use the GPU, the other runs run one after another.
 """
 
@@ -155,7 +155,7 @@ class OtherRuns:
         return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
 
     def _alone(self, trial: int, one: Try) -> Try:
-        """Repeat a failed run without parallel runs, which may need the same port."""
+        """Repeat a failed run alone, because parallel runs may need the same port."""
         return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
 
 

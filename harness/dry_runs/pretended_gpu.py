@@ -1,4 +1,4 @@
-"""The GPU that a dry run pretends, and the environment variables that describe it to the stub."""
+"""The pretended GPU of a dry run, and the environment variables that describe it to the stub."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def pretended_gpu(
     outside_bytes: int | None = None,
     one_pool: bool | None = None,
 ) -> PretendedGpu:
-    """Return the GPU to pretend; the other arguments replace the properties of ``gpu``."""
+    """Return the pretended GPU; the other arguments replace properties of ``gpu``."""
     if isinstance(gpu, Gpu):
         entry = gpu
     else:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FOLD_EVENTS = 6_000
 """Number of allocation and free events (about 9 MiB) after which these events are processed."""
 _SNAPSHOT_EVENTS = 1_000_000
-"""``FOLD_EVENTS`` for runs with a snapshot; a snapshot only contains unprocessed events."""
+"""Larger ``FOLD_EVENTS`` for runs with a snapshot, which contains only unprocessed events."""
 
 _FOLD_SECONDS = 2.0
 """Seconds to wait at the script's end for another thread that processes events."""

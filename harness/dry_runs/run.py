@@ -51,9 +51,9 @@ def dry_run(
 ) -> DryRunReport:
     """Run code on a pretended GPU and report the memory of PyTorch's CUDA allocator.
 
-    If a decision of the code may depend on unknown GPU values, the code runs again with other
-    values. The report states the range of the peaks over all runs. To avoid further runs, give the
-    values as ``answers``.
+    If a decision of the code may depend on GPU values that the dry run cannot compute, the code
+    runs again with other values. The report states the range of the peaks over all runs. To avoid
+    further runs, give the values as ``answers``.
 
     Args:
         target: path of a script, name of a module (with ``module=True``), or a function that can be
@@ -72,7 +72,7 @@ def dry_run(
         answers: values for reads of unknown GPU values, by ``FILE:LINE``; the key ``*`` applies to
             all other lines. A value is a number, or the share of elements that a mask keeps
             (``all``, ``none`` or a fraction).
-        world_size: number of ranks to pretend; the harness replaces all ranks except ``rank``.
+        world_size: number of pretended ranks; the harness replaces all ranks except ``rank``.
         rank: the rank that runs, counted from 0.
         ranks: ranks to run instead of ``rank``, each in a separate run; the report joins the runs.
         deadline_seconds: end the script after this many seconds.

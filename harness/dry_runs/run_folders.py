@@ -13,7 +13,7 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 
 _PREFIX = "harness-dry-run-"
 _OWNER = "owner"
-"""File that the harness locks while it uses the folder, so that other processes keep the folder."""
+"""File that the harness locks while it uses a folder, so that no other process removes it."""
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ _ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception): ")
 
 
 class _Started(NamedTuple):
-    """A started process: time when it first used the GPU, peak, lines that used unknown values."""
+    """A process's first use of the GPU, its peak, and its lines that used unknown values."""
 
     at: float
     peak_bytes: int

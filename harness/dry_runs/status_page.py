@@ -79,7 +79,7 @@ class StatusPage(Structure):
 
     @property
     def refused_elsewhere_bytes(self) -> int:
-        """Return the largest size that finally could not be allocated in a started process."""
+        """Return the largest size that a started process could not allocate, even with a retry."""
         refused: list[int] = [
             one.refused_bytes for one in self.processes if one.pid not in (0, self.pid)
         ]

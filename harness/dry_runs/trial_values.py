@@ -1,6 +1,6 @@
-"""Defines the values that unknown reads return when a script runs again with other values.
+"""Defines the values that replace unknown GPU values when a script runs again.
 
-The numbers in one read differ, as equal numbers would hide the effect of ``len(set(x))``.
+Numbers in one tensor differ, as equal numbers would hide the effect of ``len(set(x))``.
 """
 
 import random
@@ -17,25 +17,26 @@ _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that contains the path of the library that tracks values (``build.py``)."""
 OTHERS: Final = 1, 2
-"""The first two trials with values other than zero. In trial 1, every decision is true and small
-values come first. In trial 2, every decision is false and large values come first."""
+"""The first two trials with values other than zero. In trial 1, every decision has the result True,
+and small values come first. In trial 2, every decision has the result False, and large values come
+first."""
 _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
-"""For each trial with false decisions, the number of elements that a mask keeps. In trials that are
-not listed, a mask keeps all elements."""
+"""For each trial whose decisions have the result False, the number of elements that a mask keeps.
+In all other trials, a mask keeps all elements."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
 """The trial to run after a trial that ended with an error. The integers of trials 7, 8 and 9 are
 valid indices for an alphabet, for ten classes and for two classes. The first integers of trials 3
 and 8, and of trials 4 and 9, differ at each position, so that exchanging the trials' numbers has an
-effect. In trials from 5 on, the first decision of each line is true, so that a script saves its
-first best weights."""
+effect. In trials 5 to 9, the first decision of each line is True, so that a script saves its first
+best weights."""
 CROSSED: Final = 10
-"""Trial 12 combines the decisions and masks of trial 1 with the numbers of trial 2."""
+"""Trial ``1 * CROSSED + 2`` has the decisions and masks of trial 1 and the numbers of trial 2."""
 FURTHER: Final = 5
 """Trial with a third set of numbers, to find out whether decisions or numbers change a peak."""
 MIXED: Final = 100
-"""Trials from 100 on mix true and false decisions; trial 502 has the numbers of trial 2. Lines of
-code are assigned to three groups in turn. The digit 5 is 1 + 4: in the first and third group,
-decisions are true and masks keep all elements."""
+"""In trials from 100 on, each line of code belongs to one of three groups. In trial 502, the digit
+5 (1 + 4) selects the first and the third group: only their decisions are True, and their masks keep
+all elements. The digit 2 selects the numbers of trial 2."""
 GROUPS: Final = 3
 
 
@@ -59,7 +60,7 @@ class Sides:
         return self._like not in _FEW if self._like else None
 
     def kept(self, line: str, most: int) -> int:
-        """Return the number of elements that a mask in this line keeps; all in the first run."""
+        """Return how many elements a mask in this line keeps; in the first run, it keeps all."""
         few = most if self.of(line) in (True, None) else _FEW.get(self._like, 0)
         return most if few > most >= 0 else few
 
@@ -76,11 +77,11 @@ _INTEGER: Final = {
 }
 _RISING: Final = {1: (0.02, 0.98, 3.5, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
 _FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
-"""Floating-point numbers by trial, rising if decisions are true, else falling. The largest value is
-the last value of a rising list or the first value of a falling list. Typical thresholds for losses
-and accuracies lie between the numbers of two trials."""
+"""Floating-point numbers of each trial. They rise if the trial's decisions are True, else they
+fall. The largest value is the last value of a rising list or the first value of a falling list.
+Typical thresholds for losses and accuracies lie between the numbers of two trials."""
 _MORE: Final = 509
-"""Number of values that follow the listed values before the sequence repeats."""
+"""Number of random integers that follow the numbers in ``_INTEGER`` before the sequence repeats."""
 
 
 class TrialValues:

@@ -1,9 +1,9 @@
-"""Chooses and records the results of decisions that depend on unknown values.
+"""Chooses and records decisions on unknown values, which a dry run cannot compute.
 
 In the first run, every unknown number is zero and every unknown truth value is false. In the second
-run, every decision is true. In the third run, every decision is false. In further runs, the
-decisions of only some lines are true. If a line decides often, true and false alternate, because a
-loop may wait for either result.
+run, every decision has the result True, in the third run False. In further runs, only some lines
+decide True. After many decisions in one line, True and False alternate, because a loop may wait for
+either result.
 """
 
 import sys
@@ -51,8 +51,8 @@ class Decisions:
         self.picked: set[str] = set()
         """Places whose numbers were compared with known numbers, e.g. by ``max``."""
         self.uses: Counter[str] = Counter()
-        """Number of uses of unknown values, by the deciding line or, without a decision, the
-        reading line."""
+        """Number of uses of unknown values, by the line that decides, or else by the line that read
+        the value."""
 
     def truth(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False

@@ -1,11 +1,11 @@
 """Compares runs with different unknown values, and returns a range of peaks or a refusal.
 
-Every decision is true in one run and false in another run. In one run, numbers are small and masks
-keep all elements; in another run, numbers are large and masks keep none. Two further runs exchange
-the numbers but keep the decisions. Runs with exchanged numbers are done if the peaks differ and
-numbers are used, or if ``max`` compares an unknown number with a known number. If a number changes
-a peak, the result is refused, because the number has no upper bound. If the peaks differ by more
-than 0.1% and several lines make decisions, more runs mix these decisions.
+Every decision has the result True in one run and False in another run. In one run, numbers are
+small and masks keep all elements; in another run, numbers are large and masks keep none. Two
+further runs combine the decisions of one run with the numbers of the other run. These two runs are
+done if the peaks differ and numbers are used, or if ``max`` compares an unknown number with a known
+number. If a number changes a peak, the result is refused, because the number has no upper bound. If
+the peaks differ by more than 0.1% and several lines make decisions, more runs mix these decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ More = Callable[[Sequence[int], Mapping[str, bool]], Sequence[Try]]
 
 
 def settled(run: Run, trial: int, known: Mapping[str, bool] | None = None) -> Try:
-    """Repeat the run until no check of an unknown value ends the script with an error."""
+    """Run the script; if a check of an unknown value fails, run again as if it passed."""
     checks: dict[str, bool] = dict(known or {})
     while True:
         report = run(trial, checks)
@@ -138,11 +138,11 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
 
 
 def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
-    """Run trials in which decisions of only some groups of lines are true; return successful runs.
+    """Run trials in which only some groups of lines decide True; return the successful runs.
 
-    In each of the first runs, one group has true decisions. In a further run, decisions are true in
-    all groups that raise the peak. In a last run, decisions are true in all groups that lower the
-    peak. Runs with an error are ignored, because mixed decisions may make a script fail.
+    In each of the first runs, only one group decides True. In a further run, all groups that raise
+    the peak decide True. In a last run, all groups that lower the peak decide True. Runs with an
+    error are ignored, because mixed decisions may make a script fail.
     """
     single = [1 << group for group in range(groups)]
     alone = more([MIXED * each + false.trial for each in single])

@@ -1,4 +1,4 @@
-"""Parses the values that the user gives for unknown reads (``--answer``)."""
+"""Parses the values with which the user replaces unknown GPU values (``--answer``)."""
 
 import math
 from collections.abc import Mapping

@@ -49,14 +49,14 @@ _FRACTIONS: Final = "efd"
 _ONE_BYTES: Final = 8
 """Largest size of a single value, in bytes."""
 _PRINTING, _OFFLOADING = (f"/torch/{name}" for name in ("_tensor_str.py", "autograd/graph.py"))
-"""Files of PyTorch that read values only to print them or to copy them."""
+"""PyTorch's source files that read values only to print them or to copy them."""
 _SAVING = "/torch/serialization.py", "/safetensors/torch.py"
-"""Files that read values to save them to disk."""
+"""Source files that read values to save them to disk."""
 _SHARDED = tuple(
     f"/torch/distributed/fsdp/{name}.py"
     for name in ("_fully_shard/_fsdp_collectives", "_fully_shard/_fsdp_param", "_runtime_utils")
 )
-"""Files that send parameters and gradients to an optimizer on the host."""
+"""FSDP's source files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
 """Size limits in bytes. A saved tensor up to the first size is treated as a number, not as weights.
@@ -98,7 +98,7 @@ def _files(frame: FrameType | None) -> list[str]:
 
 
 def _sender(frame: FrameType | None) -> str:
-    """Return PyTorch's line that copies a shard to the host; "" if it is another kind of read."""
+    """Return PyTorch's line that copies a shard to the host; "" if the read copies no shard."""
     for _ in range(_MOST_FRAMES):
         if frame is None or not is_own(frame.f_code.co_filename):
             break
@@ -109,7 +109,7 @@ def _sender(frame: FrameType | None) -> str:
 
 
 class ValueReads:
-    """Counts reads by place, and returns substitute values for unknown reads.
+    """Counts reads by place, and returns substitutes for unknown values.
 
     Args:
         answers: the user's answers, by ``FILE:LINE``.
@@ -207,7 +207,7 @@ class ValueReads:
     def _on_read(
         self, destination: int, size: int, known: int, type_: int, operator: bytes | None
     ) -> int:
-        """Replace unknown values in a copy; return 1 if the stub must not restore known values."""
+        """Replace unknown values in a copy; return 1 if the user's answer was written, else 0."""
         place = self._place(operator)
         place.counts.update(count=1, bytes=size)
         value, answered = None, False
@@ -225,7 +225,7 @@ class ValueReads:
     def _unknown(
         self, place: _Place, size: int, type_: int, frame: FrameType | None
     ) -> bytes | None:
-        """Return the bytes for an unknown read; None means zeros."""
+        """Return substitute bytes for a read of unknown values; None means zeros."""
         if type_ not in TYPES:
             return None
         files, is_fraction = _files(frame), TYPES[type_] in _FRACTIONS

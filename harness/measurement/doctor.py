@@ -1,4 +1,4 @@
-"""Checks which measurements work on this machine, and reports why the others do not work."""
+"""Checks which measurements work on this machine, and reports why a measurement does not work."""
 
 import platform
 from collections.abc import Callable, Iterator
@@ -94,7 +94,7 @@ def _worker() -> Iterator[Ability]:
 
 
 def _gpu(launcher: Launcher) -> tuple[bool, str]:
-    """Initialize CUDA in a worker; return whether CUDA works, and which GPU or why not."""
+    """Initialize CUDA in a worker; return whether CUDA works, and the GPU's name or the error."""
     ended = launcher.launch(Describe(workload=Workload(device="cuda")), 120.0)
     if ended.failure is not None:
         return False, f"{ended.failure.message}; everything on the CPU can be measured"

@@ -8,7 +8,7 @@ from harness.schema.provenance import Environment
 
 
 class Passes(TypedDict):
-    """Result of ``RunPasses``: repeats without instruments, and metrics of saved tensors."""
+    """Result of ``RunPasses``: what each plain repeat measured, and metrics of saved tensors."""
 
     repeats: list[dict[str, Any]]
     metrics: dict[str, Any]

@@ -31,13 +31,13 @@ from harness.training.module_step import BuiltStep, Phase, announced_to, free_gr
 from harness.training.training_step import build
 
 LONG_SECONDS = 0.1
-"""Steps longer than this spend less than 1% of the time on page faults in the heap."""
+"""If a step takes longer, page faults in the heap take less than 1% of its time."""
 
 UNDISTURBED_TRIES = 5
 """Maximum number of steps for one RSS reading; if all steps are disturbed, the RSS is unknown."""
 
 STEPS_BESIDE = 4
-"""Time reserved for a repeated step and the saved-tensor pass, in durations of a plain step."""
+"""Time reserved for a repeated step and the saved-tensor pass, divided by a plain step's time."""
 
 
 @doing(RunPasses)

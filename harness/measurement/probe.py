@@ -112,7 +112,8 @@ def _after_tables(announce: Phase) -> Phase:
 def _tables_awaited(mode: str) -> Iterator[None]:
     """In inference, wait after each layer until the kernel has freed unused page tables.
 
-    In inference, each layer frees its input. Training frees little memory before the peak.
+    In inference, each layer frees its input. Training frees little before its peak, and does not
+    wait.
     """
 
     def after(module: torch.nn.Module, *_: object) -> None:

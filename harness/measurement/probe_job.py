@@ -24,4 +24,4 @@ class Probe(OfWorkload[Needed], frozen=True, kw_only=True):
     cgroup: str | None = None
     """Folder of the cgroup that the process joins, if a cgroup enforces the budget."""
     whole_process: bool = False
-    """True if the budget is for the whole process, which is then not prepared in advance."""
+    """True if the budget is for the whole process; the heap is then not prepared in advance."""

@@ -97,7 +97,7 @@ def _images(workload: Workload, count: int, *, train: bool) -> Images:
 
 
 def resident(training: Training) -> dict[str, Any]:
-    """Train; for each step, read the RSS (on a GPU, reserved bytes) at its end and the rise."""
+    """Train; return the RSS (on a GPU, reserved bytes) after each step and its rise in it."""
     size_of: Callable[[], int] = torch.cuda.memory_reserved
     rise_of: Callable[[], AbstractContextManager[Any]] = reserved_rise
     if training.workload.device != "cuda":
@@ -240,7 +240,7 @@ def _per_step(trace: Trace, steps: int) -> dict[str, list[Any]]:
 def _categories(
     trace: Trace, kinds: Sequence[str], rows: Sequence[int]
 ) -> dict[str, dict[str, int]]:
-    """For four kinds of steps, return the live bytes by category at the peak of one step."""
+    """For one step of each of four kinds, return the live bytes at the peak by category."""
     numbered = list(zip(itertools.count(1), kinds, rows, strict=False))
     training = [(number, size) for number, kind, size in numbered if kind == TRAIN]
     full = max(size for _, size in training)
