@@ -32,7 +32,7 @@ REPEATS = 3
 )
 @step_options
 @click.option(
-    "--gpu", type=GPU, metavar="NAME", help="GPU to pretend, e.g. l4; implies --device cuda."
+    "--gpu", type=GPU, metavar="NAME", help="Pretended GPU, e.g. l4; implies --device cuda."
 )
 @gpu_description
 @click.option(

@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     "--again",
     type=WholeNumber(1, 10_000),
     metavar="N",
-    help="With --check, also measure N random cells again and compare the results.",
+    help="With --check, also repeat N random measurements and compare the results.",
 )
-@click.option("--seed", type=int, help="With --again, the seed for the choice of cells.  [0]")
+@click.option("--seed", type=int, help="With --again, the seed that selects measurements.  [0]")
 @json_option
 def report(
     folder: Path,

@@ -43,7 +43,7 @@ what_if_option = click.option(
     "--what-if",
     "settings",
     metavar="SETTINGS",
-    help="Allocator settings for a replay of the recording, as in PYTORCH_ALLOC_CONF.",
+    help="Allocator settings for a replay of the recording, written as in PYTORCH_ALLOC_CONF.",
 )
 
 replay_deadline = click.option(
@@ -73,7 +73,7 @@ experiment_files = click.option(
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="File of an experiment in FOLDER, if it is not found automatically; may be given "
+    help="File of an experiment in FOLDER, if the harness does not find the file; may be given "
     "several times.",
 )
 

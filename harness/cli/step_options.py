@@ -185,7 +185,7 @@ _options = all_of(
         multiple=True,
         type=INPUT,
         metavar="SPEC",
-        help="Input of TARGET as [NAME=][TYPE:]SHAPE, without the batch; may be given several "
+        help="Input of TARGET as [NAME=][TYPE:]SHAPE, without batch size; may be given several "
         "times.",
     ),
     click.option(
@@ -207,7 +207,7 @@ _options = all_of(
         "answers",
         multiple=True,
         metavar="[FILE:LINE=]ANSWER",
-        help="Number returned when TARGET reads unknown GPU memory at FILE:LINE. For a mask also "
+        help="Number that TARGET gets for an unknown GPU value at FILE:LINE. For a mask also "
         "all, none or a fraction.",
     ),
     click.option(

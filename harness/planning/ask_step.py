@@ -89,7 +89,7 @@ def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
 
 
 def _on_known_kernels(question: Question[Answer]) -> Question[Answer]:
-    """Remove GPUs without PyTorch kernels from ``CheckGpus``; raise an error for other messages."""
+    """From ``CheckGpus``, remove GPUs that PyTorch lacks kernels for; raise for other messages."""
     gpus, left_out = [], []
     for gpu in question.gpus:
         try:
