@@ -126,7 +126,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     multiple=True,
     callback=_answers,
     metavar="[FILE:LINE=]ANSWER",
-    help="Value that the script gets for an unknown GPU value at FILE:LINE (default: 0)."
+    help="Value that the script reads at FILE:LINE if the GPU value is unknown (default: 0)."
     " For a mask: all, none, a fraction such as 0.25, or the number of kept elements.",
 )
 @click.option(
@@ -157,7 +157,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--largest",
     metavar="NAME",
-    help="Find the largest number that fits, for {} in ARGUMENTS. NAME describes the number.",
+    help="Replace {} in ARGUMENTS by the largest number that fits. NAME describes the number.",
 )
 @click.option(
     "--write-files",

@@ -26,7 +26,7 @@ _exit = os._exit
 _FORCED = 3
 """Number of signals after which the process ends at once; the kernel then ends its children."""
 _PATIENCE_SECONDS = 10.0
-"""Seconds after which a second signal also raises, in case code caught the first exception."""
+"""Seconds after which a new signal also raises StoppedError, in case code caught the first one."""
 
 
 def main() -> int:

@@ -38,7 +38,7 @@ REPEATS = 3
 @click.option(
     "--repeats",
     type=WholeNumber(1, 1000),
-    help=f"Number of passes that measure the time and the RSS of an MLP.  [{REPEATS}]",
+    help=f"Number of runs that measure the time and the RSS of an MLP.  [{REPEATS}]",
 )
 @click.option(
     "--fresh-servers",

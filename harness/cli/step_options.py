@@ -207,7 +207,7 @@ _options = all_of(
         "answers",
         multiple=True,
         metavar="[FILE:LINE=]ANSWER",
-        help="Number that TARGET gets for an unknown GPU value at FILE:LINE. For a mask also "
+        help="Number that TARGET reads at FILE:LINE if the GPU value is unknown. For a mask also "
         "all, none or a fraction.",
     ),
     click.option(
@@ -218,7 +218,7 @@ _options = all_of(
     click.option(
         "--optimizer",
         type=ChoicesOrTarget(OPTIMIZERS, "of the parameters"),
-        help="Optimizer; for a TARGET also MODULE:CALLABLE that takes the parameters.  [sgd]",
+        help="Optimizer; except for an MLP, also MODULE:CALLABLE that takes the parameters.  [sgd]",
     ),
     click.option("--classes", type=WholeNumber(1, MAX_SIZE), help="Number of label classes."),
     click.option(

@@ -29,7 +29,7 @@ _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
 """Smallest rise of total memory in a leak, as a share of the bytes that the leaking lines add.
 ``_NET_OF_FALLING`` is for lines that also free memory."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Smallest ratio of rises to falls, and of late peak to early peak, in ``rose_and_fell``."""
+"""Smallest ratios in ``rose_and_fell``: rises to falls, and late peak to early peak."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
