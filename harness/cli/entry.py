@@ -111,7 +111,7 @@ class Streams:
         """Replace ``sys.stdout`` and ``sys.stderr`` by streams whose writes never raise.
 
         A closed standard descriptor is opened on /dev/null. If it stayed closed, the next opened
-        file would get its number, and child processes would write into that file.
+        file would get the descriptor's number, and child processes would write into that file.
         """
         for number in (0, 1, 2):
             try:

@@ -111,7 +111,7 @@ def report(
 
 
 def _failed_cells(folder: Path) -> int:
-    """Return the number of records if no cell has the outcome ok, and 0 otherwise."""
+    """Return the number of records if no record has the outcome ok, else 0."""
     files = [*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl")]
     lines = [line for path in files for line in path.read_bytes().splitlines() if line.strip()]
     are_records = all(path.name == "records.jsonl" for path in files)

@@ -27,7 +27,7 @@ Run = Callable[[int, Mapping[str, bool]], Tried[Result] | Decision]
 def with_values_tried(
     run: Run[Result], differ: Callable[[Result, Result], str | None]
 ) -> tuple[Result, tuple[str, ...]]:
-    """Return the first run's result and notes; raise an error if GPU values change the result.
+    """Return the first run's result and notes; raise if other GPU values change the result.
 
     Args:
         run: function that runs the code once, in a forked process.

@@ -60,7 +60,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         outcome: ``ok``, or the kind of failure.
         evidence: facts about a failure, e.g. the message, the signal or the phase.
-        attempt: number of the attempt; larger than 1 if a sweep ran the cell again.
+        attempt: number of the attempt; larger than 1 if a sweep ran the workload again.
         repeats: all runs without a trace; ``rss_rise_bytes`` and ``wall_seconds`` are medians of
             the repeats.
         passes: name of the pass that measured each metric.
@@ -138,7 +138,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class KeptLine(Protocol):
-    """One attempt to run a cell of an experiment, stored as a line of JSON."""
+    """One attempt to run a cell, e.g. a workload or a training run, stored as a line of JSON."""
 
     FILE: ClassVar[str]
     """Name of the file that stores the attempts, in the folder of the run."""
