@@ -26,7 +26,7 @@ def doctor(check_model: bool, as_json: bool) -> int:
     """Report what can be measured on this machine.
 
     If a measurement is unavailable, the reason is given. With --check-model the exit code is 3 if
-    the model and PyTorch differ in an event of a workload.
+    the memory model and PyTorch differ in an allocation event.
     """
     from harness.reporting.terminal import AnswerConsole
 

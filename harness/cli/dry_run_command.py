@@ -39,7 +39,7 @@ _STOPPED = {
 def _answers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> "dict[str, Answer]":
-    """Parse the values of ``--answer``: ``FILE:LINE=ANSWER``, or ANSWER for all other lines."""
+    """Parse the values of ``--answer``: ``FILE:LINE=ANSWER``, or ANSWER for every other line."""
     from harness.dry_runs.value_answers import check_answers, parse_answer
 
     del context, parameter
@@ -81,9 +81,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     cls=RunsModules,
     context_settings={"allow_interspersed_args": False},
 )
-@click.option(
-    "--gpu", type=GPU, metavar="NAME", help="GPU to pretend, e.g. h100-80gb.  [a100-40gb]"
-)
+@click.option("--gpu", type=GPU, metavar="NAME", help="Pretended GPU, e.g. h100-80gb.  [a100-40gb]")
 @click.option(
     "--capability",
     metavar="M.N",
@@ -96,12 +94,12 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     type=WholeNumber(1, 1024),
     help="Number of multiprocessors of the GPU.",
 )
-@click.option("--gpus", type=WholeNumber(1, 64), default=1, help="Number of equal GPUs to pretend.")
+@click.option("--gpus", type=WholeNumber(1, 64), default=1, help="Number of equal pretended GPUs.")
 @click.option(
     "--outside",
     "outside_bytes",
     type=SIZE,
-    help="Memory outside PyTorch's allocator, if known; otherwise a range is assumed.",
+    help="GPU memory used outside PyTorch's allocator; by default, a range is assumed.",
 )
 @click.option(
     "--outside-from",
@@ -119,7 +117,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     "--one-pool",
     is_flag=True,
     default=None,
-    help="Pretend a GPU that shares the host's memory, as GB10 does.",
+    help="Pretend that the GPU shares the host's memory, as a GB10 does.",
 )
 @click.option("--steps", type=WholeNumber(1), help="End the script after N optimizer steps.")
 @click.option(
@@ -128,8 +126,8 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     multiple=True,
     callback=_answers,
     metavar="[FILE:LINE=]ANSWER",
-    help="Value returned when the script reads unknown GPU memory at FILE:LINE (default: 0)."
-    " For a mask: all, none, a fraction such as 0.25, or the number of elements that it keeps.",
+    help="Value that the script reads at FILE:LINE if the GPU value is unknown (default: 0)."
+    " For a mask: all, none, a fraction such as 0.25, or the number of kept elements.",
 )
 @click.option(
     "--world-size",
@@ -140,7 +138,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--ranks",
     metavar="all|0,3,7",
-    help="Ranks to run, each in a run of its own; needs --world-size.",
+    help="Ranks to run, each in a separate run; needs --world-size.",
 )
 @click.option(
     "--deadline", "deadline_seconds", type=SECONDS, help="Seconds after which the script is ended."
@@ -159,25 +157,27 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--largest",
     metavar="NAME",
-    help="Find the largest number for {} in ARGUMENTS that fits. The answer calls it NAME.",
+    help="Replace {} in ARGUMENTS by the largest number that fits. NAME describes the number.",
 )
 @click.option(
     "--write-files",
     is_flag=True,
     help="Let the script write real files, in which GPU values are zeros. By default the"
-    " script writes into a temporary layer, which is deleted at the end.",
+    " script writes temporary files, which are deleted at the end.",
 )
 @click.option(
     "--keep-files",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Copy the files of the temporary layer to DIR, a new or empty folder.",
+    help="Copy the script's temporary files to DIR, a new or empty folder.",
 )
-@click.option("--resume", is_flag=True, help="Start the script again with the files it wrote.")
+@click.option(
+    "--resume", is_flag=True, help="Start the script a second time, with the files that it wrote."
+)
 @click.option(
     "--resume-with",
     metavar="ARGUMENTS",
-    help="Arguments of the second start, quoted as one word; default: the same arguments.",
+    help="Like --resume, but with these arguments for the second start, quoted as one word.",
 )
 @click.option(
     "--versions",
@@ -203,14 +203,15 @@ def dry_run(
     """Run a PyTorch script on a pretended GPU and report its memory.
 
     A CUDA build of PyTorch runs the unmodified script with PyTorch's own allocator, dispatcher,
-    autograd and optimizers. Kernels are not run, so times have no meaning. If the script decides by
-    a value of the GPU that is not known, the script runs again with other values. No GPU is needed.
+    autograd and optimizers. No GPU is needed. Kernels are not run, so times have no meaning. If a
+    decision depends on a GPU value that cannot be computed, the script runs again with other
+    values.
 
     The exit code is 0 if the script completed. The exit code is 3 if the script failed, ran out of
     memory, does not fit the memory of the GPU or of the host, did not use a GPU, or depends on
-    values that are unknown without a GPU. The exit code is 130 after Ctrl-C and 143 after SIGTERM.
-    With --versions the exit code is 3 if a peak or an outcome differs. Each version has its own
-    environment in your cache folder, with your other packages.
+    values that only a real GPU can compute. The exit code is 130 after Ctrl-C and 143 after
+    SIGTERM. With --versions the exit code is 3 if a peak or an outcome differs. Each version has
+    its own environment in your cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_sheet import dry_run_sheet
@@ -332,7 +333,7 @@ def _print_largest(
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     moved = [True]
-    """True if unknown values may change a peak; the search then runs each value several times."""
+    """True if unknown GPU values may change a peak; the search then repeats its runs."""
 
     def tried(value: int) -> "DryRunReport":
         given = [text.replace("{}", str(value)) for text in arguments]

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _exit = os._exit
 _FORCED = 3
-"""Number of signals after which the process ends at once; the kernel ends its children."""
+"""Number of signals after which the process ends at once; the kernel then ends its children."""
 _PATIENCE_SECONDS = 10.0
-"""Seconds after which another signal raises again, in case code caught the first exception."""
+"""Seconds after which a new signal also raises StoppedError, in case code caught the first one."""
 
 
 def main() -> int:
@@ -110,8 +110,8 @@ class Streams:
     def __init__(self) -> None:
         """Replace ``sys.stdout`` and ``sys.stderr`` by streams whose writes never raise.
 
-        A closed standard descriptor is opened on /dev/null. Otherwise the next opened file would
-        get its number, and child processes would write into that file.
+        A closed standard descriptor is opened on /dev/null. If it stayed closed, the next opened
+        file would get the descriptor's number, and child processes would write into that file.
         """
         for number in (0, 1, 2):
             try:

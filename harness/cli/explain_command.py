@@ -71,8 +71,8 @@ def explain(
 
     The answer names other settings and GPUs that would help. FILE is a memory snapshot, a log of
     any size, the message in quotes, or - to read a log from standard input. Every failure in a log
-    is listed. The last failure is explained. A failure with another cause is also explained if it
-    ended the run. A snapshot is parsed by a restricted unpickler; no code from it is executed.
+    is listed. The last failure is explained. A failure other than out of memory is also explained
+    if it ended the run. A snapshot is parsed by a restricted unpickler, which runs no code.
     """
     from harness.snapshots.explain import explain_file
     from harness.snapshots.explain_source import explain_log, explain_snapshot, is_message

@@ -29,7 +29,7 @@ class GpuFlags:
         return any(value is not None for value in (self.gpu, self.capability, self.memory))
 
     def mean_all(self) -> bool:
-        """Return whether the flags name all GPUs of the built-in list."""
+        """Return whether ``--gpu all`` was given, which means the most common GPUs."""
         return self.gpu is not None and self.gpu.lower() == "all"
 
     def has_memory(self) -> bool:
@@ -58,13 +58,13 @@ gpu_description = gathered(
         default="",
         show_default=False,
         metavar="SETTINGS",
-        help="Settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.",
+        help="Settings of the CUDA allocator, in the syntax of PYTORCH_ALLOC_CONF.",
     ),
 )
 
 pretend_option = click.option(
     "--gpu",
     metavar="NAME",
-    help="GPU to pretend with --device cuda; times are then null. Without this option a GPU is"
+    help="Pretended GPU for --device cuda; times are then null. Without this option a GPU is"
     " pretended only if the machine has no GPU.  [a100-40gb]",
 )

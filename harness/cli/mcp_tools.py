@@ -88,7 +88,7 @@ async def explain(
 
 
 async def gpus(ctx: Context[Any, Any], name: str = "") -> dict[str, Any]:
-    """List the known GPUs and cloud machines; with name, only those whose names contain it."""
+    """List the known GPUs and cloud machines; if name is given, only names that contain it."""
     found = await _answer(ctx, ["gpus", "--json", *([name] if name else [])], full=True)
     if found["error"] is None:
         kept = ("total_bytes", "capability")

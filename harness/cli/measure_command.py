@@ -32,13 +32,13 @@ REPEATS = 3
 )
 @step_options
 @click.option(
-    "--gpu", type=GPU, metavar="NAME", help="GPU to pretend, e.g. l4; implies --device cuda."
+    "--gpu", type=GPU, metavar="NAME", help="Pretended GPU, e.g. l4; implies --device cuda."
 )
 @gpu_description
 @click.option(
     "--repeats",
     type=WholeNumber(1, 1000),
-    help=f"Number of passes that measure the time and the RSS of an MLP.  [{REPEATS}]",
+    help=f"Number of runs that measure the time and the RSS of an MLP.  [{REPEATS}]",
 )
 @click.option(
     "--fresh-servers",

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     "--gpu",
     type=GPU_OR_ALL,
     metavar="NAME",
-    help="GPU to check against, e.g. l4, or all for the usual GPUs; implies --device cuda.",
+    help="GPU to check against, e.g. l4, or all for common GPUs; implies --device cuda.",
 )
 @gpu_description
 @click.option(
     "--method",
     type=Choices(("auto", "dry-run", "estimate")),
-    help="Method for a network on CUDA; auto means dry-run with a CUDA build of PyTorch, "
-    "and estimate otherwise.",
+    help="Method for a network on CUDA; auto means dry-run if PyTorch is a CUDA build, "
+    "else estimate.",
 )
 @click.option(
     "--torch",
@@ -74,7 +74,7 @@ def predict(
 
     The memory on CUDA is predicted without a GPU. The environment variable CUBLAS_WORKSPACE_CONFIG
     determines the size of cuBLAS workspaces if it is set. The exit code is 3 if the command has no
-    answer. With --check it is also 3 if the step may not fit.
+    answer. With --check the exit code is also 3 if the step may not fit.
     """
     workload = asked.workload(on_cuda=gpu_flags.are_given())
     if workload is None:

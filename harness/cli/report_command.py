@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     "--again",
     type=WholeNumber(1, 10_000),
     metavar="N",
-    help="With --check, also measure N random cells again and compare the results.",
+    help="With --check, also repeat N random measurements and compare the results.",
 )
-@click.option("--seed", type=int, help="With --again, the seed for the choice of cells.  [0]")
+@click.option("--seed", type=int, help="With --again, the seed that selects measurements.  [0]")
 @json_option
 def report(
     folder: Path,
@@ -111,7 +111,7 @@ def report(
 
 
 def _failed_cells(folder: Path) -> int:
-    """Return the number of records if no cell has the outcome ok, and 0 otherwise."""
+    """Return the number of records if no record has the outcome ok, else 0."""
     files = [*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl")]
     lines = [line for path in files for line in path.read_bytes().splitlines() if line.strip()]
     are_records = all(path.name == "records.jsonl" for path in files)

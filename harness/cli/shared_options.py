@@ -43,14 +43,14 @@ what_if_option = click.option(
     "--what-if",
     "settings",
     metavar="SETTINGS",
-    help="Allocator settings for a replay of the recording, as in PYTORCH_ALLOC_CONF.",
+    help="Replay the recording with these allocator settings, in PYTORCH_ALLOC_CONF syntax.",
 )
 
 replay_deadline = click.option(
     "--deadline",
     type=SECONDS,
     default=60.0,
-    help="Number of seconds after which a recording is refused.",
+    help="Maximum CPU time for reading and replaying a recording, in seconds.",
 )
 
 deadline_option = click.option(
@@ -73,7 +73,7 @@ experiment_files = click.option(
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="File of an experiment in FOLDER, if it is not found automatically; may be given "
+    help="File of an experiment in FOLDER, if the harness does not find the file; may be given "
     "several times.",
 )
 

@@ -185,7 +185,7 @@ _options = all_of(
         multiple=True,
         type=INPUT,
         metavar="SPEC",
-        help="Input of TARGET as [NAME=][TYPE:]SHAPE, without the batch; may be given several "
+        help="Input of TARGET as [NAME=][TYPE:]SHAPE, without batch size; may be given several "
         "times.",
     ),
     click.option(
@@ -207,7 +207,7 @@ _options = all_of(
         "answers",
         multiple=True,
         metavar="[FILE:LINE=]ANSWER",
-        help="Number returned when TARGET reads unknown GPU memory at FILE:LINE. For a mask also "
+        help="Number that TARGET reads at FILE:LINE if the GPU value is unknown. For a mask also "
         "all, none or a fraction.",
     ),
     click.option(
@@ -218,7 +218,7 @@ _options = all_of(
     click.option(
         "--optimizer",
         type=ChoicesOrTarget(OPTIMIZERS, "of the parameters"),
-        help="Optimizer; for a TARGET also MODULE:CALLABLE that takes the parameters.  [sgd]",
+        help="Optimizer; except for an MLP, also MODULE:CALLABLE that takes the parameters.  [sgd]",
     ),
     click.option("--classes", type=WholeNumber(1, MAX_SIZE), help="Number of label classes."),
     click.option(

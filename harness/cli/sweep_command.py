@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 _EXPERIMENT = Completed("harness.sweeps.experiment_files:names_found", files=True)
 
 sweep_options = all_of(
-    click.option("--quick", "size", flag_value="quick", help="Run small grids, for a quick check."),
-    click.option("--full", "size", flag_value="full", help="Run the grids of the reference run."),
+    click.option("--quick", "size", flag_value="quick", help="Quick check: run few workloads."),
+    click.option(
+        "--full", "size", flag_value="full", help="Run the workloads of the reference run."
+    ),
     click.option(
         "--out",
         type=click.Path(path_type=Path),
@@ -33,20 +35,20 @@ sweep_options = all_of(
         "--device",
         type=Choices(("cpu", "cuda")),
         default="cpu",
-        help="Device on which every cell runs.",
+        help="Device on which every workload runs.",
     ),
     pretend_option,
     click.option(
         "--executor",
         type=Choices(("local", "in-process", "dask")),
         default="local",
-        help="Executor that runs the cells.",
+        help="Executor that runs the workloads.",
     ),
     click.option(
         "--jobs",
         type=WholeNumber(1, 4096),
         default=1,
-        help="Number of cells that run at the same time. Above 1, RSS and times are null.",
+        help="Number of workloads that run at the same time. Above 1, RSS and times are null.",
     ),
     click.option("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler."),
 )

@@ -69,9 +69,9 @@ def threshold(
     """Find the largest batch that fits into a memory budget.
 
     TARGET is an MLP (mlp:DEPTHxWIDTH), or another network in the form of harness predict. With
-    --solve depth or --solve width the command finds the largest depth or width of an MLP. Leave out
-    --depth or --width then. The command first predicts the threshold. To confirm it, separate
-    processes run the step just below and just above the threshold.
+    --solve depth the command finds the largest depth of an MLP (leave out --depth), and with
+    --solve width the largest width (leave out --width). The command first predicts the threshold.
+    To confirm it, separate processes run the step just below and just above the threshold.
     """
     from harness.schema.record import Outcome, to_json
 

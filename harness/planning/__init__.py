@@ -1,1 +1,1 @@
-"""Predicts or measures the memory of a training step, and plans changes of the step."""
+"""Predicts or measures the memory of a training step, and finds changes that reduce the memory."""

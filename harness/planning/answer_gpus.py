@@ -37,7 +37,7 @@ from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
 
 GATHERED_KINDS = 6
-"""From this number of GPU kinds on, memory is moved to huge pages before forks."""
+"""Smallest number of GPU kinds for which memory is moved to huge pages before forks."""
 ALL_SECONDS = 400.0
 """Time limit of all searches together, in seconds, below the worker's limit of 600 s."""
 

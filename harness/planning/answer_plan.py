@@ -1,4 +1,4 @@
-"""Plans changes of a step, and tries each change in a forked process on a pretended GPU."""
+"""Finds changes that make a step fit, by running changed steps in forks on a pretended GPU."""
 
 import dataclasses
 from functools import partial

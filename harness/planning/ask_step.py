@@ -89,7 +89,7 @@ def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
 
 
 def _on_known_kernels(question: Question[Answer]) -> Question[Answer]:
-    """Remove GPUs without PyTorch kernels from ``CheckGpus``; raise an error for other messages."""
+    """Remove GPUs without PyTorch kernels from ``CheckGpus``; raise if another message has any."""
     gpus, left_out = [], []
     for gpu in question.gpus:
         try:

@@ -1,4 +1,4 @@
-"""Plans changes of a step, and estimates the memory of each change on meta tensors."""
+"""Finds changes that make a step fit, by estimates of changed steps on meta tensors."""
 
 import torch
 

@@ -116,7 +116,7 @@ def measure_step(
     deadline_seconds: float,
     progress: OnPhase | None = None,
 ) -> StepReport:
-    """Trace the step in a worker process; if it runs out of memory or time, report the failure."""
+    """Trace the step in a worker process; also report a step that runs out of memory or time."""
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
     gpus = (checked(gpu_of(gpu)),) if pretends else ()
     question = TraceStep(request=request, device=device, gpus=gpus)

@@ -34,7 +34,7 @@ def plan(
             name of a network.
         batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
         gpu: GPU with a known memory size, as a name or a ``Gpu``.
-        allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
+        allocator_settings: settings of the CUDA allocator, in the syntax of PYTORCH_ALLOC_CONF.
         step: other fields of a network's ``Step``, such as ``inputs``.
 
     Returns:

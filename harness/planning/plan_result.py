@@ -21,7 +21,7 @@ class Candidate:
         change: changes of the step, except micro-batches.
         micro_batches: number of micro-batches whose gradients are accumulated.
         micro_batch: number of examples in each micro-batch.
-        allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
+        allocator_settings: settings of the CUDA allocator, in the syntax of PYTORCH_ALLOC_CONF.
         relative_time: estimated step time, divided by the time of the unchanged step.
         fit: predicted memory peaks, and whether the step fits.
         neighbour: prediction for the next larger micro-batch, which may not fit; None if the step

@@ -43,12 +43,12 @@ def predict(
             name of a network.
         batch: number of examples in a step; not for a ``Step`` or a ``Workload``.
         gpu: GPU on which the step should fit, as a name or a ``Gpu``; implies CUDA. For a network,
-            ``all`` checks every GPU of the built-in list, without a trace.
+            ``all`` checks the most common GPUs, without a trace.
         device: device of a network's step, ``cpu`` or ``cuda``.
         largest: True to find the largest batch of a network that fits on ``gpu``.
         method: prediction method for CUDA: ``dry-run``, ``estimate``, or ``auto``. ``auto`` uses
             the dry run if a CUDA build of PyTorch is installed, else the estimate.
-        allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
+        allocator_settings: settings of the CUDA allocator, in the syntax of PYTORCH_ALLOC_CONF.
         budget_bytes: memory budget of a ``Workload``, in bytes.
         torch: version of PyTorch to predict for; only for a ``Workload`` on the CPU.
         run: function that builds and trains a network on ``cuda``; replaces ``target``.

@@ -38,7 +38,7 @@ _ON_GPU: Final[Mapping[str, str]] = {
 
 @contextmanager
 def gpu_or_dry_run(device: str, gpu: Gpu | str | None = None) -> Iterator[str | None]:
-    """Let workers see ``gpu`` or, if it is None and the machine has no GPU, a default GPU."""
+    """Let workers see ``gpu``; if ``gpu`` is None and no real GPU exists, pretend a default GPU."""
     if device != "cuda" or pretended_device() or (gpu is None and has_gpu()):
         yield pretended_device() if device == "cuda" else None
         return

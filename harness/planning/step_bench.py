@@ -124,7 +124,7 @@ def step_bench(
 ) -> Bench:
     """Build the network once, and return a ``Bench`` that runs its step.
 
-    Set ``is_traced`` if a trace also runs the requested batch with other values from the GPU.
+    Set ``is_traced`` if a separate trace repeats the requested batch with other GPU values.
     """
     model = own.network("cuda")
     may_ignore = own.compile is None

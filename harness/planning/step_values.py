@@ -45,17 +45,17 @@ class StepValues:
             raise UnsupportedError(reason)
 
     def deciding_lines(self) -> tuple[str, ...]:
-        """Return the source lines whose decisions depend on unknown values."""
+        """Return the source lines whose decisions depend on GPU values that nobody knows."""
         self._reads.look_at_the_host()
         return deciding_lines(self._reads.places())
 
     def failed_check(self, error: BaseException) -> Decision | None:
-        """Return the check of an unknown value that caused ``error``, unless it is settled."""
+        """Return the check of a GPU value that caused ``error``; None if the check is settled."""
         failed = self._reads.decisions.failed_by(error)
         return None if failed is None or failed.line in self._decided else failed
 
     def settle(self, failed: Decision) -> None:
-        """Invert the result of a failed check in later runs."""
+        """Let later runs use the opposite result for a check that failed."""
         self._decided[failed.line] = not failed.answer
 
     def end_at_a_read(self) -> None:
@@ -76,7 +76,7 @@ def use_gpu(
     Args:
         question: message with the allocator settings and the user's values.
         gpu: the pretended GPU.
-        trial: index of the run; unknown values are zero in run 0, and different in later runs.
+        trial: index of the run; unknown GPU values are 0 in run 0, and other numbers in later runs.
         decided: result of each decision that is already settled, by source line.
     """
     architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")

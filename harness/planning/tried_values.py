@@ -1,4 +1,4 @@
-"""Repeats a run with other values if decisions in the code depend on unknown GPU values."""
+"""Repeats a run with other GPU values, if decisions depend on GPU values that nobody knows."""
 
 from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class Tried(NamedTuple, Generic[Result]):
-    """Result of one run, and the source lines whose decisions depend on unknown values."""
+    """Result of one run, and the source lines whose decisions depend on unknown GPU values."""
 
     result: Result
     lines: tuple[str, ...]
@@ -27,7 +27,7 @@ Run = Callable[[int, Mapping[str, bool]], Tried[Result] | Decision]
 def with_values_tried(
     run: Run[Result], differ: Callable[[Result, Result], str | None]
 ) -> tuple[Result, tuple[str, ...]]:
-    """Return the first run's result and notes; raise an error if other GPU values change it.
+    """Return the first run's result and notes; raise if other GPU values change the result.
 
     Args:
         run: function that runs the code once, in a forked process.

@@ -16,7 +16,7 @@ _OF_STEP = ("optimizer", "mode", "autocast", "accumulate", "classes", "threads")
 
 
 def step_of(workload: Workload) -> Step:
-    """Convert a workload to a ``Step``, without its data, which do not influence memory."""
+    """Return a workload as a ``Step``, without the field ``data``, which does not affect memory."""
     if workload.foreach != "auto":
         raise ArgumentError(f"a plan takes a Workload with foreach auto, got {workload.foreach!r}")
     network = {name: getattr(workload, name) for name in _OF_NETWORK}

@@ -68,7 +68,7 @@ def _columns() -> dict[str, str]:
 
 
 COLUMNS = _columns()
-"""Columns of frames of records and predictions, without the last ones, ``environment.<key>``."""
+"""Columns of frames of records and predictions, except the final columns ``environment.<key>``."""
 
 
 def record_row(record: Record) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from harness.plots.theme import INK, QUIET, RULE, byte_ticks, is_narrow, remark,
 def forest(
     canvas: Canvas, data: pd.DataFrame, *, tolerance: float, label: str, left: str, right: str
 ) -> None:
-    """Draw a row for each ``name``: a line from ``low`` to ``high``, and a tick per ``ratio``."""
+    """Draw a row for each ``name``, with a line from ``low`` to ``high`` and ticks at ``ratio``."""
     axes = canvas.add_subplot()
     axes.axvspan(1 / (1 + tolerance), 1 + tolerance, color=RULE, alpha=0.5, linewidth=0)
     axes.axvline(1, color=QUIET, linewidth=1)

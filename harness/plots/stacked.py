@@ -22,7 +22,7 @@ from harness.plots.theme import (
 )
 
 _ROOM = 1.3
-"""Length of an axis relative to the longest bar; a number is written after the bar."""
+"""Length of an axis relative to the longest bar; the number after the bar needs the space."""
 
 
 def stacked(

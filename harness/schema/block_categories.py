@@ -31,7 +31,7 @@ CATEGORY_WORDS: Mapping[BlockCategory, str] = {
 }
 """Text for each category, in the order in which figures stack the categories."""
 OWNERS = "harness"
-"""Key of the owners of blocks in the recording of a dry run."""
+"""Key under which a dry run's recording stores the owner of each block."""
 
 
 class Caller(NamedTuple):

@@ -15,7 +15,7 @@ class Compiled(Struct, frozen=True, kw_only=True):
         recompilations: number of times that a compiled function was compiled again.
         seconds: compile time in seconds.
         fallbacks: functions that run uncompiled, with TorchDynamo's warnings.
-        unmeasured: number of kernels chosen without a timing on a real GPU, by kind of choice.
+        unmeasured: number of kernel choices made without timings on a real GPU, by kind of choice.
     """
 
     graphs: int

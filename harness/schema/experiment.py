@@ -50,7 +50,7 @@ class Evidence:
     training_runs: tuple[TrainingRun, ...] = ()
     step_runs: tuple[StepRun, ...] = ()
     size: Size = Size.DEFAULT
-    """Smallest size of the experiment that includes every cell of the run."""
+    """Smallest ``Size`` of the experiment that includes every cell of the run."""
     doubts: tuple[str, ...] = ()
     """Contradictions in the records; if there is a contradiction, every claim stays open."""
     origins: "pd.DataFrame | None" = None
@@ -59,18 +59,18 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One research question, the cells to run, and the function that analyses the results."""
+    """One research question, the workloads (cells) to run, and a function that analyses results."""
 
     title: str
     question: str
     cells: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     analyse: "Callable[[Evidence], Section]"
     repeats: int = 3
-    """Number of passes that measure the time, RSS and GPU memory of a cell, without instruments."""
+    """Number of runs of each cell that measure time, RSS and GPU memory, without a trace."""
     servers_by_seed: bool = False
-    """True to start one fork server per seed; each seed is then an independent replicate."""
+    """True to start one fork server per seed, so that each seed is an independent replicate."""
     fresh_servers: bool = False
-    """True to start a new fork server for each pass of a cell."""
+    """True to start a new fork server for each run of a cell."""
     traced: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     """Function that returns the cells whose allocation events are stored for a timeline."""
     thresholds: Callable[[Size, str], Iterable[ThresholdQuestion]] = field(default=lambda *_: ())

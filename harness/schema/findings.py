@@ -126,8 +126,8 @@ class Figure:
     size: tuple[float, float] = (7.0, 4.2)
     """Width and height in inches."""
     tips: "Callable[[pd.DataFrame], Iterable[tuple[float, float, str]]] | None" = None
-    """Function that takes ``data`` and returns hover texts, each with an x range of the first
-    axes."""
+    """Function that takes ``data`` and returns hover texts, each with the x range in which the
+    first axes show the text."""
     alt: str = ""
     """Alternative text for readers who cannot see the figure; the caption by default."""
     story: bool = False
@@ -216,7 +216,7 @@ class Judgement(Judged):
     limits: str = ""
     """Conditions under which the verdict is valid."""
     checks: tuple[Check, ...]
-    """Checks of ``number`` against a second derivation; at least one check."""
+    """Checks that compare ``number`` with a second, independently derived value; at least one."""
     witnesses: tuple[Witness, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()

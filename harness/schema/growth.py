@@ -13,7 +13,7 @@ from harness.schema.units import format_bytes
 Kind = Literal["leak", "plateau", "unknown"]
 LEAST_STEPS = 4
 _SLOWER = 0.9
-"""Growth may end if the bytes added per quarter of the steps always shrink to this share."""
+"""Growth may end if each quarter of the steps adds less than this share of the previous quarter."""
 
 
 @dataclass(frozen=True, kw_only=True)

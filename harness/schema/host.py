@@ -50,7 +50,7 @@ class Host(Struct, frozen=True, kw_only=True):
             ``peak_bytes``; None if unknown.
         limit_bytes: memory limit for the verdict ``fit``; None without a limit.
         limit_source: origin of the limit, such as ``limit of this container``.
-        fit: verdict on ``peak_bytes``, plus GPU memory if the GPU shares the host's memory.
+        fit: verdict on ``peak_bytes``; GPU memory is added if the GPU shares the host's memory.
         growth: growth of host memory in the script's process over the optimizer steps.
         ranks: number of ranks that ran, and number of all ranks of the node; None without ranks.
     """

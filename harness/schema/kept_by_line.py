@@ -19,7 +19,7 @@ from harness.schema.lifetimes import Lifetimes, bytes_alive
 
 _LEAST_RISES = 3
 _LEAST_BIRTHS = 4
-"""Smallest number of steps in which a leak adds blocks; three single objects are not a leak."""
+"""Smallest number of steps in which a leaking line adds blocks; fewer may be single objects."""
 _STEPS_TO_REPLACE = 8
 """Smallest number of steps in which growing blocks show a leak; growth in fewer may be chance."""
 _KEPT_STEPS = 2
@@ -29,7 +29,7 @@ _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
 """Smallest rise of total memory in a leak, as a share of the bytes that the leaking lines add.
 ``_NET_OF_FALLING`` is for lines that also free memory."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Smallest ratio of rises to falls, and of late peak to early peak, in ``rose_and_fell``."""
+"""Smallest ratios in ``rose_and_fell``: rises to falls, and late peak to early peak."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -117,7 +117,7 @@ class KeptByLine:
     def _proved(
         self, growth: Growth, grown: Mapping[str, Mapping[int, int]], total: Sequence[int]
     ) -> Growth:
-        """Return a leak if total memory rises with the lines in ``grown``, else unknown growth.
+        """Return a leak if total memory rises with the bytes in ``grown``; else, unknown growth.
 
         Args:
             growth: the result to complete with the fields of a leak.
@@ -174,7 +174,7 @@ class KeptByLine:
         return max(others[half:]) > max(others[first:half])
 
     def _older_bytes(self, ends_bytes: Sequence[int]) -> list[int]:
-        """Return the live bytes at each step's end in blocks at least ``_KEPT_STEPS`` steps old."""
+        """Return the bytes of blocks at least ``_KEPT_STEPS`` steps old, at each step's end."""
         younger = _Changes()
         for line in self._lines.values():
             for step, size in line.at_ends.by_step.items():
@@ -318,7 +318,7 @@ def find_growth(
 
 
 def _added(sizes: Mapping[int, int], after: int) -> int:
-    """Return the bytes added after step ``after``; an addition of over half of them is left out."""
+    """Return the bytes added after step ``after``, without one addition of over half the bytes."""
     added = [size for step, size in sizes.items() if step > after]
     largest = max(added, default=0)
     return sum(added) - largest * (2 * largest > sum(added) and len(added) > 1)
@@ -331,7 +331,7 @@ def _has_ended(rises: Sequence[int], count: int) -> bool:
 
 
 def _goes_on(rises: Sequence[int], count: int) -> bool:
-    """Return whether rises stay frequent; they become rarer while a cache fills."""
+    """Return whether rises stay frequent; while a cache fills, rises become rarer."""
     later = sum(step >= (rises[0] + count) // 2 for step in rises)
     return later * 3 >= len(rises)
 

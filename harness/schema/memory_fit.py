@@ -59,7 +59,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         allocated_peak_bytes: peak of the bytes in allocated blocks.
         reserved_peak_bytes: peak of the bytes that the caching allocator reserves.
         verdict: verdict for the requested batch.
-        is_searched: True if a search found the largest batch, or that no batch fits.
+        is_searched: True if a search found the largest batch, or showed that no batch fits.
         largest_batch: the largest batch that fits in every case; None if no batch fits.
         tried: tried batches, each with its peak of reserved bytes.
     """

@@ -95,8 +95,7 @@ class Layer:
         parameter_bytes: bytes of the module's own parameters and buffers.
         output_bytes: bytes of the module's output.
         saved_bytes: bytes that autograd saves for backward, with each storage counted once.
-        peak_bytes: bytes that the module's forward or backward pass allocated, if alive at the
-            peak.
+        peak_bytes: bytes alive at the peak that the module's forward or backward pass allocated.
     """
 
     name: str

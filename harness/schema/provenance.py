@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
     class Environment(TypedDict, total=False):
-        """Versions, machine and settings of a run; keys from ``device`` on exist only for a GPU."""
+        """Versions, machine and settings of a run; ``device`` and later keys are only for a GPU."""
 
         harness: str
         time: str

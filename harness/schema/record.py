@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 RECORDS = "records.jsonl"
 EVENTS = "events"
-"""Name of the folder with the allocation events of traced cells, next to the records."""
+"""Name of the folder, next to the records, with the allocation events of traced workloads."""
 BLOCK_BYTES, RESIDENT_NOISE_BYTES = 512, 64 << 10
 """Smallest growth that is not noise, in GPU memory (one allocator block) and in RSS."""
 
@@ -43,11 +43,11 @@ class SchemaError(RecordError):
 
 
 class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of several passes that measure time, RSS and allocator peaks without instruments."""
+    """One of several runs (passes) that measure time, RSS and allocator peaks without a trace."""
 
     number: int
     fork_server: str | None = None
-    """Name of the fork server that ran the pass; passes of the same server are one replicate."""
+    """Fork server that ran the pass; passes of the same server are one statistical replicate."""
     wall_seconds: float | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     rss_peak_bytes: Bytes | None = None
@@ -60,9 +60,9 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         outcome: ``ok``, or the kind of failure.
         evidence: facts about a failure, e.g. the message, the signal or the phase.
-        attempt: number of the attempt; larger than 1 if a sweep ran the cell again.
-        repeats: all passes without instruments; ``rss_rise_bytes`` and ``wall_seconds`` are medians
-            of the repeats.
+        attempt: number of the attempt; larger than 1 if a sweep ran the workload again.
+        repeats: all runs without a trace; ``rss_rise_bytes`` and ``wall_seconds`` are medians of
+            the repeats.
         passes: name of the pass that measured each metric.
         host: host memory that the process uses in a step.
         environment: versions, machine and settings of the run.
@@ -103,7 +103,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def growth(self) -> Growth:
-        """Growth of the peak of allocated bytes (GPU) or RSS (CPU) over a process's repeats."""
+        """Growth of the allocated peak (GPU) or RSS peak (CPU) over the repeats in one process."""
         on_gpu = self.workload.device == "cuda"
         peaks = [
             one.rss_peak_bytes if one.cuda is None else one.cuda.allocated_peak_bytes
@@ -120,7 +120,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return html_of("record_html", self)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a one-row data frame with the columns of ``harness.load`` but ``experiment``."""
+        """Return a data frame of one row, with ``harness.load``'s columns except ``experiment``."""
         return frame("record_frame", self)
 
     def plot(self) -> "Figure":
@@ -138,7 +138,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class KeptLine(Protocol):
-    """One attempt to run a cell of an experiment, stored as a line of JSON."""
+    """One attempt to run a cell, e.g. a workload or a training run, stored as a line of JSON."""
 
     FILE: ClassVar[str]
     """Name of the file that stores the attempts, in the folder of the run."""

@@ -28,6 +28,6 @@ class Outcome(enum.StrEnum):
     ERROR = "error"
     """The step raised an exception other than an out-of-memory error."""
     LOST = "lost"
-    """The executor lost the cell's worker, such as a Dask worker, for a reason outside the cell."""
+    """The executor lost the worker, such as a Dask worker, for a reason outside the workload."""
     REFUSED = "refused"
-    """The cell was not run, because it is predicted to need too much memory; ``attempt`` is 0."""
+    """The workload was not run, because its predicted memory is too large; ``attempt`` is 0."""

@@ -1,6 +1,6 @@
 """Functions that show a public object as a figure, a data frame or HTML.
 
-This module imports no other package, as ``harness`` registers a finder of the drawing code.
+This module does not import the drawing code. ``harness`` registers a function that finds it.
 """
 
 from collections.abc import Callable

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., object])
 EVERYWHERE = "*"
-"""Key in ``answers`` whose value is used for each line of code that has no key."""
+"""Key in ``answers`` whose value is used for each line of code without a key of its own."""
 _AUTOCAST = ("float16", "bfloat16")
 
 
@@ -48,7 +48,7 @@ class Step:
         compile: True, or a mode of ``torch.compile``; None for no compilation.
         prepare: function that is called with the network, before compilation and before the steps.
         threads: number of CPU threads per operation.
-        answers: value that the step reads from the GPU in a line of code, by ``FILE:LINE``.
+        answers: for each line of code ``FILE:LINE``, the value that the line reads from the GPU.
 
     Raises:
         StepError: a value is invalid; the message names the field, the value and the rule.
@@ -115,7 +115,7 @@ class Step:
 
     @property
     def inputs_from(self) -> object:
-        """The function that makes inputs and labels, or the function's name; None for shapes."""
+        """The function that makes inputs and labels, or its name; None if ``inputs`` is shapes."""
         named = isinstance(self.inputs, str) and names_function(self.inputs)
         return self.inputs if callable(self.inputs) or named else None
 

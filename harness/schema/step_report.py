@@ -47,7 +47,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         layers: one row per module, in the order of the forward pass.
         fit: verdict on the requested GPU.
         budget: verdict on the requested memory budget.
-        gpus: verdicts on all GPUs in the built-in list, smallest GPU first; empty if not requested.
+        gpus: verdicts on the most common GPUs, smallest GPU first; empty if not requested.
         unanswered: requested results that are missing, each with the reason.
         steps: number of optimizer steps; None unless the report covers a whole run.
         compiled: statistics of ``torch.compile``; None without compilation.

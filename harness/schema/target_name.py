@@ -20,7 +20,7 @@ HUBS = {
     "timm": ("timm:create_model", "model_name"),
     "torchvision": ("torchvision.models:get_model", "name"),
 }
-"""Function of each hub that builds a network, and the function's argument for a network's name."""
+"""For each hub, the function that builds a network, and the argument for the network's name."""
 
 
 WEIGHTS = (".bin", ".ckpt", ".gguf", ".pt", ".pth", ".safetensors")

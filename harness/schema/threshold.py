@@ -66,7 +66,7 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A probed value between ``largest_fit`` and ``smallest_fail``, with the number of fits."""
+    """A value between ``largest_fit`` and ``smallest_fail``, with the number of fitting probes."""
 
     value: int
     fits: int
