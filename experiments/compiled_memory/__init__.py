@@ -22,7 +22,7 @@ from harness.schema.findings import Figure, Section, Table, present
 from harness.schema.traced_run import StepJob, StepRun
 
 Grid = tuple[tuple[int, ...], tuple[int, ...]]
-"""Pair of a tuple of depths and a tuple of batch sizes."""
+"""The depths and the batch sizes to measure."""
 
 GPU = "a100-40gb"
 """GPU that is pretended unless the user selects another GPU."""
@@ -76,7 +76,7 @@ def _jobs(network: str, grid: Grid, options: Mapping[str, str | float]) -> Itera
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare compiled networks with uncompiled networks, cell by cell."""
+    """Compare each compiled network with the uncompiled network of the same depth and batch."""
     runs = evidence.step_runs
     table = as_frame(runs)
     if table.empty:

@@ -18,7 +18,7 @@ _PEAK = "rss_peak_bytes"
 
 
 def formula_text(training: pd.DataFrame) -> Iterator[str]:
-    """Yield the text about the number of cells whose saved bytes equal the closed form."""
+    """Yield text that states in how many cells the saved bytes equal the closed form."""
     known = ok_cells(training, "saved_bytes")
     if len(known):
         row_bytes = 4 * known["in_features"] + 8 + 4 * known["depth"] * known["width"]

@@ -101,7 +101,7 @@ def owners_map(training: pd.DataFrame) -> Figure | None:
 
 
 def composition(training: pd.DataFrame) -> Figure | None:
-    """Draw the categories at the peak for the smallest, the middle and the largest batch."""
+    """Draw the peak's bytes by category, for the smallest, the middle and the largest batch."""
     known = ok_cells(training, *AT_PEAK)
     if known.empty:
         return None

@@ -27,7 +27,7 @@ QUANTITIES = {
     "CUDA allocated peak": "cuda.allocated_peak_bytes",
     "CUDA reserved peak": "cuda.reserved_peak_bytes",
 }
-"""Columns that the claims are about, by the label of each column in the report."""
+"""Columns that the claims are about, by their labels in the report."""
 ALL_SQUARES = (len(DEPTHS) - 1) * (len(BATCHES) - 1)
 PARTS = {
     "parameter": "parameters",

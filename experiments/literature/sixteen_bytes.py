@@ -93,7 +93,7 @@ def batch_bytes(recipe: Recipe, width: int) -> int:
 
 
 def table_of(steps: Steps, width: int) -> pd.DataFrame:
-    """Return bytes between steps and in the update, per recipe, in total and per parameter."""
+    """For each recipe, return the bytes between steps and in the update, also per parameter."""
     rows = []
     for name, recipe in RECIPES.items():
         gpu, cpu = steps.metrics(job(recipe, width, "cuda")), steps.metrics(job(recipe, 256, "cpu"))

@@ -36,7 +36,7 @@ AXES: dict[Size, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Yield every optimizer per depth and batch; the full size has all ``foreach`` settings."""
+    """Yield every optimizer at each depth and batch; the full size adds ``foreach`` settings."""
     depths, batches = AXES[size]
     forms = [(name, form) for name in OPTIMIZERS[1:] for form in ("off", "on")]
     if size is not Size.FULL:

@@ -61,7 +61,7 @@ def training_runs(size: Size) -> Iterable[TrainingJob]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Judge the claims on equal steps, on growth, and on the order of ``zero_grad``."""
+    """Judge the claims on equal memory in all steps, on growth, and on ``zero_grad``'s order."""
     lines = evidence.training_runs
     result = runs.runs(lines)
     main = runs.in_main_order(result)

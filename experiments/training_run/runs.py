@@ -39,7 +39,7 @@ class Run:
         return int(self.steps["rows"].max())
 
     def batches(self, kind: str, *, full: bool = True) -> pd.DataFrame:
-        """Return the rows of ``kind`` with full batches, or, if not ``full``, partial batches."""
+        """Return the rows of ``kind``: with full batches, or with partial ones if not ``full``."""
         own = self.steps["kind"] == kind
         return self.steps[own & ((self.steps["rows"] == self.full_rows) == full)]
 

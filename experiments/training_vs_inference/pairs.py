@@ -67,7 +67,7 @@ def named(row: "pd.Series[Any]") -> str:
 
 
 def by_depth(table: pd.DataFrame) -> pd.DataFrame:
-    """Return ``rise``, the deepest network's ratio divided by the shallowest network's ratio.
+    """Return ``rise``: the deepest network's ratio of peaks, divided by the shallowest's.
 
     ``rise`` is 0 unless the ratio increases from each depth to the next depth.
     """

@@ -35,7 +35,7 @@ METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Yield widths near powers of two: first for bytes, then block by block for times.
+    """Yield widths near powers of two: first to compare bytes, then blocks to compare times.
 
     In every second block, the order is reversed, so that a machine that slows down favours no
     width.

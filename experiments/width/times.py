@@ -61,7 +61,7 @@ def time_verdict(ratios: pd.DataFrame) -> Claim | None:
 
 
 def _decide(wide: Ratio | None) -> Decided:
-    """Decide whether a ratio is above WORTH, by logarithms because their interval is symmetric."""
+    """Decide whether a ratio is above WORTH, from its logarithm, whose interval is symmetric."""
     if wide is None:
         return Decided(verdict=Verdict.OPEN)
     low, high = math.log(wide.low), math.log(wide.high)

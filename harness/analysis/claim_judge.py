@@ -20,7 +20,7 @@ SLACK = 1e-12
 
 
 Equal = tuple[int, int]
-"""Number of values that a second calculation confirms, and total number of values."""
+"""Number of values that equal an independent calculation, and number of compared values."""
 
 
 def judged(
@@ -39,7 +39,7 @@ def judged(
         claim: name of the claim in ``claims.toml``.
         table: one row per cell; False in the column ``sure`` makes the cell undecided.
         missing: number of requested cells that have no row in ``table``.
-        derived: number of values that a second calculation confirms, and total number of values.
+        derived: numbers of values that equal an independent calculation, and of all values.
         facts: values that replace names in braces in the claim's texts.
 
     Returns:
@@ -159,7 +159,7 @@ def _equal(derived: Equal | None) -> str:
 
 
 def _unlike(derived: Equal | None) -> str:
-    """Return text about cells that a second calculation contradicts; empty if there are none."""
+    """Return text about cells that differ from an independent calculation; empty if none differ."""
     if derived is None or derived[0] == derived[1]:
         return ""
     return f"; the second derivation differs in {derived[1] - derived[0]} of {derived[1]} cells"

@@ -31,7 +31,7 @@ class Probes:
     launch: Callable[[int, int], NeededEnd]
     """Function that probes a value within a budget; the budget is given in bytes."""
     estimate: Callable[[int, int | None], int | None]
-    """Function that estimates the largest value that fits, from a value and the bytes needed."""
+    """Function that estimates the largest value that fits, from a probed value and its bytes."""
     budget_bytes: int
     device: str
     seen: list[Probed] = field(default_factory=list)

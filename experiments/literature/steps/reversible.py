@@ -22,7 +22,7 @@ class Coupled(nn.Module):
 
 
 class _Rebuilt(Function):
-    """Autograd function for several blocks in a row, which saves only the last output."""
+    """Autograd function that runs several blocks, and saves only the last block's output."""
 
     @staticmethod
     def forward(ctx: Any, x1: Tensor, x2: Tensor, blocks: list[nn.Module]) -> tuple[Tensor, Tensor]:
