@@ -154,7 +154,7 @@ def cuda_figure(training: pd.DataFrame) -> Figure | None:
 
 
 def timelines(evidence: Evidence) -> tuple[Sequence[Figure], Sequence[str]]:
-    """Return timelines of cells with saved events, and messages about invalid events files.
+    """Return the timeline of each saved events file, and messages about invalid events files.
 
     If an events file is invalid, only the figure of this file is missing.
     """

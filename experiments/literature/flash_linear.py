@@ -175,7 +175,7 @@ def given_bytes(length: int, way: str) -> int:
 
 
 def above(found: Mapping[str, int], name: str) -> int:
-    """Return the metric ``name`` minus the inputs' bytes, which ``saved`` does not include."""
+    """Return the metric ``name`` without the inputs' bytes; ``saved`` does not include inputs."""
     return found[name] - (0 if name == "saved" else found["inputs"])
 
 

@@ -19,7 +19,7 @@ TOGETHER = "all together"
 
 
 def times(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns ``block, width, seconds``, with the fastest repeat of each timed cell."""
+    """Return the columns ``block, width, seconds``, with the fastest repeat of each timed step."""
     timed = frame.loc[frame["malloc"] == "system", ["seed", "width", "fastest_seconds"]].dropna()
     return timed.set_axis(["block", "width", "seconds"], axis=1)
 

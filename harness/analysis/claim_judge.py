@@ -1,4 +1,4 @@
-"""Judges the claims of ``claims.toml`` cell by cell, or from a decision that an experiment made.
+"""Judges claims of ``claims.toml`` by the rows of a table, or from an experiment's own decision.
 
 A negative control is a measurement for which a claim must fail. If a claim also holds for its
 negative control, the verdict on the claim is open.
@@ -32,12 +32,12 @@ def judged(
     derived: Equal | None = None,
     **facts: object,
 ) -> Claim:
-    """Judge a claim cell by cell.
+    """Judge a claim by the rows (cells) of a table.
 
     Args:
         file: path of a file in the folder of ``claims.toml``.
         claim: name of the claim in ``claims.toml``.
-        table: one row per cell; False in the column ``sure`` makes the cell undecided.
+        table: one row per cell; if the column ``sure`` is False, the cell is undecided.
         missing: number of requested cells that have no row in ``table``.
         derived: numbers of values that equal an independent calculation, and of all values.
         facts: values that replace names in braces in the claim's texts.

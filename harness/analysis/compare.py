@@ -39,7 +39,7 @@ size. Memory pages and the heap can cause smaller differences."""
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison:
-    """Result of comparing the runs ``a`` and ``b`` cell by cell.
+    """Result of comparing the runs ``a`` and ``b``; a cell is one measured workload.
 
     Attributes:
         cells: number of cells that are in both runs.

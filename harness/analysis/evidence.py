@@ -1,9 +1,9 @@
 """Loads the saved results of an experiment, and rejects results that contradict each other.
 
-A cell has no numbers if no result is stored, or if the result is a failure or contradicts itself.
-If a cell was measured several times, the numbers of all attempts must agree. All results must come
-from the same PyTorch version, code version and processor. If results contradict each other, every
-claim of the experiment is open and states the contradiction.
+A cell (a job of the experiment) has no numbers if its result is missing, is a failure or
+contradicts itself. If a cell was measured several times, the numbers of all attempts must agree.
+All results must come from the same PyTorch version, code version and processor. If results
+contradict each other, every claim of the experiment is open and states the contradiction.
 """
 
 import dataclasses

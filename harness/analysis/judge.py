@@ -18,8 +18,8 @@ from harness.schema.findings import Verdict
 MOST_NAMES = 3
 """Largest number of parts that a verdict lists by name."""
 MOST_REGIONS = 2
-"""Largest number of regions that a verdict names for "holds" and for "fails". For further cells,
-the verdict states only how many there are."""
+"""Largest number of regions that a verdict names for "holds" and for "fails". For cells outside
+these regions, the verdict states only their number."""
 
 Mask = NDArray[np.bool_]
 
@@ -94,7 +94,7 @@ def judge_cells(
     missing: int = 0,
     steps: bool = False,
 ) -> Decided:
-    """Return the verdict over all cells, with names of regions where the claim holds or fails.
+    """Return the verdict over all cells, with names of regions in which the claim holds or fails.
 
     Args:
         cells: one row per cell, with a column of numbers or names for each of ``axes``.

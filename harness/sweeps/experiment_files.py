@@ -271,7 +271,7 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
 def _may_run(path: Path, origin: ExperimentOrigin, name: str, folder: Path) -> bool:
     """Return whether ``path`` is the experiment's file, i.e. has the recorded path or hash.
 
-    A file next to the records is refused, and also a file that another user owns.
+    A file in the run's folder is refused, and also a file that another user owns.
     """
     code = code_file(path)
     if path.stem != name or not code.is_file():
