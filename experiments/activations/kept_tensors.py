@@ -6,15 +6,15 @@ from harness.schema.workload import ACTIVATIONS, MODELS
 
 ELEMENT_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 IN_OUTPUT = ("relu", "sigmoid", "tanh", "identity")
-"""The note's three activation functions, and ``identity``, which returns its input."""
+"""The course note's three activation functions, and ``identity``, which returns its input."""
 
 
 def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
     """Return pairs of equal steps, except that the second network has one more hidden layer.
 
     The column ``depth`` is the depth of the shallower network. ``tensors`` is the number of tensors
-    of batch x width elements that the added layer keeps. ``named`` is True if the note names the
-    activation function.
+    of batch x width elements that the added layer keeps. ``named`` is True if the course note names
+    the activation function.
     """
     keys = ["model", "activation", "batch", "width", "dtype", "mode"]
     known = frame[frame["outcome"] == "ok"]

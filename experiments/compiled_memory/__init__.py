@@ -1,9 +1,9 @@
 """Measures how much ``torch.compile`` lowers the kept bytes and the peak.
 
 Networks are trained without and with ``torch.compile`` (Inductor), on a pretended GPU with
-PyTorch's own allocator. The networks are the note's MLP, an MLP with GELU, layer normalization and
-dropout between its matmuls, and blocks of a transformer. Peaks are measured after the first step,
-because the autotuner allocates memory in the first step.
+PyTorch's own allocator. The networks are the course note's MLP, an MLP with GELU, layer
+normalization and dropout between its matmuls, and blocks of a transformer. Peaks are measured after
+the first step, because the autotuner allocates memory in the first step.
 """
 
 import os
@@ -35,7 +35,7 @@ MLPS: dict[str, dict[str, str | float]] = {
     "ReLU": {"activation": "relu"},
     "GELU, norm, dropout": {"activation": "gelu", "norm": "layer", "dropout": 0.1},
 }
-"""The note's network, and a network with further operators between its matmuls."""
+"""The course note's network, and a network with further operators between its matmuls."""
 GRID: Mapping[Size, Grid] = {
     Size.QUICK: ((2, 4), (1024,)),
     Size.DEFAULT: ((2, 4, 8), (256, 1024, 4096)),

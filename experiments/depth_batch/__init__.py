@@ -1,4 +1,4 @@
-"""Tests the note's main claim: memory grows with the number of layers and the batch size.
+"""Tests the course note's main claim: memory grows with the number of layers and the batch size.
 
 The note says that the size of the intermediate values "is roughly proportional to the number of
 network layers and the batch size". The experiment tests the proportionality at many depths and

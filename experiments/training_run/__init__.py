@@ -29,8 +29,8 @@ KINDS: tuple[tuple[Instrument, ZeroGrad], ...] = (
     ("trace", "after_forward"),
     ("trace", "before_forward"),
 )
-"""Pairs of an instrument and a time of ``zero_grad``: after the forward pass, as in the note, or
-before the forward pass."""
+"""Pairs (instrument, position of ``zero_grad``): the position is after the forward pass, as in the
+course note, or before it."""
 EPOCHS = {Size.QUICK: (2, 2, 2), Size.DEFAULT: (10, 1, 1), Size.FULL: (20, 10, 2)}
 """Number of epochs for each pair of KINDS: few epochs for exact metrics, and many for RSS."""
 ALL_IMAGES = (60_000, 10_000)

@@ -85,5 +85,5 @@ def _run(one: TrainingRun, result: TrainingResult) -> Run:
 
 
 def in_main_order(answer: Sequence[Run]) -> list[Run]:
-    """Return the runs with the note's order of ``zero_grad``; all runs if no run has this order."""
+    """Return the runs in the note's order of ``zero_grad``; all runs if no run has this order."""
     return [run for run in answer if run.zero_grad == "after_forward"] or list(answer)

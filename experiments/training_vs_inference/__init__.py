@@ -1,8 +1,8 @@
 """Compares the memory of training with the memory of inference, by category of tensors.
 
-The note says that training "requires significantly more memory than plain prediction" because
-backpropagation keeps the intermediate values. Each training step is compared with the inference
-step of the same network and batch.
+The course note says that training "requires significantly more memory than plain prediction"
+because backpropagation keeps the intermediate values. Each training step is compared with the
+inference step of the same network and batch.
 """
 
 from collections.abc import Iterable

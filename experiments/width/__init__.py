@@ -1,8 +1,8 @@
 """Measures memory and time at widths near powers of two.
 
-The note advises widths "divisible by larger powers of 2", as "computationally efficient due to the
-way memory is allocated and addressed in hardware". Bytes at powers of two are compared with bytes
-at neighbouring widths. Times at odd widths are compared with times at multiples of 8, within
+The course note advises widths "divisible by larger powers of 2", as "computationally efficient due
+to the way memory is allocated and addressed in hardware". Bytes at powers of two are compared with
+bytes at neighbouring widths. Times at odd widths are compared with times at multiples of 8, within
 blocks. A block measures every width once, each in a separate process. A block has its own seed,
 which changes only the weights.
 """

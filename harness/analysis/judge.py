@@ -1,4 +1,4 @@
-"""Judges a claim from parts, which are groups of cases in which the claim holds, fails or is open.
+"""Judges a claim from its parts: groups of cases in which the claim holds, fails or is open.
 
 A claim that fails for some cases holds in part if it holds for more than half of the cases. The
 verdict names the parts for which the claim holds or fails.

@@ -104,8 +104,8 @@ class Cell:
 class Executor(Protocol):
     """Measures cells, up to ``capacity()`` cells at a time.
 
-    An executor does not write records to files and does not repeat attempts, because the sweep does
-    both. Every attempt returns a record, even a failed attempt.
+    The sweep, not the executor, writes records to files and repeats attempts. Every attempt returns
+    a record, even a failed attempt.
     """
 
     name: str

@@ -132,8 +132,8 @@ def run(
     """Run the jobs of ``experiment`` that have no stored result; return job counts by outcome.
 
     If the run is interrupted, the same call resumes it. ``executor`` runs the cells; by default,
-    cells run one at a time on this machine. Jobs that are not cells always run one at a time on
-    this machine.
+    cells run one at a time on this machine. Jobs other than cells, such as threshold searches,
+    always run one at a time on this machine.
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)
