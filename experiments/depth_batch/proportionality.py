@@ -43,7 +43,7 @@ class Growth:
     """Bytes of each cell."""
     spans: Mapping[Cell, Span]
     """Bytes at each depth and batch. If all measured bytes equal their predictions, the predicted
-    bytes are used; otherwise the measured bytes are used. For a noisy quantity, a span is the 99%
+    bytes are used; if not, the measured bytes are used. For a noisy quantity, a span is the 99%
     interval of the repeats."""
     exact: ExactForm | None
     """Formula of depth, batch and depth x batch that is exact in every cell, or None."""

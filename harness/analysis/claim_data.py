@@ -112,7 +112,7 @@ def claim_data(file: str, claim: str) -> ClaimData:
 
 
 def text(file: str, name: str, /, **given: object) -> str:
-    """Read a text from ``claims.toml`` next to ``file``, with names in braces replaced."""
+    """Read a text from ``claims.toml`` next to ``file``, and replace names in braces by values."""
     words: str = _tables(Path(file).with_name("claims.toml"))["text"][name]
     return words.format(**given)
 

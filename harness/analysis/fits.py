@@ -52,7 +52,7 @@ class FittedModel:
 
 
 def fit(columns: Mapping[str, Values], values: Values) -> FittedModel:
-    """Fit ``values`` as a linear combination of ``columns``; a column of ones is the constant."""
+    """Fit ``values`` as a linear combination of ``columns``; a column of ones adds a constant."""
     y = np.asarray(values, dtype=np.float64)
     raw = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns.values()])
     size = np.abs(raw).max(axis=0, initial=0.0)

@@ -101,8 +101,8 @@ def judge_cells(
         held: for each cell True if the claim holds, False if it fails, missing if unknown.
         axes: columns whose values describe a region, such as ``batch``.
         missing: number of requested cells that have no row in ``cells``.
-        steps: True if a cell describes the change to the next larger value of an axis; the largest
-            value is then written with "≥".
+        steps: True if a cell describes the change to the next larger value of an axis; the verdict
+            then writes the largest value with "≥".
 
     >>> cells = pd.DataFrame({"batch": [1, 16, 256, 4096]})
     >>> judge_cells(cells, [False, True, True, True], ["batch"]).words

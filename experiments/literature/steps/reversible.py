@@ -1,4 +1,4 @@
-"""Reversible blocks as in Gomez et al. 2017, whose inputs are recomputed from outputs."""
+"""Reversible blocks (Gomez et al. 2017): autograd recomputes their inputs from their outputs."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def _undone(
 class ReversibleStack(nn.Module):
     """``depth`` blocks in ``stages`` equal stages, each of which begins with a linear layer.
 
-    With ``rebuild``, a stage keeps only the last output of its blocks; otherwise autograd keeps its
+    With ``rebuild``, a stage keeps only the last output of its blocks; without, autograd keeps its
     usual tensors.
     """
 
