@@ -1,4 +1,4 @@
-"""Reversible blocks (Gomez et al. 2017): autograd recomputes their inputs from their outputs."""
+"""Reversible blocks (Gomez et al. 2017): the backward pass can recompute inputs from outputs."""
 
 from typing import Any
 
