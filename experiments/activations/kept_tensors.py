@@ -10,7 +10,7 @@ IN_OUTPUT = ("relu", "sigmoid", "tanh", "identity")
 
 
 def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return pairs of equal steps, except that the second network has one more hidden layer.
+    """Return pairs of steps that differ only in one more hidden layer of the second network.
 
     The column ``depth`` is the depth of the shallower network. ``tensors`` is the number of tensors
     of batch x width elements that the added layer keeps. ``named`` is True if the course note names

@@ -75,7 +75,7 @@ class Growth:
         return " · ".join(found)
 
     def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return the largest value of the formulas; NaN if it misses the bytes of any cell."""
+        """Return the largest value of the formulas; NaN if no maximum is exact in every cell."""
         if not self.whole:
             return np.full(len(np.asarray(depth)), np.nan)
         return np.asarray(self._by_form(depth, batch).max(axis=0), dtype=np.float64)

@@ -194,7 +194,7 @@ def _witnesses(steps: Steps) -> Iterable[Witness]:
 
 
 def _apart(steps: Steps) -> float:
-    """Return the largest difference from a published size, divided by half of its last digit."""
+    """Return the largest difference from a published size, divided by the size's rounding error."""
     ours = steps.counted(job(min(PUBLISHED), EAGER))["workspaces"]
     apart = []
     for one in _witnesses(steps):

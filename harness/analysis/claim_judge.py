@@ -39,7 +39,7 @@ def judged(
         claim: name of the claim in ``claims.toml``.
         table: one row per cell; if the column ``sure`` is False, the cell is undecided.
         missing: number of requested cells that have no row in ``table``.
-        derived: numbers of values that equal an independent calculation, and of all values.
+        derived: result of comparing the values with an independent calculation, as ``Equal``.
         facts: values that replace names in braces in the claim's texts.
 
     Returns:

@@ -30,7 +30,7 @@ class PredictionFileError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A value that differs between two predictions; it is None in a prediction that lacks it."""
+    """A value that differs between two predictions; ``first`` or ``second`` is None if missing."""
 
     name: str
     first: Value

@@ -158,7 +158,7 @@ def section_of(experiment: Experiment, folder: Path) -> tuple[Section, Evidence]
 
 
 def _doubted(section: Section, experiment: Experiment, doubts: Sequence[str]) -> Section:
-    """Return the section; if ``doubts`` lists contradictions, every claim of it becomes open."""
+    """Return the section; if ``doubts`` lists contradictions, every claim in it becomes open."""
     if not doubts:
         return section
     why = "; ".join(doubts[:2])

@@ -61,7 +61,7 @@ class Probes:
         raise UndecidedError(outcome, evidence | {"value": value})
 
     def _only_within(self, value: int) -> bool:
-        """Return whether a probe of ``value`` that crashed succeeds with twice the budget.
+        """Return whether a crashed probe of ``value`` succeeds with twice the budget.
 
         Success shows that the probe lacked memory; some libraries crash after a failed allocation.
         """
