@@ -32,7 +32,7 @@ CONTROL = Workload(width=1)
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Yield each depth and batch, and the control; the full size adds widths and threads."""
+    """Yield steps by depth and batch, and the control; the full size adds widths and threads."""
     yield from Grid(base=CONTROL, axes={"depth": (1, 2, 4), "batch": (16, 32, 64)})
     if size is Size.QUICK:
         some = {"depth": DEPTHS[::2], "batch": (16, 256, 1024)}

@@ -222,7 +222,7 @@ def _rate(known: Mapping[Cell, Span], cell: Cell) -> float:
 
 
 def _factor(before: Span, after: Span) -> Span:
-    """Return the span of ``after / before``: (0, 0) if one is at most 0, (0, inf) if one may be."""
+    """Return the span of ``after / before``; (0, 0) or (0, inf) if a span is or may be negative."""
     if before[0] <= 0 or after[0] <= 0:
         return (0.0, 0.0) if before[1] <= 0 or after[1] <= 0 else (0.0, np.inf)
     return after[0] / before[1], after[1] / before[0]
