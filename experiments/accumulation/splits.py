@@ -9,7 +9,7 @@ _KEYS = ["depth", "batch"]
 
 
 def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each successful step, next to the unsplit step with equal depth and batch size.
+    """Join each successful step with the unsplit step that has the same depth and batch size.
 
     The column ``parts`` is the number of micro-batches, and ``rows`` is the number of examples in
     the largest micro-batch. ``whole_bytes`` is the size of the unsplit step's saved activations.
@@ -48,7 +48,7 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_peak(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each cell's live bytes at the peak, by category."""
+    """Return the live bytes at each step's peak, by category."""
     known = ok_cells(frame, *AT_PEAK).sort_values([*_KEYS, "accumulate"])
     known = known.assign(
         panel="Depth " + known["depth"].astype("string"),

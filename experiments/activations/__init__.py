@@ -99,7 +99,7 @@ def _claims(steps: pd.DataFrame, derived: tuple[int, int]) -> tuple[Claim, ...]:
 
 
 def _deepest(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of the largest depth, batch and width."""
+    """Return the rows with the largest depth, batch and width."""
     last = frame
     for name in ("depth", "batch", "width"):
         last = last[last[name] == last[name].max()]

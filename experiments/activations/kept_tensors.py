@@ -6,15 +6,15 @@ from harness.schema.workload import ACTIVATIONS, MODELS
 
 ELEMENT_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 IN_OUTPUT = ("relu", "sigmoid", "tanh", "identity")
-"""The note's three activation functions, and ``identity``, which returns its input."""
+"""The course note's three activation functions, and ``identity``, which returns its input."""
 
 
 def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return pairs of cells that are equal except that the second cell has one more hidden layer.
+    """Return pairs of steps that differ only in one more hidden layer of the second network.
 
     The column ``depth`` is the depth of the shallower network. ``tensors`` is the number of tensors
-    of batch x width elements that the added layer keeps. ``named`` is True if the note names the
-    activation function.
+    of batch x width elements that the added layer keeps. ``named`` is True if the course note names
+    the activation function.
     """
     keys = ["model", "activation", "batch", "width", "dtype", "mode"]
     known = frame[frame["outcome"] == "ok"]
@@ -37,13 +37,13 @@ def from_scratch(steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing(steps: pd.DataFrame, models: tuple[str, ...], functions: tuple[str, ...]) -> int:
-    """Return for how many pairs of a model and an activation function no layer was compared."""
+    """Return the number of pairs (model, activation function) for which ``steps`` has no row."""
     known = set(steps[["model", "activation"]].itertuples(index=False, name=None))
     return len({(model, name) for model in models for name in functions} - known)
 
 
 def counts(steps: pd.DataFrame) -> str:
-    """Return each number of tensors with its functions, such as ``1 tensor with relu, tanh``."""
+    """List the functions by number of kept tensors, such as ``1 tensor with relu, tanh``."""
     grouped: dict[float, list[str]] = {}
     for name, part in steps.groupby("activation", sort=False):
         for count in sorted(part["tensors"].unique()):
@@ -56,7 +56,7 @@ def counts(steps: pd.DataFrame) -> str:
 
 
 def per_layer(steps: pd.DataFrame) -> pd.DataFrame:
-    """Return the kept tensors per layer; missing if pairs of cells give different numbers."""
+    """Return the kept tensors per layer; NA if different depths or sizes give different numbers."""
     rows = [
         (model, activation, part["tensors"].iloc[0], len(part))
         for model in MODELS

@@ -6,7 +6,7 @@ the forward pass of a segment again to recompute the activations of the segment.
 (2016, "Training deep nets with sublinear memory cost") conclude that the best ``k`` is about the
 square root of the depth. With three networks, the experiment tests whether √depth segments need the
 least memory. One of the three networks has activations that are far larger than the parameters. Two
-of the three networks have the note's width, at which gradients are not negligible.
+of the three networks have the course note's width, at which gradients are not negligible.
 """
 
 from collections.abc import Iterable

@@ -87,7 +87,7 @@ def _root(chosen: list[Curve], table: pd.DataFrame, regime: str, **every: object
 
 
 def _is_best(curve: Curve) -> bool:
-    """Return True if memory is near its minimum at √depth segments, but not at 1 or ``most``."""
+    """Return True if memory is near its minimum at √depth segments, not at 1 or ``most``."""
     ends = min(curve.at(1), curve.at(curve.most)) / curve.lowest - 1
     return curve.excess_at_root <= ROUGHLY < ends
 

@@ -21,7 +21,7 @@ KEYS = ["in_features", "width", "batch", "depth"]
 
 
 def curves(frame: pd.DataFrame) -> list[Curve]:
-    """Return a curve for each network and depth that has enough cells.
+    """Return a curve for each network and depth with enough measured numbers of segments.
 
     Curves are sorted by the ratio of a layer's gradients to its activations.
 

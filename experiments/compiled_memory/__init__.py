@@ -1,9 +1,9 @@
 """Measures how much ``torch.compile`` lowers the kept bytes and the peak.
 
 Networks are trained without and with ``torch.compile`` (Inductor), on a pretended GPU with
-PyTorch's own allocator. The networks are the note's MLP, an MLP with GELU, layer normalization and
-dropout between its matmuls, and blocks of a transformer. Peaks are measured after the first step,
-because the autotuner allocates memory in the first step.
+PyTorch's own allocator. The networks are the course note's MLP, an MLP with GELU, layer
+normalization and dropout between its matmuls, and blocks of a transformer. Peaks are measured after
+the first step, because the autotuner allocates memory in the first step.
 """
 
 import os
@@ -22,7 +22,7 @@ from harness.schema.findings import Figure, Section, Table, present
 from harness.schema.traced_run import StepJob, StepRun
 
 Grid = tuple[tuple[int, ...], tuple[int, ...]]
-"""Pair of a tuple of depths and a tuple of batch sizes."""
+"""The depths and the batch sizes to measure."""
 
 GPU = "a100-40gb"
 """GPU that is pretended unless the user selects another GPU."""
@@ -35,7 +35,7 @@ MLPS: dict[str, dict[str, str | float]] = {
     "ReLU": {"activation": "relu"},
     "GELU, norm, dropout": {"activation": "gelu", "norm": "layer", "dropout": 0.1},
 }
-"""The note's network, and a network with further operators between its matmuls."""
+"""The course note's network, and a network with further operators between its matmuls."""
 GRID: Mapping[Size, Grid] = {
     Size.QUICK: ((2, 4), (1024,)),
     Size.DEFAULT: ((2, 4, 8), (256, 1024, 4096)),
@@ -76,7 +76,7 @@ def _jobs(network: str, grid: Grid, options: Mapping[str, str | float]) -> Itera
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare compiled networks with uncompiled networks, cell by cell."""
+    """Compare each compiled network with the uncompiled network of the same depth and batch."""
     runs = evidence.step_runs
     table = as_frame(runs)
     if table.empty:

@@ -1,4 +1,4 @@
-"""Tests the note's main claim: memory grows with the number of layers and the batch size.
+"""Tests the course note's main claim: memory grows with the number of layers and the batch size.
 
 The note says that the size of the intermediate values "is roughly proportional to the number of
 network layers and the batch size". The experiment tests the proportionality at many depths and
@@ -23,8 +23,8 @@ from .verdicts import QUANTITIES, proportionality
 
 BASE = Workload(width=256)
 _DEFAULT_LARGEST = 2**14
-"""Largest product of layers and batch that is measured by default. The ten larger cells would need
-four fifths of the computation of all cells, and the bytes of the larger cells can be predicted."""
+"""Largest product of layers and batch that is measured by default. The ten larger configurations
+are left out, because they need four fifths of all computation and their bytes can be predicted."""
 
 
 CONTROL = Workload(width=1)
@@ -32,7 +32,7 @@ CONTROL = Workload(width=1)
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Yield cells over depth and batch, and the control; the full size adds widths and threads."""
+    """Yield steps by depth and batch, and the control; the full size adds widths and threads."""
     yield from Grid(base=CONTROL, axes={"depth": (1, 2, 4), "batch": (16, 32, 64)})
     if size is Size.QUICK:
         some = {"depth": DEPTHS[::2], "batch": (16, 256, 1024)}
@@ -50,7 +50,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def traced(size: Size) -> Iterable[Workload]:
-    """Return the cell whose timeline the report shows."""
+    """Return the configuration whose timeline the report shows."""
     depth, batch = (16, 1024) if size is Size.QUICK else (8, 512)  # where activations lead
     return (Workload(width=256, depth=depth, batch=batch),)
 
@@ -103,7 +103,7 @@ def _resident_table(training: pd.DataFrame) -> Table | None:
 
 
 def _with_laws(training: pd.DataFrame) -> pd.DataFrame:
-    """Return all cells of DEPTHS x BATCHES, measured or not, with predicted metrics."""
+    """Return a row for each pair of DEPTHS and BATCHES, measured or not, with predicted metrics."""
     good = ok_cells(training)
     measured = set(good[["depth", "batch"]].itertuples(index=False, name=None))
     grid = itertools.product(DEPTHS, BATCHES) if len(good) else ()

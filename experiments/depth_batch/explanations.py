@@ -18,7 +18,7 @@ _PEAK = "rss_peak_bytes"
 
 
 def formula_text(training: pd.DataFrame) -> Iterator[str]:
-    """Yield the text about the number of cells whose saved bytes equal the closed form."""
+    """Yield text that states for how many steps the saved bytes equal the closed form."""
     known = ok_cells(training, "saved_bytes")
     if len(known):
         row_bytes = 4 * known["in_features"] + 8 + 4 * known["depth"] * known["width"]
@@ -60,7 +60,7 @@ def why_text(training: pd.DataFrame, peak: Growth | None) -> Iterator[str]:
 
 
 def _moment(cells: pd.DataFrame, form: object) -> str:
-    """Return a sentence about cells whose peak equals ``form``, with each category's share."""
+    """Return a sentence about steps whose peak equals ``form``, with each category's share."""
     own = cells[AT_PEAK].astype("int64").sum()
     shares = (own / own.sum()).sort_values(ascending=False)
     made = ", ".join(
@@ -72,7 +72,7 @@ def _moment(cells: pd.DataFrame, form: object) -> str:
 
 
 def process_text(training: pd.DataFrame) -> Iterator[str]:
-    """Yield the texts about cells whose RSS rise is tested, and about the process's peak RSS."""
+    """Yield the texts about steps whose RSS rise is tested, and about the process's peak RSS."""
     measured, kept = ok_cells(training, "rss_rise_bytes"), rss_agreement.resolved(training)
     if len(measured):
         least = format_bytes(rss_agreement.RESOLVED_BYTES)
@@ -108,7 +108,7 @@ def process_table(training: pd.DataFrame) -> Table | None:
 
 
 def failures_text(frame: pd.DataFrame) -> Iterator[str]:
-    """Yield the text about cells that failed or are missing."""
+    """Yield the text about measurements that failed or are missing."""
     failed = frame.loc[frame["outcome"] != "ok", "outcome"]
     if len(failed):
         counts = failed.value_counts().sort_index()

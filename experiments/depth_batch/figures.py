@@ -101,7 +101,7 @@ def owners_map(training: pd.DataFrame) -> Figure | None:
 
 
 def composition(training: pd.DataFrame) -> Figure | None:
-    """Draw the categories at the peak for the smallest, the middle and the largest batch."""
+    """Draw the peak's bytes by category, for the smallest, the middle and the largest batch."""
     known = ok_cells(training, *AT_PEAK)
     if known.empty:
         return None
@@ -154,7 +154,7 @@ def cuda_figure(training: pd.DataFrame) -> Figure | None:
 
 
 def timelines(evidence: Evidence) -> tuple[Sequence[Figure], Sequence[str]]:
-    """Return timelines of cells with saved events, and messages about invalid events files.
+    """Return the timeline of each saved events file, and messages about invalid events files.
 
     If an events file is invalid, only the figure of this file is missing.
     """

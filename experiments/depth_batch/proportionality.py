@@ -43,12 +43,12 @@ class Growth:
     """Bytes of each cell."""
     spans: Mapping[Cell, Span]
     """Bytes at each depth and batch. If all measured bytes equal their predictions, the predicted
-    bytes are used; otherwise the measured bytes are used. For a noisy quantity, a span is the 99%
+    bytes are used; if not, the measured bytes are used. For a noisy quantity, a span is the 99%
     interval of the repeats."""
     exact: ExactForm | None
     """Formula of depth, batch and depth x batch that is exact in every cell, or None."""
     pieces: ExactMaximum | None
-    """Formulas whose maximum is exact in many or all cells; None if there are none."""
+    """Formulas whose maximum equals the bytes of many or all cells; None if there are none."""
     derived: tuple[int, int]
     """Number of cells whose measured value equals the prediction, and number of cells with a
     prediction."""
@@ -75,7 +75,7 @@ class Growth:
         return " · ".join(found)
 
     def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return the maximum of the formulas; NaN if this maximum is not exact in every cell."""
+        """Return the largest value of the formulas; NaN if no maximum is exact in every cell."""
         if not self.whole:
             return np.full(len(np.asarray(depth)), np.nan)
         return np.asarray(self._by_form(depth, batch).max(axis=0), dtype=np.float64)
@@ -153,7 +153,7 @@ def _law(frame: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
 
 
 def _neighbours(depth: NDArray[np.int64], batch: NDArray[np.int64]) -> list[list[int]]:
-    """Return the row numbers of the four cells of each square of neighbouring cells."""
+    """For each square of neighbouring cells, return the row numbers of its four cells."""
     at = {key: row for row, key in enumerate(zip(depth, batch, strict=True))}
     return [
         [at[corner] for corner in itertools.product(rows, lines) if corner in at]
@@ -169,7 +169,7 @@ def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
     ``batch`` contain the smaller depth and the smaller batch. ``by_depth`` and ``by_batch`` are the
     factors by which the bytes grow if the depth or the batch doubles. ``doubles`` is 1 if every
     doubling of depth or batch nearly doubles the bytes. ``rate`` is the largest relative deviation
-    from the median of the bytes per layer and example. ``holds`` is 1 if ``doubles`` is 1 and
+    of the bytes per layer and example from their median. ``holds`` is 1 if ``doubles`` is 1 and
     ``rate`` is small. ``doubles`` and ``holds`` are 0 if a test fails, and missing if noise leaves
     the test open.
     """
@@ -198,7 +198,7 @@ def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
 def _doublings(
     known: Mapping[Cell, Span], corners: Sequence[Cell]
 ) -> tuple[float, float, bool | None]:
-    """Return a square's growth by depth and by batch, and whether every factor is near 2."""
+    """Return a square's growth by depth and by batch, and whether all growth factors are near 2."""
     asked, middles = [], []
     for a, b in ((0, 1), (0, 2), (2, 3), (1, 3)):
         start, stop = corners[a], corners[b]
@@ -222,7 +222,7 @@ def _rate(known: Mapping[Cell, Span], cell: Cell) -> float:
 
 
 def _factor(before: Span, after: Span) -> Span:
-    """Return the span of ``after / before``; (0, 0) if ``before`` or ``after`` is not positive."""
+    """Return the span of ``after / before``; (0, 0) or (0, inf) if a span is or may be negative."""
     if before[0] <= 0 or after[0] <= 0:
         return (0.0, 0.0) if before[1] <= 0 or after[1] <= 0 else (0.0, np.inf)
     return after[0] / before[1], after[1] / before[0]

@@ -27,7 +27,7 @@ QUANTITIES = {
     "CUDA allocated peak": "cuda.allocated_peak_bytes",
     "CUDA reserved peak": "cuda.reserved_peak_bytes",
 }
-"""Columns that the claims are about, by the label of each column in the report."""
+"""Columns that the claims are about, by their labels in the report."""
 ALL_SQUARES = (len(DEPTHS) - 1) * (len(BATCHES) - 1)
 PARTS = {
     "parameter": "parameters",
@@ -110,7 +110,7 @@ def resident(frame: pd.DataFrame) -> Claim | None:
 
 
 def form_words(result: Growth) -> str:
-    """Return a sentence with a quantity's exact formula and the number of cells that it fits."""
+    """Return a sentence with a quantity's exact formula and the number of steps that it fits."""
     cells = len(result.values)
     pieces = result.pieces
     if result.exact is not None:
@@ -154,7 +154,7 @@ def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[
 
 
 def _alive(known: pd.DataFrame) -> str:
-    """Return text with the number of cells in which activations are the peak's largest part."""
+    """Return text with the number of steps in which activations are the peak's largest part."""
     largest = (
         known[AT_PEAK].astype("int64").idxmax(axis=1).map(lambda name: str(name).split(".")[1])
     )

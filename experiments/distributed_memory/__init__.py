@@ -1,8 +1,8 @@
 """Measures the memory of one rank under DDP, ZeRO and FSDP2, for 1 to 1,024 ranks.
 
 Only rank 0 trains the network, on a pretended GPU with PyTorch's own process group and allocator.
-NCCL is replaced by a version that does not move data. The memory of the real NCCL is outside the
-allocator and is not included; docs/guides/dry-run.md states the range of NCCL's memory.
+NCCL is replaced by a version that does not move data. The real NCCL allocates memory outside
+PyTorch's allocator; this memory is not included, but docs/guides/dry-run.md states its range.
 """
 
 import os
@@ -110,7 +110,7 @@ def _as_claimed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_frame(runs: Iterable[StepRun]) -> pd.DataFrame:
-    """Return a row per successful run, with the closed form, bytes between steps and peaks."""
+    """Return a row per run with the peaks and the measured and calculated bytes between steps."""
     rows = []
     for job, seen in well(runs):
         known: dict[str, Any] = {**job.arguments}

@@ -12,7 +12,7 @@ from harness.schema.findings import Rule, Source
 
 
 class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A claim of ``claims.toml``; the claim holds if ``holds_if`` is true for ``cases``."""
+    """A claim of ``claims.toml``; it holds if the condition ``holds_if`` is met for ``cases``."""
 
     order: int
     title: str

@@ -34,7 +34,7 @@ def job(name: str, *, budget: float | None = None, compile: bool = False) -> Ste
     """Return a step that is uncompiled, compiled by Inductor, or compiled with a budget.
 
     A step with a budget uses the backend ``aot_eager``, because Inductor would take half a minute
-    per step. The kept tensors are chosen before the backend runs.
+    per step. The backend does not change which tensors are kept.
     """
     own: dict[str, bool | int | float | str | None] = {**NETWORKS[name]}
     network = f".networks:{own.pop('network')}"

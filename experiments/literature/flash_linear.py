@@ -175,7 +175,7 @@ def given_bytes(length: int, way: str) -> int:
 
 
 def above(found: Mapping[str, int], name: str) -> int:
-    """Return the metric ``name`` minus the inputs' bytes, which ``saved`` does not include."""
+    """Return the metric ``name`` without the inputs' bytes; ``saved`` does not include inputs."""
     return found[name] - (0 if name == "saved" else found["inputs"])
 
 
@@ -194,7 +194,7 @@ def _witnesses(steps: Steps) -> Iterable[Witness]:
 
 
 def _apart(steps: Steps) -> float:
-    """Return the largest difference from a published size, in half units of its last digit."""
+    """Return the largest difference from a published size, divided by the size's rounding error."""
     ours = steps.counted(job(min(PUBLISHED), EAGER))["workspaces"]
     apart = []
     for one in _witnesses(steps):

@@ -114,7 +114,7 @@ class Outcomes(TypedDict):
 
 
 def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False) -> Outcomes:
-    """Return the verdict from the column ``holds``, and describe regions by ``axes``."""
+    """Return the verdict from the column ``holds``; its text describes the cases by ``axes``."""
     end = judge_cells(cases, cases["holds"], axes, steps=steps)
     return {"verdict": end.verdict, "holds_for": end.holds_for, "fails_for": end.fails_for}
 
@@ -215,7 +215,7 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
 
 
 def listed(name: str, caption: str, table: pd.DataFrame, *left_out: str) -> Table:
-    """Return ``table`` for the report, without closed forms and the columns ``left_out``."""
+    """Return ``table`` for the report, without the closed forms and without ``left_out``."""
     laws = [column for column in table if str(column).endswith("law_bytes")]
     return Table(name=name, caption=caption, frame=table.drop(columns=[*laws, *left_out]))
 

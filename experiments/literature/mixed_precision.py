@@ -22,7 +22,7 @@ FLOAT_BYTES, WIDTH, HEADS = 4, 256, 4
 DEPTHS = (2, 4)
 
 FEW, SOME, MANY, MOST = (1, 32), (2, 96), (8, 128), (128, 128)
-"""Pairs of a number of examples and a number of tokens per example."""
+"""Pairs (number of examples, number of tokens per example)."""
 
 GRIDS = {
     Size.QUICK: (("cpu", FEW), ("cpu", MANY), ("cuda", FEW), ("cuda", MOST)),
@@ -69,7 +69,7 @@ def _grid(size: Size) -> tuple[tuple[str, tuple[int, int]], ...]:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Yield steps with and without autocast, by number of tokens, and for a language model."""
+    """Yield steps with and without autocast, for each number of tokens and a language model."""
     for device, tokens in _grid(size):
         for depth in DEPTHS:
             for autocast in (False, True):

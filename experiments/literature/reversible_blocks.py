@@ -43,7 +43,7 @@ def _grid(size: Size) -> list[tuple[str, int]]:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Yield both forms of the stack at every depth, and reversible stacks with several stages."""
+    """Yield stacks of every depth, with and without recomputation, and stacks of several stages."""
     for device, batch in _grid(size):
         for depth in at(GRIDS, size)[1]:
             for rebuild in (False, True):

@@ -55,13 +55,13 @@ MIXED = {
     "Megatron's: float32 gradients kept": "Megatron's, which keeps float32 gradients",
     "autocast of float32": "autocast",
 }
-"""Mixed-precision recipes, which the claim is about, and their names in the verdict."""
+"""Recipes that the claim is about (all in mixed precision), and their names in the verdict."""
 
 LAYERS, WIDTHS = 8, {Size.QUICK: 1024, Size.DEFAULT: 4096}
 
 
 def job(recipe: Recipe, width: int, device: str) -> StepJob:
-    """Return a step of one example, whose activations are negligible."""
+    """Return a step with one example, so that activations are negligible."""
     return StepJob(
         network=".networks:chain",
         arguments={"depth": LAYERS, "width": width, "dtype": recipe.dtype},
@@ -93,7 +93,7 @@ def batch_bytes(recipe: Recipe, width: int) -> int:
 
 
 def table_of(steps: Steps, width: int) -> pd.DataFrame:
-    """Return bytes between steps and in the update, per recipe, in total and per parameter."""
+    """For each recipe, return the bytes between steps and in the update, also per parameter."""
     rows = []
     for name, recipe in RECIPES.items():
         gpu, cpu = steps.metrics(job(recipe, width, "cuda")), steps.metrics(job(recipe, 256, "cpu"))
@@ -122,7 +122,7 @@ def table_of(steps: Steps, width: int) -> pd.DataFrame:
 
 
 def step_bytes(recipe: Recipe) -> int:
-    """Return the bytes of step counters on the GPU, which only fused AdamW has."""
+    """Return the bytes of step counters on the GPU; only fused AdamW keeps step counters there."""
     return 4 * 2 * LAYERS if "fused" in recipe.optimizer else 0
 
 

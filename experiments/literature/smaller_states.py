@@ -29,8 +29,7 @@ GRIDS = {
 DEPTH, WIDTH, BLOCK = 4, 256, 2048
 
 SMALL_BYTES = 16_384
-"""Upper bound of the bytes of small temporary tensors in an update, which the closed form
-ignores."""
+"""Upper bound of the bytes of an update's small temporary tensors; the closed form ignores them."""
 
 BERT = {".small_states:Adam8bit": 13_085, ".small_states:adafactor": 12_295}
 """Published memory of BERT-large with batch 4 on a V100, in MiB; Adam needs 14,949 MiB."""
@@ -86,7 +85,7 @@ def peak_by_law(own: Mlp, optimizer: str, device: str) -> int:
 
 
 def peaks(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return each optimizer's state and peak, and how far the peak is below Adam's peak."""
+    """Return each optimizer's state bytes and peak, and how far the peak is below Adam's peak."""
     rows = []
     for device, own in _grid(size):
         adam = own.job(ADAM, device)
@@ -114,7 +113,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Judge which part of the reduction of state bytes is also a reduction of the peak."""
+    """Judge whether the peak falls by as many bytes as the optimizer's state."""
     table = peaks(steps, size).sort_values("optimizer", kind="stable")
     cases = table.assign(holds=table["reached"] >= 1 - ROUGHLY)
     state = state_bytes(Mlp(depth=DEPTH, width=WIDTH, batch=1), ADAM, "cuda")

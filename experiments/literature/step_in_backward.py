@@ -1,7 +1,7 @@
 """Lv et al. 2023 (LOMO): an optimizer step inside the backward pass removes the gradients.
 
-With LOMO, only one layer's gradients are alive at a time. How much memory LOMO saves depends on the
-moment of the peak. If the peak is at the end of the backward pass, LOMO lowers the peak by the
+With LOMO, only one layer's gradients are alive at a time. How much memory LOMO saves depends on
+when the peak occurs. If the peak is at the end of the backward pass, LOMO lowers the peak by the
 bytes of all gradients except the largest layer's. If the peak is at the beginning of the backward
 pass, LOMO does not lower the peak, because gradients are not yet alive.
 """
@@ -99,7 +99,7 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def _move(after: str, inside: str) -> str:
-    """Return the phases of the peak with the step after and inside the backward pass, in words."""
+    """Return text that states whether LOMO moves the peak to another phase."""
     if after == inside:
         return f"stays in the {after} phase"
     return f"moves from the {after} phase to the {inside} phase"

@@ -1,9 +1,9 @@
 """Predicts and measures the largest batch at which a network fits into a memory budget.
 
-The note says that deeper networks with larger batches run out of memory more easily. A threshold is
-the largest batch with which two training steps (in inference, one forward pass) fit into a budget.
-The Linux kernel enforces the budget on the CPU, and the caching allocator enforces the budget on a
-GPU.
+The course note says that deeper networks with larger batches run out of memory more easily. A
+threshold is the largest batch with which two training steps (in inference, one forward pass) fit
+into a budget. The Linux kernel enforces the budget on the CPU, and the caching allocator enforces
+the budget on a GPU.
 """
 
 from harness.analysis import AnalysisError

@@ -20,7 +20,7 @@ Fits = dict[tuple[str, int], Frontier]
 
 
 def frontiers(pinned: pd.DataFrame) -> Fits:
-    """Fit the hyperbola of each training series and budget that has enough depths."""
+    """Fit one hyperbola per training series and budget, if enough depths were measured."""
     result = {}
     training = pinned[(pinned["series"] != "inference") & pinned["largest_fit"].notna()]
     for (name, _), part in training.groupby(["series", "budget_bytes"], sort=False):

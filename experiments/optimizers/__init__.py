@@ -1,8 +1,8 @@
 """Measures the state of an optimizer between steps, and the memory of the optimizer's update.
 
-The note trains with plain SGD. Momentum keeps one additional tensor per parameter. Adam keeps two
-tensors and a step counter per parameter. The multi-tensor ("foreach") form updates all parameters
-together. The memory of the update matters only if a step's peak is in the optimizer phase.
+The course note trains with plain SGD. Momentum keeps one additional tensor per parameter. Adam
+keeps two tensors and a step counter per parameter. The multi-tensor ("foreach") form updates all
+parameters together. The update's memory matters only if a step's peak is in the optimizer phase.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ AXES: dict[Size, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Yield every optimizer per depth and batch; the full size has all ``foreach`` settings."""
+    """Yield every optimizer at each depth and batch; the full size adds ``foreach`` settings."""
     depths, batches = AXES[size]
     forms = [(name, form) for name in OPTIMIZERS[1:] for form in ("off", "on")]
     if size is not Size.FULL:

@@ -42,7 +42,7 @@ def state_form(part: pd.DataFrame) -> ExactForm | None:
 
 
 def state_table(table: pd.DataFrame) -> Table:
-    """Return a table with each optimizer's formula of the state and peak per parameter byte."""
+    """Return a table with each optimizer's state formula and its peak per parameter byte."""
     rows = []
     for name, part in table.groupby("update", sort=False):
         times = part.loc[part["batch"] == part["batch"].min(), "times"]

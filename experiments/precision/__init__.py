@@ -37,7 +37,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare cells of each precision with the float32 cell of the same network and batch."""
+    """Compare each precision with float32, for the same network and batch."""
     table = ratios.beside_float32(evidence.frame)
     wanted = ratios.labels(evidence.frame).value_counts()
     found = table["precision"].value_counts()

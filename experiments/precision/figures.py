@@ -9,7 +9,7 @@ from harness.schema.findings import Figure
 from .ratios import labels
 
 DEPTH = 8
-"""Depth in the figures; without cells of this depth, the largest measured depth is used."""
+"""Depth in the figures; if it was not measured, the figures use the largest measured depth."""
 
 
 def composition(frame: pd.DataFrame) -> Figure | None:

@@ -1,4 +1,4 @@
-"""Computes ratios of each precision to float32, cell by cell."""
+"""Divides the bytes in each precision by the bytes of the same network in float32."""
 
 from itertools import pairwise
 
@@ -18,14 +18,14 @@ def labels(frame: pd.DataFrame) -> "pd.Series[str]":
 
 
 def beside_float32(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return successful training cells, with their metrics divided by those of float32 cells.
+    """Return successful training steps, with metrics divided by those of the float32 step.
 
     Columns that end in ``_ratio`` are divided by the value of float32. ``saved_less_labels_ratio``
-    is the ratio of the saved bytes that are not int64 labels. ``saved_by_formula_bytes`` is known
+    is the ratio of the saved bytes without the int64 labels. ``saved_by_formula_bytes`` is known
     only for autocast.
 
     Raises:
-        AnalysisError: a float32 cell for the comparison is missing.
+        AnalysisError: a float32 step for the comparison is missing.
 
     """
     metrics = ["saved_bytes", "peak_live_bytes", "categories_at_peak.parameter"]

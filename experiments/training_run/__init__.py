@@ -29,8 +29,8 @@ KINDS: tuple[tuple[Instrument, ZeroGrad], ...] = (
     ("trace", "after_forward"),
     ("trace", "before_forward"),
 )
-"""Pairs of an instrument and a time of ``zero_grad``: after the forward pass, as in the note, or
-before the forward pass."""
+"""Pairs (instrument, position of ``zero_grad``): the position is after the forward pass, as in the
+course note, or before it."""
 EPOCHS = {Size.QUICK: (2, 2, 2), Size.DEFAULT: (10, 1, 1), Size.FULL: (20, 10, 2)}
 """Number of epochs for each pair of KINDS: few epochs for exact metrics, and many for RSS."""
 ALL_IMAGES = (60_000, 10_000)
@@ -61,7 +61,7 @@ def training_runs(size: Size) -> Iterable[TrainingJob]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Judge the claims on equal steps, on growth, and on the order of ``zero_grad``."""
+    """Judge the claims on equal memory in all steps, on growth, and on ``zero_grad``'s order."""
     lines = evidence.training_runs
     result = runs.runs(lines)
     main = runs.in_main_order(result)

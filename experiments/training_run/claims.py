@@ -1,4 +1,4 @@
-"""Judges the claims on equal steps, on growth, and on the order of ``zero_grad``."""
+"""Judges the claims on equal memory in all steps, on growth, and on the order of ``zero_grad``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

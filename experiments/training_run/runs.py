@@ -39,7 +39,7 @@ class Run:
         return int(self.steps["rows"].max())
 
     def batches(self, kind: str, *, full: bool = True) -> pd.DataFrame:
-        """Return the rows of ``kind`` with full batches, or, if not ``full``, partial batches."""
+        """Return the rows of ``kind``: with full batches, or with partial ones if not ``full``."""
         own = self.steps["kind"] == kind
         return self.steps[own & ((self.steps["rows"] == self.full_rows) == full)]
 
@@ -85,5 +85,5 @@ def _run(one: TrainingRun, result: TrainingResult) -> Run:
 
 
 def in_main_order(answer: Sequence[Run]) -> list[Run]:
-    """Return the runs with the note's order of ``zero_grad``; all runs if no run has this order."""
+    """Return the runs in the note's order of ``zero_grad``; all runs if no run has this order."""
     return [run for run in answer if run.zero_grad == "after_forward"] or list(answer)

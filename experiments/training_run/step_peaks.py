@@ -17,7 +17,7 @@ def orders_table(result: Iterable[Run]) -> pd.DataFrame:
     """Return the peaks of full steps by order of ``zero_grad``, for models run in both orders.
 
     Columns: ``model, gradients_freed, peak_bytes, peak_phase``. The first row of each model is for
-    the note's order of ``zero_grad``.
+    the course note's order of ``zero_grad``.
     """
     rows = [
         {

@@ -1,8 +1,8 @@
 """Compares the memory of training with the memory of inference, by category of tensors.
 
-The note says that training "requires significantly more memory than plain prediction" because
-backpropagation keeps the intermediate values. Each training cell is compared with the inference
-cell of the same network and batch.
+The course note says that training "requires significantly more memory than plain prediction"
+because backpropagation keeps the intermediate values. Each training step is compared with the
+inference step of the same network and batch.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare each training cell with the inference cell of the same network and batch."""
+    """Compare each training step with the inference step of the same network and batch."""
     frame = predictions.with_predictions(evidence.frame, [PEAK])
     table = pairs.pairs(frame)
     if table.empty:

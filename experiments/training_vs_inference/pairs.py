@@ -1,4 +1,4 @@
-"""Joins each training cell with the inference cell of the same network and batch."""
+"""Joins each training step with the inference step of the same network and batch."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ PEAK = "peak_live_bytes"
 
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each training cell, joined with the inference cell of the same network and batch.
+    """Return each training step, joined with the inference step of the same network and batch.
 
-    The columns ``training_bytes`` and ``inference_bytes`` are the peaks of the two cells.
+    The columns ``training_bytes`` and ``inference_bytes`` are the peaks of the two steps.
     ``more_<category>_bytes`` is the training bytes minus the inference bytes in a category.
     ``leading`` is the category with the largest difference. ``limit`` is the value that the ratio
     of the peaks approaches for very large batches.
@@ -67,7 +67,7 @@ def named(row: "pd.Series[Any]") -> str:
 
 
 def by_depth(table: pd.DataFrame) -> pd.DataFrame:
-    """Return ``rise``, the deepest network's ratio divided by the shallowest network's ratio.
+    """Return ``rise``: the deepest network's ratio of peaks, divided by the shallowest's.
 
     ``rise`` is 0 unless the ratio increases from each depth to the next depth.
     """
@@ -96,6 +96,6 @@ def expected_difference(table: pd.DataFrame) -> "pd.Series[int]":
 
 
 def base(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells with the most frequent width."""
+    """Return the rows with the most frequent width."""
     commonest = table["width"].mode()  # empty where there are no cells
     return table[table["width"].isin(commonest[:1])]

@@ -1,8 +1,8 @@
 """Measures memory and time at widths near powers of two.
 
-The note advises widths "divisible by larger powers of 2", as "computationally efficient due to the
-way memory is allocated and addressed in hardware". Bytes at powers of two are compared with bytes
-at neighbouring widths. Times at odd widths are compared with times at multiples of 8, within
+The course note advises widths "divisible by larger powers of 2", as "computationally efficient due
+to the way memory is allocated and addressed in hardware". Bytes at powers of two are compared with
+bytes at neighbouring widths. Times at odd widths are compared with times at multiples of 8, within
 blocks. A block measures every width once, each in a separate process. A block has its own seed,
 which changes only the weights.
 """
@@ -35,7 +35,7 @@ METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Yield widths near powers of two: first for bytes, then block by block for times.
+    """Yield widths near powers of two: first to compare bytes, then blocks to compare times.
 
     In every second block, the order is reversed, so that a machine that slows down favours no
     width.

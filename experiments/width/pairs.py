@@ -12,7 +12,7 @@ import pandas as pd
 def odd_ratios(times: pd.DataFrame) -> pd.DataFrame:
     """Return the ratios of times at odd widths to times at neighbouring multiples of 8.
 
-    ``times`` has one row per cell, with the columns ``block, width, seconds``. The result has one
+    ``times`` has one row per step, with the columns ``block, width, seconds``. The result has one
     row per block and power of two p, if all five widths near p were measured. ``ratio`` is the mean
     time at p - 1 and p + 1, divided by the mean time at p - 8, p and p + 8. ``power_ratio`` is the
     mean time at p - 8 and p + 8, divided by the time at p. If time grows linearly with the width,

@@ -19,7 +19,7 @@ TOGETHER = "all together"
 
 
 def times(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns ``block, width, seconds``, with the fastest repeat of each timed cell."""
+    """Return the columns ``block, width, seconds``, with the fastest repeat of each timed step."""
     timed = frame.loc[frame["malloc"] == "system", ["seed", "width", "fastest_seconds"]].dropna()
     return timed.set_axis(["block", "width", "seconds"], axis=1)
 
@@ -61,7 +61,7 @@ def time_verdict(ratios: pd.DataFrame) -> Claim | None:
 
 
 def _decide(wide: Ratio | None) -> Decided:
-    """Decide whether a ratio is above WORTH, by logarithms because their interval is symmetric."""
+    """Decide whether a ratio is above WORTH, from its logarithm, whose interval is symmetric."""
     if wide is None:
         return Decided(verdict=Verdict.OPEN)
     low, high = math.log(wide.low), math.log(wide.high)

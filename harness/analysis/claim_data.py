@@ -89,12 +89,12 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     where: str = ""
     """Pandas query that selects the rows that the claim is about; empty for all rows."""
     axes: tuple[str, ...] = ()
-    """Columns whose values identify a cell in the verdict, such as ``depth`` and ``batch``."""
+    """Columns whose values identify a case in the verdict, such as ``depth`` and ``batch``."""
     steps: bool = False
     """True if a row describes the change from one value of an axis to the next larger value."""
     control: Control | None = None
     sensitivity: tuple[float, ...] = ()
-    """Further limits; for each limit, the report states how many cells would satisfy the claim."""
+    """Further limits; for each limit, the report states how many cases would satisfy the claim."""
 
     def rule(self, **given: object) -> Rule:
         """Return text with the conditions under which the claim holds, fails or stays open."""
@@ -112,7 +112,7 @@ def claim_data(file: str, claim: str) -> ClaimData:
 
 
 def text(file: str, name: str, /, **given: object) -> str:
-    """Read a text from ``claims.toml`` next to ``file``, with names in braces replaced."""
+    """Read a text from ``claims.toml`` next to ``file``, and replace names in braces by values."""
     words: str = _tables(Path(file).with_name("claims.toml"))["text"][name]
     return words.format(**given)
 

@@ -1,4 +1,4 @@
-"""Judges the claims of ``claims.toml`` cell by cell, or from a decision that an experiment made.
+"""Judges claims of ``claims.toml`` by the rows of a table, or from an experiment's own decision.
 
 A negative control is a measurement for which a claim must fail. If a claim also holds for its
 negative control, the verdict on the claim is open.
@@ -20,7 +20,7 @@ SLACK = 1e-12
 
 
 Equal = tuple[int, int]
-"""Number of values that a second calculation confirms, and total number of values."""
+"""Number of values that equal an independent calculation, and number of compared values."""
 
 
 def judged(
@@ -32,14 +32,14 @@ def judged(
     derived: Equal | None = None,
     **facts: object,
 ) -> Claim:
-    """Judge a claim cell by cell.
+    """Judge a claim by the rows (cells) of a table.
 
     Args:
         file: path of a file in the folder of ``claims.toml``.
         claim: name of the claim in ``claims.toml``.
-        table: one row per cell; False in the column ``sure`` makes the cell undecided.
+        table: one row per cell; if the column ``sure`` is False, the cell is undecided.
         missing: number of requested cells that have no row in ``table``.
-        derived: number of values that a second calculation confirms, and total number of values.
+        derived: result of comparing the values with an independent calculation, as ``Equal``.
         facts: values that replace names in braces in the claim's texts.
 
     Returns:
@@ -159,7 +159,7 @@ def _equal(derived: Equal | None) -> str:
 
 
 def _unlike(derived: Equal | None) -> str:
-    """Return text about cells that a second calculation contradicts; empty if there are none."""
+    """Return text about cells that differ from an independent calculation; empty if none differ."""
     if derived is None or derived[0] == derived[1]:
         return ""
     return f"; the second derivation differs in {derived[1] - derived[0]} of {derived[1]} cells"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WHERE = ("device", "threads", "malloc", "data", "seed")
-"""Workload fields in which two compared runs may differ. A field is ignored if all cells of each
-run have one value of the field, and the values of the two runs differ."""
+"""Workload fields in which two compared runs may differ. A field is ignored if its value is the
+same in all cells of each run, but differs between the two runs."""
 
 _FIELDS = tuple(Workload.__dataclass_fields__)
 METRICS = tuple(
@@ -39,7 +39,7 @@ size. Memory pages and the heap can cause smaller differences."""
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison:
-    """Result of comparing the runs ``a`` and ``b`` cell by cell.
+    """Result of comparing the runs ``a`` and ``b``; a cell is one measured workload.
 
     Attributes:
         cells: number of cells that are in both runs.

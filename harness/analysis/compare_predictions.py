@@ -30,7 +30,7 @@ class PredictionFileError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A value that differs between two predictions; ``first`` or ``second`` is None if unknown."""
+    """A value that differs between two predictions; ``first`` or ``second`` is None if missing."""
 
     name: str
     first: Value

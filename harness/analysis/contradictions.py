@@ -50,7 +50,7 @@ def _of_step(line: StepRun) -> str:
 
 @contradiction.register
 def _of_threshold(line: Threshold) -> str:
-    """Compare the largest fit with the probes, and the budget with its parts and with the batch."""
+    """Compare the largest fit with the probes, and the budget with its parts and the batch."""
     if line.outcome is not Outcome.OK or line.largest_fit is None:
         return ""
     fitted = [one.value for one in line.probes if one.outcome is Outcome.OK]

@@ -19,7 +19,7 @@ CONFIDENCE = 0.99
 ROUGHLY = 0.10
 """Largest relative difference between two numbers that a claim calls "roughly equal"."""
 MOST_REPEATS = 10_000
-"""Largest estimate of the number of repeats that a text states as a number."""
+"""Largest number of repeats that a text states; above it, the text says "more than 10,000"."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Loads the saved results of an experiment, and rejects results that contradict each other.
 
-A cell has no numbers if no result is stored, or if the result is a failure or contradicts itself.
-If a cell was measured several times, the numbers of all attempts must agree. All results must come
-from the same version of PyTorch, version of the code, and processor. If results contradict each
-other, every claim of the experiment is open and states the contradiction.
+A cell (a job of the experiment) has no numbers if its result is missing, is a failure or
+contradicts itself. If a cell was measured several times, the numbers of all attempts must agree.
+All results must come from the same PyTorch version, code version and processor. If results
+contradict each other, every claim of the experiment is open and states the contradiction.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ class _Kind:
     empty: Callable[[Any], Any]
     """Function that creates a result without numbers for a job that was not run."""
     lost: Mapping[str, Any]
-    """Values of the fields of a contradictory result, in place of the numbers."""
+    """Field values that replace the numbers of a contradictory result."""
     numbers: Callable[[Any], object]
     """Function that returns the numbers that must be equal in two attempts at a cell."""
 
@@ -158,7 +158,7 @@ def section_of(experiment: Experiment, folder: Path) -> tuple[Section, Evidence]
 
 
 def _doubted(section: Section, experiment: Experiment, doubts: Sequence[str]) -> Section:
-    """Return the section, in which every claim is open if ``doubts`` lists contradictions."""
+    """Return the section; if ``doubts`` lists contradictions, every claim in it becomes open."""
     if not doubts:
         return section
     why = "; ".join(doubts[:2])
@@ -173,7 +173,7 @@ def _open(claim: Claim, why: str) -> Claim:
 
 
 def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> Evidence:
-    """Return each requested cell's last successful result; a cell without one has no numbers.
+    """Return each requested cell's last successful result, or a result without numbers.
 
     Args:
         experiment: experiment to analyse, in the smallest size that contains all measured cells.

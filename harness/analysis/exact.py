@@ -97,7 +97,7 @@ class ExactMaximum:
     """
 
     forms: tuple[ExactForm, ...]
-    """Formulas; ``rows`` of a formula excludes rows in which an earlier formula is exact."""
+    """Formulas; a formula's ``rows`` leaves out rows in which an earlier formula is exact."""
     rows: int
     total: int
 

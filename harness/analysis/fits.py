@@ -1,9 +1,9 @@
 """Fits linear models and power laws, with confidence intervals that allow for uneven noise.
 
 The intervals use HC3 standard errors (MacKinnon & White, 1985, Journal of Econometrics 29:305),
-which do not assume equal noise in all cells. Power laws are fitted to logarithms, because sizes
-span four orders of magnitude and noise grows with size. In tests/analysis, tests check that 95%
-intervals contain the true value in 95% of samples.
+which do not assume equal noise in all observations. Power laws are fitted to logarithms, because
+sizes span four orders of magnitude and noise grows with size. In tests/analysis, tests check that
+95% intervals contain the true value in 95% of samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ DECISIVE = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficient:
-    """Fitted coefficient of a term; ``low`` and ``high`` are None if too few cells determine it."""
+    """Fitted coefficient of a term; ``low`` and ``high`` are None if it has no interval."""
 
     term: str
     estimate: float
@@ -52,7 +52,7 @@ class FittedModel:
 
 
 def fit(columns: Mapping[str, Values], values: Values) -> FittedModel:
-    """Fit ``values`` as a linear combination of ``columns``; a column of ones is the constant."""
+    """Fit ``values`` as a linear combination of ``columns``; a column of ones adds a constant."""
     y = np.asarray(values, dtype=np.float64)
     raw = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns.values()])
     size = np.abs(raw).max(axis=0, initial=0.0)

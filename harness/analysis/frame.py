@@ -35,9 +35,9 @@ def load(folder: Path | str) -> pd.DataFrame:
         folder: a folder with ``records.jsonl``, or with experiment folders that contain this file.
 
     Returns:
-        One row per cell, from the cell's last record. Sizes are in bytes, in nullable ``Int64``
-        columns. Unknown values are missing (``NA``). An incomplete last line of a file is skipped
-        and named in ``frame.attrs["notes"]``.
+        One row per cell (workload), from the cell's last record. Sizes are in bytes, in nullable
+        ``Int64`` columns. Unknown values are missing (``NA``). An incomplete last line of a file is
+        skipped and named in ``frame.attrs["notes"]``.
 
     Raises:
         RecordError: a records file is missing, or a line is not a record.
@@ -148,7 +148,7 @@ AT_PEAK = [f"categories_at_peak.{name}" for name in CATEGORIES]
 
 
 def ok_cells(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """Return the successful cells that have a value in each of ``columns``.
+    """Return the rows of successful cells that have a value in each of ``columns``.
 
     >>> frame = pd.DataFrame({"outcome": ["ok", "oom", "ok"], "saved_bytes": [4, None, None]})
     >>> ok_cells(frame, "saved_bytes")["saved_bytes"].tolist()
@@ -164,7 +164,7 @@ def categories(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def ends(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the cells in which ``column`` has its smallest or its largest value.
+    """Return the rows in which ``column`` has its smallest or its largest value.
 
     >>> ends(pd.DataFrame({"batch": [8, 1, 4]}), "batch")["batch"].tolist()
     [8, 1]

@@ -1,4 +1,4 @@
-"""Judges a claim from parts, which are groups of cases in which the claim holds, fails or is open.
+"""Judges a claim from its parts: groups of cases in which the claim holds, fails or is open.
 
 A claim that fails for some cases holds in part if it holds for more than half of the cases. The
 verdict names the parts for which the claim holds or fails.
@@ -18,8 +18,8 @@ from harness.schema.findings import Verdict
 MOST_NAMES = 3
 """Largest number of parts that a verdict lists by name."""
 MOST_REGIONS = 2
-"""Largest number of regions that a verdict names for "holds" and for "fails". For further cells,
-the verdict states only how many there are."""
+"""Largest number of regions that a verdict names for "holds" and for "fails". For cells outside
+these regions, the verdict states only their number."""
 
 Mask = NDArray[np.bool_]
 
@@ -94,15 +94,15 @@ def judge_cells(
     missing: int = 0,
     steps: bool = False,
 ) -> Decided:
-    """Return the verdict over all cells, with names of regions where the claim holds or fails.
+    """Return the verdict over all cells, with names of regions in which the claim holds or fails.
 
     Args:
         cells: one row per cell, with a column of numbers or names for each of ``axes``.
         held: for each cell True if the claim holds, False if it fails, missing if unknown.
         axes: columns whose values describe a region, such as ``batch``.
         missing: number of requested cells that have no row in ``cells``.
-        steps: True if a cell describes the change to the next larger value of an axis; the largest
-            value is then written with "≥".
+        steps: True if a cell describes the change to the next larger value of an axis; the verdict
+            then writes the largest value with "≥".
 
     >>> cells = pd.DataFrame({"batch": [1, 16, 256, 4096]})
     >>> judge_cells(cells, [False, True, True, True], ["batch"]).words

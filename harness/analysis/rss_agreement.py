@@ -16,7 +16,7 @@ _NEEDED = ("rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes")
 
 
 def resolved(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells in which a step adds at least RESOLVED_BYTES of live bytes."""
+    """Return the rows in which a step adds at least RESOLVED_BYTES of live bytes."""
     known = ok_cells(frame, *_NEEDED)
     return known[trace_rise(known) >= RESOLVED_BYTES].reset_index(drop=True)
 

@@ -141,7 +141,7 @@ def place_of(name: str, start: str | Path) -> str | Path:
 
 
 def placed_job(job: StepJob, start: str | Path) -> StepJob:
-    """Return the job with module names resolved relative to ``start``, as by ``place_of``."""
+    """Return the job with its module names resolved by ``place_of``, relative to ``start``."""
 
     def placed(name: str) -> str:
         module, _, called = name.partition(":")
@@ -269,9 +269,9 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
 
 
 def _may_run(path: Path, origin: ExperimentOrigin, name: str, folder: Path) -> bool:
-    """Return whether ``path`` is the experiment's file, which has the recorded path or hash.
+    """Return whether ``path`` is the experiment's file, i.e. has the recorded path or hash.
 
-    A file next to the records is refused, and also a file that another user owns.
+    A file in the run's folder is refused, and also a file that another user owns.
     """
     code = code_file(path)
     if path.stem != name or not code.is_file():

@@ -84,14 +84,14 @@ class Cell:
 
     workload: Workload
     repeats: int
-    """Number of passes that measure time and RSS without instruments."""
+    """Number of runs that measure time and RSS, without a trace."""
     deadline_seconds: float
     """Deadline of each of the cell's two processes, in seconds."""
     keep_events: bool = False
     servers_by_seed: bool = False
     """True if each seed has its own fork server."""
     fresh_servers: bool = False
-    """True if each pass has its own fork server."""
+    """True if each run of the cell has its own fork server."""
     needed_bytes: int | None = None
     """Predicted peak of live bytes; None without a prediction."""
 
@@ -104,8 +104,8 @@ class Cell:
 class Executor(Protocol):
     """Measures cells, up to ``capacity()`` cells at a time.
 
-    An executor does not write records to files and does not repeat attempts, because the sweep does
-    both. Every attempt returns a record, even a failed attempt.
+    The sweep, not the executor, writes records to files and repeats attempts. Every attempt returns
+    a record, even a failed attempt.
     """
 
     name: str

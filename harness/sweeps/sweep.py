@@ -69,7 +69,7 @@ def sweep(
     Args:
         grid: a ``Grid``, or any iterable of workloads.
         out: folder for ``records.jsonl``; it is created if it does not exist.
-        repeats: number of passes that measure each workload's time.
+        repeats: number of runs that measure each workload's time.
         device: device of every step, instead of the workload's own device.
         deadline_seconds: seconds after which a worker process is stopped.
         executor: object that runs the cells; by default, cells run one at a time on this machine.
@@ -132,8 +132,8 @@ def run(
     """Run the jobs of ``experiment`` that have no stored result; return job counts by outcome.
 
     If the run is interrupted, the same call resumes it. ``executor`` runs the cells; by default,
-    cells run one at a time on this machine. Jobs that are not cells always run one at a time on
-    this machine.
+    cells run one at a time on this machine. Jobs other than cells, such as threshold searches,
+    always run one at a time on this machine.
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)

@@ -48,7 +48,7 @@ def refuse_uncounted(workload: Workload) -> None:
 
 
 def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: float) -> Environment:
-    """Return the description of the GPU, which a worker process reads."""
+    """Start a worker process that reads the description of the GPU; return the description."""
     ended = launcher.launch(Describe(workload=workload), deadline_seconds)
     if ended.failure is not None and ended.failure.users_mistake:
         raise HarnessError(ended.failure.message)

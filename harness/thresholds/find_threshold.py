@@ -50,9 +50,9 @@ from harness.thresholds.search import CONFIRMATIONS, Reading, search
 _START = {"batch": 64, "depth": 4, "width": 64}
 """First value that is probed if there is no prediction."""
 _CLOSE_IN_CGROUP = 8
-"""Usual error of predictions in a cgroup; two threads or wide layers increase the error."""
+"""Usual error of a predicted threshold in a cgroup; two threads or wide layers raise this error."""
 _MOST_UNSEEN_BYTES = 8 * 4096
-"""Largest measured kernel memory of a cgroup without its page tables, in bytes."""
+"""Largest kernel memory, without page tables, that was measured in a cgroup, in bytes."""
 
 
 def threshold(
@@ -84,7 +84,7 @@ def threshold(
 
 
 def _with_outside(found: Threshold, value: int, deadline_seconds: float) -> Threshold:
-    """Return ``found`` with the bytes that a process without the harness needs above the budget."""
+    """Add to ``found`` the bytes that a process without the harness needs beyond the budget."""
     needed = [p.needed_bytes for p in found.probes if p.value == value and p.needed_bytes]
     workload = found.workload.replace(**{found.solve: value})
     with closing(ForkLauncher(workload.malloc, primes=False)) as launcher:

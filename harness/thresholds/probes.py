@@ -31,7 +31,7 @@ class Probes:
     launch: Callable[[int, int], NeededEnd]
     """Function that probes a value within a budget; the budget is given in bytes."""
     estimate: Callable[[int, int | None], int | None]
-    """Function that estimates the largest value that fits, from a value and the bytes needed."""
+    """Function that estimates the largest value that fits, from a probed value and its bytes."""
     budget_bytes: int
     device: str
     seen: list[Probed] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Probes:
         raise UndecidedError(outcome, evidence | {"value": value})
 
     def _only_within(self, value: int) -> bool:
-        """Return whether the probe of ``value``, which crashed, succeeds with twice the budget.
+        """Return whether a crashed probe of ``value`` succeeds with twice the budget.
 
         Success shows that the probe lacked memory; some libraries crash after a failed allocation.
         """

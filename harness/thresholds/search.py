@@ -18,7 +18,7 @@ CONFIRMATIONS = 3
 MOST_PROBES = 80
 """Maximum number of probes in a search."""
 _CLOSE = 0.0051
-"""Second step away from a wrong guess, as a fraction of the guess."""
+"""Size of the second step away from a wrong guess, as a fraction of the guess."""
 _AROUND = (0, 1, -1, 3, -3)
 """Offsets from an estimate, in the order in which the search tries them."""
 _TRUSTED = 3

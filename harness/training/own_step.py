@@ -38,7 +38,7 @@ class ExampleInputs:
             raise InputSpecError("--input: give all inputs a name, or none")
 
     def __call__(self, batch: int, device: str = "cpu") -> tuple[Any, Tensor | None]:
-        """Return the model's input and the labels; without labels, return None in their place."""
+        """Return the model's input, and the labels or None."""
         make = torch.zeros if self.with_values else torch.empty
         made = [
             make(batch, *s.shape, dtype=getattr(torch, s.dtype), device=device) for s in self.specs

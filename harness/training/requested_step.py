@@ -49,7 +49,7 @@ def requested_step(request: StepRequest) -> OwnStep:
 
 
 def find_modules(request: StepRequest) -> None:
-    """Change to the request's working directory, and search the request's import path first."""
+    """Change to the request's working directory, and put its import path first in ``sys.path``."""
     if request.folder:
         os.chdir(request.folder)
     sys.path[:] = [*request.path, *(folder for folder in sys.path if folder not in request.path)]

@@ -7,7 +7,7 @@ from .networks import transformer
 
 
 class Adapted(nn.Module):
-    """A frozen linear layer with an adapter of two small linear layers, which are trained."""
+    """A frozen linear layer with an adapter: two small linear layers that are trained."""
 
     def __init__(self, base: nn.Linear, rank: int, drop: float) -> None:
         super().__init__()

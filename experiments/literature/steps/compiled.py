@@ -7,7 +7,7 @@ from . import networks
 
 
 def budgeted(budget: float, network: str, **arguments: int) -> nn.Module:
-    """Return a network of ``networks``, and set the activation budget for code compiled later."""
+    """Set the activation budget for ``torch.compile``, and return a network of ``networks.py``."""
     torch._functorch.config.activation_memory_budget = budget
     made: nn.Module = getattr(networks, network)(**arguments)
     return made

@@ -146,7 +146,7 @@ fused_adamw = partial(torch.optim.AdamW, fused=True)
 
 
 def normed(depth: int, width: int) -> nn.Module:
-    """Return linear layers with GELU and layer norm, which the compiler can fuse."""
+    """Return linear layers with GELU and layer norm; the compiler can fuse GELU and layer norm."""
     layers = [
         nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)) for _ in range(depth)
     ]

@@ -1,4 +1,4 @@
-"""Reversible blocks as in Gomez et al. 2017, whose inputs are recomputed from outputs."""
+"""Reversible blocks (Gomez et al. 2017): the backward pass can recompute inputs from outputs."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class Coupled(nn.Module):
 
 
 class _Rebuilt(Function):
-    """Autograd function for several blocks in a row, which saves only the last output."""
+    """Autograd function that runs several blocks, and saves only the last block's output."""
 
     @staticmethod
     def forward(ctx: Any, x1: Tensor, x2: Tensor, blocks: list[nn.Module]) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ def _undone(
 class ReversibleStack(nn.Module):
     """``depth`` blocks in ``stages`` equal stages, each of which begins with a linear layer.
 
-    With ``rebuild``, a stage keeps only the last output of its blocks; otherwise autograd keeps its
+    With ``rebuild``, a stage keeps only the last output of its blocks; without, autograd keeps its
     usual tensors.
     """
 

@@ -70,7 +70,7 @@ def _encode(values: Tensor, codes: Tensor, scale: Tensor) -> None:
 
 
 class InBackward(Optimizer):
-    """One optimizer per parameter, which updates this parameter as soon as the gradient exists."""
+    """Runs one optimizer per parameter, each as soon as the parameter's gradient exists."""
 
     def __init__(
         self, parameters: Iterable[Tensor], *, make: Callable[[list[Tensor]], Optimizer]

@@ -1,4 +1,4 @@
-"""Objects that measure the cells of a sweep, on this machine or on a Dask cluster."""
+"""Objects that measure the cells (workloads) of a sweep, on this machine or a Dask cluster."""
 
 from harness.sweeps.executors.local import LocalExecutor
 from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured

@@ -1,9 +1,9 @@
 """Runs cells on an existing Dask cluster, or on a new Dask cluster on this machine.
 
-Each cell runs in child processes of a Dask worker, which end when the worker ends. Dask never
-repeats a cell. If a worker is lost, the attempt gets the outcome ``lost``, and the sweep tries the
-cell again, if possible on another worker. Several cells may run on the same host of a cluster, so
-RSS and times are null.
+Each cell runs in child processes of a Dask worker; the child processes end with the worker. Dask
+never repeats a cell. If a worker is lost, the attempt gets the outcome ``lost``, and the sweep
+tries the cell again, if possible on another worker. Several cells may run on the same host of a
+cluster, so RSS and times are null.
 """
 
 import contextlib
