@@ -21,7 +21,7 @@ _COUNTERS = ("requested", "allocated", "active", "reserved")
 
 @contextmanager
 def cuda_peaks() -> Iterator[dict[str, int]]:
-    """Measure the allocator's peaks in a ``with`` block, including blocks allocated before it.
+    """Measure the allocator's peaks in a ``with`` block; blocks allocated earlier are included.
 
     After the ``with`` block, the yielded dict contains the peaks in bytes by their names.
     """

@@ -43,8 +43,8 @@ class Rise:
     peak_bytes: int = 0
     """Peak memory of the process, in bytes."""
     lost_bytes: int = 0
-    """Bytes that were resident before the block but not after it, e.g. library pages that the
-    kernel removed. ``peak_bytes`` may not include the lost bytes."""
+    """Bytes that were resident before the ``with`` block but not after it, e.g. library pages that
+    the kernel removed. ``peak_bytes`` may not include the lost bytes."""
 
 
 _GOLDEN = 0.618

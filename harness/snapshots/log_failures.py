@@ -114,7 +114,7 @@ class LogFailure:
 def find_failures(log: Log) -> tuple[LogFailure, ...]:
     """Return every failure in a log, in the order of the lines.
 
-    Messages of other programs are used only if the log has no message of PyTorch or the kernel.
+    Messages of other programs are used only if the log has no message of PyTorch or Linux.
     """
     lines = log.text.split("\n")
     reasons: list[str] = []

@@ -39,7 +39,7 @@ _OWN = str(Path(__file__).parents[1])
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
-"""Operators of the GPU by the meta operators that they replace in the backward pass of indexing."""
+"""For the backward pass of indexing: meta operators, and the CUDA operators that run instead."""
 
 
 def _keeps(frame: FrameType | None) -> bool:

@@ -76,7 +76,7 @@ def saved_input_bytes(workload: Workload) -> int:
     """Return the saved bytes that belong to the batch.
 
     Autograd saves examples for the first linear layer and labels for the loss. Micro-batches are
-    views, so the whole batch is saved. Under autocast, a cast is saved instead of the examples.
+    views, so the whole batch is saved. Under autocast, a saved cast replaces the saved examples.
     """
     if workload.mode != "train":
         return 0
