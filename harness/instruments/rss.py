@@ -55,7 +55,8 @@ _GOLDEN = 0.618
 def arranged_rise(number: int) -> Iterator[Rise]:
     """Prepare the heap and the kernel's counters, and then measure like ``resident_rise``.
 
-    ``number`` is the index of the repeat. Memory of the preparation is not part of the result.
+    ``number`` is the index of the repeated step. Memory of the preparation is not part of the
+    result.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):

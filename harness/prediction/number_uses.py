@@ -1,4 +1,4 @@
-"""Interface of the listener to which a script's uses of unknown numbers are reported."""
+"""Interface of the listener that records how a script uses unknown (not computed) numbers."""
 
 from typing import Final, Protocol
 

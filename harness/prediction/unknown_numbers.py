@@ -31,11 +31,11 @@ _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
 """Largest known integer for which comparisons use the assumed numbers of ``trial_values.py``."""
 _PRIORITY = -1.0
-"""Priority of operators: higher than NumPy's scalars, lower than NumPy's arrays."""
+"""Value of ``__array_priority__``: above that of NumPy's scalars, below that of NumPy's arrays."""
 
 
 class Unknown(float):
-    """An unknown floating-point number."""
+    """A floating-point number whose value is not computed."""
 
     __slots__ = ("place",)
     place: str
@@ -79,7 +79,7 @@ class Unknown(float):
 
 
 class UnknownWhole(int):
-    """An unknown integer; it may become a size, so even reading it is a use."""
+    """An integer whose value is not computed; it may become a size, so even reading it is a use."""
 
     place: str
     __array_priority__ = _PRIORITY

@@ -1,4 +1,4 @@
-"""Texts of unknown numbers; parsing, comparing or taking the length of a text is a use.
+"""Texts of unknown (not computed) numbers; parsing or comparing a text, or its length, is a use.
 
 If C code joins the text to other text, the result is a plain string. The number is still reported
 as used if ``float`` parses the number's text. If the process reads a file that it has written, all

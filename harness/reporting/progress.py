@@ -1,4 +1,4 @@
-"""Shows the progress of a sweep: as a live display on a terminal, otherwise as lines."""
+"""Shows the progress of a sweep: as a live display on a terminal, or as plain lines in a log."""
 
 import sys
 import time

@@ -22,8 +22,7 @@ _PARAMETER = ("_apply (module.py", "convert (module.py")
 _OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adafactor", "nadam", "radam", "lion")
 _OPTIMIZER = ("_init_group (", *(f"step ({name}.py" for name in _OPTIMIZERS))
 _OPTIMIZER_OF_YOURS = ("wrapper (optimizer.py",)
-"""Frame of PyTorch's wrapper around ``step``; a closure of ``step`` can run forward and
-backward."""
+"""Frame of PyTorch's wrapper of ``step``; a closure of ``step`` may run forward and backward."""
 _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
 _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
 

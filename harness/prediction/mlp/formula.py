@@ -88,7 +88,7 @@ def saved_activation_bytes(workload: Workload) -> int:
 
     ``copies`` is 1 if a hidden layer saves one tensor, 2 if its activation also saves its input,
     and 3 for the ReLU of ``MLPScratch``. A normalization adds its saved input and statistics.
-    Dropout adds its mask, and it adds its output if the activation saves its own output. With
+    Dropout adds its mask; if the activation saves an output, dropout's output is also saved. With
     checkpointing, only the output of each segment is counted, once.
     """
     return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)
