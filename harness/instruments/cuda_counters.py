@@ -2,7 +2,7 @@
 
 The counters are on the CPU, so they are exact even while the GPU is still working. The GPU is
 synchronised before each reading, so that the next allocation can free blocks that wait for another
-stream. The synchronisation also raises a kernel's error during the step that launched the kernel.
+stream. Because of the synchronisation, a kernel's error is raised in the step that launched it.
 
 Source: ``torch.cuda.memory_stats``; aten/src/ATen/cuda/CublasHandlePool.cpp (workspaces).
 """

@@ -176,7 +176,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         """Return whether autograd would add the second gradient to the first in place.
 
         Autograd adds in place if nothing else refers to the first gradient, but never under a
-        dispatch mode. Under a dispatch mode, the recorder adds in place
+        dispatch mode. So the recorder, which is a dispatch mode, adds in place
         (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
         """
         if others or not isinstance(second, Tensor) or torch.is_grad_enabled():

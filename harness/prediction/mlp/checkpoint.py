@@ -1,4 +1,4 @@
-"""Writes checkpointed segments, whose hidden layers run again in the backward pass.
+"""Writes the events of checkpointed segments, which run again in the backward pass.
 
 The forward pass of a segment saves the segment's input and the random state. The backward pass runs
 the segment again with autograd, up to the last tensor that is needed ("early stop"). Each tensor is

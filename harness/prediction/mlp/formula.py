@@ -59,7 +59,7 @@ def batch_bytes(workload: Workload) -> int:
 
 
 def micro_batches(batch: int, parts: int) -> list[int]:
-    """Return the rows of each micro-batch, as ``Tensor.tensor_split`` divides the batch."""
+    """Return the numbers of rows in the micro-batches that ``Tensor.tensor_split`` makes."""
     small, larger = divmod(batch, parts)
     return [small + (number < larger) for number in range(parts)]
 
