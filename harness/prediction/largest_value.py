@@ -18,7 +18,8 @@ def largest_value(
     """Return a value from ``low`` to ``high`` that fits, while the next value does not fit.
 
     The search moves away from ``guess`` in doubling steps until one value fits and another does
-    not, then bisects. The result is None if ``low`` does not fit, and ``high`` if ``high`` fits.
+    not; then it bisects between them. The result is None if ``low`` does not fit, and ``high`` if
+    ``high`` fits.
     """
     if not fits(low):
         return None

@@ -1,4 +1,4 @@
-"""Finds the state at the start of a recording by reading its trace backwards.
+"""Finds the state at the start of a recording by reading the recording backwards.
 
 Blocks that were allocated before the recording and never freed are found in the segments at the end
 of the snapshot.

@@ -162,7 +162,7 @@ def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
-    """Return the bytes of the copies of input, output and weight for a weight gradient."""
+    """For a weight gradient, return the bytes of the copies of input, output and weight."""
     if not one.is_volume and not _needs_copies(one, gpu):
         return 0
     tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)

@@ -1,4 +1,4 @@
-"""Converts live bytes to the bytes that the kernel counts, with the harness's malloc settings.
+"""Converts live bytes to the bytes that the kernel counts under the harness's malloc settings.
 
 In a process that tests a memory budget, each block of at least one page has its own memory mapping
 (``harness.processes.limits.heap_headroom``). The mapping contains the block, PyTorch's alignment
