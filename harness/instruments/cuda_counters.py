@@ -2,7 +2,7 @@
 
 The counters are on the CPU, so they are exact even while the GPU is still working. The GPU is
 synchronised before each reading, so that the next allocation can free blocks that wait for another
-stream. The synchronisation also raises a kernel's error during the step that launched the kernel.
+stream. Because of the synchronisation, a kernel's error is raised in the step that launched it.
 
 Source: ``torch.cuda.memory_stats``; aten/src/ATen/cuda/CublasHandlePool.cpp (workspaces).
 """
@@ -21,7 +21,7 @@ _COUNTERS = ("requested", "allocated", "active", "reserved")
 
 @contextmanager
 def cuda_peaks() -> Iterator[dict[str, int]]:
-    """Measure the allocator's peaks in a ``with`` block, including blocks allocated before it.
+    """Measure the allocator's peaks in a ``with`` block; blocks allocated earlier are included.
 
     After the ``with`` block, the yielded dict contains the peaks in bytes by their names.
     """

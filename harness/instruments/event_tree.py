@@ -86,7 +86,7 @@ class _StepAndPhase:
 
 
 Change = tuple[int, Callable[..., None], tuple[Any, ...]]
-"""A change of the step or the phase, as its time, a method and the method's arguments."""
+"""Change of the step or the phase: its time, the method to call, and the arguments."""
 
 
 class Reader:
@@ -198,7 +198,7 @@ class Reader:
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
-        """Return the module and the level of an operator's events (2: autograd engine, 1: node)."""
+        """Return the module and the backward level of an operator (2: autograd engine, 1: node)."""
         if name.startswith(_ENGINE):
             self._change(node, self._current.backward)
             return module, 2

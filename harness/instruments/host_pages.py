@@ -15,7 +15,7 @@ MAIN = "main"
 
 
 def page_sums(process: int | str = "self") -> dict[str, int]:
-    """Return the sizes in a process's ``smaps_rollup`` by the names of the lines, in bytes."""
+    """Return a dict from each line's name in a process's ``smaps_rollup`` to its size in bytes."""
     _, *lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     parts = (line.split() for line in lines)
     return {name.rstrip(":"): int(kilobytes) << 10 for name, kilobytes, _ in parts}

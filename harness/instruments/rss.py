@@ -1,4 +1,4 @@
-"""Measures the peak of a process's RSS during a step with the kernel's counters.
+"""Measures the peak RSS of a process during a step, using the kernel's counters.
 
 Linux records the peak of the RSS (VmHWM) and resets the peak on request, so no peak is missed.
 ``ru_maxrss`` cannot be used, because in a forked child it includes the parent's memory. If the
@@ -43,8 +43,8 @@ class Rise:
     peak_bytes: int = 0
     """Peak memory of the process, in bytes."""
     lost_bytes: int = 0
-    """Bytes that were resident before the block but not after it, e.g. library pages that the
-    kernel removed. ``peak_bytes`` may not include the lost bytes."""
+    """Bytes that were resident before the ``with`` block but not after it, e.g. library pages that
+    the kernel removed. ``peak_bytes`` may not include the lost bytes."""
 
 
 _GOLDEN = 0.618
@@ -55,7 +55,7 @@ _GOLDEN = 0.618
 def arranged_rise(number: int) -> Iterator[Rise]:
     """Prepare the heap and the kernel's counters, and then measure like ``resident_rise``.
 
-    ``number`` is the index of the repeat. Memory of the preparation is not part of the result.
+    ``number`` is the index of the repeat. Memory that the preparation uses is not included.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):

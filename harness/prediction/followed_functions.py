@@ -25,7 +25,7 @@ _MATH += " sin cos tan sinh cosh tanh asin acos atan atan2 degrees radians erfc 
 
 
 class _Reading(threading.local):
-    """State of the current thread's read from a tensor."""
+    """State of a call of ``Tensor.item`` or ``Tensor.tolist`` in the current thread."""
 
     active = False
     place: str | None = None
@@ -146,7 +146,7 @@ def _follow_json() -> None:
 
 
 def _let_write(yaml: Any) -> None:
-    """Make YAML write unknown numbers and their texts as plain objects."""
+    """Make YAML write unknown numbers and their texts as plain numbers and strings."""
 
     @instead(yaml.representer.BaseRepresenter, "represent_data")
     def represent(real: Callable[..., Any], dumper: Any, value: Any) -> Any:

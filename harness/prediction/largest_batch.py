@@ -73,7 +73,7 @@ def _smallest(needs: Needs, unit: int) -> int:
 
 
 def _guess(needs: Needs, room: int, batch: int, unit: int, highest: int) -> int:
-    """Estimate the largest batch that fits from a line through the peaks of two batches."""
+    """Estimate the largest batch that fits, with a line through the peaks of two batches."""
     tried: dict[int, int | None] = {}
 
     def peak(at: int) -> int:

@@ -18,7 +18,8 @@ def largest_value(
     """Return a value from ``low`` to ``high`` that fits, while the next value does not fit.
 
     The search moves away from ``guess`` in doubling steps until one value fits and another does
-    not, then bisects. The result is None if ``low`` does not fit, and ``high`` if ``high`` fits.
+    not; then it bisects between them. The result is None if ``low`` does not fit, and ``high`` if
+    ``high`` fits.
     """
     if not fits(low):
         return None
@@ -48,8 +49,8 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
     """Return the largest value from ``low`` to ``high`` whose ``need`` is at most ``budget``.
 
     ``need`` must not decrease when the value increases. A step's memory is piecewise linear in
-    batch and depth, and quadratic in width. Lines through the last two points of ``need`` find the
-    answer in a few steps.
+    batch and depth, and quadratic in width. So a search along lines through the last two points
+    needs only a few calls of ``need``.
     """
     known = cache(need)
     if known(low) > budget:

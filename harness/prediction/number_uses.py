@@ -1,4 +1,4 @@
-"""Interface of the listener to which a script's uses of unknown numbers are reported."""
+"""Interface of the listener that records how a script uses unknown (not computed) numbers."""
 
 from typing import Final, Protocol
 
@@ -11,8 +11,8 @@ class Uses(Protocol):
     ) -> bool:
         """Return the result of a comparison; ``otherwise`` is the result for the assumed number.
 
-        If a run sets the results of comparisons, ``opposite`` inverts the result. With ``chooses``,
-        the larger value may become a size (``max(8, length)``), so the assumed number decides.
+        If a run sets the results of comparisons, ``opposite`` inverts them. With ``chooses``, the
+        assumed number decides, because the larger number may be a size (``max(8, length)``).
         """
 
     def used(self, place: str) -> None:

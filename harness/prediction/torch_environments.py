@@ -21,7 +21,7 @@ ON_DISK_BYTES = 7 << 30
 COST = "pip downloads about 3 GB for it and unpacks 7 GB, which takes 3 to 10 minutes"
 INSTALL_SECONDS = 1800
 _TORCHVISION_PINNED = TorchVersion(2, 14)
-"""Last torch version with a fixed torchvision version: 0.22 for 2.7, 0.23 for 2.8 and so on."""
+"""Last version with this rule: torch 2.7 needs torchvision 0.22, torch 2.8 needs 0.23, etc."""
 
 
 class InstallError(UnavailableError):

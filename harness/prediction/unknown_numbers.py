@@ -3,8 +3,8 @@
 Each ``Unknown`` object remembers where its number was read, and reports uses that may influence the
 script. The reported uses are comparisons, conversions to an integer, a truth value or an array, and
 taking the length of the number's text. Sums, means and printing are not reported. An unknown number
-cannot detect C code that reads its value without calling a method. In an estimate, it also cannot
-detect ``'%.2f' % x`` and ``Decimal(x)``.
+cannot detect C code that reads its value without calling a method. In an estimate, the uses
+``'%.2f' % x`` and ``Decimal(x)`` are not detected, either.
 """
 
 import dis
@@ -29,13 +29,13 @@ less than another number and equal to it. Code that sorts numbers, or finds the 
 the assumed values."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
-"""Largest known integer for which trial runs read smaller and larger ones (``trial_values.py``)."""
+"""Largest known integer for which comparisons use the assumed numbers of ``trial_values.py``."""
 _PRIORITY = -1.0
-"""Priority of operators: higher than NumPy's scalars, lower than NumPy's arrays."""
+"""Value of ``__array_priority__``: above that of NumPy's scalars, below that of NumPy's arrays."""
 
 
 class Unknown(float):
-    """An unknown floating-point number."""
+    """A floating-point number whose value is not computed."""
 
     __slots__ = ("place",)
     place: str
@@ -79,7 +79,7 @@ class Unknown(float):
 
 
 class UnknownWhole(int):
-    """An unknown integer; it may become a size, so even reading it is a use."""
+    """An integer whose value is not computed; it may become a size, so even reading it is a use."""
 
     place: str
     __array_priority__ = _PRIORITY

@@ -1,4 +1,4 @@
-"""Texts of unknown numbers; parsing, comparing or taking the length of a text is a use.
+"""Texts of unknown (not computed) numbers; parsing or comparing a text, or its length, is a use.
 
 If C code joins the text to other text, the result is a plain string. The number is still reported
 as used if ``float`` parses the number's text. If the process reads a file that it has written, all
@@ -23,9 +23,9 @@ _OF_CODE = "/torch/_inductor/", "/triton/"
 """Parts of the paths of compiler code; a compiler reads files that it has written."""
 _MOST_TEXTS, _MOST_CODE = 1000, 64
 TEXTS: Final[dict[str, str]] = {}
-"""Code locations of reads by the number's text, for numbers that are cut out of longer texts."""
+"""Dict from a number's text to the code location of the read; finds numbers in longer texts."""
 _made: Final[set[str]] = set()
-"""Places of numbers that were converted to text since the process last read its own file."""
+"""Code locations of numbers converted to text since the process last read a file it wrote."""
 
 
 class Text(str):

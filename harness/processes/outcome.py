@@ -138,7 +138,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _users_place(error: BaseException) -> str | None:
-    """Return file, line and function of the innermost frame in user code, else in a library."""
+    """Return file, line and function of the innermost frame in user code; if none, in a library."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{_short(error.filename)}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -151,7 +151,7 @@ def _users_place(error: BaseException) -> str | None:
 
 
 def _short(file: str) -> str:
-    """Return the path relative to the current folder; outside this folder, its last two parts."""
+    """Return a path relative to the current folder; for a file elsewhere, its last two parts."""
     path = Path(file)
     if path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))

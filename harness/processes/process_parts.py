@@ -1,9 +1,9 @@
 """Measures two parts of a worker's RSS: the interpreter, and PyTorch's libraries.
 
 A forked worker shares its pages with the fork server. The RSS of the server and of the worker
-contains the shared pages, as if the worker had loaded PyTorch. The worker's RSS contains a page of
-a file, however, only after the worker has read the page. ``of_worker`` maps all file pages that the
-fork server had in memory, so that the worker has the same RSS as a process that was not forked.
+contains the shared pages, as if the worker had loaded PyTorch. A page of a file, however, is part
+of the worker's RSS only after the worker has read the page. ``of_worker`` maps all file pages that
+the fork server had in memory, so that the worker has the same RSS as a process that was not forked.
 
 Source: proc_pid_smaps(5).
 """

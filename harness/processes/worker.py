@@ -29,7 +29,7 @@ def prime(*, forward_only: bool = False) -> None:
 
     The tiny steps run only on the CPU. A step on a GPU would leave blocks in the CUDA allocator,
     but a measurement must begin with an empty allocator. Use ``forward_only`` in a process that
-    will fork on a machine with a GPU, because a backward pass would start GPU threads and an
+    will fork on a machine with a GPU. There, a backward pass would start GPU threads, and an
     optimizer step would initialise CUDA.
     """
     torch.set_num_threads(1)

@@ -41,11 +41,11 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Cases for which the claim fails; ``holds_for`` contains the cases for which it holds."""
     rule: Rule | None = None
     second: str = ""
-    """Second derivation of the number that decides the claim, or the reason why there is none."""
+    """Independent second source of the number that decides the claim, or why there is none."""
     matters: str = ""
     control: str = ""
     history: str = ""
-    """History of the decision rule, as in ``Claim``; empty in files of older versions."""
+    """Origin of the limit in ``rule``, and commits that changed the rule; empty in older files."""
 
     @property
     def words(self) -> str:

@@ -72,7 +72,7 @@ class Document:
     notes: tuple[str, ...] = ()
     """Facts about the records that limit the report, such as skipped lines."""
     totals: dict[str, int] = field(default_factory=dict)
-    """Number of cells with each outcome."""
+    """Number of configurations with each outcome."""
 
     @cached_property
     def lead(self) -> Chapter | None:
@@ -169,7 +169,7 @@ def headline(claim: Claim) -> str:
 
 
 def rule_words(claim: Claim) -> str:
-    """Describe how a claim is decided: by its rule, its control and its second derivation."""
+    """Describe the rule and the control of a claim, and the second source of its numbers."""
     rule, second = claim.rule, claim.second
     words = f"Rule: the claim holds if {rule.holds}. The claim fails if {rule.fails}."
     words += f" The claim stays open if {rule.open}."

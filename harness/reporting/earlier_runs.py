@@ -49,7 +49,7 @@ def read_earlier(folder: Path) -> tuple[EarlierClaim, ...]:
 
 
 def with_repeats(claim: Claim, experiment: str, known: Sequence[EarlierClaim]) -> Claim:
-    """Add the verdicts on earlier runs to a claim; if two verdicts differ, the claim is open.
+    """Add the verdicts on earlier runs to a claim; if any two differ, the claim is open.
 
     >>> from harness.schema.findings import Rule
     >>> rule = Rule(holds="a", fails="b", open="c")

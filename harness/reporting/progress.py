@@ -1,4 +1,4 @@
-"""Shows the progress of a sweep: as a live display on a terminal, otherwise as lines."""
+"""Shows the progress of a sweep: as a live display on a terminal, or as plain lines in a log."""
 
 import sys
 import time
@@ -87,7 +87,7 @@ class Lines:
             self.end()
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Update the text of the heartbeat; after the last cell, print the duration."""
+        """Update the text of the heartbeat; after the last configuration, print the duration."""
         del description
         estimate = f", {format_seconds(seconds_left)} left" if left and seconds_left else ""
         self._beat.words = f"{self._name}: {self._cells - left} of {self._cells} cells{estimate}"
@@ -103,7 +103,7 @@ class Lines:
 
 
 class Terminal:
-    """Live display of the current experiment, with its cells, the time left and the last cell."""
+    """Live display of an experiment: its progress, the time left and the last configuration."""
 
     def __init__(self, bar: "Bar", experiments: int = 1) -> None:
         self._bar = bar
@@ -128,7 +128,7 @@ class Terminal:
         )
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Advance the bar; settings that changed since the previous cell are shown first."""
+        """Advance the bar; show first the settings that differ from the previous configuration."""
         assert self._task is not None, "begin comes first"
         words, colon, result = description.partition(": ")
         last, self._parts = self._parts, words.split(", ")

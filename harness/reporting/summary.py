@@ -31,7 +31,7 @@ SHORT = {
 
 
 def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None:
-    """Print the answer and the main verdicts; compare all verdicts with the reference verdicts."""
+    """Print the answer and the main verdicts; compare all verdicts with the reference run."""
     claims = read_claims(folder)
     console = AnswerConsole()
     console.print(Text(claims.question, style="bold"))
@@ -85,7 +85,7 @@ def _print_names(console: AnswerConsole, head: str, names: Sequence[str]) -> Non
 
 
 def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -> None:
-    """If the reference run exists, print the verdicts that differ between the two runs."""
+    """Print the verdicts that differ from the reference run, if the reference run exists."""
     try:
         known = {one.key: one.verdict for one in read_claims(reference).claims}
     except ReportFileError:

@@ -1,4 +1,4 @@
-"""Measures random cells of a run again by ``harness sweep``, and compares the records."""
+"""Measures random configurations of a run again with ``harness sweep``; compares the records."""
 
 import mmap
 import os
@@ -31,11 +31,11 @@ TWO_KERNEL_BATCHES_BYTES = 2 * max(32, 2 * (os.cpu_count() or 1)) * mmap.PAGESIZ
 """Largest error of the difference between two RSS readings: each reading may lack one batch of
 Linux's page counts (``percpu_counter_batch``)."""
 REPLICATES = 6
-"""Number of fork servers that measure a cell again."""
+"""Number of fork servers that measure a configuration again."""
 
 
 class _Way(NamedTuple):
-    """Settings with which one sweep measures cells again."""
+    """Settings with which one sweep measures configurations again."""
 
     device: str
     gpu: str | None
@@ -44,14 +44,14 @@ class _Way(NamedTuple):
 
 
 def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Checked:
-    """Measure ``count`` random cells of the run in ``folder`` again, and compare them.
+    """Measure ``count`` random configurations of the run in ``folder`` again, and compare records.
 
     Exact metrics must be equal, and noisy metrics must not differ by more than a factor of ten.
     With the malloc policy ``pinned``, the ranges of the RSS rise must overlap, or differ by at most
     two batches of the kernel's page counts. Repeats on one fork server are not independent, so each
-    repeat has its own server. Only cells and steps with the outcome ok are chosen. Thresholds and
-    training runs are not measured again. ``given`` contains files of experiments, as for ``harness
-    report --experiment``.
+    repeat has its own server. Only configurations and steps with the outcome ok are chosen.
+    Thresholds and training runs are not measured again. ``given`` contains files of experiments, as
+    for ``harness report --experiment``.
     """
     cells = dict(_lines(folder, given))
     chosen = random.Random(seed).sample(sorted(cells), min(count, len(cells)))

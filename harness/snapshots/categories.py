@@ -2,7 +2,7 @@
 
 The snapshot of a dry run names the categories of blocks. Without a dry run, the category is guessed
 from the caller. For example, ``Optimizer.step`` allocates optimizer state, and a ``forward``
-allocates activations. Autograd's thread has no Python frames; it allocates gradients.
+allocates activations. Autograd's thread, which has no Python frames, allocates gradients.
 """
 
 from bisect import bisect_right
@@ -22,7 +22,7 @@ _PARAMETER = ("_apply (module.py", "convert (module.py")
 _OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adafactor", "nadam", "radam", "lion")
 _OPTIMIZER = ("_init_group (", *(f"step ({name}.py" for name in _OPTIMIZERS))
 _OPTIMIZER_OF_YOURS = ("wrapper (optimizer.py",)
-"""Frame of PyTorch's wrapper around ``step``, whose closure may run forward and backward."""
+"""Frame of PyTorch's wrapper of ``step``; a closure of ``step`` may run forward and backward."""
 _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
 _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
 

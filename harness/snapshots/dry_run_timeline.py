@@ -1,4 +1,4 @@
-"""Timeline of the last step of a dry run, read from its memory snapshot."""
+"""Timeline of the last step of a dry run, read from the dry run's memory snapshot."""
 
 from dataclasses import replace
 from pathlib import Path

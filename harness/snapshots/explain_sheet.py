@@ -34,7 +34,7 @@ def explanation_sheet(explanations: Sequence[Explanation]) -> Sheet:
 
 
 def failures_sheet(failures: Sequence[LogFailure], notes: Sequence[str] = ()) -> Sheet:
-    """Return the sheet of a log with all failures, and with the GPU's memory at one failure."""
+    """Return the sheet of a log: all its failures, and the GPU's memory at one of them."""
     last = next((one.message for one in explained(failures) if one.message is not None), None)
     lines = [*failures_lines(failures)]
     first = 2 if lines[0].startswith(_CAUSE) else 1

@@ -35,7 +35,7 @@ class OutOfMemoryReport:
         sheet: sentences and tables of the explanation.
         facts: values that ``harness explain --json`` prints, by key.
         held: parts of the GPU's memory with their bytes; empty if the message has no sizes.
-        limit: position in bytes and label of the line that ``plot`` draws.
+        limit: position, in bytes, and label of the limit line in ``plot``.
     """
 
     sheet: Sheet = field(repr=False, compare=False)

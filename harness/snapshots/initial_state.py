@@ -1,4 +1,4 @@
-"""Finds the state at the start of a recording by reading its trace backwards.
+"""Finds the state at the start of a recording by reading the recording backwards.
 
 Blocks that were allocated before the recording and never freed are found in the segments at the end
 of the snapshot.
@@ -60,7 +60,7 @@ def notes_on_origin(origin: Origin) -> Iterator[str]:
 
 _MIB = 1 << 20
 _OF_THE_MACHINE = ("backend", "per_process_memory_fraction")
-"""Recorded settings that are ignored, because a recording does not state the GPU's size."""
+"""Settings that are ignored: the backend, and a fraction of the GPU's size, which is unknown."""
 
 
 def recorded_settings(snapshot: Snapshot) -> tuple[str, list[str]]:

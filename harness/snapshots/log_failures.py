@@ -114,7 +114,7 @@ class LogFailure:
 def find_failures(log: Log) -> tuple[LogFailure, ...]:
     """Return every failure in a log, in the order of the lines.
 
-    Messages of other programs are used only if the log has no message of PyTorch or the kernel.
+    Messages of other programs are used only if the log has no message of PyTorch or Linux.
     """
     lines = log.text.split("\n")
     reasons: list[str] = []
@@ -178,8 +178,8 @@ def _chosen(places: list[_Place]) -> list[_Place]:
 def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
     """Return the failures to explain, one for each cause that ended a rank.
 
-    A failure that torchrun calls the root cause comes first; otherwise the last failure comes
-    first.
+    A failure that torchrun calls the root cause comes first; without a root cause, the last failure
+    comes first.
     """
     ended = [each for each in failures if not each.went_on] or list(failures[-1:])
     last = {_owner(each): each for each in ended}

@@ -50,7 +50,7 @@ class Log:
     """True if reading stopped before the end."""
 
     def number(self, at: int) -> int:
-        """Return the line number in the file of the line with index ``at`` in ``text``."""
+        """For the line with index ``at`` in ``text``, return its line number in the file."""
         return self.numbers[at] if self.numbers else at + 1
 
 
@@ -100,7 +100,7 @@ class _Kept:
             self.sizes[2] += dropped
 
     def log(self, *, has_more: bool) -> Log:
-        """Return the kept lines; a line is split at each carriage return, but keeps its number."""
+        """Return the kept lines, split at carriage returns; each part keeps the line's number."""
         parts = [
             (number, part)
             for number, line in (*self.first, *self.last)

@@ -13,7 +13,7 @@ def module_name(path: str, line: int) -> str | None:
     """Return the name of the module whose ``forward`` has this frame; None for an unknown module.
 
     The class name is read from the source file, if it exists; no code is executed. In the user's
-    own files, the name includes the line number, which shows the child module that was called.
+    own files, the name includes the line number, which shows which child ran.
     """
     name = _class_at(path, line)
     if is_library(path):

@@ -5,7 +5,7 @@ have two decimals, so a sum is exact only to about 0.01 of its unit.
 
 "Allocated in private pools" means the free blocks of private pools, and "allocated by PyTorch"
 includes these free blocks (observed in a dry run of PyTorch 2.15). If a process "has 17179869184.00
-GiB memory in use" (2^64 - 1 bytes), NVML does not know its memory.
+GiB memory in use" (2^64 - 1 bytes), NVML does not know how much memory the process uses.
 """
 
 import re

@@ -24,7 +24,7 @@ COLOURS = {words: BLOCK_COLOURS[name] for name, words in CATEGORY_WORDS.items()}
 def recorded_timeline(history: DeviceHistory, *, last_step: bool = False) -> Timeline:
     """Return the timeline up to the failure; with ``last_step``, return only the last step.
 
-    Set ``last_step`` for a dry run, whose times are left out, because they have no meaning.
+    Set ``last_step`` for a dry run; the times of a dry run have no meaning and are left out.
     """
     events, category_at = history.events, categories(history)
     failure = find_failure(history)

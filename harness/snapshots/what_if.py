@@ -40,7 +40,7 @@ class FailedReplay:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """Result of a case, which is replayed several times with different orders of addresses.
+    """Result of a case; each replay of the case uses another order of addresses.
 
     ``peak_reserved_bytes`` is None if no run completed. ``ran_out`` contains the failed request of
     each run that did not complete, earliest first. If ``total_bytes`` is None, the memory is
@@ -137,7 +137,7 @@ def what_ifs(cases: Sequence[Case], deadline: Deadline) -> tuple[tuple[WhatIf, .
 
     Raises:
         SnapshotError: PyTorch refuses the settings of the user, or the deadline has passed.
-        UnavailableError: no GPU can be pretended on this machine.
+        UnavailableError: PyTorch cannot run with a pretended GPU on this machine.
     """
     doing = "replaying the recording"
     deadline.check(doing)

@@ -60,7 +60,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Compute attention as on a GPU with ``capability``; other arguments are as in PyTorch."""
+    """Compute attention as a GPU with ``capability`` does; the other arguments are PyTorch's."""
     given, mask = [query, key, value], attn_mask
     is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
     if is_flat:

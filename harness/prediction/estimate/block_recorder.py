@@ -173,7 +173,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tensor
 
     def close(self) -> None:
-        """Stop recording, because later frees happen only at the end of the estimate."""
+        """Stop recording, so that the frees when the estimate ends are not part of the trace."""
         self._is_open = False
 
     def trace(self) -> Trace:

@@ -35,7 +35,7 @@ class _FusedCell(torch.autograd.Function):
     def forward(
         ctx: Any, parts: int, inputs: Tensor, hidden: Tensor, state: Tensor, *biases: Tensor
     ) -> Any:
-        """Return the new states; save a workspace with ``parts`` values per state value."""
+        """Return the new states; save a workspace, ``parts`` times as large as the state."""
         is_lstm = parts == 4
         rows, width = state.shape
         workspace = inputs.new_empty(rows, parts * width)

@@ -8,8 +8,8 @@ gradient. The constants of this module approximate cuDNN's unpublished heuristic
 
 Source: workspace sizes that cuDNN 9.26 reported in dry runs of 10,972 convolutions on capability
     8.0. The 10,972 convolutions are random, or from networks that are not in
-    ``results/cuda-dry-run/models.md``. For 923 other convolutions, the error is at most 10% for 69%
-    (float32) and 76% (float16) of the workspaces. The rule for 3-D convolutions was added after
+    ``results/cuda-dry-run/models.md``. Of the workspaces of 923 other convolutions, 69% (float32)
+    and 76% (float16) have an error of at most 10%. The rule for 3-D convolutions was added after
     wrong predictions for R3D-18 and MC3-18, but was fitted to other 3-D convolutions.
 """
 
@@ -30,11 +30,11 @@ _SHORT_SUM = {4: 123, 2: 63}
 _FEW_PRODUCTS = 5_000_000
 """Number of multiplications below which a gradient kernel copies nothing."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
-"""Limits for channels and spatial weight positions, within which float32 gradients copy nothing."""
+"""Largest numbers of channels and of weight positions for which float32 gradients copy nothing."""
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
 """Compute capabilities with far higher throughput in TF32 than in float32."""
 _LIGHT_BYTES = 96 << 10
-"""Size of a float32 weight below which gradient kernels outside ``_MOSTLY_CORES`` copy nothing."""
+"""Below this float32 weight size, gradients copy nothing, except on ``_MOSTLY_CORES``."""
 _TILE = 128
 """Height and width of the part of a weight gradient that one multiprocessor computes."""
 _BUSY = 0.9
@@ -162,7 +162,7 @@ def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
-    """Return the bytes of the copies of input, output and weight for a weight gradient."""
+    """For a weight gradient, return the bytes of the copies of input, output and weight."""
     if not one.is_volume and not _needs_copies(one, gpu):
         return 0
     tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)

@@ -30,7 +30,7 @@ _LSTM = 2
 
 
 class CopiedFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """A fake mode that ``copy.deepcopy`` keeps, so that copied fake tensors share the mode."""
+    """A fake mode that ``copy.deepcopy`` does not copy, so that copied tensors share the mode."""
 
     def __deepcopy__(self, memo: object) -> "CopiedFakeMode":
         return self

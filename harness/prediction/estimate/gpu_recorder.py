@@ -39,7 +39,7 @@ _OWN = str(Path(__file__).parents[1])
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
-"""Operators of the GPU by the meta operators that they replace in the backward pass of indexing."""
+"""For the backward pass of indexing: meta operators, and the CUDA operators that run instead."""
 
 
 def _keeps(frame: FrameType | None) -> bool:
@@ -176,7 +176,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         """Return whether autograd would add the second gradient to the first in place.
 
         Autograd adds in place if nothing else refers to the first gradient, but never under a
-        dispatch mode. Under a dispatch mode, the recorder adds in place
+        dispatch mode. So the recorder, which is a dispatch mode, adds in place
         (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
         """
         if others or not isinstance(second, Tensor) or torch.is_grad_enabled():

@@ -87,7 +87,7 @@ def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def _made(*args: Any, **kwargs: Any) -> Tensor:
-    """Run ``torch.tensor`` so that the recorder sees the result, also before PyTorch 2.15."""
+    """Run ``torch.tensor``, and make the recorder see the result in every version of PyTorch."""
     made: Tensor = _translated(torch.tensor, args, kwargs)
     made.detach()  # a recorder sees it
     return made

@@ -208,8 +208,8 @@ def described(
 ) -> Gpu:
     """Return a GPU by name or capability; given properties replace those in ``gpus.toml``.
 
-    If only a capability is given, the properties of the first GPU in ``gpus.toml`` with this or the
-    next lower capability are used, except the total memory. ``total_bytes`` sets the total memory.
+    If only a capability is given, all properties except the total memory are those of the first GPU
+    in ``gpus.toml`` with this or the next lower capability. ``total_bytes`` sets the total memory.
     """
     gpu = find(name) if name is not None else DEFAULT
     if capability is not None:

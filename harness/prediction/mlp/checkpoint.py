@@ -1,4 +1,4 @@
-"""Writes checkpointed segments, whose hidden layers run again in the backward pass.
+"""Writes the events of checkpointed segments, which run again in the backward pass.
 
 The forward pass of a segment saves the segment's input and the random state. The backward pass runs
 the segment again with autograd, up to the last tensor that is needed ("early stop"). Each tensor is
@@ -108,7 +108,7 @@ class Checkpointed:
         layers.writer.free(*((*dropped, state) if layers.from_scratch else (state, *dropped)))
 
     def _last(self, rows: int, index: int, prefix: str) -> Blocks:
-        """Write a segment's last layer up to its last saved tensor; return the blocks to free."""
+        """Write a segment's last layer until its last tensor is saved; return blocks to free."""
         layers, layer, activation = self._layers, self._layers.all[index], self._layers.activation
         if activation.keeps == "nothing":
             return ()

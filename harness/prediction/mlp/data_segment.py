@@ -1,11 +1,11 @@
-"""Converts live bytes to the bytes that the kernel counts, with the harness's malloc settings.
+"""Converts live bytes to the bytes that the kernel counts under the harness's malloc settings.
 
-In a process that probes a threshold, each block of at least one page has its own memory mapping
+In a process that tests a memory budget, each block of at least one page has its own memory mapping
 (``harness.processes.limits.heap_headroom``). The mapping contains the block, PyTorch's alignment
 and glibc's header, and is rounded up to whole pages. Blocks below a page use free heap memory and
-add nothing. MKL's buffers are allocated before a probe. The library oneDNN compiles code for GELU
-and its derivative for each new shape. oneDNN's code stays in memory and is counted. The result is
-exact to the page, but it omits lists larger than a page, as in networks of about 50 layers.
+add nothing. MKL's buffers are allocated before the test. The library oneDNN compiles code for GELU
+and its derivative for each new shape. The compiled code stays in memory and is counted. The result
+is exact to the page up to about 50 layers; lists larger than a page are not included.
 
 Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmalloc_mmap``;
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).

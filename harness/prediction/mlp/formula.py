@@ -59,7 +59,7 @@ def batch_bytes(workload: Workload) -> int:
 
 
 def micro_batches(batch: int, parts: int) -> list[int]:
-    """Return the rows of each micro-batch, as ``Tensor.tensor_split`` divides the batch."""
+    """Return the numbers of rows in the micro-batches that ``Tensor.tensor_split`` makes."""
     small, larger = divmod(batch, parts)
     return [small + (number < larger) for number in range(parts)]
 
@@ -76,7 +76,7 @@ def saved_input_bytes(workload: Workload) -> int:
     """Return the saved bytes that belong to the batch.
 
     Autograd saves examples for the first linear layer and labels for the loss. Micro-batches are
-    views, so the whole batch is saved. Under autocast, a cast is saved instead of the examples.
+    views, so the whole batch is saved. Under autocast, a saved cast replaces the saved examples.
     """
     if workload.mode != "train":
         return 0
@@ -88,7 +88,7 @@ def saved_activation_bytes(workload: Workload) -> int:
 
     ``copies`` is 1 if a hidden layer saves one tensor, 2 if its activation also saves its input,
     and 3 for the ReLU of ``MLPScratch``. A normalization adds its saved input and statistics.
-    Dropout adds its mask, and it adds its output if the activation saves its own output. With
+    Dropout adds its mask; if the activation saves an output, dropout's output is also saved. With
     checkpointing, only the output of each segment is counted, once.
     """
     return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)

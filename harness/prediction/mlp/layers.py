@@ -182,8 +182,8 @@ class MlpLayers:
     ) -> Event:
         """Write the backward events of a linear layer; return the gradient of its input.
 
-        ``after`` are blocks that are freed together with the node's saved tensors. The batch needs
-        no gradient, so for the first layer the result is ``gradient``.
+        ``after`` are blocks that are freed together with the node's saved tensors. For the first
+        layer, the result is ``gradient``, because the batch needs no gradient.
         """
         if self.from_scratch:
             return self._from_scratch_backward(rows, index, gradient, after, unpack)
@@ -235,7 +235,7 @@ class MlpLayers:
         """Write the backward pass of the NLL loss; return its input's gradient and the kept blocks.
 
         The loss and its gradient (ones) are alive until the backward pass ends. With several
-        ``parts``, the loss is divided by the number of parts, which is kept for the backward pass.
+        ``parts``, the loss is divided by their number, which is kept for the backward pass.
         """
         allocate, writer = self.writer.allocate, self.writer
         loss = of_batch.loss

@@ -2,7 +2,7 @@
 
 Batch and layer normalization save their input, a mean and an inverse standard deviation. Batch
 normalization saves mean and deviation for each unit, and layer normalization saves them for each
-row. Other blocks are temporary blocks of the kernels; each thread uses a part of the block.
+row. Kernels also allocate temporary blocks, of which each thread uses a part.
 
 Source: aten/src/ATen/native/Normalization.cpp (``_batch_norm_impl_index``),
 cpu/batch_norm_kernel.cpp (condition for channels-last inputs) and cpu/layer_norm_kernel.cpp.
@@ -76,7 +76,7 @@ class BatchNorm(_Norm):
         return output, statistics
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
-        """Write the gradients and sums; the first block for the input's gradient is not used."""
+        """Write the gradients and sums; only the second block for the input's gradient is used."""
         writer, empty = self._writer, f"{self._BACKWARD}/aten::empty"
         like = f"{self._BACKWARD}/aten::empty_like/aten::empty"
         size, sums = rows * width * self._element, width * self._sum

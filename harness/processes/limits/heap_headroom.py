@@ -29,7 +29,7 @@ _OBJECT_BYTES = 400
 
 _MATMULS = ((1024, 1024, 1024),)
 _MORE = (*_MATMULS, (4096, 1024, 256), (1024, 4096, 256))
-"""Sizes m, k and n of matmuls of an (m, k) matrix with a (k, n) matrix."""
+"""Sizes (m, k, n) of matmuls: an (m, k) matrix times a (k, n) matrix."""
 
 
 def room_bytes(layers: int) -> int:
@@ -86,7 +86,7 @@ def prime_matmuls(dtype: str = "float32") -> None:
     """Run a large matmul in each layout, so that libraries allocate their buffers now.
 
     The matrices have their own mappings, so the heap does not change. With one thread and float32,
-    larger matmuls need no larger buffers; with several threads, they may.
+    larger matmuls need no larger buffers; with several threads, they may need larger buffers.
     """
     import torch
 
