@@ -155,7 +155,7 @@ def _sensitivity(relation: Relation, counts: dict[float, int]) -> str:
 def _equal(derived: Equal | None) -> str:
     if derived is None or not derived[1]:
         return ""
-    return f". Both sources agree in {derived[0]} of {derived[1]} comparisons"
+    return f". Measurement and second source agree in {derived[0]} of {derived[1]} comparisons"
 
 
 def _unlike(derived: Equal | None) -> str:
