@@ -162,4 +162,4 @@ def _unlike(derived: Equal | None) -> str:
     """Return text about cells that a second calculation contradicts; empty if there are none."""
     if derived is None or derived[0] == derived[1]:
         return ""
-    return f"; the second derivation differs in {derived[1] - derived[0]} of {derived[1]} cells"
+    return f"; the second source differs in {derived[1] - derived[0]} of {derived[1]} cells"
