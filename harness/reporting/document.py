@@ -169,7 +169,7 @@ def headline(claim: Claim) -> str:
 
 
 def rule_words(claim: Claim) -> str:
-    """Describe how a claim is decided: by its rule, its control and its second derivation."""
+    """Describe how a claim is decided: by its rule, its control and its second source."""
     rule, second = claim.rule, claim.second
     words = f"Rule: the claim holds if {rule.holds}. The claim fails if {rule.fails}."
     words += f" The claim stays open if {rule.open}."

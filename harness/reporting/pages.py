@@ -89,7 +89,7 @@ def citation(part: Chapter, claim: Claim) -> str:
 
 
 def checks_table(report: Document) -> Table:
-    """Return a table of the numbers that decide claims, each with its second derivation."""
+    """Return a table of the numbers that decide claims, each with its second source."""
     rows = [
         (
             part.title,
