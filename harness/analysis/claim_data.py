@@ -58,14 +58,14 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         first, count = self.written, len(self.changes)
         text = (
             f"Source of the limit: {self.source}. The rule was written on {first.date:%-d %B %Y}"
-            f" (commit {first.commit}). Its first limit was {first.words}. The first measurement is"
-            f" from {self.first_data.date:%-d %B %Y}."
+            f" (commit {first.commit}). The rule's first limit was {first.words}. The first data for"
+            f" this claim are from {self.first_data.date:%-d %B %Y}."
         )
         if not count:
-            return f"{text} The rule has not changed since that day."
+            return f"{text} Since the first data, the rule has not changed."
         times = {1: "once", 2: "twice"}.get(count, f"{count} times")
         changes = " ".join(map(str, self.changes))
-        return f"{text} The rule has changed {times} since that day. {changes}"
+        return f"{text} Since the first data, the rule has changed {times}. {changes}"
 
 
 class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
