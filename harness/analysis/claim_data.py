@@ -58,8 +58,8 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         first, count = self.written, len(self.changes)
         text = (
             f"Source of the limit: {self.source}. The rule was written on {first.date:%-d %B %Y}"
-            f" (commit {first.commit}). The rule's first limit was {first.words}. The first data"
-            f" for this claim are from {self.first_data.date:%-d %B %Y}."
+            f" (commit {first.commit}). The first limit of the rule was {first.words}. The first"
+            f" data for this claim are from {self.first_data.date:%-d %B %Y}."
         )
         if not count:
             return f"{text} Since the first data, the rule has not changed."
