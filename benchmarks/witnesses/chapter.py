@@ -112,7 +112,7 @@ def growth_text(frame: pd.DataFrame) -> str:
         f"- The claim holds if {claim.rule.holds}.",
         f"- The claim fails if {claim.rule.fails}. The claim stays open if {claim.rule.open}.",
         f"- {claim.measured} {claim.number}.",
-        f"- Second derivation: {claim.second}. Smallest difference that matters: {claim.matters}.",
+        f"- Second source: {claim.second}. Smallest difference that matters: {claim.matters}.",
         "",
         "This law was fitted to networks of equal ReLU layers, in bytes with 95% intervals:",
         "",

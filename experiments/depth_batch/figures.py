@@ -173,7 +173,7 @@ def timelines(evidence: Evidence) -> tuple[Sequence[Figure], Sequence[str]]:
         caption = (
             f"Live bytes during one training step (depth {depth}, batch {batch}), event by event. "
             "The forward pass allocates activations. The backward pass frees them while it "
-            "allocates gradients. The update allocates nothing, so it has no width in this figure."
+            "allocates gradients. The update allocates nothing, so the figure has no part for it."
         )
         figures.append(timeline_figure(data, name=f"timeline-{depth}-{batch}", caption=caption))
     return figures, faults

@@ -75,7 +75,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(split, ["optimizer", "device", "batch"]),
         number=f"peak rises by {shares.min():.2f} to {shares.max():.2f} times the gradients' bytes",
         measured=f"In {split['holds'].sum()} of {len(split)} steps with several micro-batches the "
-        "peak equals that of one micro-batch. In the other steps the peak changes by up to "
+        "peak equals the peak with one micro-batch. In the other steps the peak changes by up to "
         f"{shares.abs().max():.3f} times the bytes of all gradients.",
         checks=(
             *by_law(table, {"peak": "peak of a step"}, allowed=COUNTER_BYTES),

@@ -33,7 +33,8 @@ class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Source, sentence and rule of the claim."""
         rule = Rule(
             holds=f"{self.holds_if} for {self.cases}",
-            fails="this is untrue in half of these cases or more. Otherwise it holds in part",
+            fails="at least half of the cases do not satisfy this condition. The claim holds in "
+            "part if more than half of the cases, but not all, satisfy it",
             open="a step is missing, its attempts differ, or its numbers contradict each other",
         )
         return Source(

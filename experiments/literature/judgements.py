@@ -175,9 +175,8 @@ def _claim(
         apart = [one for one in judgement.checks if not one.holds]
         reasons = reasons or "; ".join(one.words for one in apart if one.gates)
         decided = decided if reasons else judgement
-        second = " and ".join(
-            f"the {one}" for one in dict.fromkeys(c.second_from for c in judgement.checks)
-        )
+        kinds = [f"the {one}" for one in dict.fromkeys(c.second_from for c in judgement.checks)]
+        second = ("depending on the number, " if len(kinds) > 1 else "") + "; or ".join(kinds)
         number, measured = judgement.number, judgement.measured
         if apart:
             measured += f" These checks failed: {'; '.join(one.words for one in apart)}."

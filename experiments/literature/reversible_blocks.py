@@ -100,8 +100,9 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["device", "batch", "depth"]),
         number=f"a block keeps {max(cases['kept_bytes'], key=abs):,} bytes, but adds "
         f"{cases['peak_bytes'].max():,} bytes to the peak",
-        measured=f"One more block adds these bytes: {words}. A network of {STAGES[-1]} stages "
-        f"keeps {over(stages[-1], stages[0]):.2f} times as many bytes as a network of one stage.",
+        measured=f"One more block adds these numbers of bytes: {words}. A network of "
+        f"{STAGES[-1]} stages keeps {over(stages[-1], stages[0]):.2f} times as many bytes as a "
+        "network of one stage.",
         checks=(
             *by_law(
                 table,

@@ -141,7 +141,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(table, ["layers", "network"]),
         number=f"lowest at sqrt(n) in {table['holds'].sum()} of {len(table)} networks; in the "
         f"transformer, lowest at {_lengths(best['transformer', LAYERS])}",
-        measured=f"The peak is lowest with these numbers of layers in a segment: {words}.",
+        measured=f"The peak is lowest if a segment has these numbers of layers: {words}.",
         checks=_checks(steps, chains, course),
         witnesses=tuple(_witnesses(steps)),
         figures=(_figure(chains, course),),

@@ -89,8 +89,8 @@ def _pairs_table(table: pd.DataFrame) -> Table:
     columns += ["training_bytes", "ratio", "limit", "difference_bytes", "leading"]
     return Table(
         name="pairs",
-        caption="Each training cell with its inference cell; “limit” is the ratio for ever "
-        "larger batches",
+        caption="Each training cell with its inference cell; “limit” is the ratio for very "
+        "large batches",
         frame=table[[*columns, *(pairs.more(name) for name in CATEGORIES)]].rename(
             columns={"inference_bytes": "prediction_bytes"}  # the column's name in every run so far
         ),

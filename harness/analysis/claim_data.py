@@ -57,14 +57,15 @@ class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Return the history in sentences."""
         first, count = self.written, len(self.changes)
         text = (
-            f"Source of the limit: {self.source}. The rule is from {first.date:%-d %B %Y} (commit"
-            f" {first.commit}), and its first limit was {first.words}. The first measurement is"
-            f" from {self.first_data.date:%-d %B %Y}."
+            f"Source of the limit: {self.source}. The rule was written on {first.date:%-d %B %Y}"
+            f" (commit {first.commit}). The first limit of the rule was {first.words}. The first"
+            f" data for this claim are from {self.first_data.date:%-d %B %Y}."
         )
         if not count:
-            return f"{text} The rule has not changed since then."
+            return f"{text} Since the first data, the rule has not changed."
         times = {1: "once", 2: "twice"}.get(count, f"{count} times")
-        return f"{text} The rule has changed {times} since then. {' '.join(map(str, self.changes))}"
+        changes = " ".join(map(str, self.changes))
+        return f"{text} Since the first data, the rule has changed {times}. {changes}"
 
 
 class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

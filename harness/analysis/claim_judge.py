@@ -155,11 +155,11 @@ def _sensitivity(relation: Relation, counts: dict[float, int]) -> str:
 def _equal(derived: Equal | None) -> str:
     if derived is None or not derived[1]:
         return ""
-    return f". Both sources agree in {derived[0]} of {derived[1]} comparisons"
+    return f". Measurement and second source agree in {derived[0]} of {derived[1]} comparisons"
 
 
 def _unlike(derived: Equal | None) -> str:
     """Return text about cells that differ from an independent calculation; empty if none differ."""
     if derived is None or derived[0] == derived[1]:
         return ""
-    return f"; the second derivation differs in {derived[1] - derived[0]} of {derived[1]} cells"
+    return f"; the second source differs in {derived[1] - derived[0]} of {derived[1]} cells"

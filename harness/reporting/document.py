@@ -180,7 +180,7 @@ def rule_words(claim: Claim) -> str:
     if second.startswith("none, "):
         words += f" There is no second source of the numbers, {second.removeprefix('none, ')}."
     elif second:
-        words += f" A second source of the numbers is {second}."
+        words += f" The numbers have a second source: {second}."
     return words
 
 

@@ -112,9 +112,7 @@ def checks_table(report: Document) -> Table:
         "holds",
     ]
     frame = pd.DataFrame(rows, columns=columns)
-    return Table(
-        name="checks", caption="Second derivation of each number that decides", frame=frame
-    )
+    return Table(name="checks", caption="Second source of each number that decides", frame=frame)
 
 
 def witness_table(report: Document) -> Table:

@@ -451,7 +451,7 @@ def test_one_byte_more_turns_nothing_and_is_said(tmp_path: Path) -> None:
     first, *_ = section("optimizers", tmp_path, map(more, base("optimizers"))).claims
     count = len(base("optimizers"))
     assert first.verdict is Verdict.SUPPORTED
-    assert first.number.endswith(f"; the second derivation differs in {count} of {count} cells")
+    assert first.number.endswith(f"; the second source differs in {count} of {count} cells")
 
 
 def test_each_claim_of_each_experiment_can_hold_fail_both_ways_and_stay_open() -> None:

@@ -46,8 +46,8 @@ def test_every_claim_tells_its_history(path: Path) -> None:
     assert set(known) == set(HISTORY[path.parent.name])
     for name in known:
         told = str(history_of(str(ROOT / path), name))
-        assert "The first measurement is from " in told
-        assert "since then." in told
+        assert "The first data for this claim are from " in told
+        assert "Since the first data, the rule has " in told
 
 
 @pytest.mark.parametrize("name", HISTORY["change"])
@@ -85,7 +85,7 @@ def test_a_rule_that_changed_since_has_an_entry(path: Path) -> None:
 def test_the_three_limits_that_moved_after_the_data_are_told() -> None:
     width = str(history_of(str(ROOT / "experiments/width/claims.toml"), "time"))
     assert "the limit changed from 1.05 to 1," in width
-    assert "The rule has changed 4 times since then." in width
+    assert "Since the first data, the rule has changed 4 times." in width
     resident = str(history_of(str(ROOT / "experiments/depth_batch/claims.toml"), "resident"))
     assert "the limit changed from 2% to 10%" in resident
     law = str(history_of(str(ROOT / "experiments/depth_batch/claims.toml"), "rss_rise_bytes"))
