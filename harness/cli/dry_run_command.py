@@ -114,10 +114,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     help="Memory of the host to check against, e.g. 32GiB; default: the container's limit.",
 )
 @click.option(
-    "--one-pool",
-    is_flag=True,
-    default=None,
-    help="Pretend that the GPU shares the host's memory, as a GB10 does.",
+    "--one-pool", is_flag=True, default=None, help="The GPU shares the host's memory, like a GB10."
 )
 @click.option("--steps", type=WholeNumber(1), help="End the script after N optimizer steps.")
 @click.option(
@@ -171,9 +168,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     metavar="DIR",
     help="Copy the script's temporary files to DIR, a new or empty folder.",
 )
-@click.option(
-    "--resume", is_flag=True, help="Start the script a second time, with the files that it wrote."
-)
+@click.option("--resume", is_flag=True, help="Start the script again, with the files it wrote.")
 @click.option(
     "--resume-with",
     metavar="ARGUMENTS",
@@ -182,9 +177,8 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--versions",
     metavar="LIST",
-    help="Run the script under several versions of PyTorch, e.g. 2.10,2.15 or 2.8-2.15, and "
-    "compare the results. pip "
-    "downloads about 3 GB for each version that is not installed.",
+    help="Run the script under several versions of PyTorch, e.g. 2.10,2.15 or 2.8-2.15, "
+    "and compare the results. pip downloads about 3 GB for each version that is not installed.",
 )
 @click.option("--offline", is_flag=True, help="With --versions, do not install anything.")
 @json_option
