@@ -85,9 +85,10 @@ def told(
     verdict, holds_for, fails_for = decision.verdict, decision.holds_for, decision.fails_for
     words = ""
     if data.control is not None:
-        words = f"{data.control.name.format(**known)} ("
-        words += (
-            f"verdict: {control.words})" if control is not None else "not measured in this run)"
+        words = f"{data.control.name.format(**known)}. " + (
+            "This run did not measure the control"
+            if control is None
+            else f"The verdict of the control: {control.words}"
         )
         holds = (Verdict.SUPPORTED, Verdict.LIMITED)
         if control is not None and control.verdict is Verdict.SUPPORTED and verdict in holds:

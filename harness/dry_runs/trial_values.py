@@ -85,7 +85,7 @@ _MORE: Final = 509
 
 
 class TrialValues:
-    """Generates the values of one trial for each place in the code that reads values."""
+    """Generates the values of one trial run, for each line of code that reads values."""
 
     def __init__(self, trial: int, sides: Sides) -> None:
         self._numbers = numbers = trial % CROSSED

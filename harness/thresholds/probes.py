@@ -63,7 +63,7 @@ class Probes:
     def _only_within(self, value: int) -> bool:
         """Return whether a crashed probe of ``value`` succeeds with twice the budget.
 
-        Success shows that the probe lacked memory; some libraries crash after a failed allocation.
+        Some libraries crash after a failed allocation. Success shows that memory was the cause.
         """
         return classify(self.launch(value, 2 * self.budget_bytes))[0] is Outcome.OK
 

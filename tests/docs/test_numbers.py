@@ -28,7 +28,7 @@ DEEPER = (
         ("docs/index.md", "+ 40·batch + 4` bytes in all 63 cells", SAVED, "63 of 63"),
         (
             "docs/index.md",
-            "except from depth 32 and batch 2,048 on",
+            "only from depth 32 and batch 2,048 on",
             PEAK,
             "≥ 32 and batch ≥ 2,048",
         ),

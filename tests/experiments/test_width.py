@@ -25,7 +25,7 @@ def test_a_difference_that_is_not_worth_it_is_told_and_fails(tmp_path: Path) -> 
     *_, time = predicted_records.section("width", tmp_path, lines).claims
     assert time.words == "fails"
     assert "The interval lies above 1 at 2 of 2 powers, so the times differ there" in time.measured
-    assert time.control.endswith("(verdict: fails)")
+    assert time.control.endswith("The verdict of the control: fails")
 
 
 def test_bytes_at_powers_of_two_are_those_of_their_neighbours(tmp_path: Path) -> None:
