@@ -104,7 +104,7 @@ def test_a_manifest_that_is_none_names_its_line(small_run: Path, tmp_path: Path)
 @pytest.mark.slow
 def test_cells_are_measured_again(tmp_path: Path) -> None:
     step = harness.Workload(width=8, in_features=8, batch=4)
-    folder = harness.sweep([step], out=tmp_path / "tiny", repeats=1)
+    folder = harness.sweep([step], out=tmp_path / "tiny", repeats=3)  # one time may be far off
     assert again(folder, 2, 0).problems == ()
     (record,) = (tmp_path / "tiny").rglob("records.jsonl")
     changed = replace(from_json(record.read_bytes()), saved_bytes=451)
