@@ -46,7 +46,7 @@ class StepRecording:
         self._recorder.mark(tensor_roles.state_addresses(step.optimizer))
 
     def _phases(self) -> Phase:
-        """Return a function that tells every instrument which phase begins."""
+        """Return a function that announces a new phase to every instrument."""
         return announced_to(self._announce, self._recorder.phase)
 
     def _parts(self, model: nn.Module) -> Iterable[tuple[str, list[Tensor]]]:

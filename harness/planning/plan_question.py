@@ -5,7 +5,7 @@ from harness.planning.predict_questions import Estimable
 
 
 class PlanStep(Estimable[Plan], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to find changes that make the step fit on the first GPU of the message."""
+    """Makes a worker find changes that make the step fit on the first GPU of the message."""
 
     answered_by = "harness.planning.answer_plan:planned"
     estimated_by = "harness.planning.estimated_plan:plan"

@@ -25,7 +25,7 @@ class Estimable(Question[Answer], frozen=True, kw_only=True):
 
 
 class PredictStep(Estimable[StepReport], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to trace the step; ``fits`` also checks whether the step fits on the GPU."""
+    """Makes a worker trace the step; ``fits`` also checks whether the step fits on the GPU."""
 
     answered_by = "harness.planning.answer_gpus:fitted"
     estimated_by = "harness.planning.estimated_step:step"
@@ -35,14 +35,14 @@ class PredictStep(Estimable[StepReport], frozen=True, kw_only=True, tag=True):
 
 
 class CheckGpus(Estimable[FitsOnGpus], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to check whether the step fits on each GPU, and to find the largest batch."""
+    """Makes a worker check whether the step fits on each GPU, and find the largest batch."""
 
     answered_by = "harness.planning.answer_gpus:fits_on_gpus"
     estimated_by = "harness.planning.estimated_step:on_gpus"
 
 
 class TraceRun(Question[StepReport], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to trace a training loop; ``fits`` also checks whether it fits on the GPU."""
+    """Makes a worker trace a training loop; ``fits`` also checks whether it fits on the GPU."""
 
     answered_by = "harness.planning.answer_run:traced_run"
 

@@ -8,7 +8,7 @@ LEAST_EXAMPLES = 2
 
 
 class ProbeStep(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to run the step within the budget, and to return the needed bytes."""
+    """Makes a worker run the step within the budget, and return the needed bytes."""
 
     answered_by = "harness.planning.answer_probe:probed"
 
@@ -17,7 +17,7 @@ class ProbeStep(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=
 
 
 class LargestByLiveBytes(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to find the largest batch whose estimated live bytes fit into the budget."""
+    """Makes a worker find the largest batch whose estimated live bytes fit into the budget."""
 
     answered_by = "harness.planning.answer_probe:largest_by_live_bytes"
 

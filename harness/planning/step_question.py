@@ -38,12 +38,12 @@ class Question(Struct, Generic[Answer], frozen=True, kw_only=True):
 
 
 class TraceStep(Question[StepReport], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to trace the step."""
+    """Makes a worker trace the step."""
 
     answered_by = "harness.planning.answer_trace:traced"
 
 
 class Count(Question[dict[str, int]], frozen=True, kw_only=True, tag=True):
-    """Tells a worker to call the user's function, and to return the integers that it returns."""
+    """Makes a worker call the user's function, and return the integers that it returns."""
 
     answered_by = "harness.planning.answer_trace:counted"

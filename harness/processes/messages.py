@@ -26,7 +26,7 @@ class Work(Struct, Generic[Answer], frozen=True, kw_only=True):
 
 
 class Call(Work[dict[str, Any]], frozen=True, kw_only=True):
-    """Tells a worker to call ``function`` with ``request`` and a function that reports phases.
+    """Makes a worker call ``function`` with ``request`` and a function that reports phases.
 
     ``function`` is a name, ``module:function``, so the parent process need not import the module.
     """
@@ -66,7 +66,7 @@ class OfWorkload(Work[Answer], frozen=True, kw_only=True):
 
 
 class Describe(OfWorkload[Described], frozen=True, kw_only=True):
-    """Tells a worker to return its environment, without running a step."""
+    """Makes a worker return its environment, without running a step."""
 
     done_by = "harness.processes.workload_job:described"
 
