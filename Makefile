@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(PYTHON) .ci/install.py
 
-.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness upstream frameworks public-scripts clean
+.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness upstream frameworks public-scripts operators clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -133,6 +133,12 @@ frameworks: $(CUDA)/.installed
 public-scripts: $(CUDA)/.installed
 	$(INSTALL) $(CUDA) test $(CUDA_TORCH) torchvision -r benchmarks/public_scripts/requirements.txt
 	$(CUDA)/bin/python -m benchmarks.public_scripts --clones $(CLONES)
+
+# All operators, modules and optimizers of PyTorch's own test databases on a pretended GPU, compared
+# with the CPU; writes results/operators. SAMPLES=2 takes two samples of each operator.
+operators: $(CUDA)/.installed
+	$(INSTALL) $(CUDA) test $(CUDA_TORCH) expecttest
+	$(CUDA)/bin/python -m benchmarks.computed_values --out results/operators $(if $(SAMPLES),--samples $(SAMPLES))
 
 $(CUDA)/.installed: pyproject.toml
 	$(INSTALL) $(CUDA) test $(CUDA_TORCH) torchvision transformers diffusers

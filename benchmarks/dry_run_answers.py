@@ -10,11 +10,16 @@ from typing import Any
 
 
 def answer_of(words: Sequence[str], folder: Path) -> tuple[dict[str, Any], str]:
-    """Run the command in a folder; return its report, and the script's output before it."""
+    """Run the command in a folder; return its report, and the script's output before it.
+
+    ``fit`` and ``evidence`` are texts.
+    """
     command = [sys.executable, "-m", "harness", "dry-run", "--json", *words]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
     printed, _, line = done.stdout.rstrip().rpartition("\n")
     answer: dict[str, Any] = json.loads(line)
+    for name, text in (("fit", "verdict"), ("evidence", "message")):
+        answer[name] = answer[name] and answer[name][text]
     return answer, printed
 
 

@@ -28,7 +28,7 @@ extensions = [
     "sphinx_click",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "SKILL.md"]
 smartquotes = False  # an option in a sentence keeps its two hyphens
 html_theme = "furo"
 html_title = "MLP memory harness"
@@ -36,7 +36,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 # The run as a whole: the links of its report stay alive.
-html_extra_path = ["llms.txt", "../results/reference-cpu"]
+html_extra_path = ["llms.txt", "SKILL.md", "../results/reference-cpu"]
 
 copybutton_prompt_text = "$ "
 

@@ -10,10 +10,8 @@ single run and the trials have different peaks.
 
 import argparse
 import csv
-import io
 import os
 import sys
-import tarfile
 import tempfile
 import time
 import tomllib
@@ -25,7 +23,7 @@ from benchmarks.dry_run_answers import without_places
 from benchmarks.public_scripts.script_table import scripts_page
 from benchmarks.public_scripts.stand_ins import make
 from benchmarks.public_scripts.timed_runs import TimedRun, timed_run
-from benchmarks.witnesses.clones import CloneError, archive_of
+from benchmarks.witnesses.clones import CloneError, extract
 
 _PUBLIC: Mapping[str, Any] = tomllib.loads(Path(__file__).with_name("scripts.toml").read_text())
 REPOSITORIES: Mapping[str, Mapping[str, Any]] = _PUBLIC["repositories"]
@@ -107,8 +105,7 @@ def unpack(script: Mapping[str, Any], clones: Path, root: Path) -> None:
         raise CloneError(f"{clone} is not there; it is a clone of {name}")
     left_out = [*repository.get("without", ()), *(one["into"] for one in script.get("data", ()))]
     paths = [".", *(f":(exclude){path}" for path in left_out)]
-    with tarfile.open(fileobj=io.BytesIO(archive_of(clone, repository["commit"], paths))) as tar:
-        tar.extractall(root, filter="data")
+    extract(clone, repository["commit"], paths, root)
 
 
 def answered(run: TimedRun, root: Path) -> dict[str, Any]:

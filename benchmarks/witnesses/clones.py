@@ -1,6 +1,8 @@
 """Clones of other repositories, made on the user's request and read at the pinned commit."""
 
+import io
 import subprocess
+import tarfile
 from pathlib import Path
 
 from benchmarks.witnesses.rows import Source
@@ -40,10 +42,11 @@ def bytes_of(clone: Path, commit: str, path: str) -> bytes:
     return shown.stdout
 
 
-def archive_of(clone: Path, commit: str, paths: list[str]) -> bytes:
-    """Return files and folders of a commit as a tar archive."""
+def extract(clone: Path, commit: str, paths: list[str], folder: str | Path) -> None:
+    """Write files and folders of a commit into a folder."""
     command = ["git", "-C", str(clone), "archive", commit, *paths]
     made = subprocess.run(command, capture_output=True, check=False)
     if made.returncode:
         raise CloneError(f"{clone}: {commit}: {made.stderr.decode().strip()}")
-    return made.stdout
+    with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
+        archive.extractall(folder, filter="data")

@@ -22,7 +22,7 @@ OURS = {
     "dry-run": BLUE, "dry-run-on-torch-2-4": "#9ecae1", "estimate": INK, "formula": "#e08214",
 }  # fmt: skip
 """Colours of this project's predictors, which come first."""
-OTHERS = ("#009E73", "#CC79A7", "#8c510a", "#56B4E9", "#6e5f9e", "#999999")
+OTHERS = ("#009E73", "#CC79A7", "#8c510a", "#56B4E9", "#6e5f9e", "#999999", "#c9a800")
 """Colours of other predictors."""
 
 

@@ -30,6 +30,7 @@ class Row:
         run: function that runs the published program, in place of ``training``.
         traits: numbers and words that group rows.
         gpu: GPU to pretend; by default the GPU of the source.
+        torch: version of PyTorch in which the script runs; by default that of the interpreter.
         published: bytes from predictors of the source's authors.
     """
 
@@ -42,6 +43,7 @@ class Row:
     run: Callable[[], Sizes] | None = None
     traits: "dict[str, int | str]"
     gpu: str = ""
+    torch: str = ""
     published: "dict[str, int]" = dataclasses.field(default_factory=dict)
 
 

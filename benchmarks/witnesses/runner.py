@@ -115,7 +115,7 @@ def record_of(row: Row, predict: Callable[[Row], int]) -> Record:
         outcome=outcome,
         reason=reason,
         seconds=round(time.perf_counter() - start, 4),
-        torch=version("torch"),
+        torch=row.torch or version("torch"),
     )
 
 

@@ -29,8 +29,8 @@ _REGIMES = {
 }
 _KINDS = {
     "activations": "large activations",
-    "both": "gradients that weigh as much",
-    "gradients": "gradients that outweigh activations",
+    "both": "similar gradients",
+    "gradients": "large gradients",
 }
 """Description of a network for each value of ``Curve.regime``."""
 
@@ -71,7 +71,7 @@ def _root(chosen: list[Curve], table: pd.DataFrame, regime: str, **every: object
         f"gives {one.optimum_in_words}, R² {one.r2:.5f})"
         for one in chosen
     )
-    listed = (f"√{one.depth} = {one.root}, best {counts_in_words(one.best)}" for one in chosen)
+    listed = (f"√{one.depth}={one.root}: {counts_in_words(one.best)}" for one in chosen)
     where, short = _REGIMES[regime]
     return judged(
         __file__,

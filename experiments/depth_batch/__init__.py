@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions, rss_agreement
+from harness.analysis.claim_data import text
 from harness.analysis.frame import NOISY, ok_cells
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section, Table, present
@@ -27,6 +28,7 @@ _DEFAULT_LARGEST = 2**14
 are left out, because they need four fifths of all computation and their bytes can be predicted."""
 
 
+LIMITS = ("other_layers", "pages", "sizes")
 CONTROL = Workload(width=1)
 """Network for which the claim must fail, because the logits are larger than the hidden outputs."""
 
@@ -70,7 +72,10 @@ def analyse(evidence: Evidence) -> Section:
     peak = found.get("peak live")
     steps, faults = figures.timelines(evidence)
     return Section(
-        answer=verdicts.growth_answer(claims, training),
+        summary=verdicts.summary(claims, training),
+        lesson=verdicts.lesson(claims),
+        coverage=verdicts.coverage(found.get("saved activations")),
+        limits=tuple(text(__file__, name) for name in LIMITS),
         claims=present(*claims.values(), verdicts.resident(training)),
         text=(
             *explanations.formula_text(training),

@@ -92,7 +92,6 @@ def owners_map(training: pd.DataFrame) -> Figure | None:
         "as many bytes. Parameters and gradients do not change with the batch.",
         alt=f"A grid of depths and batches. The largest category at the peak is {led}; "
         "activations are the largest category only at large batches.",
-        story=True,
         heading="Who owns the peak",
         data=data,
         draw=owners,

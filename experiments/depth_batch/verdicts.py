@@ -60,7 +60,7 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
     name = column.replace(".", "_")
     if isinstance(found, str):
         none = pd.DataFrame({"by_depth": [], "by_batch": []}, dtype="float64")
-        facts: dict[str, Any] = {"held": 0, "total": ALL_SQUARES, "form": "", "seen": 0.0}
+        facts: dict[str, Any] = {"held": 0, "total": ALL_SQUARES, "seen": 0.0}
         facts |= {"powers": "no power law", "forms": f"{found}.", "predicted": ""}
         facts |= {"drift": text(__file__, "no_square"), **columns(none)}
         return told(__file__, name, Decided(verdict=Verdict.OPEN), **facts)
@@ -84,7 +84,6 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
         pd.concat(tables, ignore_index=True),
         missing=ALL_SQUARES - len(own),
         derived=None if found.noisy else found.derived,
-        form="" if found.exact is None else f"{found.exact} bytes; ",
         forms=form_words(found),
         predicted=predicted if len(found.spans) > len(found.values) else "",
         drift=drift,
@@ -133,24 +132,50 @@ _ANSWERS = {
 }
 
 
-def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[str, ...]:
+_NAMED = {
+    "saved activations": "the intermediate values that are kept",
+    "peak live": "the peak of a step",
+}
+
+
+def summary(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[str, ...]:
     """Return the experiment's answer, from the verdicts on kept bytes and on the peak."""
-    named = {
-        "saved activations": "the intermediate values that are kept",
-        "peak live": "the peak of a step",
-    }
     answers = []
-    for label, what in named.items():
+    for label, what in _NAMED.items():
         if label in claims:
             claim = claims[label]
-            parts = f"the claim {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""
-            parts = parts or claim.open_reason
-            said = "; ".join(filter(None, (claim.number, parts)))
+            number = text(__file__, "doubles", number=claim.number)
+            said = "; ".join(filter(None, (number, claim.open_reason)))
             answers.append(f"{_ANSWERS[claim.verdict]} for {what}: {said}.")
     known = ok_cells(training, *AT_PEAK)
     if len(known) and "peak live" in claims:
         answers[-1] += _alive(known)
     return tuple(answers)
+
+
+def lesson(claims: Mapping[str, Claim]) -> str:
+    """Return the sentence that says up to which sizes the rule of thumb is right."""
+    if not claims.keys() >= _NAMED.keys():
+        return ""
+    kept, peak = (_sizes(claims[label]) for label in _NAMED)
+    return text(__file__, "lesson", kept=kept, peak=peak)
+
+
+def _sizes(claim: Claim) -> str:
+    if claim.holds_for:
+        only = "only " * (claim.verdict is Verdict.REFUTED)
+        return f"{only}{'in' if claim.holds_for[0].isdigit() else 'for'} {claim.holds_for}"
+    names = {Verdict.SUPPORTED: "everywhere", Verdict.REFUTED: "nowhere"}
+    return text(__file__, names.get(claim.verdict, "undecided"))
+
+
+def coverage(found: Growth | str | None) -> str:
+    """Return the sentence on the cells of the grid that were measured, and on the others."""
+    if not isinstance(found, Growth):
+        return ""
+    total, measured = max(len(found.spans), len(found.values)), len(found.values)
+    name = "coverage" if total > measured else "whole"
+    return text(__file__, name, measured=measured, total=total, computed=total - measured)
 
 
 def _alive(known: pd.DataFrame) -> str:
@@ -160,10 +185,10 @@ def _alive(known: pd.DataFrame) -> str:
     )
     led = int((largest == "activation").sum())
     others = largest[largest != "activation"].value_counts()
-    text = f" Activations are the largest part of the peak in {led} of {len(known)} cells"
+    text = f" Activations are the peak's largest part in {led} of {len(known)} cells"
     if others.empty:
         return f"{text}."
     name = str(others.index[0])
     on_gpu = name == "temporary" and bool((known["device"] == "cuda").all())
     what = " (above all cuBLAS's workspaces)" if on_gpu else ""
-    return f"{text}. In {others.iloc[0]} cells {PARTS[name]}{what} are the largest part."
+    return f"{text}, and {PARTS[name]}{what} in {others.iloc[0]}."

@@ -31,12 +31,7 @@ class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def source(self) -> Source:
         """Source, sentence and rule of the claim."""
-        rule = Rule(
-            holds=f"{self.holds_if} for {self.cases}",
-            fails="at least half of the cases do not satisfy this condition. The claim holds in "
-            "part if more than half of the cases, but not all, satisfy it",
-            open="a step is missing, its attempts differ, or its numbers contradict each other",
-        )
+        rule = Rule(holds=f"{self.holds_if} for {self.cases}")
         return Source(
             citation=self.citation,
             quote=self.quote,

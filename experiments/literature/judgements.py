@@ -111,12 +111,18 @@ class Outcomes(TypedDict):
     verdict: Verdict
     holds_for: str
     fails_for: str
+    cells: pd.DataFrame | None
 
 
 def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False) -> Outcomes:
     """Return the verdict from the column ``holds``; its text describes the cases by ``axes``."""
     end = judge_cells(cases, cases["holds"], axes, steps=steps)
-    return {"verdict": end.verdict, "holds_for": end.holds_for, "fails_for": end.fails_for}
+    return {
+        "verdict": end.verdict,
+        "holds_for": end.holds_for,
+        "fails_for": end.fails_for,
+        "cells": end.cells,
+    }
 
 
 def claim_experiment(claim: str | ClaimText, *, jobs: Jobs, judge: Judge) -> Experiment:
@@ -192,7 +198,8 @@ def _claim(
         number=number,
         measured=measured,
         open_reason=reasons,
-        history=str(history_of(__file__, claim) or ""),
+        history=history_of(__file__, claim),
+        cells=judgement.cells if judgement else None,
     )
 
 

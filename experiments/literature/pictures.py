@@ -16,8 +16,5 @@ def picture(claim: str, data: pd.DataFrame, **values: object) -> Figure:
     if "bar" in options:
         return drawn(name, {"size": (8.6, 3.2), **options}, data, **values)
     wanted = ("panel", options["line"], options["x"], options["y"], "fit")
-    options = {"line_label": "", "story": True, **options}
-    size = (8.6, 4.4 if options["story"] else 3.8)
-    return drawn(
-        name, {"size": size, **options}, data[[key for key in wanted if key in data]], **values
-    )
+    options = {"line_label": "", "size": (8.6, 4.4), **options}
+    return drawn(name, options, data[[key for key in wanted if key in data]], **values)

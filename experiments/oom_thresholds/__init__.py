@@ -67,7 +67,7 @@ def analyse(evidence: Evidence) -> Section:
     fits = verdicts.frontiers(pinned)
     predicted = verdicts.predictable(pinned)
     return Section(
-        answer=verdicts.answer(predicted),
+        summary=verdicts.summary(predicted),
         claims=present(verdicts.deeper(pinned, fits), predicted),
         text=tuple(verdicts.texts(pinned, found, fits)),
         tables=tuple(figures.tables(found, fits)),

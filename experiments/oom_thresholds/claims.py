@@ -37,10 +37,9 @@ def deeper(pinned: pd.DataFrame, fits: Fits) -> Claim:
     """Judge the claim "deeper and larger runs out of memory more easily"."""
     steps = _steps(pinned)
     training = steps[steps["series"] != "inference"]
-    fit = curve = ""
+    curve = ""
     if fits:
         worst = 100 * max(one.worst for one in fits.values())
-        fit = f"; it differs from (depth + a)(batch + b) = c by at most {worst:.2g}%"
         curve = (
             f" The curve (depth + a)(batch + b) = c fits the thresholds of {len(fits)} "
             f"{'pair' if len(fits) == 1 else 'pairs'} of optimizer and budget "
@@ -54,7 +53,6 @@ def deeper(pinned: pd.DataFrame, fits: Fits) -> Claim:
         drops=f"{ColumnNumbers(training['drop']).ends:.2g}",
         shallow=pinned["depth"].min(),
         deep=pinned["depth"].max(),
-        fit=fit,
         curve=curve,
     )
 
@@ -124,7 +122,7 @@ _ANSWERS = {
 }
 
 
-def answer(claim: Claim | None) -> tuple[str, ...]:
+def summary(claim: Claim | None) -> tuple[str, ...]:
     """Return a tuple with the experiment's answer as a sentence; an empty tuple without a claim."""
     if claim is None:
         return ()

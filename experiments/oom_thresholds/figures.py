@@ -55,7 +55,6 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
         "each of these steps ran out of memory.",
         data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
         draw=frontier,
-        story=True,
         heading="Where memory runs out",
         size=(8.6, 4.2),
     )

@@ -63,7 +63,7 @@ class Slope:
 
     def __str__(self) -> str:
         if self.low == self.high == 0:
-            return f"less than one page of 4 KiB in {self.steps:,} steps"
+            return f"less than 4 KiB in {self.steps:,} steps"
         return f"{self.estimate:+.3g} ({self.low:+.3g} to {self.high:+.3g}) bytes a step"
 
     @property

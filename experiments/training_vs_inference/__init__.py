@@ -29,6 +29,8 @@ AXES: dict[Size, _Axes] = {
     Size.FULL: ((1, 2, 4, 8, 16, 32), (1, 4, 16, 64, 256, 1024, 4096), (32, 64, 256, 512, 1024)),
 }
 """Depths, batches and additional widths, for each size of the experiment."""
+OTHER_LIMITS = (1.1, 1.5, 2, 3)
+"""Factors for which the report states the number of cells with at least this ratio."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
@@ -67,6 +69,10 @@ def _claims(table: pd.DataFrame, missing: int, derived: tuple[int, int]) -> tupl
     led = table["leading"].value_counts()
     last = pairs.base(table).sort_values(["batch", "depth", "optimizer"]).iloc[-1]
     facts = {
+        "sensitivity": ", ".join(
+            f"at least {limit:g} in {int((table['ratio'] >= limit).sum())} cells"
+            for limit in OTHER_LIMITS
+        ),
         "low": pairs.named(ordered.iloc[0]),
         "high": pairs.named(ordered.iloc[-1]),
         "led": ", ".join(

@@ -6,14 +6,13 @@ replaced by values, as in ``str.format``.
 
 import functools
 import tomllib
-from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-from harness.schema.findings import Rule
+from harness.schema.findings import MOST_FAIL, NO_RESULT, Rule, RuleChange, RuleHistory
 
 Relation = Literal["near", "at least", "at most", "above", "below", "equal"]
 
@@ -28,54 +27,18 @@ class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Column or pandas expression to judge; empty to judge the ``value`` of the claim."""
 
 
-class RuleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A commit in the history of a claim's rule."""
-
-    commit: str
-    date: date
-    words: str
-    removed: str = ""
-    added: str = ""
-    """Text that the commit added to the rule. A test compares ``removed`` and ``added`` with the
-    diff of the commit."""
-
-    def __str__(self) -> str:
-        return f"On {self.date:%-d %B %Y} (commit {self.commit}), {self.words}."
-
-
-class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The first commit of a claim's rule, the first measurement, and later changes of the rule."""
-
-    source: str
-    """Reason for the rule's limit, such as "10%, by judgement"."""
-    first_data: RuleChange
-    written: RuleChange
-    changes: tuple[RuleChange, ...] = ()
-    """Changes of the rule after the first measurement, from oldest to newest."""
-
-    def __str__(self) -> str:
-        """Return the history in sentences."""
-        first, count = self.written, len(self.changes)
-        text = (
-            f"Source of the limit: {self.source}. The rule was written on {first.date:%-d %B %Y}"
-            f" (commit {first.commit}). The first limit of the rule was {first.words}. The first"
-            f" data for this claim are from {self.first_data.date:%-d %B %Y}."
-        )
-        if not count:
-            return f"{text} Since the first data, the rule has not changed."
-        times = {1: "once", 2: "twice"}.get(count, f"{count} times")
-        changes = " ".join(map(str, self.changes))
-        return f"{text} Since the first data, the rule has changed {times}. {changes}"
-
-
 class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An entry of ``claims.toml`` with a claim's rule and the texts that report its numbers."""
 
     sentence: str
     headline: str = ""
+    rule: str = ""
+    """Name of the rule; claims with the same rule share ``holds`` and ``matters``."""
     holds: str
-    fails: str
-    open: str
+    fails: str = MOST_FAIL
+    open: str = NO_RESULT
+    special: str = ""
+    """Sentence on what is special in how a shared rule applies to this claim."""
     matters: str
     """Smallest difference that matters in practice, and the reason why it matters."""
     second: str
@@ -94,16 +57,11 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: bool = False
     """True if a row describes the change from one value of an axis to the next larger value."""
     control: Control | None = None
-    sensitivity: tuple[float, ...] = ()
-    """Further limits; for each limit, the report states how many cases would satisfy the claim."""
 
-    def rule(self, **given: object) -> Rule:
+    def conditions(self, **given: object) -> Rule:
         """Return text with the conditions under which the claim holds, fails or stays open."""
-        return Rule(
-            holds=self.holds.format(**given),
-            fails=self.fails.format(**given),
-            open=self.open.format(**given),
-        )
+        texts = {"holds": self.holds, "fails": self.fails, "open": self.open}
+        return Rule(**{name: one.format(**given) for name, one in texts.items()}, name=self.rule)
 
 
 def claim_data(file: str, claim: str) -> ClaimData:
@@ -128,27 +86,25 @@ def history_of(file: str, claim: str) -> RuleHistory | None:
     """Read a rule's history from ``rule_history.toml``; None if the file or the entry is missing.
 
     ``rule_history.toml`` is in the parent folder of the experiment, e.g. in ``experiments`` for
-    ``experiments/width``.
+    ``experiments/width``. The entries of the experiment's table ``all`` apply to its every claim.
     """
     folder = Path(file).parent
     path = folder.parent / "rule_history.toml"
-    if not path.is_file():
+    tables = _tables(path) if path.is_file() else {}
+    own = tables.get(folder.name, {})
+    if claim not in own and not (claim and "all" in own):
         return None
-    every = _tables(path)
-    own = every.get(folder.name, {}).get(claim)
-    if own is None:
-        return None
-    known = every["change"]
+    known = {
+        name: RuleChange(name=name, **{key: one[key] for key in ("commit", "date", "words")})
+        for name, one in tables["change"].items()
+    }
+    entry = {**own.get("all", {}), **own.get(claim, {})}
     return RuleHistory(
-        source=own["source"],
-        first_data=_change(known, own["first_data"]),
-        written=_change(known, own["written"]),
-        changes=tuple(_change(known, name) for name in own.get("changes", ())),
+        source=entry["source"],
+        first_data=known[entry["first_data"]],
+        written=known[entry["written"]],
+        changes=tuple(known[name] for name in entry.get("changes", ())),
     )
-
-
-def _change(known: dict[str, Any], name: str) -> RuleChange:
-    return msgspec.convert(known[name], RuleChange)
 
 
 @functools.cache

@@ -49,16 +49,11 @@ def judged(
     cells = _rows(table, data.where.format(**facts))
     held = held_by(cells, data)
     decision = judge_cells(cells, held, data.axes, missing=missing, steps=data.steps)
-    value = _values(cells, data.value)[0]
-    counts = {
-        limit: int(_in_relation(value, data.relation, limit).sum()) for limit in data.sensitivity
-    }
     own: dict[str, object] = {
         **columns(cells),
-        "value": ColumnNumbers(value),
+        "value": ColumnNumbers(_values(cells, data.value)[0]),
         "held": int(held.fillna(value=False).sum()),
         "total": len(cells) + missing,
-        "sensitivity": _sensitivity(data.relation, counts),
     }
     control = None
     if data.control is not None and data.control.where:
@@ -95,22 +90,22 @@ def told(
             verdict, holds_for, fails_for = Verdict.OPEN, "", ""
             reason = f"its control holds too ({data.control.name.format(**known)})"
     return Claim(
-        sentence=data.sentence.format(**known),
-        headline=data.headline.format(**known),
+        **{name: getattr(data, name).format(**known) for name in _TEXTS},
         verdict=verdict,
         holds_for=holds_for,
         fails_for=fails_for,
-        rule=data.rule(**known),
-        matters=data.matters.format(**known),
+        rule=data.conditions(**known),
         second=_UNKNOWN if derived == (0, 0) else data.second.format(**known) + _equal(derived),
         number=data.number.format(**known) + _unlike(derived),
         measured=data.measured.format(**known) + decision.remark(data.unit),
         open_reason=reason,
         control=words,
-        history=str(history_of(file, claim) or ""),
+        history=history_of(file, claim),
+        cells=decision.cells,
     )
 
 
+_TEXTS = ("sentence", "headline", "matters", "special")
 _UNKNOWN = "none, because no closed form is known for these bytes"
 
 
@@ -147,10 +142,6 @@ def _in_relation(value: "pd.Series[float]", relation: Relation, limit: float) ->
         "equal": number == limit,
     }[relation]
     return held.astype("boolean")
-
-
-def _sensitivity(relation: Relation, counts: dict[float, int]) -> str:
-    return ", ".join(f"{relation} {limit:g} in {count} cells" for limit, count in counts.items())
 
 
 def _equal(derived: Equal | None) -> str:

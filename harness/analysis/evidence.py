@@ -164,7 +164,7 @@ def _doubted(section: Section, experiment: Experiment, doubts: Sequence[str]) ->
     why = "; ".join(doubts[:2])
     claims = tuple(_open(one, f"its evidence contradicts itself: {why}") for one in section.claims)
     answer = f"Open, because evidence contradicts itself: {experiment.title}: {why}."
-    return dataclasses.replace(section, claims=claims, answer=(answer,))
+    return dataclasses.replace(section, claims=claims, summary=(answer,))
 
 
 def _open(claim: Claim, why: str) -> Claim:

@@ -12,6 +12,7 @@ from harness.plots import frames
 from harness.plots.columns import typed_frame
 from harness.schema.events import CATEGORIES
 from harness.schema.metrics import ProcessBytes
+from harness.schema.plain_file import check_plain
 from harness.schema.record import RECORDS as RECORDS
 from harness.schema.record import RecordError, from_json
 
@@ -82,6 +83,7 @@ def read_lines(
 ) -> Iterator[Line]:
     """Yield the decoded lines; skip an incomplete last line, and add a message to ``notes``."""
     failure: RecordError | None = None
+    check_plain(path)
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if failure is not None:

@@ -5,21 +5,23 @@ verdict names the parts for which the claim holds or fails.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis.decisions import Decided, exactly
-from harness.schema.findings import Verdict
+from harness.schema.findings import Verdict, as_written
 
 MOST_NAMES = 3
 """Largest number of parts that a verdict lists by name."""
-MOST_REGIONS = 2
-"""Largest number of regions that a verdict names for "holds" and for "fails". For cells outside
-these regions, the verdict states only their number."""
+MOST_REGIONS = 3
+"""Largest number of regions that a verdict names for "holds" and for "fails". If more regions are
+needed, the verdict states only the number of cells."""
+MOST_CONDITIONS = 5
+"""Largest number of conditions in all regions that a verdict names."""
 
 Mask = NDArray[np.bool_]
 
@@ -80,7 +82,7 @@ def names(parts: Sequence[Part]) -> str:
     known = [part.name for part in parts]
     if len(known) > MOST_NAMES + 1:
         known = [*known[:MOST_NAMES], f"{len(known) - MOST_NAMES} more"]
-    if any("," in name or " and " in name for name in known):
+    if any("," in name or " and " in name or " with " in name for name in known):
         return "; ".join(known)
     *first, last = known or [""]
     return f"{', '.join(first)} and {last}" if first else last
@@ -102,38 +104,50 @@ def judge_cells(
         axes: columns whose values describe a region, such as ``batch``.
         missing: number of requested cells that have no row in ``cells``.
         steps: True if a cell describes the change to the next larger value of an axis; the verdict
-            then writes the largest value with "≥".
+            then writes the largest value with "from".
 
     >>> cells = pd.DataFrame({"batch": [1, 16, 256, 4096]})
     >>> judge_cells(cells, [False, True, True, True], ["batch"]).words
-    'holds for batch ≥ 16, fails for batch 1'
+    'holds for batches from 16, fails for batch 1'
     """
     known = pd.Series(list(held), dtype="boolean")
     unsure = int(known.isna().sum()) + missing
     parts = [Part(name="unknown", decision=Decided(verdict=Verdict.OPEN), cells=unsure)]
     for value in (True, False):
-        left = (known.fillna(not value) == value).to_numpy(dtype=np.bool_)
-        for _ in range(MOST_REGIONS):
-            name, found = _region(cells, left, axes, steps=steps)
-            parts.append(Part(name=name, decision=exactly(value), cells=int(found.sum())))
-            left = left & ~found
-        count = int(left.sum())
-        other = "other " if parts[-1].cells else ""
-        name = f"{count:,} {other}cell{'s' * (count > 1)}"
-        parts.append(Part(name=name, decision=exactly(value), cells=count))
-    return judge(parts)
+        inside = (known.fillna(not value) == value).to_numpy(dtype=np.bool_)
+        named = list(_regions(cells, inside, axes, steps=steps))
+        count, conditions = int(inside.sum()), sum(number for _, _, number in named)
+        if sum(size for _, size, _ in named) < count or conditions > MOST_CONDITIONS:
+            named = [(f"{count:,} of {len(cells) + missing:,} cells", count, 1)]
+        parts += [Part(name=name, decision=exactly(value), cells=size) for name, size, _ in named]
+    decided = judge(parts)
+    if known.nunique() < 2:
+        return decided
+    shown = cells[[*axes]].reset_index(drop=True).assign(holds=known)
+    return replace(decided, cells=shown)
+
+
+def _regions(
+    cells: pd.DataFrame, inside: Mask, axes: Sequence[str], *, steps: bool
+) -> Iterator[tuple[str, int, int]]:
+    """Yield the largest regions of ``inside``: their names and numbers of cells and conditions."""
+    for _ in range(MOST_REGIONS):
+        words, found = _region(cells, inside, axes, steps=steps)
+        first, *rest = words or ["every cell"]
+        name = f"{first} with {' and '.join(rest)}" if rest else first
+        yield name, int(found.sum()), len(words)
+        inside = inside & ~found
 
 
 def _region(
     cells: pd.DataFrame, inside: Mask, axes: Sequence[str], *, steps: bool
-) -> tuple[str, Mask]:
-    """Return the name and the mask of the largest region whose cells are all in ``inside``."""
-    best, found = "", np.zeros(len(cells), dtype=np.bool_)
+) -> tuple[list[str], Mask]:
+    """Return the words and the mask of the largest region whose cells are all in ``inside``."""
+    best, found = list[str](), np.zeros(len(cells), dtype=np.bool_)
     for chosen in itertools.product(*(_conditions(cells[axis], steps=steps) for axis in axes)):
         mask = np.logical_and.reduce([mask for _, mask in chosen])
         if mask.sum() > found.sum() and not (mask & ~inside).any():
-            best = " and ".join(words for words, _ in chosen if words) or "every cell"
-            found = mask
+            best, found = [words for words, _ in chosen if words], mask
     return best, found
 
 
@@ -144,10 +158,11 @@ def _conditions(column: pd.Series, *, steps: bool) -> list[tuple[str, Mask]]:
     if len(values) < 2:
         return everything
     if not pd.api.types.is_numeric_dtype(column):
-        return everything + [(str(one), np.asarray(column == one)) for one in values]
-    numbers, name = column.to_numpy(dtype=np.float64), column.name
+        return everything + [(as_written(str(one)), np.asarray(column == one)) for one in values]
+    numbers, name = column.to_numpy(dtype=np.float64), str(column.name)
+    several = name + ("" if name.endswith("s") else "es" if name.endswith("ch") else "s")
     last = len(values) if steps else -1
-    lower = [(f"{name} ≥ {one:,}", numbers >= one) for one in values[1:last]]
-    upper = [(f"{name} ≤ {one:,}", numbers <= one) for one in values[1:-1]]
+    lower = [(f"{several} from {one:,}", numbers >= one) for one in values[1:last]]
+    upper = [(f"{several} up to {one:,}", numbers <= one) for one in values[1:-1]]
     single = [(f"{name} {one:,}", numbers == one) for one in values]
     return everything + lower + upper[::-1] + single

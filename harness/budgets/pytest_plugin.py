@@ -16,6 +16,8 @@ With ``growth``, the fixture dry-runs a script or a function. With ``growth``, t
 live memory grows by more than ``growth`` bytes per optimizer step. The error message names the
 lines of code that add memory. A test with the marker also fails if it never calls the fixture. Only
 a call of the fixture imports PyTorch, because every pytest run loads the plugin.
+
+``pytest --pretend-gpu l4`` runs the whole session on a pretended GPU.
 """
 
 from collections.abc import Callable, Generator
@@ -48,12 +50,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--memory-measure", action="store_true", help="Measure the steps instead of predicting."
     )
+    group.addoption(
+        "--pretend-gpu", metavar="NAME", help="Run the session on a pretended GPU, e.g. l4."
+    )
+    group.addoption(
+        "--pretend-gpus", type=int, default=1, metavar="N", help="Number of pretended GPUs.  [1]"
+    )
     parser.addini(
         "memory_baseline", "Baseline file of memory budgets.", default="memory-baseline.json"
     )
     parser.addini(
         "memory_tolerance", "Growth above the baseline that passes, such as 1%.", default="0%"
     )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
+    """Start the session again on a pretended GPU, before pytest captures the output."""
+    given = early_config.known_args_namespace
+    if given.pretend_gpu is not None:
+        from harness.budgets.pretended_session import is_pretended, start_again
+
+        if not is_pretended():
+            start_again(given.pretend_gpu, given.pretend_gpus, early_config.invocation_params.args)
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:

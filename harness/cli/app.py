@@ -7,6 +7,7 @@ subcommand runs, so ``harness --help`` does not import torch.
 import errno
 import os
 import pkgutil
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import click
 
 from harness.cli.command import DONE, INTERNAL_ERROR, INTERRUPTED, NOT_OK, USER_ERROR, debug_option
-from harness.schema.errors import HarnessError, did_you_mean
+from harness.schema.errors import HarnessError, did_you_mean, hidden_module
 from harness.schema.plain_text import printable
 from harness.version import __version__
 
@@ -101,6 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     code = USER_ERROR
+    if "--debug" in given:
+        _show_tracebacks()
     try:
         done = app.main(given, prog_name="harness", standalone_mode=False, obj=tuple(given))
         return done if isinstance(done, int) else DONE
@@ -115,8 +118,9 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         problem = error.format_message()
     except HarnessError as error:
-        problem = str(error)
-        code = NOT_OK if _is_of_the_machine(error) else USER_ERROR
+        refused = _refused_setting(error)
+        problem = refused or str(error)
+        code = NOT_OK if not refused and _is_of_the_machine(error) else USER_ERROR
     except Exception as error:
         found = _problem_of_files(error) if "--debug" not in given else None
         if found is None:
@@ -128,6 +132,15 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
+def _show_tracebacks() -> None:
+    """Print tracebacks of errors that a command reports and does not raise, such as in a report."""
+    import logging
+
+    logger = logging.getLogger("harness")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(logging.StreamHandler())
+
+
 def _is_of_the_machine(error: HarnessError) -> bool:
     """Return whether the error means that a worker process could not start."""
     from harness.processes.launch import LaunchError
@@ -135,8 +148,21 @@ def _is_of_the_machine(error: HarnessError) -> bool:
     return isinstance(error, LaunchError)
 
 
+def _refused_setting(error: HarnessError) -> str | None:
+    """Return a message about settings of the allocator that end PyTorch while it is loaded."""
+    names = [
+        name for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF") if name in os.environ
+    ]
+    if not names or "AllocatorConfig" not in str(error) or not _is_of_the_machine(error):
+        return None
+    given = ", ".join(f"{name}={os.environ[name]!r}" for name in names)
+    return f"PyTorch cannot be loaded with {given}; write NAME:VALUE, e.g. max_split_size_mb:128"
+
+
 def _problem_of_files(error: Exception) -> str | None:
     """Return a message about the user's file or folder; None if the error has another cause."""
+    if hidden := hidden_module(error):
+        return f"{type(error).__name__}: {error}{hidden}"
     if any(words in str(error) for words in _NO_FOLDER):
         return "no folder for temporary files can be written; set TMPDIR to a writable folder"
     if not isinstance(error, OSError) or error.errno not in _USER_ERRNOS:
@@ -152,7 +178,8 @@ def _answer_error(arguments: list[str], problem: str) -> None:
     if "--json" in own:
         from harness.cli.json_answer import print_error
 
-        print_error(next((word for word in own if not word.startswith("-")), ""), problem)
+        command = next((word for word in own if not word.startswith("-")), "")
+        print_error(command, problem, [word for word in arguments if word != "--json"])
 
 
 def _usage_problem(error: click.UsageError) -> str:
@@ -164,6 +191,11 @@ def _usage_problem(error: click.UsageError) -> str:
             return f"No such option: {error.option_name}; {hints[error.option_name]}"
         if error.ctx is not None and error.ctx.info_name == "dry-run":
             return f"{message.rstrip('.')}; give the options of the script after its name"
+    if error.ctx is not None and message.startswith(("Missing", "Got unexpected extra")):
+        if dash := re.search(r"[( ]([–—−]+-?)(\w[\w-]*)", message):
+            return f"{message}; an option begins with -, not with {dash[1]}: --{dash[2]}"
+        usage = " ".join(error.ctx.command.collect_usage_pieces(error.ctx))
+        return f"{message.rstrip('.')}; write {error.ctx.command_path} {usage}"
     return message
 
 

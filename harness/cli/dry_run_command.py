@@ -1,12 +1,16 @@
 """``harness dry-run`` runs any PyTorch script on a pretended GPU."""
 
 import importlib.util
+import json
 import shlex
 import signal
+import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +18,13 @@ import click
 
 from harness.cli.command import DONE, INTERRUPTED, NOT_OK, harness_command
 from harness.cli.gpu_options import GPU
-from harness.cli.json_answer import json_option, print_json
+from harness.cli.json_answer import Verdict, json_option, print_json
 from harness.cli.launched_script import TORCHRUN, LaunchedScript, launched_script
 from harness.cli.module_words import RunsModules
 from harness.cli.parameter_types import SECONDS, SIZE, WholeNumber
+from harness.cli.shared_options import file_option
 from harness.cli.sheet_output import page_option, print_sheet, write_page
+from harness.cli.torchrun_ranks import all_ranks
 from harness.cli.versions_option import ask_each_version
 from harness.schema.plain_text import printable
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from harness.dry_runs.dry_run_report import DryRunReport
     from harness.dry_runs.value_answers import Answer
     from harness.plots.timeline import Timeline
+    from harness.schema.run_outcome import Outcome
 
 _TEST_RUNNERS = ("pytest", "unittest")
 """Modules that run tests; ``harness dry-run`` ends with the exit code of a failed test runner."""
@@ -123,8 +130,15 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     multiple=True,
     callback=_answers,
     metavar="[FILE:LINE=]ANSWER",
-    help="Value that the script reads at FILE:LINE if the GPU value is unknown (default: 0)."
+    help="Value read at FILE:LINE if the GPU value is unknown (default: a made-up number)."
     " For a mask: all, none, a fraction such as 0.25, or the number of kept elements.",
+)
+@click.option(
+    "--compute",
+    type=click.Choice(("auto", "all", "none")),
+    default="auto",
+    help="Values on the GPU to compute with the CPU's kernels: auto stops when a budget of time"
+    " and memory is used up, but not in a session of tests.  [auto]",
 )
 @click.option(
     "--world-size",
@@ -145,10 +159,9 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     is_flag=True,
     help="Run the script again without torch.compile, and compare the peaks.",
 )
-@click.option(
+@file_option(
     "--snapshot",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness explain.",
+    help_text="Write PyTorch's memory snapshot to FILE, for memory_viz and harness explain.",
 )
 @page_option
 @click.option(
@@ -159,7 +172,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--write-files",
     is_flag=True,
-    help="Let the script write real files, in which GPU values are zeros. By default the"
+    help="Let the script write real files, with made-up GPU values. By default the"
     " script writes temporary files, which are deleted at the end.",
 )
 @click.option(
@@ -177,7 +190,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--versions",
     metavar="LIST",
-    help="Run the script under several versions of PyTorch, e.g. 2.10,2.15 or 2.8-2.15, "
+    help="Run the script under other versions of PyTorch, e.g. 2.8 or 2.10,2.15 or 2.8-2.15, "
     "and compare the results. pip downloads about 3 GB for each version that is not installed.",
 )
 @click.option("--offline", is_flag=True, help="With --versions, do not install anything.")
@@ -197,9 +210,9 @@ def dry_run(
     """Run a PyTorch script on a pretended GPU and report its memory.
 
     A CUDA build of PyTorch runs the unmodified script with PyTorch's own allocator, dispatcher,
-    autograd and optimizers. No GPU is needed. Kernels are not run, so times have no meaning. If a
-    decision depends on a GPU value that cannot be computed, the script runs again with other
-    values.
+    autograd and optimizers. No GPU is needed. The CPU's kernels compute the values on the GPU, so
+    times have no meaning. If the script reads a value that is not computed, it runs again with
+    other numbers.
 
     The exit code is 0 if the script completed. The exit code is 3 if the script failed, ran out of
     memory, does not fit the memory of the GPU or of the host, did not use a GPU, or depends on
@@ -215,11 +228,11 @@ def dry_run(
         _check_script(command)
     if versions is not None:
         return ask_each_version(versions, command, offline=offline, as_json=as_json)
-    started = _started(module, command, request)
+    started = _started(module, command, request, is_single=bool(html or largest))
     target, *arguments = started.words
     resume_with = request.pop("resume_with")
     if resume_with is not None:
-        request["resume"] = shlex.split(resume_with)
+        request["resume"] = _words(resume_with)
     if request["resume"] is not False and (largest is not None or request["compare_eager"]):
         raise click.UsageError("with --resume, leave out --largest and --compare-eager")
     outside_from = request.pop("outside_from")
@@ -239,27 +252,38 @@ def dry_run(
         sheet = partial(dry_run_sheet, report, str(target), commands=following)
         if html is not None:
             write_page(html, sheet(timeline=_timeline(report, request["snapshot"])))
+    code = _exit_code(report, module)
     if as_json:
         click.echo()  # the script's own last line may have no end
-        print_json(report.to_json(), report.outcome)
+        print_json(json.loads(report.to_json()) | {"exit_code": code}, _verdict(report))
     else:
         click.echo()  # the script's own last line may have no end
         print_sheet(sheet())
         if report.outcome == "oom":
             click.echo("Next steps:")
             click.echo(printable("\n".join(f"  {one}" for one in following)))
-    return _exit_code(report, module)
+    return code
 
 
-def _started(module: str | None, command: Sequence[str], request: dict[str, Any]) -> LaunchedScript:
+def _started(
+    module: str | None, command: Sequence[str], request: dict[str, Any], *, is_single: bool
+) -> LaunchedScript:
     """Return the script that a command starts; set the numbers of GPUs and ranks in ``request``."""
+    if module in _TEST_RUNNERS and request["compute"] == "auto":
+        request["compute"] = "all"  # a test that depends on a value fails for no other reason
     words = (module, *command) if module is not None else tuple(command)
     started = launched_script(words, request["gpus"], is_module=module is not None)
+    if started.is_module:
+        _check_module(started.words[0])
+    else:
+        _check_python(Path(started.words[0]))
     if (ranks := started.ranks_of_node) is None:
         return started
     request["gpus"] = max(request["gpus"], ranks)
     if module == TORCHRUN and started.nodes == 1 and request["world_size"] is None:
         return LaunchedScript(words=words, is_module=True)  # real processes
+    if not is_single and (all_of_them := all_ranks(started, words, request)) is not None:
+        return all_of_them
     request["world_size"] = request["world_size"] or started.nodes * ranks
     return started
 
@@ -267,10 +291,11 @@ def _started(module: str | None, command: Sequence[str], request: dict[str, Any]
 def _take_ranks(request: dict[str, Any]) -> None:
     """Replace the text of ``--ranks`` in the request by a list of ranks."""
     text, size = request["ranks"], request["world_size"]
+    if size is None and (text is not None or request["rank"]):
+        option = "--rank" if text is None else "--ranks"
+        raise click.UsageError(f"{option} needs --world-size N")
     if text is None:
         return
-    if size is None:
-        raise click.UsageError("--ranks needs --world-size N")
     numbers = [str(one) for one in range(size)] if text == "all" else text.split(",")
     if not all(one.isdecimal() and int(one) < size for one in numbers):
         raise click.UsageError(f"--ranks must be all or ranks from 0 to {size - 1}, got {text!r}")
@@ -290,11 +315,50 @@ def _exit_code(report: "DryRunReport", module: str | None) -> int:
     return DONE if is_done else NOT_OK
 
 
+_WORSE: tuple[Verdict, ...] = ("fits", "unknown", "close call", "depends", "does not fit")
+
+
+def _verdict(report: "DryRunReport") -> "Verdict | Outcome":
+    """Return the worse of the verdicts on GPU and host; without them, the outcome of the run."""
+    fits = [one for one in (report.fit, report.host_fit) if one is not None]
+    if report.outcome not in ("ok", "oom") or report.fit is None:
+        return report.outcome
+    return max(fits, key=_WORSE.index)
+
+
 def _check_script(command: Sequence[str]) -> None:
     if not command:
         raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
     if command[0].endswith(".ipynb") and importlib.util.find_spec("IPython") is None:
         raise click.UsageError(f"{command[0]}: a notebook needs IPython: pip install ipython")
+
+
+def _check_python(script: Path) -> None:
+    """Refuse a file that Python cannot compile, such as a shell script or a file of settings."""
+    if script.suffix in (".ipynb", ".pyc", ".pyz", ".zip") or not script.is_file():
+        return
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            compile(script.read_bytes(), script.name, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, OSError) as error:
+        hint = "" if script.suffix == ".py" else "; give the Python script that it starts or reads"
+        raise click.UsageError(f"{script} is no Python script: {error}{hint}") from None
+
+
+def _check_module(name: str) -> None:
+    """Refuse ``-m MODULE`` if there is no such module; no code of the user is imported."""
+    first = name.partition(".")[0]
+    is_here = first in sys.modules or PathFinder.find_spec(first, [str(Path.cwd())]) is not None
+    if not is_here and importlib.util.find_spec(first) is None:
+        raise click.UsageError(f"-m {name}: there is no module {first!r} here or installed")
+
+
+def _words(arguments: str) -> list[str]:
+    """Return the arguments in a text as a shell splits them."""
+    try:
+        return shlex.split(arguments)
+    except ValueError as error:
+        raise click.UsageError(f"--resume-with: {error}: {arguments}") from None
 
 
 def _timeline(report: "DryRunReport", snapshot: Path) -> "Callable[[], Timeline] | None":
@@ -340,11 +404,15 @@ def _print_largest(
         line = f"{name} {value:,}: {report.outcome}, reserved {reserved}"
         click.echo(printable(line), err=True)
 
-    search = largest_of_script(name, tried, progress)
+    def stopped(known: str) -> None:
+        click.echo(printable(known or f"no {name} was tried to its end"), err=True)
+
+    search = largest_of_script(name, tried, progress, stopped)
     if as_json:
-        answer = {"largest": search.value, "name": name, "tried": search.tried}
+        answer: dict[str, Any] = {"largest": search.value, "name": name, "tried": search.tried}
         click.echo()  # the script's own last line may have no end
-        print_json({**answer, "report": search.report.to_json()}, search.answer())
+        answer |= {"answer": search.answer(), "report": json.loads(search.report.to_json())}
+        print_json(answer, "does not fit" if search.is_found and search.value is None else "fits")
     else:
         click.echo(printable(search.answer()))
     return NOT_OK if search.is_found and search.value is None else DONE

@@ -6,6 +6,7 @@ plus the signal's number.
 """
 
 import atexit
+import codecs
 import io
 import os
 import signal
@@ -129,14 +130,26 @@ class Streams:
         return self._raw.problem
 
 
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write a dash or a multiplication sign, which ASCII lacks, as - or x; other letters as ?."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(letter, "?") for letter in text), error.end
+
+
+_PLAIN = {"\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-", "\xd7": "x"}
+
+
 def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":
     """Return a text stream on ``raw`` that replaces the stream ``before``, with equal settings."""
     settings: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}
     if isinstance(before, io.TextIOWrapper):
         names = ("encoding", "errors", "line_buffering", "write_through")
         settings = {name: getattr(before, name) for name in names}
-        if before.errors == "strict":  # an answer is printed where its dashes have no byte
-            settings["errors"] = "replace"
+        if before.errors in ("strict", "surrogateescape"):
+            codecs.register_error("plain", _plain)
+            settings["errors"] = "plain"
     return io.TextIOWrapper(io.BufferedWriter(raw), **settings)
 
 

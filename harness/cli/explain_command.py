@@ -8,10 +8,11 @@ import click
 
 from harness.cli.command import DONE, harness_command
 from harness.cli.gpu_options import GPU
-from harness.cli.json_answer import json_option, print_json
+from harness.cli.json_answer import Cause, json_option, print_json
 from harness.cli.parameter_types import SIZE, WholeNumber
 from harness.cli.shared_options import replay_deadline, what_if_option
 from harness.cli.sheet_output import page_option, print_sheet, write_page
+from harness.cli.shown_progress import shown_progress
 
 if TYPE_CHECKING:
     from harness.snapshots.log_text import Log
@@ -35,8 +36,12 @@ class _LogOrMessage(click.Path):
 @harness_command(
     "harness explain -",
     "harness explain snapshot.pickle --gpu l4 --html page.html",
+    "harness explain before.pickle after.pickle",
 )
 @click.argument("file", type=_LogOrMessage(exists=True, dir_okay=False, allow_dash=True))
+@click.argument(
+    "other", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False
+)
 @click.option(
     "--device", type=WholeNumber(0, 1023), help="Explain only the device with this number."
 )
@@ -59,6 +64,7 @@ class _LogOrMessage(click.Path):
 @json_option
 def explain(
     file: str,
+    other: Path | None,
     device: int | None,
     gpus: tuple[str, ...],
     memory: int | None,
@@ -73,30 +79,63 @@ def explain(
     any size, the message in quotes, or - to read a log from standard input. Every failure in a log
     is listed. The last failure is explained. A failure other than out of memory is also explained
     if it ended the run. A snapshot is parsed by a restricted unpickler, which runs no code.
+
+    With a second snapshot OTHER, the command says what grew from FILE to OTHER, by category and by
+    line. The snapshots are compared at the peak of the last step that both have.
     """
+    if other is not None:
+        if gpus or memory is not None or settings is not None:
+            raise click.UsageError("two snapshots take no --gpu, --memory or --what-if")
+        return _compare(Path(file), other, device, deadline, html, as_json)
     from harness.snapshots.explain import explain_file
     from harness.snapshots.explain_source import explain_log, explain_snapshot, is_message
     from harness.snapshots.file_bytes import is_snapshot
 
     path = Path(file)
     if file == "-" or is_message(file) or not is_snapshot(path):
-        report = explain_log(_log(file))
+        if device is not None or gpus or memory is not None or settings is not None:
+            raise click.UsageError(
+                "--device, --gpu, --memory and --what-if need a memory snapshot, and this is a log"
+            )
+        report, method = explain_log(_log(file)), "log"
     else:
-        explanations = explain_file(
-            path,
-            device=device,
-            gpus=_gpus(gpus, memory),
-            settings=settings,
-            deadline_seconds=deadline,
-        )
-        report = explain_snapshot(explanations)
+        checked = _gpus(gpus, memory)
+        with shown_progress("", "the recording is replayed in PyTorch's allocator"):
+            explanations = explain_file(
+                path, device=device, gpus=checked, settings=settings, deadline_seconds=deadline
+            )
+        report, method = explain_snapshot(explanations), "recording"
     if html is not None:
         write_page(html, report.sheet)
     if as_json:
-        cause = report.facts.get("cause")
-        print_json(report.facts, None if cause is None else str(cause))
+        cause = report.facts.get("cause", report.facts.get("diagnosis"))
+        facts = {"method": method, **report.facts}
+        print_json(facts, None if cause is None else Cause(str(cause)))
     else:
         print_sheet(report.sheet)
+    return DONE
+
+
+def _compare(
+    first: Path, second: Path, device: int | None, seconds: float, html: Path | None, as_json: bool
+) -> int:
+    """Compare two snapshots, and print what grew."""
+    from msgspec import to_builtins
+
+    from harness.snapshots.compare_recordings import change_sheet, compare_recordings
+    from harness.snapshots.file_bytes import Deadline, is_snapshot
+
+    for path in (first, second):
+        if not path.is_file() or not is_snapshot(path):
+            raise click.UsageError(f"two files are compared only if both are snapshots, got {path}")
+    with shown_progress("", "the recordings are compared"):
+        change = compare_recordings(first, second, device=device, deadline=Deadline(seconds))
+    if html is not None:
+        write_page(html, change_sheet(change))
+    if as_json:
+        print_json({"method": "recording", **to_builtins(change)}, change.verdict)
+    else:
+        print_sheet(change_sheet(change))
     return DONE
 
 

@@ -1,5 +1,6 @@
 """Suggestions for the next command, built from the arguments of the current command."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -41,7 +42,10 @@ def after_measurement(arguments: Sequence[str]) -> list[str]:
 
 
 def after_dry_run(command: Sequence[str], before: Sequence[str], module: str | None) -> list[str]:
-    """Return a command that finds the largest batch, and one that records and explains a snapshot.
+    """Return a command that records and explains a snapshot.
+
+    Before it, return a command that finds the largest batch if an option of the script sets the
+    batch size; the script's other options are kept.
 
     Args:
         command: words of the launcher, the script and its arguments, as typed.
@@ -53,16 +57,30 @@ def after_dry_run(command: Sequence[str], before: Sequence[str], module: str | N
     kept = [one for one in without(options, _NOT_OF_NEXT_RUN) if one != "--"]
     named = [*(["-m", module] if module else []), "--"]
     recorded = [*kept, "--snapshot", "run.pickle", *named, *command]
-    largest = [
-        *without(kept, _NOT_OF_LARGEST),
-        "--largest",
-        "batch",
-        *named,
-        *before,
-        "--batch",
-        "{}",
-    ]
-    return [_line(largest), f"{_line(recorded)}; harness explain run.pickle"]
+    explained = f"{_line(recorded)}; harness explain run.pickle"
+    varied = _with_any_batch(command[len(before) :])
+    if varied is None:
+        return [explained]
+    searched = [*without(kept, _NOT_OF_LARGEST), "--largest", "batch", *named, *before, *varied]
+    return [_line(searched), explained]
+
+
+def _with_any_batch(arguments: Sequence[str]) -> list[str] | None:
+    """Replace the value of the option for the batch size by ``{}``; None without such an option.
+
+    >>> _with_any_batch(["--compile", "--batch-size=32", "data"])
+    ['--compile', '--batch-size={}', 'data']
+    """
+    for at, argument in enumerate(arguments):
+        name, joined, value = argument.partition("=")
+        if not re.match(r"-*[\w.-]*(?:batch|\bbs\b)", name) or "eval" in name:
+            continue
+        if joined and value.isdecimal():
+            return [*arguments[:at], f"{name}={{}}", *arguments[at + 1 :]]
+        following = arguments[at + 1 : at + 2]
+        if name.startswith("-") and following and following[0].isdecimal():
+            return [*arguments[: at + 1], "{}", *arguments[at + 2 :]]
+    return None
 
 
 def without(arguments: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:

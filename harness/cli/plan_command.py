@@ -7,7 +7,7 @@ import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.gpu_options import GPU, GpuFlags, gpu_description
-from harness.cli.json_answer import json_option, print_json
+from harness.cli.json_answer import Verdict, json_option, print_json
 from harness.cli.sheet_output import page_option, print_sheet, write_page
 from harness.cli.shown_progress import shown_progress
 from harness.cli.step_options import StepFlags, step_options
@@ -72,7 +72,7 @@ def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool
     return DONE if result.candidates else NOT_OK
 
 
-def _verdict(plan: "Plan") -> str:
+def _verdict(plan: "Plan") -> Verdict:
     if plan.as_asked.verdict == "fits":
         return "fits"
     return "fits with changes" if plan.candidates else "does not fit"
@@ -83,5 +83,7 @@ def _as_json(target: str, plan: "Plan") -> dict[str, Any]:
 
     plain: dict[str, Any] = msgspec.to_builtins(plan)
     for row, candidate in zip(plain["candidates"], plan.candidates, strict=True):
-        row["described"] = candidate.described()
+        row |= {"described": candidate.described(), "fits": candidate.fit.word}
+    for row, lever in zip(plain["levers"], plan.levers, strict=True):
+        row["fits"] = None if lever.fit is None else lever.fit.word
     return {"outcome": "predicted", "target": target, **plain}

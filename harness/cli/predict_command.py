@@ -7,7 +7,7 @@ import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.gpu_options import GPU_OR_ALL, GpuFlags, gpu_description
-from harness.cli.json_answer import json_option, print_json
+from harness.cli.json_answer import Verdict, json_option, print_json
 from harness.cli.next_commands import after_prediction, typed
 from harness.cli.parameter_types import SIZE, Choices
 from harness.cli.sheet_output import page_option, print_sheet, write_page
@@ -17,6 +17,7 @@ from harness.cli.users_output import answer_alone
 
 if TYPE_CHECKING:
     from harness.planning.predict_step import Method
+    from harness.schema.memory_fit import Fit
     from harness.schema.step_report import StepReport
     from harness.schema.workload import Workload
 
@@ -49,6 +50,11 @@ if TYPE_CHECKING:
     help="Version of PyTorch for the prediction of an MLP, e.g. 2.13; default: the installed one.",
 )
 @click.option(
+    "--no-largest",
+    is_flag=True,
+    help="Leave out the search for the largest batch that fits on the GPU.",
+)
+@click.option(
     "--check",
     is_flag=True,
     help="Exit with code 3 if the step may not fit the budget or the GPU.",
@@ -61,6 +67,7 @@ def predict(
     budget: int | None,
     method: str | None,
     torch: str | None,
+    no_largest: bool,
     check: bool,
     html: Path | None,
     as_json: bool,
@@ -84,9 +91,10 @@ def predict(
         or_budget = "--budget or " if workload is not None else ""
         raise click.UsageError(f"--check needs {or_budget}--gpu of known memory, e.g. --gpu l4")
     if gpu_flags.mean_all() or workload is None:
-        report = _of_network(asked, gpu_flags, method)
+        report = _of_network(asked, gpu_flags, method, largest=not no_largest)
     else:
-        report = _of_mlp(workload, gpu_flags, budget, torch, method, with_curve=html is not None)
+        searched = {"largest": not no_largest, "with_curve": html is not None}
+        report = _of_mlp(workload, gpu_flags, budget, torch, method, **searched)
     if gpu_flags.mean_all():
         _print_table(report, html, as_json)
         return DONE if report.fits or not check else NOT_OK
@@ -96,7 +104,9 @@ def predict(
     return DONE if is_answered and (report.fits or not check) else NOT_OK
 
 
-def _of_network(asked: StepFlags, gpu_flags: GpuFlags, method: str | None) -> "StepReport":
+def _of_network(
+    asked: StepFlags, gpu_flags: GpuFlags, method: str | None, *, largest: bool
+) -> "StepReport":
     """Predict a network's step on one GPU, or any step on all GPUs."""
     on_all = gpu_flags.mean_all()
     with answer_alone(click.get_current_context().params["as_json"]), shown_progress() as progress:
@@ -107,7 +117,8 @@ def _of_network(asked: StepFlags, gpu_flags: GpuFlags, method: str | None) -> "S
             device=asked.device,
             gpu="all" if on_all else gpu_flags.described(),
             allocator_settings=gpu_flags.alloc_conf,
-            largest=on_all or gpu_flags.has_memory(),
+            largest=largest and (on_all or gpu_flags.has_memory()),
+            largest_on_all=largest,
             method=method or "auto",
             progress=progress,
         )
@@ -120,6 +131,7 @@ def _of_mlp(
     torch: str | None,
     method: str | None,
     *,
+    largest: bool,
     with_curve: bool,
 ) -> "StepReport":
     """Predict an MLP; ``with_curve`` adds predictions around the largest batch that fits."""
@@ -135,6 +147,7 @@ def _of_mlp(
             allocator_settings=gpu_flags.alloc_conf,
             torch=torch,
             method=cast("Method | None", method),
+            largest=largest,
         )
 
     with shown_progress("", "the step is predicted"):
@@ -160,12 +173,13 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
         write_page(html, prediction_sheet(report, commands))
     if not as_json:
         print_sheet(prediction_sheet(report, commands))
-    elif is_target:
-        fit = report.fit
+        return
+    fit = report.fit
+    verdict = None if fit is None else fit.verdict
+    if is_target:
         largest = None if fit is None else fit.largest_batch
-        print_json(report.as_dict() | {"largest_batch": largest}, fit and fit.verdict)
+        print_json(report.as_dict() | {"largest_batch": largest}, verdict)
     else:
-        verdict = report.fit and report.fit.verdict
         if report.budget is not None:
             verdict = "fits" if report.fits else "does not fit"
         print_json(to_json(msgspec.structs.replace(report, trace=None)), verdict)
@@ -189,7 +203,13 @@ def _print_table(report: "StepReport", html: Path | None, as_json: bool) -> None
         ]
         answer = {"outcome": "predicted", "target": report.target, "gpus": rows}
         facts = {**answer, "method": report.method, "notes": report.notes}
-        fitting = sum(fit.verdict == "fits" for fit in report.gpus)
-        print_json(facts, f"fits on {fitting} of {len(rows)} GPUs")
+        print_json(facts, _verdict_of_all({fit.verdict for fit in report.gpus}))
     else:
         print_sheet(gpus_sheet(report))
+
+
+def _verdict_of_all(verdicts: "set[Fit]") -> Verdict:
+    """Return the verdict that all GPUs share; else whether the step fits, or may fit, on some."""
+    if len(verdicts) == 1:
+        return next(iter(verdicts))
+    return "fits on some GPUs" if "fits" in verdicts else "close call"

@@ -13,6 +13,7 @@ from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import SHARE, WholeNumber
 from harness.cli.shared_options import experiment_files
 from harness.cli.shown_progress import shown_progress
+from harness.schema.plain_file import check_run
 from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def report(
         if value is not None and not other:
             rule = {"--tolerance": "--against", "--again": "--check", "--seed": "--again"}[option]
             raise click.UsageError(f"{option} needs {rule}")
+    for run in filter(Path.is_dir, filter(None, (folder, against))):
+        check_run(run)
     if against is not None:
         if check:
             raise click.UsageError("give --against or --check, not both")
@@ -94,7 +97,10 @@ def report(
         return _check(folder, again or 0, seed or 0, given, as_json)
     if failed := _failed_cells(folder):
         why = f"none of {failed:,} cells completed, so nothing can be reported; run the sweep again"
-        click.echo(why) if not as_json else print_json({"page": None, "claims": []}, why)
+        if as_json:
+            print_json({"page": None, "claims": [], "notes": [why]}, "incomplete")
+        else:
+            click.echo(why)
         return NOT_OK
     page, code = write_page(folder, given)
     if as_json:

@@ -78,7 +78,7 @@ experiment_files = click.option(
 )
 
 
-class _NewFile(click.Path):
+class NewFile(click.Path):
     """Type of an option for the path of a new file, whose folder must exist."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -90,5 +90,5 @@ class _NewFile(click.Path):
 
 def file_option(*names: str, help_text: str) -> Decorator:
     """Return an option whose value is a file to write."""
-    path = _NewFile(dir_okay=False, writable=True, path_type=Path)
+    path = NewFile(dir_okay=False, writable=True, path_type=Path)
     return click.option(*names, type=path, metavar="FILE", help=help_text)

@@ -17,6 +17,7 @@ from harness.cli.shared_options import Command, all_of
 from harness.cli.step_types import INPUT, WIDTHS, ChoicesOrTarget
 from harness.schema.errors import UnsupportedError, did_you_mean
 from harness.schema.plain_text import printable
+from harness.schema.run_outcome import Outcome
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, MODES, OPTIMIZERS
 from harness.schema.target_name import mlp_of
 from harness.schema.workload import AUTOCAST_DTYPES, MAX_SIZE, Workload, WorkloadError
@@ -272,7 +273,7 @@ def step_options(command: Command) -> Command:
             reason = str(error).removeprefix("unsupported: ")
             facts = {"outcome": "unsupported", "target": asked.target, "reason": reason}
             if given["as_json"]:
-                print_json(facts, "unsupported")
+                print_json(facts, Outcome.UNSUPPORTED)
             else:
                 click.echo(printable(f"unsupported: {reason}"))
             return NOT_OK

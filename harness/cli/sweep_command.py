@@ -10,14 +10,14 @@ import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.gpu_options import pretend_option
-from harness.cli.json_answer import json_option, print_json
+from harness.cli.json_answer import Verdict, json_option, print_json
 from harness.cli.parameter_types import Choices, Completed, WholeNumber
 from harness.cli.shared_options import all_of, deadline_option
 from harness.cli.shown_progress import shown_progress
 from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
-    from harness.schema.experiment import Experiment, Size
+    from harness.schema.experiment import Experiment
 
 _EXPERIMENT = Completed("harness.sweeps.experiment_files:names_found", files=True)
 
@@ -75,10 +75,15 @@ def sweep(experiments: tuple[str, ...], list_only: bool, as_json: bool, **option
     if list_only:
         _list(experiments, as_json)
         return DONE
+    from harness.processes.environment import has_gpu
+
     folder, outcomes = run_experiments(experiments, **options)
     ended = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common())
     if as_json:
-        print_json({"records": folder, "outcomes": outcomes}, ended)
+        pretends = options["gpu"] or (options["device"] == "cuda" and not has_gpu())
+        method = "dry run" if pretends else "measured"
+        verdict: Verdict = "complete" if set(outcomes) == {"ok"} else "incomplete"
+        print_json({"records": folder, "outcomes": outcomes, "method": method}, verdict)
     else:
         click.echo(f"records: {folder} ({ended})")
     return DONE if outcomes["ok"] else NOT_OK
@@ -99,7 +104,7 @@ def _list(names: tuple[str, ...], as_json: bool) -> None:
             skipped.append(str(error))
     rows = [(one.name, one.question) for one in listed]
     if as_json:
-        print_json({"experiments": dict(rows), "skipped": skipped})
+        print_json({"experiments": dict(rows), "skipped": skipped, "method": None})
         return
     width = max((len(name) for name, _ in rows), default=0)
     for name, question in [("experiment", "question"), *rows]:
@@ -128,6 +133,8 @@ def run_experiments(
     from harness.sweeps.experiment_files import find, names_found
     from harness.sweeps.sweep import run
 
+    if gpu is not None:
+        device = "cuda"
     grids = Size(size or "default")
     name = grids.value if device == "cpu" else f"{grids.value}-{device}"
     folder = out or Path("results", "local", name)
@@ -140,7 +147,7 @@ def run_experiments(
             used = stack.enter_context(
                 closing(make_executor(executor, jobs=jobs, scheduler=scheduler))
             )
-            chosen = _runnable(chosen, device, grids, pretended)
+            chosen = _runnable(chosen, device, pretended)
             if not chosen:
                 raise click.UsageError(f"no experiment is left to run on {device}")
             progress = stack.enter_context(shown(len(chosen)))
@@ -161,18 +168,14 @@ def run_experiments(
     return folder, outcomes
 
 
-def _runnable(
-    chosen: "list[Experiment]", device: str, size: "Size", pretended: str | None
-) -> "list[Experiment]":
+def _runnable(chosen: "list[Experiment]", device: str, pretended: str | None) -> "list[Experiment]":
     """Return the experiments that can run on the device; print why an experiment is skipped."""
     if pretended is not None:
-        click.echo(f"No GPU: {pretended}. Times and accuracies are null.", err=True)
+        click.echo(f"No GPU: {pretended}. Times are null.", err=True)
     runnable = []
     for one in chosen:
         if why := one.unfit_for(device):
             click.echo(f"{one.name} is skipped on {device}: {why}", err=True)
-        elif pretended is not None and list(one.training_runs(size)):
-            click.echo(f"{one.name} is skipped in a dry run: accuracies need values", err=True)
         else:
             runnable.append(one)
     return runnable

@@ -84,7 +84,7 @@ def assemble_report(
         shared=processes.shared,
         out_of_memory=inside.out_of_memory,
         value_reads=inside.value_reads,
-        failed_by=inside.failed_by,
+        last_truth=inside.last_truth,
         unsupported=page.unsupported,
         notes=(*inside.notes, *_notes(page, inside, gpu, architectures)),
         optimizer_steps=inside.optimizer_steps,
@@ -95,6 +95,7 @@ def assemble_report(
         world_size=request.world_size,
         environment={**inside.environment, "device": f"dry run, {gpu.name}"},
         tests=inside.tests,
+        computed=inside.computed,
         cells=inside.cells,
         freed=inside.freed,
         returned=inside.returned,
@@ -134,6 +135,8 @@ def _outcome(
         size = format_bytes(page.refused_elsewhere_bytes)
         refused = f"another process of the script was refused an allocation of {size}"
         return Outcome.OOM, f"{refused}; {evidence}" if evidence else refused
+    if outcome in ("ok", "error") and (why := page.ranks_failed.decode(errors="replace")):
+        return Outcome.ERROR, f"{why}; {evidence}" if evidence else why
     if outcome == "ok" and processes.unknown:
         return Outcome.UNSUPPORTED, processes.unknown
     return outcome, evidence

@@ -32,7 +32,6 @@ from harness.dry_runs.dry_run_request import (
     PROCESSES,
     RESULT,
     RESUMED,
-    SNAPSHOT,
     UNSAFE,
     USED,
     Request,
@@ -41,11 +40,12 @@ from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.host_growth import anonymous_bytes
 from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.library_notes import library_notes
-from harness.dry_runs.light_start import RECORDER, SEED, watch_groups
+from harness.dry_runs.light_start import SEED, watch_groups
 from harness.dry_runs.notebook import Notebook
 from harness.dry_runs.opened_files import note_reads
 from harness.dry_runs.own_code import INDUCTOR_CACHE, is_own
 from harness.dry_runs.peak_recording import EnoughStepsError, PeakRecording
+from harness.dry_runs.pretended_environment import RECORDER
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_runs.recording import recording_for
 from harness.dry_runs.refused_writes import move_between_layers, tell_writes, why_refused
@@ -53,7 +53,6 @@ from harness.dry_runs.run_code import run_code
 from harness.dry_runs.runner_table import RunnerTable
 from harness.dry_runs.started_process import StartedProcess
 from harness.dry_runs.supervisor import FORWARDED, supervised, unblock_signals
-from harness.dry_runs.value_places import Decision
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import
 
@@ -82,7 +81,6 @@ class Ending:
         self.evidence: str | None = "the script's end was not seen"
         self.exit_code: int | None = None
         self.returned: object = None
-        self.failed_by: Decision | None = None
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
@@ -116,14 +114,12 @@ class Ending:
             notes=(
                 *library_notes(),
                 *seen.notes,
-                *real_ranks.NOTES,
                 *(left_out.notes() if left_out else ()),
             ),
             at_end_bytes=at_end_bytes,
             left_out_bytes=left_out.most_left_out() if left_out else 0,
             with_left_out_bytes=left_out.most_with_left_out() if left_out else 0,
             compiled=self._compilations.compiled(),
-            failed_by=self.failed_by,
             tests=self._table.tests(self._place / PROCESSES),
             cells=self.notebook.cells(),
             freed=self.notebook.freed,
@@ -150,17 +146,10 @@ class Ending:
         for number in (one for one in FORWARDED if signal.getsignal(one) == self.on_terminate):
             signal.signal(number, signal.SIG_DFL)
 
-    def leave(self) -> None:
-        """Exit without destroying all objects; used only if the run records nothing but peaks."""
-        if os.getpid() == self._pid:
-            os._exit(0 if self.ended in ("ok", "stopped") else 1)
-
     def listen(self) -> None:
         """Register this object for signals, errors in threads, and the interpreter's exit."""
         if self._job.kind == "module":  # which may be a test runner
             self._table.watch()
-        if not self._job.explains:
-            atexit.register(self.leave)  # last of all
         atexit.register(end_ranks)  # after the next one
         atexit.register(self.write)
         signal.signal(signal.SIGTERM, self.on_terminate)
@@ -243,18 +232,17 @@ def _tell(line: str) -> None:
         print(f"harness dry-run: {line}", file=sys.stderr, flush=True)
 
 
-def _on_torch(job: Request, reads: ValueReads, recording: PeakRecording, module: Any) -> None:
+def _on_torch(job: Request, recording: PeakRecording, module: Any) -> None:
     """Start recording after the script has imported PyTorch."""
     from harness.dry_runs import left_out_values  # it needs PyTorch
 
     recording.start(module)
-    reads.count_loads(module, "load")
     module.default_generator.manual_seed(SEED)  # before the next line, which looks at it
     left_out_values.leave_values_out()
     if job.world_size is not None:
         pretend_ranks(recording.notes)
     elif module.distributed.is_available():
-        watch_groups(module.distributed.distributed_c10d, real_ranks.begin)
+        watch_groups(module.distributed.distributed_c10d, lambda: real_ranks)
 
 
 def main() -> int:
@@ -269,8 +257,7 @@ def main() -> int:
     os.environ[RECORDER] = light_start.__file__  # for what this process starts, not for itself
     stub.pretend_share_plans(os.fsencode(job.plans or ""))
     folders = file.parent, *(one.parent for one in layers.folders)
-    samples = job.explains or job.gpu.one_pool  # what the host holds decides if that fits
-    supervised(job.lifeline, folders, job.end_at, samples=samples)
+    supervised(job.lifeline, folders, job.end_at)
     devices = {str(top): top.stat().st_dev for top in Path("/").iterdir() if top.is_dir()}
     try:
         mode, place = layers.enter(file.parent, writes=job.write_files)
@@ -286,22 +273,19 @@ def main() -> int:
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
         faulthandler.enable()
-    reads = ValueReads(
-        job.answers, trial=job.trial, decided=job.decided, on_use=(place / USED).touch
-    )
+    reads = ValueReads(job.answers, trial=job.trial, on_use=(place / USED).touch)
     pid = os.getpid()
 
     def on_begin() -> None:
         if os.getpid() != pid:  # a process that the script forked uses the GPU
             StartedProcess(place, reads, recording).listen()
 
-    recording = recording_for(job, reads, on_begin, place / SNAPSHOT if job.snapshot else None)
+    recording = recording_for(job, reads, on_begin, place)
     ending = Ending(job, place, reads, recording)
     ending.listen()
     unblock_signals()
 
-    after_import("torch", functools.partial(_on_torch, job, reads, recording))
-    after_import("safetensors", lambda module: reads.count_loads(module, "safe_open"))
+    after_import("torch", functools.partial(_on_torch, job, recording))
     random.seed(0)  # as PyTorch's generator: two runs of a script are alike
     after_import("numpy.random", lambda module: module.seed(0))
     error: BaseException | None = None
@@ -314,7 +298,6 @@ def main() -> int:
     ending.ended, ending.evidence = _outcome(error, is_printed=ending.notebook.has_printed)
     if isinstance(error, SystemExit):
         ending.exit_code = _exit_code(error) & 0xFF or None
-    ending.failed_by = reads.decisions.failed_by(error)
     if why := why_refused(error, mode):
         ending.evidence = f"{ending.evidence}; {why}"
     if ending.ended == "stopped":

@@ -19,6 +19,7 @@ import msgspec
 from harness.dry_runs.assemble_report import assemble_report
 from harness.dry_runs.build import build, preloaded
 from harness.dry_runs.child_result import ChildResult
+from harness.dry_runs.computing import compute_variables
 from harness.dry_runs.dry_run_report import DryRunReport, Files
 from harness.dry_runs.dry_run_request import (
     JOB,
@@ -30,7 +31,7 @@ from harness.dry_runs.dry_run_request import (
     UNSAFE,
     Request,
 )
-from harness.dry_runs.file_layer import WAYS_OUT, Layers
+from harness.dry_runs.file_layer import NO_SPACE, WAYS_OUT, Layers
 from harness.dry_runs.host_memory import UNSEEN
 from harness.dry_runs.layer_size import TOO_LARGE, keep_room
 from harness.dry_runs.nvidia_smi import folder_of_program
@@ -46,6 +47,8 @@ from harness.processes.start_child import own_interpreter
 from harness.schema.run_outcome import Outcome
 
 _LOOK_SECONDS = 0.05
+_LEAST_ROOM_BYTES = 16 << 20
+"""A folder with less room than this is called full."""
 RESUMED_FROM = "the second start read "
 
 
@@ -79,6 +82,14 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
             " message is above), so no GPU was pretended and the script was not run"
         )
     if (folder / UNSAFE).exists():
+        if any(os.strerror(number) in (folder / UNSAFE).read_text() for number in NO_SPACE):
+            disks = sorted({one.parent.parent for one in layers.folders})
+            full = [str(one) for one in disks if shutil.disk_usage(one).free < _LEAST_ROOM_BYTES]
+            places = ", ".join(full or map(str, disks))
+            raise DryRunUnavailableError(
+                f"no space is left for the files of a run in {places}: make room there, or set "
+                "TMPDIR to a folder with room"
+            )
         raise DryRunUnavailableError(
             "the kernel can neither make a layer of files nor lock them"
             f" ({(folder / UNSAFE).read_text()}), so the script was not run: {WAYS_OUT}"
@@ -216,8 +227,7 @@ def _with_files(
     kept, notes = None, report.notes
     if request.keep_files is not None:
         try:
-            for place in layers.folders:
-                keep(place, request.keep_files, Path.cwd())
+            keep(layers.folders, request.keep_files, Path.cwd())
             kept = str(request.keep_files)
         except OSError as error:
             why = error.strerror or str(error)
@@ -254,6 +264,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
         **variables(request.rank, request.world_size, request.gpu.count),
         **request.environment,
         **pretending(request.gpu, torch, stub),
+        **compute_variables(request.compute, request.compute_seconds),
         "HARNESS_DRY_RUN_STATUS": str(folder / "status"),
         "PATH": joined(str(folder / "bin"), "PATH"),
         "PYTHONUNBUFFERED": "1",

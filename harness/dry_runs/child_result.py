@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import Struct
 
+from harness.dry_runs.computing import Computed
 from harness.dry_runs.dry_run_report import Device, OutOfMemory
 from harness.dry_runs.layer_size import give_room
 from harness.dry_runs.notebook_cell import Freed, NotebookCell
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.value_places import Decision, ValueRead
+from harness.dry_runs.value_places import ValueRead
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
 
@@ -35,8 +36,10 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     value_reads: tuple[ValueRead, ...] = ()
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
+    computed: Computed | None = None
     compiled: Compiled | None = None
-    failed_by: Decision | None = None
+    last_truth: str | None = None
+    """The line that last asked for the truth of an unknown condition."""
     history_bytes: int = 0
     host_growth: Growth | None = None
     gpus: tuple[int, ...] = ()
@@ -64,7 +67,6 @@ class StartedResult(Struct, frozen=True, kw_only=True):
 
 def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
     """End a recording and return the recorded facts; the caller adds the process's outcome."""
-    reads.look_at_the_host()
     notes = recording.notes
     try:
         devices, refused = recording.finish()
@@ -79,8 +81,10 @@ def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
         gpus=tuple(stub.pretend_physical(device.index) for device in devices),
         out_of_memory=tuple(refused),
         value_reads=reads.places(),
+        last_truth=reads.last_truth,
         notes=tuple(notes),
         optimizer_steps=recording.optimizer_steps,
+        computed=recording.computed_steps.computed(recording.optimizer_steps),
         history_bytes=recording.history_bytes,
         host_growth=recording.host_growth,
         pinned_bytes=recording.pinned_bytes(),

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import Struct
 
+from harness.dry_runs.computing import Computed
 from harness.dry_runs.gpu_process import GpuProcess, SharedGpu
 from harness.dry_runs.notebook_cell import Freed, NotebookCell
 from harness.dry_runs.ran_test import RanTest
 from harness.dry_runs.value_answers import Answer as Answer
-from harness.dry_runs.value_places import Decision
 from harness.dry_runs.value_places import ValueRead as ValueRead
 from harness.schema.block_categories import BlockCategory
 from harness.schema.compilation import Compiled
@@ -19,7 +19,7 @@ from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
 from harness.schema.run_outcome import Outcome
 from harness.schema.shown import html_of
-from harness.schema.units import format_bytes
+from harness.schema.units import format_bytes, format_range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,12 +111,48 @@ class Device(Struct, frozen=True, kw_only=True):
     peak: Moment | None = None
 
 
+class Parting(Struct, frozen=True, kw_only=True):
+    """The first difference between the allocations of two runs.
+
+    Attributes:
+        after: line of the last allocation in Python that both runs made; empty if there is none.
+        ways: place of the next allocation of each run; empty if the run made no further one.
+    """
+
+    after: str
+    ways: tuple[str, str]
+
+    @property
+    def line(self) -> str:
+        """The line that decides, or else the last line with an allocation before it."""
+        one, other = self.ways
+        return one if one == other and is_line(one) else self.after or one or other
+
+    @property
+    def words(self) -> str:
+        """The difference in a sentence."""
+        one, other = self.ways
+        after = f" after {self.after}" if self.after else ""
+        if one == other:
+            return f"the runs allocate different sizes at {one}{'' if is_line(one) else after}"
+        if not (one and other):
+            return f"the runs part{after}: one goes on at {one or other}, the other does not"
+        return f"the runs part{after}: one goes on at {one}, the other at {other}"
+
+
+def is_line(place: str) -> bool:
+    """Return whether a place is a line of a file; autograd's threads run no Python."""
+    return place.rpartition(":")[2].isdecimal()
+
+
 class UnknownValues(Struct, frozen=True, kw_only=True):
     """Results of several runs that return different values for reads of unknown GPU values.
 
     Attributes:
         runs: number of runs that ended with a result, including the first run.
-        lines: lines of code whose decisions depend on unknown values.
+        places: places in the code that read unknown values.
+        lines: the line that decides, if the peaks differ, else ``places``.
+        parting: the first difference between the allocations of two runs, if the peaks differ.
         checks: lines with a check that was assumed to pass, because a failed check raises an error.
         moves: whether at least one peak differs between the runs.
         lowest: minimum of each peak over all runs, for the GPU that reserved most memory.
@@ -124,7 +160,9 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
     """
 
     runs: int
+    places: tuple[str, ...] = ()
     lines: tuple[str, ...]
+    parting: Parting | None = None
     checks: tuple[str, ...]
     moves: bool
     lowest: CudaPeaks
@@ -186,8 +224,9 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         value_reads: places in the code that read GPU values, the most frequent places first.
         unsupported: CUDA functions that PyTorch called although the stub does not implement them.
         files: the files that the script wrote; None if the script did not start.
+        computed: what was computed of the values on the GPU.
         unknown: results of runs with different GPU values, if unknown values may affect the script.
-        failed_by: the check of an unknown value that ended the script with an error.
+        last_truth: the line that last asked for the truth of an unknown condition.
         notes: further facts that help to interpret the report.
         optimizer_steps: number of completed optimizer steps.
         kernels: number of CUDA kernel launches; the stub runs no kernel.
@@ -223,8 +262,9 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     value_reads: tuple[ValueRead, ...] = ()
     unsupported: tuple[str, ...] = ()
     files: Files | None = None
+    computed: Computed | None = None
     unknown: UnknownValues | None = None
-    failed_by: Decision | None = None
+    last_truth: str | None = None
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
     kernels: int = 0
@@ -254,11 +294,28 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         return self.cuda if self.unknown is None else self.unknown.highest
 
     @property
+    def moves(self) -> bool:
+        """Return whether runs with other made-up values have other peaks."""
+        return self.unknown is not None and self.unknown.moves
+
+    @property
+    def range_in_words(self) -> str:
+        """The range of reserved bytes and the line that decides; empty if no peak differs."""
+        unknown = self.unknown
+        if unknown is None or not unknown.moves:
+            return ""
+        low, high = (one.reserved_peak_bytes or 0 for one in (unknown.lowest, unknown.highest))
+        apart = unknown.parting
+        where = "at" if apart is None or apart.line in apart.ways else "after"
+        line = unknown.lines[0].rpartition("/")[2] if unknown.lines else "an unknown line"
+        return f"; {format_range(low, high)} reserved, as values decide {where} {line}"
+
+    @property
     def answer(self) -> str:
         """The outcome, the verdict and the GPU in one line."""
         total, words = format_bytes(self.gpu_total_bytes), self.verdict
         comma = "" if words in (self.outcome, f"{self.outcome}, {self.fit}") else ","
-        return f"{words}{comma} on a pretended {self.gpu} ({total})"
+        return f"{words}{comma} on a pretended {self.gpu} ({total}){self.range_in_words}"
 
     @property
     def verdict(self) -> str:

@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.dry_runs.computing import COMPUTE, Compute
 from harness.dry_runs.notebook_cell import code_cells
 from harness.dry_runs.pretended_gpu import PretendedGpu
+from harness.dry_runs.trial_values import FIRST, Trial
 from harness.dry_runs.value_answers import Answer, DryRunError
 
+ALLOCATIONS = "allocations"
+"""Name of the files with the size and the line of each allocation, one for each GPU."""
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
 """Names of the files that contain the mode (``Files.mode``), the result, PyTorch's snapshot, and
 the reason why the script did not run."""
@@ -18,7 +22,7 @@ JOB, PROCESSES = "job.pickle", "processes"
 RESUMED = "resumed"
 """The child process creates this file when the script opens a file from an earlier run."""
 USED = "used"
-"""The child process creates this file when a decision first depends on an unknown value."""
+"""The child process creates this file when it first makes up a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +39,14 @@ class Request:
     steps: int | None = None
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
-    trial: int = 0
-    """Number that selects the substitutes for unknown values; in trial 0, all substitutes are 0."""
-    explains: bool = True
-    """False to halve the run time: the run then records the peaks but no live blocks."""
-    decided: Mapping[str, bool] = field(default_factory=dict)
-    """For each line of code, the fixed result of decisions that depend on unknown values."""
+    trial: Trial = FIRST
+    """The values that the run makes up in place of unknown values."""
+    compute: Compute = "auto"
+    """How many of the values on the GPU are computed."""
+    compute_seconds: float | None = None
+    """Budget of ``auto`` that is used in any case, as the stub counts seconds; None: the usual."""
     try_values: bool = True
-    """True to run the script again with other values if a decision may depend on unknown values."""
+    """True to run the script a second time with other values if it reads an unknown value."""
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None
@@ -76,6 +80,8 @@ class Request:
             _check_writable(self.snapshot)
         if self.keep_files is not None:
             _check_empty(self.keep_files)
+        if self.compute not in COMPUTE:
+            raise DryRunError(f"compute must be auto, all or none, got {self.compute!r}")
         if self.steps is not None and self.steps < 1:
             raise DryRunError(f"steps must be at least 1, got {self.steps}")
         if self.host_memory_bytes is not None and self.gpu.one_pool:

@@ -1,7 +1,9 @@
 """Builds the sheet (the text report) of a dry run from the report's data."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
+from harness.dry_runs.computing import computed_lines
 from harness.dry_runs.dry_run_report import DryRunReport, Frame, Moment, OutOfMemory
 from harness.dry_runs.file_layer import WAYS_OUT
 from harness.dry_runs.several_runs import (
@@ -38,7 +40,10 @@ def dry_run_sheet(
     total = format_bytes(report.gpu_total_bytes)
     return Sheet(
         title=f"Dry run of {target}",
-        verdict=[f"Dry run of {target} on a pretended {report.gpu} ({total}): {report.verdict}"],
+        verdict=[
+            f"Dry run of {target} on a pretended {report.gpu} ({total}): {report.verdict}"
+            + report.range_in_words
+        ],
         parts=[*_parts(report)],
         notes=report.notes,
         timeline=timeline,
@@ -57,6 +62,7 @@ def _parts(report: DryRunReport) -> Iterator[Part]:
     if report.world_size is not None:
         of = f"; {len(report.ranks)} ranks were run" if report.ranks else ""
         yield f"  rank {report.rank} of {report.world_size}{of}"
+    yield from _range(report)
     yield ""
     yield from starts_parts(report)
     yield from tests_parts(report)
@@ -66,7 +72,6 @@ def _parts(report: DryRunReport) -> Iterator[Part]:
     yield from processes_parts(report)
     if report.host is not None:
         yield from report.host.lines(pretended=True)
-    yield from _range(report)
     yield from _compiled(report)
     for device in report.devices:
         if device.peak is not None and not report.out_of_memory:
@@ -92,6 +97,7 @@ def _peaks(report: DryRunReport) -> Iterator[Part]:
     peaks = report.cuda
     of = f" in {report.processes[0].name}, the largest process" if report.processes else ""
     of += f" in rank {report.rank}" if report.ranks else ""
+    of += ", in the run with the highest" if report.moves else ""
     rows = []
     for name in ("requested", "allocated", "active", "reserved"):
         size: int | None = getattr(peaks, f"{name}_peak_bytes")
@@ -110,18 +116,20 @@ def _peaks(report: DryRunReport) -> Iterator[Part]:
 
 
 def _range(report: DryRunReport) -> Iterator[str]:
-    """Yield lines about peaks that unknown values affect, and about checks assumed to pass."""
+    """Yield lines about the runs with other values, and about checks assumed to pass."""
     unknown = report.unknown
     if unknown is None:
         return
+    runs = f"{unknown.runs} runs with other numbers for what nobody knows"
     if unknown.moves:
-        yield f"Values that nobody knows move the peaks ({listed(unknown.lines)}):"
-        for name in ("requested", "allocated", "active", "reserved"):
-            ends = [getattr(one, f"{name}_peak_bytes") for one in (unknown.lowest, unknown.highest)]
-            if ends[0] != ends[1]:
-                yield f"  {name:<10}{format_range(*ends)} in {unknown.runs} runs"
+        ends = [one.requested_peak_bytes or 0 for one in (unknown.lowest, unknown.highest)]
+        yield f"  {runs} requested {format_range(*ends)}"
+        apart = unknown.parting
+        yield f"  {f'values read at {listed(unknown.places)}' if apart is None else apart.words}"
+    else:
+        yield f"  {runs} gave the same peaks (read at {listed(unknown.places)})"
     if unknown.checks:
-        yield f"{checks_in_words(unknown.checks).capitalize()}"
+        yield f"  {checks_in_words(unknown.checks)}"
 
 
 def _compiled(report: DryRunReport) -> Iterator[str]:
@@ -236,22 +244,34 @@ def _refused(refused: OutOfMemory) -> Iterator[Part]:
 
 
 def _reads(report: DryRunReport) -> Iterator[Part]:
+    known = sum(read.known for read in report.value_reads)
+    reads = sum(read.count for read in report.value_reads)
+    lines = computed_lines(report.computed, known, reads)
+    if lines or report.value_reads:
+        yield ""
+    yield from lines
     if not report.value_reads:
         return
-    yield ""
-    yield f"{reads_in_words(report.value_reads)}."
+    if known < reads or not lines:
+        yield f"{reads_in_words(report.value_reads)}."
     if any(read.known < read.count and read.answer is None for read in report.value_reads):
         yield (
-            "  An unknown value is zero unless --answer gives another: what the script decides by"
-            " it may differ from a real run."
+            "  An unknown value is a made-up number unless --answer gives another: what the script"
+            " decides by it may differ from a real run."
         )
     rows = [
         (f"{read.count:,}", read.place, f"{short(read.text)}{_how(read)}")
-        for read in report.value_reads[:MOST_READS]
+        for read in sorted(report.value_reads, key=partial(_rank, report))[:MOST_READS]
     ]
     if (more := len(report.value_reads) - MOST_READS) > 0:
         rows.append(("", f"... and {more} more places", ""))
     yield ShownTable(heads=(">", "", ""), rows=rows, indent=2)
+
+
+def _rank(report: DryRunReport, read: ValueRead) -> tuple[bool, bool]:
+    """Return the rank of a place: what decides the peaks comes first, then what is unknown."""
+    deciding = report.unknown.lines if report.unknown is not None and report.unknown.moves else ()
+    return read.place not in deciding, read.known == read.count
 
 
 def _files(report: DryRunReport) -> Iterator[Part]:

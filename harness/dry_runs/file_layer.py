@@ -7,6 +7,7 @@ refuses an overlay, Landlock makes all folders read-only, except the run's own f
 """
 
 import contextlib
+import errno
 import functools
 import itertools
 import os
@@ -32,6 +33,8 @@ WAYS_OUT = (
     "let the kernel make a layer (Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined;"
     " Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or give --write-files"
 )
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 Mode = Literal["layer", "read-only", "written"]
 
@@ -71,11 +74,13 @@ class Layers:
             The mode (see ``Files.mode``), and the new path of the run's folder.
 
         Raises:
-            OSError: the kernel supports neither a layer nor Landlock.
+            OSError: the kernel supports neither a layer nor Landlock, or there is no space.
         """
         try:
             _Covering(self, folder, writes=writes).cover()
         except OSError as error:
+            if error.errno in NO_SPACE:
+                raise
             refused = error
         else:
             return ("written" if writes else "layer"), FOLDER / "run"

@@ -14,9 +14,9 @@ LIBRARIES = re.compile(
 
 LOOKED_UP = """
     __cudaInitModule __cudaRegisterManagedVar cuCtxSetLimit cuFuncSetCacheConfig cuGetErrorName
-    cuKernelGetAttribute cuKernelGetFunction cuKernelSetAttribute cuLibraryGetKernel
-    cuLibraryLoadData cuLibraryLoadFromFile cuLibraryUnload cuLinkAddData cuLinkCreate
-    cuLinkDestroy cuOccupancyMaxPotentialClusterSize cuStreamGetCtx cublasLtCreate
+    cuKernelGetAttribute cuKernelSetAttribute cuLibraryLoadData cuLibraryLoadFromFile
+    cuLibraryUnload cuLinkAddData cuLinkCreate cuLinkDestroy cuOccupancyMaxPotentialClusterSize
+    cuStreamGetCtx cublasLtCreate
     cudaDeviceSetLimit cudaFuncSetCacheConfig cudaMemAdvise cudaMemPrefetchAsync cudnnDestroy
     nvmlErrorString nvmlInit nvmlInit_v2 nvmlShutdown
 """
@@ -24,7 +24,6 @@ LOOKED_UP = """
 
 _SUCCEEDS = "int {name}(void) {{ return 0; }}"
 _WRITES = "int {name}(void) {{ pretend_wrote(); return 0; }}"
-_EXCHANGES = "int {name}(void) {{ return pretend_exchange(); }}"
 _MAKES = "int {name}(void **made) {{ *made = pretend_handle(); return 0; }}"
 _ANSWERS_0 = "int {name}(void *handle, int *value) {{ *value = 0; return 0; }}"
 _ERROR_TEXT = 'const char *{name}(int error) {{ return error ? "{refused}" : "success"; }}'
@@ -33,11 +32,11 @@ _REFUSES = 'int {name}(void) {{ pretend_unsupported("{name}"); return {code}; }}
 _RULES = [
     (re.compile(pattern), body)
     for pattern, body in (
-        ("(cudnn|cusparse|nccl)GetErrorString|nvmlErrorString", _ERROR_TEXT),
+        ("(cudnn|cusparse)GetErrorString|nvmlErrorString", _ERROR_TEXT),
         ("cublasGet.*Mode|cudaStreamGetPriority|ncclCommGetAsyncError", _ANSWERS_0),
         (r"cu(blas|solver|sparse)\w*Create(?!Identity)|cudnnCreate|cuptiSubscribe", _MAKES),
         ("cuda(Event|Stream)Create|cuModule(Load(Data)?$|Get)", _MAKES),
-        ("cuLibrary(LoadData|GetKernel)|cuKernelGetFunction", _MAKES),
+        ("cuLibraryLoadData", _MAKES),
         # Everything on a stream is done at once. Kernels are registered when PyTorch is loaded.
         ("cuda(Event|Stream)(Query|Synchronize)|cudaProfilerSt|cudaDeviceSetL", _SUCCEEDS),
         ("cudaMem(PrefetchAsync|Advise)", _SUCCEEDS),
@@ -47,8 +46,7 @@ _RULES = [
         ("cuLink(AddData|Create|Destroy)$|cuLogs|cuGetErrorName|cuStreamGetCtx|cuOcc", _SUCCEEDS),
         ("cudnn(Set(?!Dropout)|Restore|Destroy)|cufft(Set|Destroy)|cupti", _SUCCEEDS),
         (r"cusparse\w*(?<!Lt)(Set|Destroy)|cuda(Event|Stream|Graph|GraphExec)Destroy", _SUCCEEDS),
-        ("nccl(Comm(Abort|D|Fin|Register)|GroupStart|RedOp|Bcast|Broadcast|Send)", _SUCCEEDS),
-        ("nccl(AllG|AllR|Allto|Gather|Recv|Reduce|Scatter)", _EXCHANGES),
+        ("ncclComm(Dereg|Fin|Register)", _SUCCEEDS),
         # These work on given memory alone.
         ("cublas|cusolver(?!.*bufferSize)|cufftXtExec|cudaMemcpy|cuMemsetD32Async", _WRITES),
         ("cudnn(Conv|BatchNorm|RNN|CTC|Pooling|SpatialTf|SetDropout)", _WRITES),
@@ -64,7 +62,7 @@ _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nc
 def functions_by_name(names: Iterable[str]) -> str:
     """Return C code that defines functions as weak symbols; other source files can replace them."""
     lines = ["void *pretend_handle(void);", "void pretend_wrote(void);"]
-    lines += ["int pretend_exchange(void);", "void pretend_unsupported(const char *function);"]
+    lines.append("void pretend_unsupported(const char *function);")
     for name in sorted({*names, *LOOKED_UP.split()}):
         body = next((body for rule, body in _RULES if rule.match(name)), _REFUSES)
         code = next((c for prefix, c in _NOT_SUPPORTED.items() if name.startswith(prefix)), 801)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from harness.dry_runs.allocation_stream import AllocationStream
 from harness.dry_runs.call_sites import (
     EDGES,
     CallSite,
@@ -66,11 +67,19 @@ class History:
     Args:
         workspace_bytes: size of cuBLAS's workspace; None if it is unknown.
         own: function that returns whether a file belongs to PyTorch, Python or the harness.
+        stream: object that writes each allocation to a file.
     """
 
-    def __init__(self, *, workspace_bytes: int | None, own: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        workspace_bytes: int | None,
+        own: Callable[[str], bool],
+        stream: AllocationStream | None = None,
+    ) -> None:
         self.workspace_bytes = workspace_bytes
         self._own = own
+        self._stream = stream
         self._live: dict[int, HistoryBlock] = {}
         self._bytes = self.counted = self._allocations = 0
         self._first_us: int | None = None
@@ -149,6 +158,8 @@ class History:
             event, block = best
             self._best = _Instant(event, block.site, block.begin, block.allocation)
             self._best.alive = [one for one in seen if _lived(one, block.begin)]
+        if self._stream is not None:
+            self._stream.write()
         self.lost |= bool(waiting)
         self._modes += modes
         self.stack_bytes += stacks
@@ -165,6 +176,8 @@ class History:
             step=len(self._steps),
             site=sites.of(event),
         )
+        if self._stream is not None:
+            self._stream.add(size, block.site)
         self._live[block.address] = block
         self._allocations += 1
         self.counted += 1

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,8 @@ _SHARE = 20
 _AT_LATEST_SECONDS = 0.3
 """Seconds between two samples of a sleeping script; longer if sampling is slow."""
 _WORKER = "pt_data_worker"
+_VALUES = "/memfd:harness-values"
+"""File of memory in which the stub keeps the values of a pretended GPU (``stub/cuda/state.c``)."""
 _DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 
 
@@ -63,10 +66,15 @@ class HostSampler:
         if not self._is_due() or (self._folder / ENDING).exists():
             return
         together = files = mapped = 0
+        aside = self._counted("aside")
         for pid in self._processes():
             with contextlib.suppress(OSError, KeyError):  # it has ended, or an old kernel
-                self._look_for_a_gpu(pid)
+                opened = {one: os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: PTH115
+                self._look_for_a_gpu(pid, opened.values())
                 parts = page_sums(pid)
+                parts["Pss_Shmem"] -= _values_bytes(opened)
+                if pid == self._script:
+                    parts["Pss_Anon"] -= max(aside, self._counted("aside"))
                 together += parts["Pss_Anon"]
                 files += parts["Pss_File"]
                 mapped += parts["Pss_Shmem"]
@@ -74,7 +82,7 @@ class HostSampler:
         shared = max(mapped, shared_memory()[1] - self._shared_before)
         seen = self._seen
         seen.together_bytes = max(seen.together_bytes, together + shared)
-        with_left_out = together + shared + self._left_out_bytes()
+        with_left_out = together + shared + self._counted("left_out")
         seen.with_left_out_bytes = max(seen.with_left_out_bytes, with_left_out)
         seen.file_bytes = max(seen.file_bytes, files)
         seen.shared_bytes = max(seen.shared_bytes, shared)
@@ -85,11 +93,12 @@ class HostSampler:
         self._done_at_sample = self._script_seconds()
         self._due_of_script = self._done_at_sample + _SHARE * spent
 
-    def _left_out_bytes(self) -> int:
-        """Return how many tensor bytes are not yet written, according to the stub's status page."""
+    def _counted(self, name: str) -> int:
+        """Return a number of the stub's status page, e.g. of the tensor bytes not yet written."""
+        field = getattr(StatusPage, name)
         with contextlib.suppress(OSError), (self._folder / "status").open("rb") as page:
-            page.seek(StatusPage.left_out.offset)
-            return int.from_bytes(page.read(StatusPage.left_out.size), sys.byteorder)
+            page.seek(field.offset)
+            return int.from_bytes(page.read(field.size), sys.byteorder)
         return 0
 
     def _is_due(self) -> bool:
@@ -119,9 +128,8 @@ class HostSampler:
             if self._unseen:
                 (self._folder / UNSEEN).write_text(", ".join(sorted(self._unseen)))
 
-    def _look_for_a_gpu(self, pid: int) -> None:
+    def _look_for_a_gpu(self, pid: int, opened: Iterable[str]) -> None:
         """Record a program that opened a real GPU without the stub, e.g. a static executable."""
-        opened = (os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())  # noqa: PTH115
         has_gpu = any(path.startswith(_DEVICE) for path in opened)
         if has_gpu and _STUB not in Path(f"/proc/{pid}/maps").read_text():
             self._unseen.add(os.readlink(f"/proc/{pid}/exe"))  # noqa: PTH115
@@ -143,7 +151,8 @@ class HostSampler:
         return self._names[pid]
 
     def _note(self, name: str, parts: dict[str, int]) -> None:
-        size, own = parts["Pss_Anon"] + parts["Pss_Shmem"], parts["Private_Dirty"]
+        size = parts["Pss_Anon"] + parts["Pss_Shmem"]
+        own = min(parts["Private_Dirty"], size)  # no values of a GPU, which are private, too
         before = self._seen.processes.get(name)
         if before is None:
             before = HostProcess(name=name, peak_bytes=0, own_bytes=0, first_own_bytes=own)
@@ -152,3 +161,12 @@ class HostSampler:
             peak_bytes=max(before.peak_bytes, size),
             own_bytes=max(before.own_bytes, own),
         )
+
+
+def _values_bytes(opened: Mapping[Path, str]) -> int:
+    """Return the bytes of a process's open files that hold values of a pretended GPU.
+
+    A forked process shares the file, so it is only subtracted in the process that mapped it first.
+    """
+    files = (file for file, name in opened.items() if name.startswith(_VALUES))
+    return sum(file.stat().st_blocks * 512 for file in files)

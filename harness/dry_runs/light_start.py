@@ -13,21 +13,20 @@ import os
 import sys
 from typing import Any
 
-RECORDER = "HARNESS_DRY_RUN_RECORDER"
-"""Environment variable that contains the path of this file."""
 SEED = 7_310_579_553_881_862
 """Seed of PyTorch's CPU generator, because PyTorch's default seed differs between processes."""
 
 
-def watch_groups(c10d: Any, begin: Any) -> None:
-    """Call ``begin`` after this process has joined a process group of several ranks."""
+def watch_groups(c10d: Any, ranks: Any) -> None:
+    """Call functions of ``real_ranks.py``, which ``ranks`` returns, when a process group begins."""
     real = c10d.init_process_group
 
     @functools.wraps(real)
     def init_process_group(*given: Any, **named: Any) -> Any:
+        ranks().check_store(*given, **named)
         joined = real(*given, **named)
         if c10d.get_world_size() > 1:
-            begin()
+            ranks().begin()
         return joined
 
     for module in (c10d, sys.modules["torch.distributed"]):
@@ -36,7 +35,8 @@ def watch_groups(c10d: Any, begin: Any) -> None:
 
 def _harness(module: str) -> Any:
     """Import a module of this harness, even if ``sys.path`` has another package called harness."""
-    file = os.path.join(os.path.dirname(os.path.dirname(os.environ[RECORDER])), "__init__.py")  # noqa: PTH118, PTH120
+    own = os.environ["HARNESS_DRY_RUN_RECORDER"]  # RECORDER of pretended_environment.py
+    file = os.path.join(os.path.dirname(os.path.dirname(own)), "__init__.py")  # noqa: PTH118, PTH120
     loaded = sys.modules.get("harness")
     if loaded is None:
         spec = importlib.util.spec_from_file_location("harness", file)
@@ -63,7 +63,7 @@ def _begin() -> None:
     torch.default_generator.manual_seed(SEED)
     torch.cuda._lazy_call(_record)  # type: ignore[no-untyped-call]
     if (c10d := sys.modules.get("torch.distributed.distributed_c10d")) is not None:
-        watch_groups(c10d, lambda: _harness("harness.dry_runs.real_ranks").begin())
+        watch_groups(c10d, lambda: _harness("harness.dry_runs.real_ranks"))
 
 
 if __name__ == "harness_dry_run" and "harness.dry_runs.child" not in sys.modules:

@@ -42,8 +42,10 @@ def both_lives(
     """
     _check(request)
 
-    def runs_of(one: Request) -> OtherRuns | RankRuns:
-        return OtherRuns(one) if ranks is None else RankRuns(one, ranks, keeps=one is first_request)
+    def runs_of(one: Request, before: OtherRuns | RankRuns | None = None) -> OtherRuns | RankRuns:
+        if ranks is not None:
+            return RankRuns(one, ranks, keeps=one is first_request)
+        return OtherRuns(one, continues=before if isinstance(before, OtherRuns) else None)
 
     first_request = dataclasses.replace(request, snapshot=None)
     with runs_of(first_request) as runs:
@@ -59,7 +61,7 @@ def both_lives(
         second_request = dataclasses.replace(
             request, arguments=arguments, earlier=runs.layers, resumes_from=files
         )
-        with runs_of(second_request) as again:
+        with runs_of(second_request, runs) as again:
             second = _resumed(again.answer())
             starts = tuple(on_nodes(one, request.gpu.count) for one in (first, second))
     return replace(min(starts, key=_badness), starts=starts)
@@ -90,7 +92,8 @@ def _check(request: Request) -> None:
         raise DryRunError("resume needs the layer of files that write_files does without")
 
 
-def _badness(report: DryRunReport) -> tuple[bool, int, int]:
+def _badness(report: DryRunReport) -> tuple[bool, int, int, int]:
     """Return a sorting key that is smallest for the worst start."""
     fit = _WORST_FIRST.index(report.fit) if report.fit is not None else -1
-    return report.outcome == Outcome.OK, fit, -(report.cuda.reserved_peak_bytes or 0)
+    reserved, requested = report.cuda.reserved_peak_bytes, report.cuda.requested_peak_bytes
+    return report.outcome == Outcome.OK, fit, -(reserved or 0), -(requested or 0)

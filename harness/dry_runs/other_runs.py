@@ -1,15 +1,15 @@
-"""Runs a script several times, each time with other substitutes for unknown GPU values.
+"""Runs a script a second time, with other values in place of those that nobody knows.
 
-Each run writes into its own file layer. The first run's layer is kept for a second start of the
-script. The other runs start as soon as a decision of the first run may depend on an unknown value.
-If the script starts processes that use the GPU, the other runs run one after another.
+Each run writes into its own file layer, which is kept for a second start of the script. The second
+run starts as soon as the first run reads an unknown value. If the script starts processes that use
+the GPU, the second run starts after the first run.
 """
 
 import dataclasses
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,30 +19,60 @@ from harness.dry_runs.child_process import run
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
 from harness.dry_runs.run_folders import layer_folders, run_folder
-from harness.dry_runs.trial_values import OTHERS
-from harness.dry_runs.unknown_values import ANSWERS, NOT_TRIED, Try, judged, settled, tries_others
+from harness.dry_runs.trial_values import FIRST, SECOND, Trial
+from harness.dry_runs.unknown_values import (
+    ANSWERS,
+    NOT_ALL,
+    NOT_TRIED,
+    Try,
+    judged,
+    settled,
+    tries_others,
+)
 from harness.schema.run_outcome import Outcome
 
-_STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
+_STARTS = "the script reads values that nobody knows: it runs a second time, with other values"
+_COMPUTES = "values may decide what is allocated: it runs once more, and they are computed"
+_COMPUTED = (
+    "values may decide what is allocated, so they were computed in a further run; what the script"
+    " printed, and the files that were kept, are of the first run"
+)
+_COMPUTED_RUN = "computed"
+_DECIDED_SECONDS, _NOT_ALL_SECONDS = 30.0, 15.0
+"""Largest time, in seconds of the stub's budget, that a further run computes values for: if values
+decide the answer, and if they may decide it."""
+_SHOWN = "shown.pickle"
+"""Name of the snapshot of a run that is not the first one."""
 _LOOK_SECONDS = 0.05
 _PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
-"""Time limit of the other runs: some seconds plus a multiple of the first run's duration."""
+"""Time limit of the second run: some seconds plus a multiple of the first run's duration."""
 
 
 class OtherRuns:
     """Runs a script as often as one dry run needs."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, *, continues: "OtherRuns | None" = None) -> None:
         self._request = request
-        self._pools: list[ThreadPoolExecutor] = []
-        self._started: list[Future[Try]] = []
+        self._continues = continues
+        self._pool: ThreadPoolExecutor | None = None
+        self._second: Future[Try] | None = None
         self._lock = threading.Lock()
         self._stop, self._is_over = threading.Event(), False
         self._tries = request.try_values and not request.write_files
-        self._first_folder, self._files = ExitStack(), ExitStack()
-        self.layers: tuple[Path, ...] = ()
-        """Layer folders of the first run; ``end`` removes these folders."""
+        self._folders, self._files = dict[str, ExitStack](), ExitStack()
+        self._layers: dict[str, tuple[Path, ...]] = {}
+
+    @property
+    def layers(self) -> tuple[Path, ...]:
+        """Layer folders of the run that counts; ``end`` removes these folders."""
+        return self.layers_of(FIRST)
+
+    def layers_of(self, trial: Trial) -> tuple[Path, ...]:
+        """Return the layer folders of the run with the most similar numbers."""
+        large = () if trial.numbers == FIRST.numbers else (SECOND.numbers,)
+        similar = _COMPUTED_RUN, trial.numbers, *large, FIRST.numbers
+        return next((self._layers[one] for one in similar if one in self._layers), ())
 
     def __enter__(self) -> Self:
         if self._tries:
@@ -66,32 +96,35 @@ class OtherRuns:
         self._stop.set()
 
     def end(self) -> None:
-        """End all runs, and remove the files of the first run."""
+        """End all runs, and remove their files."""
         self.stop()
-        for pool in self._pools:
-            pool.shutdown(cancel_futures=True)
-        self._first_folder.close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        for folder in self._folders.values():
+            folder.close()
         self._files.close()
 
     def answer(self) -> DryRunReport:
-        """Return the first run's report, or a report of all runs if unknown values are used."""
-        first = settled(self.first_run, 0)
+        """Return the first run's report, or a report of all runs if unknown values are read."""
+        first = settled(self.first_run, FIRST)
         if not (self._request.try_values and tries_others(first.report)):
             return first.report
         if self._request.write_files:
             return first.report.with_note(NOT_TRIED)
-        return judged(
-            first,
-            self.results(first.report),
-            lambda trials, checks: [settled(self.run, one, checks) for one in trials],
-        )
+        if self._second is None:  # this run was stopped
+            return first.report
+        second = self._result(first.report, self._second)
+        report, shown = judged(first, second, lambda trial: settled(self.run, trial))
+        if (whole := self._computed(first.report, _most_rest_seconds(report))) is not None:
+            report, shown = whole.report.with_note(_COMPUTED), whole
+        if self._request.snapshot is not None and shown is not first:
+            shutil.copy(shown.folder / _SHOWN, self._request.snapshot)
+        return report
 
-    def first_run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Do the first run, and start the other runs if an unknown value is used."""
-        request = dataclasses.replace(self._request, trial=trial, decided=decided)
-        self._first_folder.close()
-        folder = self._first_folder.enter_context(run_folder())
-        self.layers = layer_folders(folder)
+    def first_run(self, trial: Trial) -> tuple[DryRunReport, Path]:
+        """Do the first run, and start the second run when an unknown value is read."""
+        request = dataclasses.replace(self._request, trial=trial)
+        folder = self._folder(_name(trial))
         ended = threading.Event()
 
         def watch() -> None:
@@ -99,64 +132,99 @@ class OtherRuns:
                 if ended.wait(_LOOK_SECONDS):
                     return
             if not _has_others(folder):
-                self._start(at_once=len(OTHERS))
+                self._start()
 
         watching = threading.Thread(target=watch, daemon=True)
-        if self._tries and not self._started:
+        if self._tries and self._second is None:
             watching.start()
         try:
             report = run(request, folder, self._stop)
             if (folder / USED).exists() and self._tries and tries_others(report):
-                self._start(at_once=1 if _has_others(folder) else len(OTHERS))
-            return report
+                self._start()
+            return report, folder
         finally:
             ended.set()
 
-    def run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run the script with other values; hide its output and record only peaks."""
-        return self._run(trial, decided, explains=False)
+    def _computed(self, first: DryRunReport, most_seconds: float) -> Try | None:
+        """Run with a larger budget, and return the run if it computed all values that were read.
 
-    def explained(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run the script with other values; hide its output but record the live blocks."""
-        return self._run(trial, decided, explains=True)
+        This is not done if the first run left more than ``most_seconds`` to compute.
+        """
+        begun = first.computed
+        if (
+            not most_seconds
+            or begun is None
+            or begun.stopped_by != "time"
+            or begun.rest_seconds > most_seconds
+        ):
+            return None
+        if not self._request.quiet:
+            print(f"harness dry-run: {_COMPUTES}", file=sys.stderr, flush=True)
+        report, folder = self.run(FIRST, compute_seconds=2 * most_seconds)
+        if report.outcome not in ANSWERS or tries_others(report):
+            del self._layers[_COMPUTED_RUN]  # a second start resumes from a run that counts
+            return None
+        return Try(report=report, trial=FIRST, folder=folder)
 
-    def _run(self, trial: int, decided: Mapping[str, bool], *, explains: bool) -> DryRunReport:
+    def run(self, trial: Trial, compute_seconds: float | None = None) -> tuple[DryRunReport, Path]:
+        """Run the script with other values, and hide its output.
+
+        ``compute_seconds`` is a larger budget of computing than that of the first run.
+        """
+        folder = self._folder(_COMPUTED_RUN if compute_seconds else _name(trial))
         request = dataclasses.replace(
-            self._request, trial=trial, decided=decided, explains=explains, snapshot=None,
-            keep_files=None, quiet=True,
-        )  # fmt: skip
-        with run_folder() as folder:
-            return run(request, folder, self._stop)
+            self._request,
+            trial=trial,
+            compute_seconds=compute_seconds,
+            keep_files=None,
+            quiet=True,
+        )
+        if request.snapshot is not None:
+            request = dataclasses.replace(request, snapshot=folder / _SHOWN)
+        if self._continues is not None:
+            request = dataclasses.replace(request, earlier=self._continues.layers_of(trial))
+        return run(request, folder, self._stop), folder
 
-    def _start(self, at_once: int) -> None:
+    def _folder(self, name: str) -> Path:
+        """Return a new folder for a run; remove the folder of a run that is repeated."""
+        self._folders.setdefault(name, ExitStack()).close()
+        folder = self._folders[name].enter_context(run_folder())
+        self._layers[name] = layer_folders(folder)
+        return folder
+
+    def _start(self) -> None:
         with self._lock:
-            if self._started or self._stop.is_set():
+            if self._second is not None or self._stop.is_set():
                 return
             if not self._request.quiet:
                 print(f"harness dry-run: {_STARTS}", file=sys.stderr, flush=True)
-            pool = ThreadPoolExecutor(at_once, thread_name_prefix="harness-other-run")
-            self._pools.append(pool)
-            self._started += [pool.submit(settled, self.run, trial) for trial in OTHERS]
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="harness-other-run")
+            self._second = self._pool.submit(settled, self.run, SECOND)
 
-    def results(self, first: DryRunReport) -> list[Try]:
-        """Return the other runs' reports; end a run that takes much longer than the first run."""
+    def _result(self, first: DryRunReport, started: "Future[Try]") -> Try:
+        """Return the second run; end it if it takes much longer than the first run."""
         seconds = first.wall_seconds or 0.0
-        _, late = wait(self._started, timeout=_PATIENCE_SECONDS + _PATIENCE * seconds)
+        _, late = wait([started], timeout=_PATIENCE_SECONDS + _PATIENCE * seconds)
         if late:
             self._stop.set()
-        results = [one.result() for one in self._started]
+        result = started.result()
         self._stop.clear()
         if self._is_over:
             self._stop.set()
-        if first.outcome == Outcome.ERROR:  # the answer is another run's, if they all have one
-            if all(one.report.outcome in ANSWERS for one in results):
-                results[0] = settled(self.explained, OTHERS[0])
-            return results
-        return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
+        failed = result.report.outcome == Outcome.ERROR and first.outcome != Outcome.ERROR
+        return settled(self.run, SECOND) if failed else result  # they may need the same port
 
-    def _alone(self, trial: int, one: Try) -> Try:
-        """Repeat a failed run alone, because parallel runs may need the same port."""
-        return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
+
+def _name(trial: Trial) -> str:
+    """Return the name of the run with these values; a run that is repeated has the same name."""
+    return trial.numbers + ("" if trial.truths[0] == trial.truths[1] else f"{trial.truths}")
+
+
+def _most_rest_seconds(report: DryRunReport) -> float:
+    """Return how long a further run may compute values, by how much they decide."""
+    if report.outcome == Outcome.UNSUPPORTED or (report.unknown and report.unknown.moves):
+        return _DECIDED_SECONDS
+    return _NOT_ALL_SECONDS if NOT_ALL in report.notes else 0.0
 
 
 def _has_others(folder: Path) -> bool:

@@ -7,6 +7,7 @@ take effect, and a script that never uses the GPU runs unchanged.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from harness.dry_runs.computing import ComputedSteps
 from harness.dry_runs.dry_run_report import Device, OutOfMemory
 from harness.dry_runs.highest_peaks import HighestPeaks
 from harness.dry_runs.ranks import release_works
@@ -40,6 +41,7 @@ class PeakRecording:
         self._highest = HighestPeaks()
         self._refused: list[OutOfMemory] = []
         self.optimizer_steps = 0
+        self.computed_steps = ComputedSteps()
         self.histories: list[History] = []
         """The allocation history of each GPU; empty until the recording ends."""
         self.history_bytes = 0
@@ -88,6 +90,7 @@ class PeakRecording:
             self._note(inside)
         release_works()
         self.optimizer_steps += 1
+        self.computed_steps.look(self.optimizer_steps)
         self._look(optimizer)
         if self._is_last_step():
             raise EnoughStepsError

@@ -17,6 +17,9 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 SEEN = {VISIBLE: "0"}
 """Variables that make a worker's pretended GPU visible, even if the user hides real GPUs."""
 
+RECORDER = "HARNESS_DRY_RUN_RECORDER"
+"""Variable with the path of the file that a started process executes when it imports PyTorch."""
+
 _THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
 """With at most 4 CPUs, Inductor's worker processes save no time, because each imports PyTorch."""
 

@@ -61,6 +61,7 @@ class PretendedGpu(Gpu):
             "THREADS": self.threads_per_multiprocessor,
             "MEMORY": self.total_bytes,
             "OUTSIDE": self.outside_bytes[0],
+            "L2": self.l2_bytes or "",
         }
         return {f"HARNESS_DRY_RUN_{name}": str(value) for name, value in values.items()}
 

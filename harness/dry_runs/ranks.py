@@ -59,25 +59,17 @@ def pretend_ranks(notes: dict[str, None]) -> None:
         "destroy_process_group": instead(c10d, "destroy_process_group")(destroy),
         "monitored_barrier": lambda *_, **__: None,
     }
-    stand_ins |= exchanges_of_objects(c10d, notes.setdefault)
+    for name in ("all_gather_object", "gather_object"):
+        stand_ins[name] = _agreeing(getattr(c10d, name), notes.setdefault)
+    for name in ("broadcast_object_list", "recv_object_list", "scatter_object_list"):
+        stand_ins[name] = _receiving(getattr(c10d, name), c10d, notes.setdefault)
     rendezvous = sys.modules["torch.distributed.rendezvous"]  # its package names a function so
     for module in (dist, c10d, rendezvous):
         vars(module).update((name, one) for name, one in stand_ins.items() if hasattr(module, name))
-    agree(c10d, data_parallel)
+    _agree(c10d, data_parallel)
 
 
-def exchanges_of_objects(c10d: Any, note: Callable[[str], None]) -> dict[str, Callable[..., Any]]:
-    """Return functions that exchange Python objects as if all ranks sent the same objects."""
-    stand_ins = {
-        name: _agreeing(getattr(c10d, name), note)
-        for name in ("all_gather_object", "gather_object")
-    }
-    for name in ("broadcast_object_list", "recv_object_list", "scatter_object_list"):
-        stand_ins[name] = _receiving(getattr(c10d, name), c10d, note)
-    return stand_ins
-
-
-def agree(c10d: Any, data_parallel: Any) -> None:
+def _agree(c10d: Any, data_parallel: Any) -> None:
     """Make comparisons between ranks succeed, and tell the stub the size of a split group."""
     verify = "_verify_param_shape_across_processes"
     setattr(data_parallel, verify, _agreeing(getattr(data_parallel, verify)))

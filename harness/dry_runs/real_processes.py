@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from harness.dry_runs.child_result import ChildResult, StartedResult
+from harness.dry_runs.computing import computed_together
 from harness.dry_runs.dry_run_report import Device, ValueRead
 from harness.dry_runs.dry_run_request import PROCESSES
 from harness.dry_runs.gpu_process import GpuProcess, SharedGpu
@@ -112,7 +113,7 @@ def _joined(inside: ChildResult, found: Sequence[_One]) -> ChildResult:
         return inside
     seen = [one.seen for one in found if one.seen is not None]
     others = [one for one in seen if one is not inside]
-    notes = [note for one in found for note in one.notes]
+    computed = [one.computed for one in (inside, *others) if one.computed is not None]
     pinned = [one.pinned_bytes for one in (inside, *others) if one.pinned_bytes is not None]
     return replace(
         inside,
@@ -120,8 +121,9 @@ def _joined(inside: ChildResult, found: Sequence[_One]) -> ChildResult:
         gpus=seen[0].gpus,
         out_of_memory=tuple(one for result in seen for one in result.out_of_memory),
         value_reads=_reads([inside, *others]),
-        notes=tuple(dict.fromkeys((*inside.notes, *notes))),
+        notes=tuple(dict.fromkeys([*inside.notes, *(n for one in found for n in one.notes)])),
         optimizer_steps=max(one.optimizer_steps for one in (inside, *others)),
+        computed=computed_together(computed) if computed else None,
         history_bytes=sum(one.history_bytes for one in (inside, *others)),
         unwritten_pinned_bytes=sum(one.unwritten_pinned_bytes for one in (inside, *others)),
         pinned_bytes=(sum(one[0] for one in pinned), sum(one[1] for one in pinned))
@@ -141,13 +143,12 @@ def _reads(results: Sequence[ChildResult]) -> tuple[ValueRead, ...]:
 
 
 def _added(one: ValueRead, other: ValueRead) -> ValueRead:
-    counts = ("count", "bytes", "known", "open_sizes", "integers")
+    counts = ("count", "bytes", "known", "open_sizes", "numbers", "integers")
     return replace(
         one,
         **{name: getattr(one, name) + getattr(other, name) for name in counts},
         sizes=tuple(sorted({*one.sizes, *other.sizes})),
         lines=tuple(sorted({*one.lines, *other.lines})),
-        decides=one.decides or other.decides,
     )
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from harness.dry_runs.after_operators import call_after_operators
+from harness.dry_runs.allocation_stream import AllocationStream
 from harness.dry_runs.call_sites import ENTRY_BYTES
 from harness.dry_runs.dry_run_report import Device, Moment, OutOfMemory
-from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.dry_run_request import ALLOCATIONS, SNAPSHOT, Request
 from harness.dry_runs.growth_causes import GrowthCauses
 from harness.dry_runs.history import NOT_KEPT, History
 from harness.dry_runs.host_growth import HostSteps, own_bytes, resident_bytes
@@ -49,12 +50,11 @@ def recording_for(
     job: Request,
     reads: ValueReads,
     on_begin: Callable[[], object] = lambda: None,
-    snapshot: Path | None = None,
+    folder: Path | None = None,
 ) -> PeakRecording:
-    """Return a recording for this process; it records live blocks if ``job.explains``."""
-    if not job.explains:
-        return PeakRecording(reads, job.steps, on_begin)
-    return Recording(reads, job.steps, on_begin, snapshot=snapshot)
+    """Return a recording for this process, which writes its files to ``folder``."""
+    snapshot = folder / SNAPSHOT if folder is not None and job.snapshot is not None else None
+    return Recording(reads, job.steps, on_begin, snapshot=snapshot, folder=folder)
 
 
 class Recording(PeakRecording):
@@ -67,9 +67,11 @@ class Recording(PeakRecording):
         on_begin: Callable[[], object],
         *,
         snapshot: Path | None = None,
+        folder: Path | None = None,
         fold_events: int = FOLD_EVENTS,
     ) -> None:
         super().__init__(reads, most_steps, on_begin)
+        self._folder, self._pid = folder, os.getpid()
         self._snapshot = snapshot
         self._fold_events = fold_events if snapshot is None else _SNAPSHOT_EVENTS
         self._log: AllocatorLog | None = None
@@ -188,7 +190,8 @@ class Recording(PeakRecording):
             config = os.environ.get(VARIABLE)
             size = workspace_bytes(torch.cuda.get_device_capability(0), config)
             self._histories = [
-                History(workspace_bytes=size, own=is_own) for _ in range(torch.cuda.device_count())
+                History(workspace_bytes=size, own=is_own, stream=self._stream(index))
+                for index in range(torch.cuda.device_count())
             ]
         marks, steps, modes = self._marks, self._steps, self._modes
         borders = [counts for counts in self._borders if counts]
@@ -210,6 +213,12 @@ class Recording(PeakRecording):
             taken += history.stack_bytes - before + ENTRY_BYTES * len(events)
         self._host.leave_out(ended)
         self.history_bytes = max(self.history_bytes, taken)
+
+    def _stream(self, device: int) -> AllocationStream | None:
+        """Return an object that writes the allocations; None in a process that was forked."""
+        if self._folder is None or os.getpid() != self._pid:
+            return None
+        return AllocationStream(self._folder / f"{ALLOCATIONS}-{device}")
 
     def _fail(self, error: Exception) -> None:
         self._failed = True

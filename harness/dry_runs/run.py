@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from harness.dry_runs.child_process import run
+from harness.dry_runs.computing import Compute
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.each_rank import RankRuns
@@ -43,6 +44,7 @@ def dry_run(
     module: bool = False,
     compare_eager: bool = False,
     quiet: bool = False,
+    compute: Compute = "auto",
     write_files: bool = False,
     keep_files: str | Path | None = None,
     try_values: bool = True,
@@ -80,10 +82,13 @@ def dry_run(
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide the script's output.
-        write_files: whether the script may change the user's files; unknown GPU values are written
-            as zeros. If False, the script writes into a file layer that is deleted after the run.
+        compute: ``auto`` computes the values on the GPU with PyTorch's CPU kernels as far as a
+            budget of time and memory allows, ``all`` computes all of them, ``none`` only a few.
+        write_files: whether the script may change the user's files; unknown GPU values are
+            made up. If False, the script writes into a file layer that is deleted after the run.
         try_values: whether to run again with other values if unknown values may affect a decision.
-        keep_files: new or empty folder, to which the files that the script wrote are copied.
+        keep_files: new or empty folder, to which the files that the script wrote are copied. Files
+            that are not below the working folder go to its subfolder ``outside``.
         resume: True to start the script a second time with the files of the first start. To use
             other arguments in the second start, give these arguments instead of True.
         **named: keyword arguments of the function.
@@ -138,6 +143,7 @@ def dry_run(
         host_memory_bytes=host_memory_bytes,
         environment=dict(environment or {}),
         quiet=quiet,
+        compute=compute,
         write_files=write_files,
         try_values=try_values,
         keep_files=None if keep_files is None else Path(keep_files),

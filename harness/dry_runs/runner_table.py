@@ -13,7 +13,7 @@ import msgspec
 from harness.dry_runs.child_result import StartedResult
 from harness.dry_runs.peak_recording import PeakRecording
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.value_places import deciding_lines
+from harness.dry_runs.value_places import made_up_places
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import, instead
 from harness.schema.library_files import is_library
@@ -83,14 +83,17 @@ class RunnerTable:
     def _one(self, name: str) -> Iterator[list[Any]]:
         ended: list[Any] = ["passed", None]
         self._inside = True
-        uses = self._reads.decisions.uses.copy()
+        uses = self._reads.uses.copy()
         first, begin, clock = self._recording.border(), time.monotonic(), time.time()
         try:
             yield ended
+        except BaseException as error:  # an interrupt: the deadline, or Ctrl-C
+            ended[:] = "failed", f"the test did not end: {type(error).__name__}"
+            raise
         finally:
             self._inside = False
             outcome, why = ended
-            uses = self._reads.decisions.uses - uses
+            uses = self._reads.uses - uses
             outcome, why = _refused(outcome, why, uses)
             seconds = time.monotonic() - begin
             run = RanTest(
@@ -163,6 +166,6 @@ def _started(folder: Path) -> Iterator[_Started]:
         if result.exists():
             inside = msgspec.json.decode(result.read_bytes(), type=StartedResult).inside
             peaks = [one.peaks.requested_peak_bytes or 0 for one in inside.devices]
-            yield _Started(at, max(peaks, default=0), deciding_lines(inside.value_reads))
+            yield _Started(at, max(peaks, default=0), made_up_places(inside.value_reads))
         elif begun.with_suffix(".used").exists():
             yield _Started(at, 0, (f"{begun.read_text()}, which left no report",))

@@ -38,12 +38,21 @@ class LargestValue:
         return f"largest {self.name} on {gpu}: {self.value:,}; {self.value + 1:,} fails ({runs})"
 
 
-def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
-    """Search for the largest value with which a script fits its GPU."""
+def largest_of_script(
+    name: str, run: Run, progress: Progress, stopped: Callable[[str], object] = str
+) -> LargestValue:
+    """Search for the largest value with which a script fits its GPU.
+
+    If the search is interrupted, ``stopped`` is called with what is known by then.
+    """
     script = _Script(name, run, progress)
-    first = script.report(START)
-    room = first.gpu_total_bytes - first.outside_bytes[1]
-    largest = largest_batch(script, room, batch=START)
+    try:
+        first = script.report(START)
+        room = first.gpu_total_bytes - first.outside_bytes[1]
+        largest = largest_batch(script, room, batch=START)
+    except KeyboardInterrupt:
+        stopped(script.known())
+        raise
     return LargestValue(
         name=name,
         value=largest.batch,
@@ -82,8 +91,19 @@ class _Script:
         report = self.report(batch)
         if report.outcome not in ("ok", "oom") or report.fit == "unknown":
             why = f"{report.outcome}: {report.evidence or 'the memory of the host is not known'}"
-            raise DryRunError(f"with {self._name} {batch} the script did not end well: {why}")
-        return report.outcome == "ok" and report.fit != "does not fit"
+            raise DryRunError(
+                f"with {self._name} {batch} the script did not end well: {why}{self.known('; ')}"
+            )
+        return _fits(report)
+
+    def known(self, before: str = "") -> str:
+        """Return the largest value that fitted and the smallest that did not, after ``before``."""
+        good = [value for value, each in self.reports.items() if _fits(each)]
+        bad = [each for each in self.reports.items() if each[1].outcome in ("ok", "oom")]
+        failing = [value for value, each in bad if not _fits(each)]
+        words = [f"{max(good):,} fits"] if good else []
+        words += [f"{min(failing):,} does not"] if failing else []
+        return f"{before}so far, {self._name} {', '.join(words)}" if words else ""
 
     def _refuse_what_changes_nothing(self) -> None:
         first, second = (self.reports.get(value) for value in (START, 2 * START))
@@ -95,3 +115,7 @@ class _Script:
             raise DryRunError(
                 f"{self._name} does not change what is allocated: {why}; check the arguments"
             )
+
+
+def _fits(report: DryRunReport) -> bool:
+    return report.outcome == "ok" and report.fit != "does not fit"

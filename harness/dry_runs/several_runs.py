@@ -149,7 +149,7 @@ def _said_of_rank(one: DryRunReport) -> str:
         "not known" if size is None else format_bytes(size)
         for size in (peaks.allocated_peak_bytes, peaks.reserved_peak_bytes)
     ]
-    most = "at most " if one.unknown is not None and one.unknown.moves else ""
+    most = "at most " if one.moves else ""
     verdict = one.outcome if one.fit is None else f"{one.outcome}, {one.fit}"
     why = f"; {short(one.evidence)}" if one.evidence else ""
     return f"{most}allocated {sizes[0]}, reserved {sizes[1]}: {verdict}{why}"

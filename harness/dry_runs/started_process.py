@@ -32,9 +32,8 @@ def record() -> None:
         (folder / USED).touch()
 
     note_reads(job.resumes_from, folder / RESUMED)
-    reads = ValueReads(job.answers, trial=job.trial, decided=job.decided, on_use=on_use)
+    reads = ValueReads(job.answers, trial=job.trial, on_use=on_use)
     recording = recording_for(job, reads)
-    reads.count_loads(sys.modules["torch"], "load")
     recording.start(sys.modules["torch"], at_once=True)
     StartedProcess(folder, reads, recording).listen()
 
@@ -72,8 +71,7 @@ class StartedProcess:
             return
         self._written = True
         seen = recorded(self._recording, self._reads)
-        ranks = sys.modules.get("harness.dry_runs.real_ranks")
-        notes = (*library_notes(), *seen.notes, *(ranks.NOTES if ranks else ()))
+        notes = (*library_notes(), *seen.notes)
         result = StartedResult(name=_name(), notes=notes, inside=seen)
         write_result(result, self._place.parent.parent, f"{PROCESSES}/{self._pid}.json")
 

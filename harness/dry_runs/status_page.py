@@ -30,10 +30,9 @@ class StatusPage(Structure):
     """
 
     _fields_ = [
-        *((name, c_uint64) for name in ("magic", "pid", "kernels", "reads", "calls")),
-        ("crowded", c_uint64),
-        ("hidden", c_uint64),
-        ("left_out", c_uint64),
+        *((name, c_uint64) for name in ("magic", "pid", "kernels", "reads", "calls", "crowded")),
+        *((name, c_uint64) for name in ("hidden", "left_out", "aside")),
+        ("ranks_failed", c_char * 512),
         ("names", c_char * _NAME_BYTES * _NAMES),
         ("together", c_uint64 * 2 * _DEVICES),
         ("processes", _Process * _PROCESSES),

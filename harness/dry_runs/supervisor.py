@@ -35,8 +35,6 @@ def supervised(
     lifeline: int,
     folders: Sequence[Path],
     end_at: float | None = None,
-    *,
-    samples: bool = True,
 ) -> None:
     """Fork and return in the new process; the old process becomes the supervisor.
 
@@ -44,14 +42,13 @@ def supervised(
         lifeline: file descriptor of a pipe that closes when the harness ends.
         folders: the folder of the run, then the folders of its layers.
         end_at: the deadline, as a value of ``time.monotonic()``.
-        samples: whether to sample the memory of the host.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     supervisor = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     script = os.fork()
     if script:
-        sampler = HostSampler(script, folders[0]) if samples else None
+        sampler = HostSampler(script, folders[0])
         end_at = math.inf if end_at is None else end_at
         _Supervisor(script, sampler).run(lifeline, folders, end_at)
     os.close(lifeline)
@@ -65,7 +62,7 @@ def unblock_signals() -> None:
 
 
 class _Supervisor:
-    def __init__(self, script: int, sampler: HostSampler | None) -> None:
+    def __init__(self, script: int, sampler: HostSampler) -> None:
         self._script = script
         self._sampler = sampler
         self._signals = 0
@@ -90,14 +87,12 @@ class _Supervisor:
                 self._signal(signal.SIGTERM, SHORT_GRACE_SECONDS)
             if time.monotonic() >= self._kill_at:
                 self._signal(signal.SIGKILL, 0.0)
-            if self._sampler is not None:
-                self._sampler.sample()
+            self._sampler.sample()
             code = self._ended()
         if not is_written and (excess := layers.excess(at_once=True)) is not None:
             _write_reason(excess, folders[0])  # it ended between two looks
         give_room(folders[0])
-        if self._sampler is not None:
-            self._sampler.write()
+        self._sampler.write()
         _end_descendants(self._script)
         if orphaned:
             for folder in folders:

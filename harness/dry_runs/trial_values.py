@@ -1,122 +1,135 @@
-"""Defines the values that replace unknown GPU values when a script runs again.
+"""Makes up values for a run, in place of GPU values that the dry run does not know.
 
-Numbers in one tensor differ, as equal numbers would hide the effect of ``len(set(x))``.
+A script reads plain numbers. They are realistic, so that ``math.exp(loss)`` and an index work, and
+they differ between runs: a number is below typical thresholds in one run and above them in another
+run. Numbers in one tensor differ, as equal numbers would hide the effect of ``len(set(x))``.
 """
 
-import random
 import struct
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 TYPES: Final = dict(zip((*range(8), 11, 15, 27, 28, 29), "Bbhiqefd?fHIQ", strict=True))
 """``struct`` format of each PyTorch type, by the type's number in ``c10::ScalarType``."""
-_FRACTIONS: Final = "efd"
+FRACTIONS: Final = "efd"
+"""Floating-point formats of ``TYPES``."""
 _BFLOAT16: Final = 15
 _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that contains the path of the library that tracks values (``build.py``)."""
-OTHERS: Final = 1, 2
-"""The first two trials with values other than zero. In trial 1, every decision has the result True,
-and small values come first. In trial 2, every decision has the result False, and large values come
-first."""
-_FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
-"""For each trial whose decisions have the result False, the number of elements that a mask keeps.
-In all other trials, a mask keeps all elements."""
-SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
-"""The trial to run after a trial that ended with an error. The integers of trials 7, 8 and 9 are
-valid indices for an alphabet, for ten classes and for two classes. The first integers of trials 3
-and 8, and of trials 4 and 9, differ at each position, so that exchanging the trials' numbers has an
-effect. In trials 5 to 9, the first decision of each line is True, so that a script saves its first
-best weights."""
-CROSSED: Final = 10
-"""Trial ``1 * CROSSED + 2`` has the decisions and masks of trial 1 and the numbers of trial 2."""
-FURTHER: Final = 5
-"""Trial with a third set of numbers, to find out whether decisions or numbers change a peak."""
-MIXED: Final = 100
-"""In trials from 100 on, each line of code belongs to one of three groups. In trial 502, the digit
-5 (1 + 4) selects the first and the third group: only their decisions are True, and their masks keep
-all elements. The digit 2 selects the numbers of trial 2."""
-GROUPS: Final = 3
+MANY: Final = 500
+"""Number of reads in one line after which a run also returns the other values, because a loop may
+wait for them."""
+_SOME: Final = 8
+"""Number of reads in one line after which every other large number is a share, because a script
+may go on with a good accuracy and end with a perfect one."""
+_MOST_FLIPPED: Final = 16
+_PERIOD: Final = 509
+"""Number of elements after which the values of a tensor repeat."""
+
+_FEW: Final = 0, 1, 2, 3, 1, 0, 2, 1
+_TWO_CLASSES: Final = 1, 0, 1, 1
+_TEN_CLASSES: Final = 9, 4, 7, 8, 6, 0, 1, 3, 2, 5
+_LARGE: Final = {"large": 2003, "larger": 9001}
 
 
-class Sides:
-    """Chooses for each line whether its decisions are true and its masks keep all elements."""
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """The values that a run takes for those that nobody knows.
 
-    def __init__(self, trial: int) -> None:
-        self._true, numbers = divmod(trial, MIXED)
-        self._like = numbers // CROSSED or numbers
-        self._lines: dict[str, int] = {}
+    Attributes:
+        numbers: ``small`` numbers fall from one read to the next, as losses do. The others rise.
+        truths: truths of the lines with an even and an odd number, in the order of their first
+            question. A mask keeps all elements if it is true, and no element if it is false.
+        flipped: lines whose truth is the opposite one, because the script ended with an error.
+        careful: whether integers are classes and fractions are below 1, after another error.
+    """
 
-    def first(self) -> bool | None:
-        """Return True if each line's first decision is always true in this trial, else None."""
-        return True if self._like > max(OTHERS) and self._like in _FEW else None
+    numbers: Literal["small", "large", "larger"] = "small"
+    truths: tuple[bool, bool] = (True, True)
+    flipped: frozenset[str] = frozenset()
+    careful: bool = False
 
-    def of(self, line: str) -> bool | None:
-        """Return the result of the decisions in a line; None in the first run, which uses zeros."""
-        if self._true:
-            group = self._lines.setdefault(line, len(self._lines)) % GROUPS
-            return bool(self._true >> group & 1)
-        return self._like not in _FEW if self._like else None
-
-    def kept(self, line: str, most: int) -> int:
-        """Return how many elements a mask in this line keeps; in the first run, it keeps all."""
-        few = most if self.of(line) in (True, None) else _FEW.get(self._like, 0)
-        return most if few > most >= 0 else few
+    def after_error(self, line: str | None) -> "Trial | None":
+        """Return the trial to run after an error; ``line`` asked for a truth shortly before."""
+        if line is not None and line not in self.flipped and len(self.flipped) < _MOST_FLIPPED:
+            return replace(self, flipped=self.flipped | {line})
+        return None if self.careful else replace(self, careful=True, flipped=self.flipped - {line})
 
 
-_INTEGER: Final = {
-    1: (3, 97, 41, 2, 64, 10_007, 1, 130),
-    2: (20_011, 641, 5, 2_000, 33, 300, 12, 1_025),
-    3: (1, 2, 0, 3, 1, 4, 2, 5),
-    4: (1, 0, 1, 1),
-    5: (641, 131, 300, 97, 1_025, 33),
-    7: (60, 31, 47, 17, 52, 9),
-    8: (9, 4, 7, 8, 6, 0, 1, 3, 2, 5),
-    9: (0, 1, 0, 0),
-}
-_RISING: Final = {1: (0.02, 0.98, 3.5, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
-_FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
-"""Floating-point numbers of each trial. They rise if the trial's decisions are True, else they
-fall. The largest value is the last value of a rising list or the first value of a falling list.
-Typical thresholds for losses and accuracies lie between the numbers of two trials."""
-_MORE: Final = 509
-"""Number of random integers that follow the numbers in ``_INTEGER`` before the sequence repeats."""
+FIRST: Final = Trial()
+SECOND: Final = Trial(numbers="large", truths=(False, False))
+MIXED: Final = Trial(truths=(True, False)), Trial(truths=(False, True))
+"""Two further runs, done if several lines ask for a truth and the peaks differ."""
 
 
 class TrialValues:
-    """Generates the values of one trial run, for each line of code that reads values."""
+    """Makes up the values of one run, for each line of code that reads values."""
 
-    def __init__(self, trial: int, sides: Sides) -> None:
-        self._numbers = numbers = trial % CROSSED
-        self._sides = sides
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
         self._read: dict[str, int] = {}
-        chosen = random.Random(numbers)
-        few = _INTEGER.get(numbers, _INTEGER[5])
-        most = 1 if numbers in (4, 8, 9) else 4
-        more = [chosen.choice(few) + chosen.randrange(most) for _ in range(_MORE)]
-        self._integers = [*few, *more]
-        self._rises = numbers not in _FEW
-        of_trials, alike = (_RISING, 1) if self._rises else (_FALLING, 5)
-        fractions = of_trials.get(numbers, of_trials[alike])
-        beyond = (fractions[-1] * (1 + at / _MORE) for at in range(1, _MORE))
-        self._fractions = [*fractions, *beyond]
+        self._asked: dict[str, int] = {}
 
-    def take(self, place: str, size: int, type_: int) -> bytes:
-        """Return the next values for a place in the code, as ``size`` bytes."""
+    def truth(self, line: str) -> bool:
+        """Return the next truth for a line."""
+        number = list(self._asked).index(line) if line in self._asked else len(self._asked)
+        count = self._asked[line] = self._asked.get(line, 0) + 1
+        truth = self._trial.truths[number % 2] ^ (line in self._trial.flipped)
+        return truth ^ (count > MANY and bool(count % 2))
+
+    def take(self, place: str, size: int, type_: int, known: bytes | None = None) -> bytes:
+        """Return the next numbers for a place in the code, as ``size`` bytes.
+
+        Args:
+            place: the place.
+            size: bytes that are read.
+            type_: PyTorch's number of the type.
+            known: integers of the same type and size that were read elsewhere. Large numbers are
+                these in every second stretch of reads, as the predictions of a good network are the
+                labels. Stretches double in length, so that a later stretch holds a
+                whole validation of several batches.
+
+        Returns:
+            The bytes of the numbers.
+        """
         number = self._read.setdefault(place, 0)
         self._read[place] += 1
-        kind, later = TYPES[type_], list(self._read).index(place)
-        if kind == "?":
-            kept = self._sides.kept(place, _MORE)
-            return encoded([at < kept for at in range(_MORE)], size, type_)
-        if kind in _FRACTIONS:
-            by = 1 + later / (later + 8)
-            values = [one * by if self._rises else one / by for one in self._fractions]
+        if known is not None and self._trial.numbers != "small" and number.bit_length() % 2:
+            return known
+        later, kind = list(self._read).index(place), TYPES[type_]
+        is_small = (self._trial.numbers == "small") ^ (number > MANY and bool(number % 2))
+        count = min(size // struct.calcsize(f"<{kind}") or 1, _PERIOD)
+        if kind in FRACTIONS:
+            is_share = self._trial.careful or (count == 1 and number % 2 and _SOME < number < MANY)
+            make = _small_fraction if is_small else self._share if is_share else self._fraction
+            values: list[float] = [make(number + 7 * later + at) for at in range(count)]
         else:
-            values = [one + 2 * later * (self._numbers in OTHERS) for one in self._integers]
-        first = number % len(values)
-        return encoded([*values[first:], *values[:first]], size, type_)
+            values = [self._integer(number + at, later, is_small) for at in range(count)]
+        return encoded(values, size, type_)
+
+    def _fraction(self, at: int) -> float:
+        """Return a large number whose exponential is finite."""
+        return (600.0 if self._trial.numbers == "larger" else 300.0) + min(at, 8 * _PERIOD) / 50
+
+    def _share(self, at: int) -> float:
+        """Return a number a little below one, such as a good accuracy."""
+        far = 0.02 if self._trial.numbers == "larger" else 0.05
+        return 0.99 - far * 0.98**at
+
+    def _integer(self, at: int, later: int, is_small: bool) -> int:
+        if is_small:
+            few = _TWO_CLASSES if self._trial.careful else _FEW
+            return few[at % len(few)]
+        if self._trial.careful:
+            return _TEN_CLASSES[(at + (self._trial.numbers == "larger")) % len(_TEN_CLASSES)]
+        return _LARGE.get(self._trial.numbers, 2003) + at + 2 * later
+
+
+def _small_fraction(at: int) -> float:
+    return float(0.02 * 0.9 ** min(at, MANY))
 
 
 def encoded(values: Sequence[float], size: int, type_: int) -> bytes:
@@ -124,8 +137,8 @@ def encoded(values: Sequence[float], size: int, type_: int) -> bytes:
     kind = TYPES.get(type_) or _INTEGERS.get(size, "B")
     width = 2 if type_ == _BFLOAT16 else struct.calcsize(f"<{kind}")
     few = values[: size // width]
-    if kind not in f"{_FRACTIONS}?":
-        most = (1 << 8 * width - 1) - 1
+    if kind not in f"{FRACTIONS}?":
+        most = (1 << 8 * width - kind.islower()) - 1
         few = [min(int(value), most) for value in few]
     one = b"".join(struct.pack(f"<{kind}", value)[-width:] for value in few)
     return (one * (size // max(len(one), 1) + 1))[:size]

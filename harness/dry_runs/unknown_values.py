@@ -1,200 +1,187 @@
-"""Compares runs with different unknown values, and returns a range of peaks or a refusal.
+"""Compares two runs with different unknown values, and returns a range of peaks or a refusal.
 
-Every decision has the result True in one run and False in another run. In one run, numbers are
-small and masks keep all elements; in another run, numbers are large and masks keep none. Two
-further runs combine the decisions of one run with the numbers of the other run. These two runs are
-done if the peaks differ and numbers are used, or if ``max`` compares an unknown number with a known
-number. If a number changes a peak, the result is refused, because the number has no upper bound. If
-the peaks differ by more than 0.1% and several lines make decisions, more runs mix these decisions.
+In the first run, numbers are small, unknown conditions are true, and masks keep all elements. In
+the second run, numbers are large, conditions are false, and masks keep no element. If the peaks
+differ, a third run has larger numbers: if they move the peak again, no number bounds it. If several
+lines ask for the truth of a condition, two further runs mix the truths.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from msgspec.structs import asdict, replace
 
-from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues
+from harness.dry_runs.allocation_stream import parting
+from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, Parting, UnknownValues
+from harness.dry_runs.dry_run_request import ALLOCATIONS
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.trial_values import CROSSED, FURTHER, GROUPS, MIXED, OTHERS, SMALLER
-from harness.dry_runs.value_places import (
-    MOST_CHECKS,
-    ValueRead,
-    answers_to_type,
-    deciding_lines,
-    listed,
-)
+from harness.dry_runs.trial_values import MIXED, Trial
+from harness.dry_runs.value_places import answers_to_type, listed, made_up_places
 from harness.schema.metrics import CudaPeaks
 from harness.schema.run_outcome import Outcome
 from harness.schema.units import format_bytes
 
-Run = Callable[[int, Mapping[str, bool]], DryRunReport]
-"""Function that runs the script with a trial's values and with fixed decisions for some lines."""
 NOT_TRIED = (
     "the script may decide by values that nobody knows; other ones were not tried, because its"
     " files are written for real and nothing runs twice in one folder"
 )
+NOT_ALL = (
+    "not all combinations of unknown values were tried (--compute all computes the values, if that"
+    " takes not too long)"
+)
 ANSWERS = (Outcome.OK, Outcome.OOM)
+_OF_THE_HIGHEST = (
+    "gpu_total_bytes", "cuda", "host", "devices", "processes", "shared", "out_of_memory",
+    "optimizer_steps", "kernels", "compiled",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Try:
-    """A run, and the checks of unknown values that were assumed to pass in this run."""
+    """A run, the values that it made up, and its folder."""
 
     report: DryRunReport
-    checks: Mapping[str, bool]
-    trial: int = 0
+    trial: Trial
+    folder: Path
 
 
-More = Callable[[Sequence[int], Mapping[str, bool]], Sequence[Try]]
-"""Function that runs more trials; the given checks are assumed to pass."""
+Run = Callable[[Trial], tuple[DryRunReport, Path]]
+"""Function that runs the script with a trial's values; returns the report and the run's folder."""
 
 
-def settled(run: Run, trial: int, known: Mapping[str, bool] | None = None) -> Try:
-    """Run the script; if a check of an unknown value fails, run again as if it passed."""
-    checks: dict[str, bool] = dict(known or {})
+def settled(run: Run, trial: Trial) -> Try:
+    """Run the script; if it ends with an error, run it again with a few other values."""
     while True:
-        report = run(trial, checks)
-        failed = report.failed_by
-        if report.outcome != Outcome.ERROR:
-            return Try(report, checks, trial)
-        if failed is not None and failed.line not in checks and len(checks) < MOST_CHECKS:
-            checks = {**checks, failed.line: not failed.answer}
-        elif trial in SMALLER and (_numbers(report) or trial == max(OTHERS)):
-            trial = SMALLER[trial]
-        else:
-            return Try(report, checks, trial)
+        report, folder = run(trial)
+        is_error = report.outcome == Outcome.ERROR and made_up_places(report.value_reads)
+        again = trial.after_error(report.last_truth) if is_error else None
+        if again is None:
+            return Try(report=report, trial=trial, folder=folder)
+        trial = again
 
 
 def tries_others(first: DryRunReport) -> bool:
     """Return whether other values may change the result of a run."""
     if first.tests and first.outcome == Outcome.ERROR:  # each test has its own answer
         return any(one.uses_values and one.outcome == "passed" for one in first.tests)
-    return first.outcome in (*ANSWERS, Outcome.ERROR) and any(
-        read.lines or read.decides for read in first.value_reads
-    )
+    is_ended = first.outcome in (*ANSWERS, Outcome.ERROR)
+    return is_ended and bool(made_up_places(first.value_reads))
 
 
-def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
-    """Return a report with the range of peaks, or a refusal; ``more`` starts further runs."""
-    main, reads = first.report, _deciding(first.report)
-    if main.tests and all(one.report.tests for one in others):
-        main = replace(main, tests=_agreed(main.tests, [one.report for one in others]))
-        if any(one.report.outcome == Outcome.ERROR for one in others):
-            return main
-        first = Try(main, first.checks)
-    answers = [one for one in (first, *others) if one.report.outcome in ANSWERS]
-    if main.outcome not in ANSWERS:
-        why = f"{main.evidence}; values read at {_named(reads)} are not known"
-        if not answers or len(answers) < len(others):
-            return replace(main, evidence=why)
-        note = f"with 0 at {_places(reads)} the script ends with an error: other values were taken"
-        main = answers[0].report.with_note(note)
-    elif len(answers) <= len(others):
-        failed = next(one.report for one in others if one.report.outcome not in ANSWERS)
+def judged(first: Try, second: Try, more: Callable[[Trial], Try]) -> tuple[DryRunReport, Try]:
+    """Return a report with the range of peaks, or a refusal, and the run with the highest peak.
+
+    ``more`` starts a further run.
+    """
+    main, other = first.report, second.report
+    if main.tests and other.tests:
+        main = replace(main, tests=_agreed(main.tests, other))
+        if other.outcome == Outcome.ERROR:
+            return main, first
+    ended = [one for one in (first, second) if one.report.outcome in ANSWERS]
+    if not ended:
+        why = f"{main.evidence}; values read at {_named(main)} are not known"
+        return replace(main, evidence=why), first
+    if len(ended) == 1:
+        failed = main if main.outcome not in ANSWERS else other
         why = f"{failed.evidence or failed.outcome}".partition(". ")[0]
         return _refused(
-            main,
-            f"sizes may depend on values read at {_named(reads)}; it cannot be tried, because a run"
+            ended[0].report,
+            f"sizes may depend on values read at {_named(main)}; it cannot be tried, because a run"
             f" with other values ends with {why}",
-        )
-    reports = [one.report for one in answers]
-    moves = any(_peaks(one) != _peaks(main) for one in reports)
-    # max(0.5, x) hides x from a decision, unless x is large in a run whose decisions are true.
-    uses = [
-        read
-        for each in reports
-        for read in each.value_reads
-        if read.picked or (moves and _is_number(read))
-    ]
-    numbers = [*{read.place: read for read in uses}.values()]
-    if not moves and not numbers:
-        return _with_range(main, answers)
-    one, other = (each.trial for each in others)
-    checks = {line: passes for each in answers for line, passes in each.checks.items()}
-    if numbers:
-        again = more([CROSSED * one + other, CROSSED * other + one], checks)
-        if not moves:
-            again = [each for each in again if each.report.outcome in ANSWERS]
-            hidden = any(_peaks(each.report) != _peaks(main) for each in again)
-            further = more([CROSSED * one + FURTHER], checks) if hidden else ()
-            if all(_peaks(each.report) == _peaks(again[0].report) for each in further):
-                return _with_range(main, [*answers, *again])
-        if [_peaks(each.report) for each in again] != [_peaks(each.report) for each in others]:
-            runs = (*answers, *again)
-            peaks = sorted({each.report.cuda.requested_peak_bytes or 0 for each in runs})
-            ooms = any(each.report.outcome == Outcome.OOM for each in runs)
-            return _refused(
-                main,
-                f"size depends on values at {_named(_numbers(main) or numbers)}, and no number"
-                f" bounds it: {' and '.join(f'{each:,}' for each in peaks)} B are requested with"
-                f" some of them{', and memory runs out' if ooms else ''}",
-            )
-        answers += again  # only decisions and masks move the peaks
-    reads = [read for each in answers for read in each.report.value_reads]
-    lines = len(set(deciding_lines(reads)) - set(checks))
-    if lines > 1 and _differ_much(reports):
-        answers += _mixed(others[1], min(lines, GROUPS), lambda trials: more(trials, checks))
-    return _with_range(main, answers)
+        ), first
+    runs = [dataclasses.replace(first, report=main), second]
+    if _peaks(main) == _peaks(other):
+        return _with_range(runs)
+    if other.outcome == Outcome.OK and any(read.numbers for read in other.value_reads):
+        third = more(dataclasses.replace(second.trial, numbers="larger"))
+        if third.report.outcome in ANSWERS and _peaks(third.report) != _peaks(other):
+            return _unbounded(main, [one.report for one in (*runs, third)]), first
+    if len(_lines(runs)) > 1 and _differ_much(main, other):
+        runs += [one for one in map(more, MIXED) if one.report.outcome in ANSWERS]
+    return _with_range(runs)
 
 
-def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
-    """Run trials in which only some groups of lines decide True; return the successful runs.
-
-    In each of the first runs, only one group decides True. In a further run, all groups that raise
-    the peak decide True. In a last run, all groups that lower the peak decide True. Runs with an
-    error are ignored, because mixed decisions may make a script fail.
-    """
-    single = [1 << group for group in range(groups)]
-    alone = more([MIXED * each + false.trial for each in single])
-    ended = [one if one.report.outcome in ANSWERS else false for one in alone]
-    changes = [_bytes(one.report) - _bytes(false.report) for one in ended]
-    raising, lowering = (
-        sum(each for each, change in zip(single, changes, strict=True) if sign * change > 0)
-        for sign in (1, -1)
-    )
-    left = {raising, lowering} - {0, *single, sum(single)}
-    together = more([MIXED * each + false.trial for each in sorted(left)])
-    return [one for one in (*alone, *together) if one.report.outcome in ANSWERS]
-
-
-def _agreed(tests: Sequence[RanTest], others: Sequence[DryRunReport]) -> tuple[RanTest, ...]:
+def _agreed(tests: Sequence[RanTest], other: DryRunReport) -> tuple[RanTest, ...]:
     """Return the first run's tests; a passed test that fails with other values is refused."""
-    names = [{one.name for one in each.tests if one.outcome == "passed"} for each in others]
+    names = {one.name for one in other.tests if one.outcome == "passed"}
     why = "it does not pass with other values, which nobody knows"
     return tuple(
         one
-        if one.outcome != "passed" or all(one.name in each for each in names)
+        if one.outcome != "passed" or one.name in names
         else replace(one, outcome="refused", why=why)
         for one in tests
     )
 
 
-def _with_range(main: DryRunReport, answers: Sequence[Try]) -> DryRunReport:
-    reports = [one.report for one in answers]
+def _unbounded(main: DryRunReport, reports: Sequence[DryRunReport]) -> DryRunReport:
+    """Return the refusal of a script whose peak grows with a number that nobody knows."""
+    peaks = sorted({one.cuda.requested_peak_bytes or 0 for one in reports})
+    ooms = any(one.outcome == Outcome.OOM for one in reports)
+    return _refused(
+        main,
+        f"size depends on values at {_named(main)}, and no number bounds it:"
+        f" {' and '.join(f'{each:,}' for each in peaks)} B are requested with some of them"
+        f"{', and memory runs out' if ooms else ''}",
+    )
+
+
+def _with_range(runs: Sequence[Try]) -> tuple[DryRunReport, Try]:
+    """Return the report of the run with the highest peak, with the range of all runs."""
+    main, reports = runs[0].report, [one.report for one in runs]
+    highest = max(runs, key=lambda one: _weight(one.report))
     ends = [asdict(one.cuda) for one in reports]
-    lowest, highest = (
+    lowest, most = (
         CudaPeaks(**{name: pick(end[name] or 0 for end in ends) for name in ends[0]})
         for pick in (min, max)
     )
+    moves = any(_peaks(one) != _peaks(main) for one in reports)
+    apart = next(
+        (one for other in runs[1:] if moves and (one := _parting(runs[0], other)) is not None), None
+    )
+    places = made_up_places([read for one in reports for read in one.value_reads])
+    checks = (line for one in runs for line in sorted(one.trial.flipped))
     unknown = UnknownValues(
         runs=len(reports),
-        lines=deciding_lines([read for one in reports for read in one.value_reads]),
-        checks=tuple(dict.fromkeys(line for one in answers for line in one.checks)),
+        places=tuple(dict.fromkeys(places)),
+        lines=(apart.line,) if apart is not None else tuple(dict.fromkeys(places)),
+        parting=apart,
+        checks=tuple(dict.fromkeys(checks)),
         lowest=lowest,
-        highest=highest,
-        moves=any(_peaks(one) != _peaks(main) for one in reports),
+        highest=most,
+        moves=moves,
     )
-    report = replace(main, unknown=unknown, fit=_fit([one.fit for one in reports]))
+    taken = {name: getattr(highest.report, name) for name in _OF_THE_HIGHEST}
+    report = replace(main, unknown=unknown, fit=_fit([one.fit for one in reports]), **taken)
+    several = max(len(unknown.places), len(_lines(runs))) > 1
+    if several or any(read.integers for read in main.value_reads):
+        report = report.with_note(NOT_ALL)
     if report.fit != "depends":
-        return report
-    reserved = [one.reserved_peak_bytes or 0 for one in (lowest, highest)]
+        return report, highest
     ooms = any(one.outcome == Outcome.OOM for one in reports)
-    size = f"{format_bytes(reserved[0])} to {format_bytes(reserved[1])}"
+    sizes = [format_bytes(one.reserved_peak_bytes or 0) for one in (lowest, most)]
     return replace(
         report,
         evidence=f"it depends on values that nobody knows, at {listed(unknown.lines)}: in"
-        f" {len(reports)} runs, {size} are reserved{', and memory runs out' if ooms else ''}",
-    )
+        f" {len(reports)} runs, {' to '.join(sizes)} are reserved"
+        f"{', and memory runs out' if ooms else ''}",
+    ), highest
+
+
+def _lines(runs: Sequence[Try]) -> set[str]:
+    """Return the lines that asked for the truth of an unknown condition, or for an unknown size."""
+    return {line for one in runs for read in one.report.value_reads for line in read.lines}
+
+
+def _parting(one: Try, other: Try) -> Parting | None:
+    """Return the first difference between the allocations of two runs, if both are recorded."""
+    for device in one.report.devices:
+        files = [each.folder / f"{ALLOCATIONS}-{device.index}" for each in (one, other)]
+        if all(file.exists() for file in files) and (found := parting(*files)) is not None:
+            return found
+    return None
 
 
 def _fit(fits: Sequence[DryRunFit | None]) -> DryRunFit | None:
@@ -215,7 +202,11 @@ def _peaks(report: DryRunReport) -> list[object]:
     return [report.outcome, *devices, *processes, *held]
 
 
-def _differ_much(reports: Sequence[DryRunReport]) -> bool:
+def _weight(report: DryRunReport) -> tuple[bool, int, int]:
+    return report.outcome == Outcome.OOM, report.cuda.reserved_peak_bytes or 0, _bytes(report)
+
+
+def _differ_much(*reports: DryRunReport) -> bool:
     """Return whether the peaks differ by more than 0.1%; smaller differences do not matter."""
     peaks = [_bytes(one) for one in reports]
     return max(peaks) - min(peaks) > max(peaks) // 1000
@@ -225,25 +216,9 @@ def _bytes(report: DryRunReport) -> int:
     return sum(one.peaks.requested_peak_bytes or 0 for one in report.devices)
 
 
-def _deciding(report: DryRunReport) -> list[ValueRead]:
-    return [read for read in report.value_reads if read.lines or read.decides]
-
-
-def _numbers(report: DryRunReport) -> list[ValueRead]:
-    return [read for read in report.value_reads if _is_number(read)]
-
-
-def _is_number(read: ValueRead) -> bool:
-    """Return whether the script used a value as a number, e.g. as a size without an upper bound."""
-    return read.decides and not read.sizes
-
-
-def _named(reads: Sequence[ValueRead]) -> str:
+def _named(report: DryRunReport) -> str:
     """Return a text that lists the places, and the option that sets their values."""
+    reads = [read for read in report.value_reads if read.is_made_up]
     lines = [read for read in reads if read.place.rpartition(":")[2].isdecimal()]
     hint = f" ({answers_to_type(lines, 'NUMBER')} gives the value)" if lines else ""
-    return _places(reads) + hint
-
-
-def _places(reads: Sequence[ValueRead]) -> str:
-    return listed([read.place for read in reads])
+    return listed([read.place for read in reads]) + hint

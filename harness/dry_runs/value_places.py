@@ -7,7 +7,6 @@ from msgspec import Struct
 from harness.dry_runs.value_answers import Answer
 
 MOST_PLACES = 3
-MOST_CHECKS = 16
 
 
 class ValueRead(Struct, frozen=True, kw_only=True):
@@ -15,14 +14,13 @@ class ValueRead(Struct, frozen=True, kw_only=True):
 
     Attributes:
         count: number of reads.
-        known: number of reads that returned the true value, not an answer or a substitute value.
+        known: number of reads that returned the true value, not an answer or a made-up value.
         answer: value that the user gave for this place (``--answer``), if any.
         sizes: operators at this place whose result has an unknown size.
         open_sizes: number of results whose size is unknown and has no upper bound.
-        integers: number of reads that returned unknown booleans, integers or whole tensors.
-        lines: lines whose decisions depended on values read here.
-        decides: whether a value read here was used as a number, not only as true or false.
-        picked: whether code such as ``max`` chose between a number read here and a known number.
+        numbers: number of reads that returned made-up numbers.
+        integers: number of reads that returned made-up integers or made-up tensors.
+        lines: lines that asked for the truth of an unknown condition, or for an unknown size.
     """
 
     place: str
@@ -33,17 +31,14 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     known: int = 0
     sizes: tuple[str, ...] = ()
     open_sizes: int = 0
+    numbers: int = 0
     integers: int = 0
     lines: tuple[str, ...] = ()
-    decides: bool = False
-    picked: bool = False
 
-
-class Decision(Struct, frozen=True):
-    """A line whose decision depended on an unknown value, and the result of the decision."""
-
-    line: str
-    answer: bool
+    @property
+    def is_made_up(self) -> bool:
+        """Return whether a value was made up here: a real run may go another way."""
+        return bool(self.numbers or self.lines)
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
@@ -55,10 +50,9 @@ def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
     return f"size depends on values at {named}; {answers_to_type(open_sizes, 'NUMBER')} gives it"
 
 
-def deciding_lines(reads: Sequence[ValueRead]) -> tuple[str, ...]:
-    """Return the lines whose decisions depend on unknown values."""
-    deciding = [read for read in reads if read.lines or read.decides]
-    return tuple(dict.fromkeys(line for read in deciding for line in read.lines or (read.place,)))
+def made_up_places(reads: Sequence[ValueRead]) -> tuple[str, ...]:
+    """Return the places at which values were made up."""
+    return tuple(read.place for read in reads if read.is_made_up)
 
 
 def checks_in_words(lines: Sequence[str]) -> str:

@@ -5,16 +5,22 @@ a folder that was moved or created again (Linux's Documentation/filesystems/over
 """
 
 import contextlib
+import errno
 import filecmp
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import msgspec
 
 from harness.dry_runs.dry_run_report import WrittenFile
 from harness.dry_runs.file_layer import COVERS, FOLDER, PRELOADED, ROOT, UPPER
+from harness.schema.plain_text import utf8_name
 
+OUTSIDE = Path("outside")
+"""Folder for copies of files that are not below the script's working folder."""
 _OWN = {str(FOLDER), str(PRELOADED)}
 
 
@@ -24,28 +30,48 @@ def written_files(layers: Path) -> tuple[WrittenFile, ...]:
     Args:
         layers: one of the run's layer folders.
     """
-    found = [one for top, upper in _uppers(layers) for one in _changes(top, upper)]
+    found = [_named(one) for top, upper in _uppers(layers) for one in _changes(top, upper)]
     return tuple(sorted(found, key=lambda one: (-(one.size_bytes or 0), one.path)))
 
 
-def keep(layers: Path, folder: Path, here: Path) -> None:
-    """Copy a run's new and changed files to ``folder``.
+def _named(one: WrittenFile) -> WrittenFile:
+    former = None if one.former is None else utf8_name(one.former)
+    return msgspec.structs.replace(one, path=utf8_name(one.path), former=former)
+
+
+def keep(places: Sequence[Path], folder: Path, here: Path) -> None:
+    """Copy a run's new and changed files to ``folder``, and write nothing through a link.
+
+    The script may have made a link to any folder of the user, so links are made last.
 
     Args:
-        layers: one of the run's layer folders.
-        folder: folder for the copies. A file below ``here`` keeps its path relative to ``here``;
-            other files keep their whole path.
+        places: all layer folders of the run.
+        folder: empty folder for the copies. A file below ``here`` keeps its path relative to
+            ``here``; other files keep their whole path, below the folder ``OUTSIDE``.
         here: the script's working folder.
+
+    Raises:
+        OSError: a file cannot be copied; its copy would replace another one, for example.
     """
-    for top, upper in _uppers(layers):
+    links: list[tuple[Path, Path]] = []
+    for top, upper in (one for place in places for one in _uppers(place)):
         for one in _changes(top, upper):
-            source = upper / Path(one.path).relative_to(top)
-            if one.what == "deleted" or not (source.is_symlink() or source.is_file()):
-                continue
-            path = Path(one.path)
-            below = path.relative_to(here if path.is_relative_to(here) else "/")
-            (folder / below).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, folder / below, follow_symlinks=False)
+            path, source = Path(one.path), upper / Path(one.path).relative_to(top)
+            place = here if path.is_relative_to(here) else Path("/")
+            copy = folder / (OUTSIDE if place != here else "") / path.relative_to(place)
+            if one.what != "deleted" and source.is_symlink():
+                links.append((source, copy))
+            elif one.what != "deleted" and source.is_file():
+                _copy(source, copy)
+    for source, copy in links:
+        _copy(source, copy)
+
+
+def _copy(source: Path, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(copy):
+        raise FileExistsError(errno.EEXIST, "two files would have the same name", str(copy))
+    shutil.copy2(source, copy, follow_symlinks=False)
 
 
 def _uppers(layers: Path) -> Iterator[tuple[Path, Path]]:

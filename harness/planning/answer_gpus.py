@@ -27,7 +27,7 @@ from harness.planning.predict_questions import (
 from harness.planning.step_answer import answering
 from harness.planning.step_bench import step_bench
 from harness.planning.step_search import SEARCH_SECONDS, StepSearch
-from harness.planning.step_values import use_gpu
+from harness.planning.step_values import has_own_inputs, use_gpu
 from harness.prediction.gpu.catalogue import Gpu
 from harness.processes.forked_call import ForkedCall
 from harness.processes.limits.own_pages import gather
@@ -58,12 +58,13 @@ def fitted(question: PredictStep, announce: Phase) -> StepReport:
 def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
     """Check whether the step fits on each GPU; a compiled step is also traced."""
     own = step_of(question)
-    tell(announce, f"its largest batch is searched on {len(question.gpus)} GPUs")
+    doing = "its largest batch is searched" if question.largest else "the step is tried"
+    tell(announce, f"{doing} on {len(question.gpus)} GPUs")
     report, tracing = StepReport(method="dry run"), None
     if own.compile is not None:
         tracing = ForkedCall(partial(trace_in_fork, question, own, announce))
     known = [gpu for gpu in question.gpus if gpu.total_bytes]
-    fits = _fits_while(tracing, question, own, known, find_largest=True)
+    fits = _fits_while(tracing, question, own, known, find_largest=question.largest)
     if tracing is not None:
         report = tracing.result()
     return FitsOnGpus(fits=fits.fits, notes=by_dry_run(question, report, fits.notes).notes)
@@ -139,7 +140,7 @@ def fits_of_kind(
     seconds: float = SEARCH_SECONDS,
 ) -> FitsOnGpus:
     """Check whether the step fits on GPUs that differ only in memory; call this in a fork."""
-    values = use_gpu(question, gpus[0])
+    values = use_gpu(question, gpus[0], computes=has_own_inputs(own))
     compilations = watch_unmeasured(lambda _: None)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations, is_traced=isinstance(question, PredictStep))
     search = StepSearch(

@@ -1,6 +1,6 @@
 """In the worker process, runs a step or a function of the user on a pretended GPU."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -10,12 +10,17 @@ from msgspec.structs import replace
 from harness.dry_runs.autotuning import watch_unmeasured
 from harness.dry_runs.left_out_values import leave_values_out, most_left_out
 from harness.dry_runs.library_notes import library_notes, refusing_old_cudnn
-from harness.dry_runs.value_places import Decision, listed
+from harness.dry_runs.trial_values import Trial
+from harness.dry_runs.value_places import listed
 from harness.planning.answer_trace import count, step_of, tell, traced_step
 from harness.planning.step_answer import answering
 from harness.planning.step_needs import TooLargeError
 from harness.planning.step_question import Count, Question, TraceStep
-from harness.planning.step_values import refuse_what_is_not_pretended, use_gpu
+from harness.planning.step_values import (
+    has_own_inputs,
+    refuse_what_is_not_pretended,
+    use_gpu,
+)
 from harness.planning.tried_values import Tried, with_values_tried
 from harness.schema.errors import UnsupportedError
 from harness.schema.step_report import StepReport
@@ -41,14 +46,20 @@ def trace_in_fork(question: Question[Any], own: OwnStep, announce: Phase) -> Ste
         compilations = watch_unmeasured(partial(tell, announce))
         return traced_step(own, "cuda", no_phase, compilations)
 
-    return tried_in_fork(question, trace)
+    return tried_in_fork(question, trace, has_values=has_own_inputs(own))
 
 
-def tried_in_fork(question: Question[Any], trace: Callable[[], StepReport]) -> StepReport:
-    """Call ``trace`` in forked processes that have not used CUDA before, and return its report."""
+def tried_in_fork(
+    question: Question[Any], trace: Callable[[], StepReport], *, has_values: bool
+) -> StepReport:
+    """Call ``trace`` in forked processes that have not used CUDA before, and return its report.
 
-    def traced(trial: int, decided: Mapping[str, bool]) -> Tried[StepReport] | Decision:
-        values = use_gpu(question, question.gpus[0], trial, decided)
+    If the code reads values from the GPU, and ``has_values`` says that the inputs are the user's
+    own, the values are computed.
+    """
+
+    def traced(trial: Trial, *, computes: bool = False) -> Tried[StepReport] | Trial:
+        values = use_gpu(question, question.gpus[0], trial, computes=computes)
         try:
             with refusing_old_cudnn():
                 report = trace()
@@ -57,21 +68,22 @@ def tried_in_fork(question: Question[Any], trace: Callable[[], StepReport]) -> S
             values.refuse_unknown_sizes()
             raise TooLargeError from error
         except Exception as error:
-            values.refuse_unknown_sizes()  # zeros in the place of values may have led there
-            if (failed := values.failed_check(error.__cause__ or error)) is not None:
-                return failed
-            if (lines := values.deciding_lines()) and trial == 0:
+            values.refuse_unknown_sizes()  # made-up values may have led there
+            if (again := values.after_error()) is not None:
+                return again
+            if places := values.made_up():
                 raise UnsupportedError(
-                    f"it depends on values that nobody knows, at {listed(lines)}: with zeros in"
-                    f" their place the step fails: {error}"
+                    f"it depends on values that nobody knows, at {listed(places)}: with made-up"
+                    f" ones the step fails: {error}"
                 ) from error
             raise
         values.refuse_unknown_sizes()
         notes = (*library_notes(), *values.notes(), *report.notes)
         host = None if report.host is None else report.host.with_left_out(most_left_out())
-        return Tried(replace(report, host=host, notes=notes), values.deciding_lines())
+        return Tried(replace(report, host=host, notes=notes), values.made_up())
 
-    report, notes = with_values_tried(traced, _other_peaks)
+    computed = partial(traced, computes=True) if has_values else None
+    report, notes = with_values_tried(traced, _other_peaks, computed)
     return replace(report, notes=(*report.notes, *notes))
 
 
@@ -100,13 +112,13 @@ def by_dry_run(
 def counted(question: Count, announce: Phase) -> dict[str, int]:
     """Call the user's function on a pretended GPU, and return the integers that it returns."""
 
-    def tried(trial: int, decided: Mapping[str, bool]) -> Tried[dict[str, int]]:
-        values = use_gpu(question, question.gpus[0], trial, decided)
+    def tried(trial: Trial) -> Tried[dict[str, int]]:
+        values = use_gpu(question, question.gpus[0], trial)
         watch_unmeasured(partial(tell, announce))
         with refusing_old_cudnn():
             counts = count(question)
         values.refuse_unknown_sizes()
-        return Tried(counts, values.deciding_lines())
+        return Tried(counts, values.made_up())
 
     with announce("forward"):
         return with_values_tried(tried, _other_counts)[0]

@@ -14,7 +14,11 @@ from harness.dry_runs.value_places import listed
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.planning.probe_question import LEAST_EXAMPLES, LargestByLiveBytes, ProbeStep
 from harness.planning.step_answer import answering
-from harness.planning.step_values import refuse_what_is_not_pretended, use_gpu
+from harness.planning.step_values import (
+    has_own_inputs,
+    refuse_what_is_not_pretended,
+    use_gpu,
+)
 from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.largest_value import HIGHEST, largest_within
 from harness.processes.limits import heap_headroom, rlimit
@@ -35,7 +39,7 @@ def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
         return _on_cpu(own.with_values(), question.budget_bytes, announce)
     if not question.gpus:
         return _on_gpu(own.with_values(), _real_limit(question), announce)
-    values = use_gpu(question, question.gpus[0])
+    values = use_gpu(question, question.gpus[0], computes=has_own_inputs(own))
     limit_memory(question.budget_bytes)
     try:
         with refusing_old_cudnn():
@@ -44,8 +48,8 @@ def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
         refuse_what_is_not_pretended()
         raise
     values.refuse_unknown_sizes()
-    if lines := values.deciding_lines():
-        raise UnsupportedError(f"it depends on values that nobody knows, at {listed(lines)}")
+    if places := values.made_up():
+        raise UnsupportedError(f"it depends on values that nobody knows, at {listed(places)}")
     return needed
 
 

@@ -28,14 +28,14 @@ def traced_run(question: TraceRun, announce: Phase) -> StepReport:
     sent = pickle.loads(question.request.sent)
     call = sent["run"] if sent["shapes"] is None else partial(sent["run"], sent["shapes"])
 
-    report = tried_in_fork(question, lambda: trace_run(call))
+    report = tried_in_fork(question, lambda: trace_run(call), has_values=True)
     if not question.fits or not gpu.total_bytes:
         return with_fit(question, report, FitsOnGpus(fits=()))
     assert report.cuda is not None, "the run used the GPU"
     peaks = report.cuda.allocated_peak_bytes or 0, report.cuda.reserved_peak_bytes or 0
 
     def fits() -> FitsOnGpus:
-        bench = loop_bench(call, use_gpu(question, gpu))
+        bench = loop_bench(call, use_gpu(question, gpu, computes=True))
         search = StepSearch(bench, batch=1, settings=question.settings)
         search.needs[1] = Need(*peaks, *peaks, report.notes)
         return FitsOnGpus(fits=tuple(search.fits([gpu])))

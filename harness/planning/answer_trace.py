@@ -10,6 +10,7 @@ from harness.dry_runs.compiled import Compilations, watch
 from harness.measurement.step_trace import trace_step
 from harness.planning.step_answer import answering
 from harness.planning.step_question import Count, Question, TraceStep
+from harness.planning.workspace_row import with_workspace_row
 from harness.schema.errors import UnsupportedError
 from harness.schema.step_report import StepReport
 from harness.training.module_step import Phase
@@ -52,6 +53,8 @@ def traced_step(
 ) -> StepReport:
     """Trace the step; raise an error if ``torch.compile`` was requested but compiled nothing."""
     report = trace_step(own, device, announce)
+    if device == "cuda":
+        report = with_workspace_row(report)
     compiled = compilations.compiled()
     snapshot: Any = torch.cuda.memory_snapshot
     if device == "cuda" and any(any(segment["segment_pool_id"]) for segment in snapshot()):

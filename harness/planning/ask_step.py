@@ -16,6 +16,7 @@ from harness.planning.step_question import Answer, Question
 from harness.planning.token_labels import with_labels
 from harness.prediction.interpreter_state import import_whole
 from harness.processes.launch import OnPhase
+from harness.processes.messages import Failure
 from harness.processes.outcome import classify
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.record import Outcome
@@ -30,8 +31,7 @@ def answered(
 ) -> Answer:
     """Return the result of a dry run; if a dry run is not possible, return an estimate.
 
-    A step on the CPU is always estimated. On CUDA, a note gives the reason for an estimate. The
-    estimate loads PyTorch into this process.
+    A step on the CPU is always estimated, in this process. On CUDA, a note says why.
     """
     try:
         with with_advice(question.request):
@@ -59,7 +59,11 @@ def _answered(question: Estimable[Answer], method: str, progress: OnPhase | None
                 raise
             why = [f"estimated, because the dry run is not available: {error}"]
     import_whole(question.estimated_by.partition(":")[0])
-    estimate: Answer = resolve_name(question.estimated_by)(question, progress or str)
+    try:
+        estimate: Answer = resolve_name(question.estimated_by)(question, progress or str)
+    except SystemExit as error:
+        failure = Failure(type="SystemExit", message=str(error.code or 0), out_of_memory=False)
+        raise error_of(failure) from None
     return _with_notes(why, estimate)
 
 

@@ -64,7 +64,9 @@ def error_of(failure: Failure) -> HarnessError:
         return StepError(failure.message)
     place = "" if failure.place is None else f" ({failure.place})"
     if failure.type == "SystemExit":
-        return StepError(f"the target ended the process with SystemExit({failure.message}){place}")
+        rule = "what builds a network may neither end the process nor parse the command line"
+        ended = f"the target ended the process with SystemExit({failure.message}){place}"
+        return StepError(f"{ended}; {rule}")
     text = " ".join(failure.message.split())[:400]
     said = f"{failure.type}: {text}" if text else failure.type
     return StepError(f"the step fails: {said}{place}")

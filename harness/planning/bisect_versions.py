@@ -83,7 +83,7 @@ def _answer(
     return VersionAnswer(
         torch=version,
         outcome=found["outcome"],
-        evidence=found.get("evidence"),
+        evidence=(found.get("evidence") or {}).get("message"),
         peaks_bytes={name: found["cuda"][f"{name}_peak_bytes"] for name in _PEAKS},
         compiled=None if compiled is None else str(convert(compiled, Compiled)),
         allocations=_allocations(snapshot),
@@ -119,6 +119,8 @@ def versions_text(answers: Sequence[VersionAnswer]) -> Iterator[str]:
         if answer.evidence:
             yield f"        {answer.evidence}"
     pair = first_difference(answers)
+    if pair is None and len(answers) == 1 and answers[0].peaks_bytes:
+        return
     if pair is None:
         yield "No peak differs." if answers[0].peaks_bytes else "No version gave an answer."
         return

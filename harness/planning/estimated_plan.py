@@ -1,5 +1,7 @@
 """Finds changes that make a step fit, by estimates of changed steps on meta tensors."""
 
+from dataclasses import replace
+
 import torch
 
 from harness.planning.changed_step import changed_step, subject_of
@@ -30,4 +32,5 @@ def plan(question: PlanStep, progress: Progress) -> Plan:
         assert fit is not None, "the GPU's memory is known"
         return fit
 
-    return PlanSearch(subject_of(own, model, gpu), fit_of, progress).plan(question.settings)
+    found = PlanSearch(subject_of(own, model, gpu), fit_of, progress).plan(question.settings)
+    return replace(found, method="estimate")

@@ -83,7 +83,8 @@ def _of_hugging_face(step: Step, name: str) -> tuple[Step, tuple[str, ...]]:
     if inputs is None:
         form = next((form for end, form in _FORMS.items() if kind.endswith(end)), None)
         if form is None:
-            raise StepError(f"{step.target}: the inputs of a {kind} are not known; give --input")
+            what = f"model_type {config['model_type']!r}" if kind == "?" else kind
+            raise StepError(f"{step.target}: the inputs of a {what} are not known; give --input")
         kept = [key for key in form if step.mode == "train" or key not in _LABELS]
         texts = {key: form[key].format_map(_sizes(config)) for key in kept}
         said += [f"{key}={text.rstrip(':')}" for key, text in texts.items()]

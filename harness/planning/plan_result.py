@@ -81,8 +81,7 @@ class Lever:
             return ()
         time = f"{self.relative_time:.2f}"
         saved = "none" if self.saved_bytes <= 0 else format_bytes(self.saved_bytes)
-        verdict = "tight" if self.fit.needs_retries else self.fit.verdict
-        return time, saved, self.fit.reserved_text, verdict, self.name
+        return time, saved, self.fit.reserved_text, self.fit.word, self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +147,7 @@ class Plan:
         levers: effect of each single change on memory and time.
         edges: memory-saving ways to load and to write a checkpoint.
         saving: host memory for saving a checkpoint; None if the network has no weights.
+        method: source of the predictions, ``dry run`` or ``estimate``.
 
     >>> import harness
     >>> from torch import nn
@@ -171,6 +171,7 @@ class Plan:
     levers: tuple[Lever, ...] = ()
     edges: tuple[Edge, ...] = ()
     saving: Saving | None = None
+    method: str = "dry run"
 
     def __repr__(self) -> str:
         """Return the batch, the GPU and the first candidate in one line."""

@@ -75,10 +75,10 @@ def _first(first: Candidate) -> Iterator[Part]:
 
 def _candidates(plan: Plan) -> ShownTable:
     rows = [
-        (f"{one.relative_time:.2f}", one.fit.reserved_text, one.described())
+        (f"{one.relative_time:.2f}", one.fit.reserved_text, one.fit.word, one.described())
         for one in plan.candidates[:MOST_CANDIDATES]
     ]
     if len(plan.candidates) > MOST_CANDIDATES:
         more = len(plan.candidates) - MOST_CANDIDATES
-        rows.append(("", "", f"... and {more} more; --json lists all"))
-    return ShownTable(heads=(">time, about", ">reserved peak", "change"), rows=rows)
+        rows.append(("", "", "", f"... and {more} more; --json lists all"))
+    return ShownTable(heads=(">time, about", ">reserved peak", "fits", "change"), rows=rows)

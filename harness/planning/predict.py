@@ -113,6 +113,7 @@ def predict_workload(
     budget_bytes: int | None = None,
     torch: str | None = None,
     method: "Method | None" = None,
+    largest: bool = True,
 ) -> StepReport:
     """Predict the memory of a workload by formulas on the CPU, or by a dry run on CUDA."""
     if check_workload(workload).device == "cuda":
@@ -125,6 +126,7 @@ def predict_workload(
             budget_bytes=budget_bytes,
             torch=torch,
             method=method or "auto",
+            largest=largest,
         )
     if method is not None:
         raise ArgumentError("predict of a workload on the CPU takes no method: it has closed forms")

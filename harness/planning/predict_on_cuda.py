@@ -23,6 +23,7 @@ def predict_on_cuda(
     allocator_settings: str = "",
     torch: str | None = None,
     method: str = "auto",
+    largest: bool = True,
 ) -> StepReport:
     """Predict the memory of a workload on CUDA; ``harness.predict`` describes the arguments."""
     check_bytes("budget_bytes", budget_bytes)
@@ -39,7 +40,7 @@ def predict_on_cuda(
         gpus=(used,),
         settings=allocator_settings,
         fits=fits,
-        largest=fits,
+        largest=fits and largest,
     )
     report = answered(question, method)
     notes = list(report.notes)

@@ -35,10 +35,12 @@ class PredictStep(Estimable[StepReport], frozen=True, kw_only=True, tag=True):
 
 
 class CheckGpus(Estimable[FitsOnGpus], frozen=True, kw_only=True, tag=True):
-    """Makes a worker check whether the step fits on each GPU, and find the largest batch."""
+    """Makes a worker check whether the step fits on each GPU; ``largest`` finds largest batches."""
 
     answered_by = "harness.planning.answer_gpus:fits_on_gpus"
     estimated_by = "harness.planning.estimated_step:on_gpus"
+
+    largest: bool = True
 
 
 class TraceRun(Question[StepReport], frozen=True, kw_only=True, tag=True):

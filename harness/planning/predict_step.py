@@ -27,10 +27,14 @@ def predict_step(
     gpu: Gpu | str | None = None,
     allocator_settings: str = "",
     largest: bool = False,
+    largest_on_all: bool = True,
     method: str = "auto",
     progress: OnPhase | None = None,
 ) -> StepReport:
-    """Predict the memory of a step; ``harness.predict`` describes the arguments."""
+    """Predict the memory of a step; ``harness.predict`` describes the arguments.
+
+    ``largest_on_all=False`` leaves out the search for the largest batch if ``gpu`` is ``all``.
+    """
     check_choice("method", method, get_args(Method))
     on_all = isinstance(gpu, str) and gpu.lower() == "all"
     kind = device_of(device, gpu)
@@ -51,7 +55,13 @@ def predict_step(
         )
         report = answered(question, method, progress)
         return replace(report, target=report.target or name_of(step.target), host=None)
-    every = CheckGpus(request=request, device=kind, gpus=gpus, settings=allocator_settings)
+    every = CheckGpus(
+        request=request,
+        device=kind,
+        gpus=gpus,
+        settings=allocator_settings,
+        largest=largest_on_all,
+    )
     found = answered(every, method, progress)
     fits = tuple(sorted(found.fits, key=lambda fit: fit.total_bytes))
     return StepReport(

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from harness.dry_runs import toolchain
 from harness.dry_runs.build import build
-from harness.dry_runs.pretended_environment import SEEN, pretending
+from harness.dry_runs.pretended_environment import RECORDER, SEEN, pretending
 from harness.dry_runs.pretended_gpu import (
     PretendedGpu,
     of_any_size,
@@ -34,6 +35,9 @@ _ON_GPU: Final[Mapping[str, str]] = {
     Count.answered_by: "harness.planning.answer_pretended:counted",
 }
 """Maps a worker's function for a real device to the function for a pretended GPU."""
+
+COMPUTE_IN_WORKER = Path(toolchain.__file__).with_name("compute_in_worker.py")
+"""File that a worker executes when it imports PyTorch."""
 
 
 @contextmanager
@@ -56,7 +60,8 @@ def gpu_or_dry_run(device: str, gpu: Gpu | str | None = None) -> Iterator[str | 
 @contextmanager
 def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None]:
     """Let each process that is started inside the ``with`` block see a pretended GPU."""
-    variables = pretending(gpu, torch, stub) | SEEN
+    begins = {RECORDER: str(COMPUTE_IN_WORKER)}
+    variables = pretending(gpu, torch, stub) | SEEN | begins
     before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ.update(variables)
     try:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -19,7 +20,8 @@ from harness.dry_runs.library_notes import (
     refusing_old_cudnn,
 )
 from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
-from harness.dry_runs.value_places import Decision, listed
+from harness.dry_runs.trial_values import FIRST, SECOND, Trial
+from harness.dry_runs.value_places import listed
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.planning.step_needs import Need, TooLargeError
 from harness.planning.step_values import StepValues, refuse_what_is_not_pretended
@@ -30,12 +32,21 @@ from harness.training.module_step import BuiltStep, run_step
 from harness.training.own_step import OwnStep
 
 
+class _Tried(NamedTuple):
+    """Needs of a step (None: memory ran out), or the values to take after an error."""
+
+    need: Need | None = None
+    places: tuple[str, ...] = ()
+    again: Trial | None = None
+
+
 class Bench:
     """Runs one step in forks of this process, which sees a pretended GPU.
 
     The function ``step`` runs the step at a given batch and returns the memory peaks. With
     ``may_ignore``, the values of tensors are tracked only if the step reads a value from the GPU,
-    because tracking is slow.
+    because tracking is slow. Values are computed at the step's own ``batch`` alone; ``is_traced``
+    says that a trace tries other values there.
     """
 
     def __init__(
@@ -44,12 +55,14 @@ class Bench:
         values: StepValues,
         *,
         may_ignore: bool,
-        asked: int | None = None,
+        batch: int,
+        is_traced: bool = True,
     ) -> None:
         self._step = step
         self._values = values
         self._ignores = may_ignore
-        self._asked = asked
+        self._batch = batch
+        self._is_traced = is_traced
         self._built_bytes = torch.cuda.max_memory_reserved()
         self._deadline: float | None = None
         # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
@@ -76,17 +89,32 @@ class Bench:
         if self._ignores:
             with suppress(ForkFailedError):
                 run = partial(self._run, batch, memory_bytes, follow=False)
-                need = in_fork(run, self._deadline)
-                assert not isinstance(need, Decision), "nothing is followed"
-                return need
-        need = in_fork(partial(self._run, batch, memory_bytes), self._deadline)
-        while isinstance(need, Decision):
-            self._values.settle(need)
-            need = in_fork(partial(self._run, batch, memory_bytes), self._deadline)
+                return in_fork(run, self._deadline).need
+        first = self._settled(batch, memory_bytes, FIRST)
+        if first.places and not (self._is_traced and batch == self._batch):
+            other = self._settled(batch, memory_bytes, SECOND)
+            if other.need != first.need:
+                raise UnsupportedError(
+                    f"a batch of {batch:,} depends on values that nobody knows, at"
+                    f" {listed(first.places)}"
+                )
         self._ignores = False
-        return need
+        return first.need
 
-    def _run(self, batch: int, memory_bytes: int, *, follow: bool = True) -> Need | Decision | None:
+    def _settled(self, batch: int, memory_bytes: int, trial: Trial) -> _Tried:
+        """Run the step in a fork, and after an error again with other made-up values."""
+        again: Trial | None = trial
+        while again is not None:
+            tried = in_fork(partial(self._run, batch, memory_bytes, trial=again), self._deadline)
+            again = tried.again
+        return tried
+
+    def _run(
+        self, batch: int, memory_bytes: int, *, trial: Trial = FIRST, follow: bool = True
+    ) -> _Tried:
+        self._values.take(trial)
+        if batch != self._batch:
+            self._values.stop_computing()  # it would take the time and memory of a large batch
         if not follow:
             self._values.end_at_a_read()
         limit_memory(memory_bytes)
@@ -96,27 +124,19 @@ class Bench:
                 need = self._step(batch)
         except torch.OutOfMemoryError:
             refuse_what_is_not_pretended()
-            return None
-        except RuntimeError as error:
+            return _Tried(places=self._values.made_up())
+        except Exception as error:
             # The compiler's own error, or that no engine of cuDNN found memory for its workspace.
             if _refused() > refused and (is_out_of_memory(error) or ENGINE_MISSING in str(error)):
-                return None
-            if (failed := self._values.failed_check(error)) is not None:
-                return failed
-            raise
-        except Exception as error:
-            if (failed := self._values.failed_check(error)) is not None:
-                return failed
+                return _Tried(places=self._values.made_up())
+            if (again := self._values.after_error()) is not None:
+                return _Tried(again=again)
             raise
         self._values.refuse_unknown_sizes()
-        if batch != self._asked and (lines := self._values.deciding_lines()):
-            raise UnsupportedError(
-                f"a batch of {batch:,} depends on values that nobody knows, at {listed(lines)}"
-            )
         free, total = torch.cuda.mem_get_info()
         if total - free > torch.cuda.memory_reserved():
             raise UnsupportedError("memory was allocated past PyTorch's caching allocator")
-        return need
+        return _Tried(need=need, places=self._values.made_up())
 
 
 def step_bench(
@@ -134,7 +154,7 @@ def step_bench(
         is_slow = own.compile is not None or "torch._inductor.compile_fx" in sys.modules
         return need._replace(compiles=is_slow and compilations.compiled() is not None)
 
-    return Bench(run, values, may_ignore=may_ignore, asked=own.batch if is_traced else None)
+    return Bench(run, values, may_ignore=may_ignore, batch=own.batch, is_traced=is_traced)
 
 
 def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
@@ -145,7 +165,7 @@ def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
         call()
         return Need(*_peaks(), *_peaks(), library_notes())
 
-    return Bench(run, values, may_ignore=False, asked=1)
+    return Bench(run, values, may_ignore=False, batch=1)
 
 
 def _refused() -> int:

@@ -8,6 +8,7 @@ from harness.planning.step_needs import Need, TooLargeError, Tries
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.largest_batch import NOT_SEARCHED, Largest, largest_batch
 from harness.processes.outcome import ForkFailedError
+from harness.schema.errors import UnsupportedError
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
 
 WOULD_COMPILE = "the largest batch is not searched: each batch would be compiled anew; give --batch"
@@ -82,7 +83,7 @@ class StepSearch:
                 self, room, batch=self._batch, unit=self._unit, least=self._least
             )
             self.notes += [] if largest.is_found else [largest.note(gpu.name)]
-        except TimeoutError:
+        except (TimeoutError, UnsupportedError) as error:
             largest = NOT_SEARCHED
             known = {} if self._settings else self.needs  # as in ``completes``
             fitting = [at for at, need in known.items() if need.most_reserved_bytes <= room]
@@ -90,7 +91,10 @@ class StepSearch:
                 at for (at, limit), fits in self._completed.items() if fits and limit <= room
             ]
             most = f"{max(fitting):,} fits" if fitting else "none that was tried fits"
-            why = f"the search ended after {self._seconds:.0f} s, larger ones take too long to try"
+            why = (
+                str(error)
+                or f"the search ended after {self._seconds:.0f} s, larger ones take too long to try"
+            )
             self.notes.append(f"largest batch on {gpu.name}: {most}; {why}")
         finally:
             self._bench.end_at(None)

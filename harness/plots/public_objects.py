@@ -86,7 +86,7 @@ def _picture(
 ) -> Picture:
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(RC)
+        mpl.rcParams.update(RC | {"text.parse_math": False})  # a user's name is no formula
         canvas = Picture(figsize=size, layout="constrained", facecolor="white")
         draw(canvas, data)
         canvas._ipython_display_()

@@ -23,7 +23,6 @@ def timeline_figure(data: pd.DataFrame, *, name: str, caption: str) -> Figure:
         name=name,
         caption=caption,
         alt=_in_words(data),
-        story=True,
         heading="One training step",
         data=data,
         draw=timeline,

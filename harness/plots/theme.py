@@ -34,7 +34,7 @@ NARROW_INCHES = 4.0
 _COLOURS = {"INK": INK, "QUIET": QUIET, "RULE": RULE}
 _SETTINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 RC: Any = {name: _COLOURS.get(value, value) for name, value in _SETTINGS.items()}
-"""Settings of matplotlib; SVG text stays text, and names are not parsed as formulas."""
+"""Settings of matplotlib; SVG text stays text."""
 
 
 _STEPS = 64

@@ -8,6 +8,8 @@ from functools import cache
 
 HIGHEST = 1 << 24
 """Largest batch that is tried for a user's own step."""
+_PART = 32
+"""Inverse of the second step of a search, as a part of its guess."""
 _MOST_GUESSES = 12
 """Maximum number of linear extrapolations before the bisection."""
 
@@ -17,9 +19,9 @@ def largest_value(
 ) -> int | None:
     """Return a value from ``low`` to ``high`` that fits, while the next value does not fit.
 
-    The search moves away from ``guess`` in doubling steps until one value fits and another does
-    not; then it bisects between them. The result is None if ``low`` does not fit, and ``high`` if
-    ``high`` fits.
+    The search moves away from ``guess`` by 1, then by about 3% and in doubling steps, until one
+    value fits and another does not; then it bisects between them. The result is None if ``low``
+    does not fit, and ``high`` if ``high`` fits.
     """
     if not fits(low):
         return None
@@ -30,11 +32,11 @@ def largest_value(
     elif at > low:
         failing = at
         while failing - step > low and not fits(failing - step):
-            failing, step = failing - step, 2 * step
+            failing, step = failing - step, max(2 * step, at // _PART)
         fitting = max(low, failing - step)
     if failing > high:
         while fitting + step <= high and fits(fitting + step):
-            fitting, step = fitting + step, 2 * step
+            fitting, step = fitting + step, max(2 * step, at // _PART)
         failing = min(failing, fitting + step)
     while failing - fitting > 1:
         middle = (fitting + failing) // 2

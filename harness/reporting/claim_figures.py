@@ -37,7 +37,7 @@ def drawn(name: str, given: Mapping[str, Any], data: pd.DataFrame, /, **values: 
     if "marked" in options:
         options["marked"] = tuple(options["marked"])
     title, caption = (str(options.pop(key)).format(**values) for key in ("title", "caption"))
-    size, story = tuple(options.pop("size", (8.6, 4.2))), bool(options.pop("story", False))
+    size = tuple(options.pop("size", (8.6, 4.2)))
     if "bar" in options:
         data = categories(data).reset_index(drop=True)
         draw = functools.partial(stacked, **{"panel": "panel", **options})
@@ -50,6 +50,5 @@ def drawn(name: str, given: Mapping[str, Any], data: pd.DataFrame, /, **values: 
         data=data,
         draw=draw,
         size=size,
-        story=story,
         heading=title,
     )

@@ -1,5 +1,6 @@
 """Reads and writes ``claims.json``, which contains the claims of a run and their verdicts."""
 
+import dataclasses
 from pathlib import Path
 from typing import TypeVar
 
@@ -7,7 +8,7 @@ import msgspec
 
 from harness.reporting.document import Document, headline
 from harness.schema.errors import HarnessError
-from harness.schema.findings import Rule, Verdict, verdict_words
+from harness.schema.findings import Claim, Rule, Verdict, verdict_words
 from harness.schema.unique_keys import read_json
 from harness.version import PACKAGE
 
@@ -68,29 +69,24 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     claims: list[ClaimEntry]
 
 
+_AS_JUDGED = {one.name for one in dataclasses.fields(Claim)} & {*ClaimEntry.__struct_fields__} - {
+    "history"
+}
+
+
 def claims_of(report: Document) -> Claims:
     """Return the claims of ``report``, in reading order."""
     return Claims(
         question=report.title,
-        answer=[first + rest for first, rest in report.answer],
-        lead=report.lead.name if report.lead else "",
+        answer=[first + rest for first, rest in report.summary],
+        lead=report.main.name if report.main else "",
         claims=[
             ClaimEntry(
                 experiment=part.name,
                 topic=part.title,
                 claim=headline(claim),
-                sentence=claim.sentence,
-                verdict=claim.verdict,
-                number=claim.number,
-                measured=claim.measured,
-                open_reason=claim.open_reason,
-                holds_for=claim.holds_for,
-                fails_for=claim.fails_for,
-                rule=claim.rule,
-                second=claim.second,
-                matters=claim.matters,
-                control=claim.control,
-                history=claim.history,
+                **{name: getattr(claim, name) for name in _AS_JUDGED},
+                history=str(claim.history or ""),
             )
             for part, claim in report.claims
         ],

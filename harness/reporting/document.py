@@ -1,7 +1,7 @@
 """Content of a report in reading order, before it is rendered.
 
-A report has two pages. The first page, the story, answers the question and shows the main figures.
-The second page, the evidence, contains all other figures and texts.
+A report has two pages. The first page, the summary, answers the question and shows one figure. The
+second page, the evidence, contains all other figures and texts.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from functools import cached_property
 import pandas as pd
 
 from harness.reporting.figures import DrawnFigure
-from harness.schema.findings import Claim, Section, Source, Table, Verdict
+from harness.schema.findings import MOST_FAIL, Claim, Section, Source, Table, Verdict
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
 """Title of a report if none of its sections has a question."""
@@ -19,11 +19,8 @@ TITLE = "Where does the memory of training a multilayer perceptron go?"
 LITERATURE = "Claims of the literature about the memory of training, tested to the byte"
 """Title of the report on the claims of the literature."""
 
-MOST_ANSWERS = 3
-"""Largest number of sentences in the answer to the report's question."""
-
-MOST_STORY = 5
-"""Largest number of figures on the first page, if no experiment selects figures for it."""
+MOST_SENTENCES = 3
+"""Largest number of sentences in the summary that answer the report's question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +37,8 @@ class Chapter:
     section: Section = field(default_factory=Section)
     pictures: tuple[DrawnFigure, ...] = ()
     """Drawn figures of the section."""
+    maps: tuple[DrawnFigure | None, ...] = ()
+    """For each claim, the map of the cells in which the claim holds and fails, or None."""
     source: Source | None = None
     """Claim of the literature that the experiment tests."""
     doubts: tuple[str, ...] = ()
@@ -47,15 +46,19 @@ class Chapter:
     data: str = ""
     """Date and commit of the experiment's records."""
 
+    @property
+    def figures(self) -> tuple[DrawnFigure, ...]:
+        """Figures of the section, and the maps of its claims."""
+        return (*self.pictures, *filter(None, self.maps))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Numbered:
-    """A figure with its number, its chapter and its page."""
+    """A figure with its number and its chapter."""
 
     number: int
     chapter: Chapter
     picture: DrawnFigure
-    in_story: bool
 
     @property
     def anchor(self) -> str:
@@ -73,11 +76,15 @@ class Document:
     """Facts about the records that limit the report, such as skipped lines."""
     totals: dict[str, int] = field(default_factory=dict)
     """Number of configurations with each outcome."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """Facts on the first page, such as the network and the grid, each with its name."""
+    reference: str = ""
+    """Sentence that compares the exact numbers of the run with those of the reference run."""
 
     @cached_property
-    def lead(self) -> Chapter | None:
-        """First chapter with a claim or an answer; the report answers this chapter's question."""
-        settled = [part for part in self.chapters if part.section.claims or part.section.answer]
+    def main(self) -> Chapter | None:
+        """First chapter with a claim or a summary; the report answers this chapter's question."""
+        settled = [part for part in self.chapters if part.section.claims or part.section.summary]
         return next(iter([*settled, *self.chapters]), None)
 
     @property
@@ -90,7 +97,7 @@ class Document:
         """Title of the report, which is usually the question that the report answers."""
         if self.of_literature:
             return LITERATURE
-        return (self.lead.question or self.lead.title) if self.lead else TITLE
+        return (self.main.question or self.main.title) if self.main else TITLE
 
     @property
     def device_note(self) -> str:
@@ -101,21 +108,27 @@ class Document:
             return ""
         return (
             f"This is a dry run: PyTorch's own allocator ran on a pretended {gpu}, without a GPU. "
-            "Bytes are those of PyTorch's allocator, and times are null."
+            "Times are null."
         )
 
     @property
-    def answer(self) -> tuple[tuple[str, str], ...]:
-        """Sentences of the answer, each split after its first colon."""
-        doubtful = [text for part in self.chapters if part.doubts for text in part.section.answer]
+    def summary(self) -> tuple[tuple[str, str], ...]:
+        """Sentences of the summary, each split after its first colon."""
+        doubtful = [text for part in self.chapters if part.doubts for text in part.section.summary]
         if self.of_literature:
-            return (*map(_split, doubtful[:1]), ("Verdicts: ", self.tally))
-        written = [text for part in self.chapters for text in part.section.answer]
+            asked = f"Of {len(self.claims)} claims of the literature"
+            return (*map(_split, doubtful[:1]), (f"{asked}, {self.tally}.", ""))
+        written = [text for part in self.chapters for text in part.section.summary]
         written.sort(key=lambda text: text not in doubtful)
-        if self.lead and not self.lead.section.answer:
-            claims = self.lead.section.claims
-            written = [f"{headline(one)}: {one.words}, {one.number}" for one in claims]
-        return tuple(map(_split, written[:MOST_ANSWERS]))
+        if self.main and not self.main.section.summary:
+            claims = self.main.section.claims
+            written = [f"{headline(one)}: {one.words}, {one.number}." for one in claims]
+        return tuple(map(_split, written[:MOST_SENTENCES]))
+
+    @property
+    def lessons(self) -> tuple[str, ...]:
+        """Practical consequences of the answers."""
+        return tuple(part.section.lesson for part in self.chapters if part.section.lesson)
 
     @property
     def claims(self) -> tuple[tuple[Chapter, Claim], ...]:
@@ -123,12 +136,9 @@ class Document:
         return tuple((part, claim) for part in self.chapters for claim in part.section.claims)
 
     @property
-    def topics(self) -> dict[str, list[tuple[Chapter, Claim]]]:
-        """Claims with their chapters, grouped by the title of the chapter."""
-        topics: dict[str, list[tuple[Chapter, Claim]]] = {}
-        for part, claim in self.claims:
-            topics.setdefault(part.title, []).append((part, claim))
-        return topics
+    def shares_conditions(self) -> bool:
+        """True if a claim fails by the condition that all rules share."""
+        return any(claim.rule.fails == MOST_FAIL for _, claim in self.claims)
 
     @property
     def tally(self) -> str:
@@ -137,24 +147,16 @@ class Document:
 
     @cached_property
     def figures(self) -> tuple[Numbered, ...]:
-        """All figures, numbered; the figures of the first page come first."""
-        every = [(part, one) for part in self.chapters for one in part.pictures]
-        chosen = [(part, one) for part, one in every if one.story]
-        if not chosen:
-            first = [(part, part.pictures[0]) for part in self.chapters if part.pictures]
-            chosen = first[:MOST_STORY]
-        known = {id(one) for _, one in chosen}
-        rest = [(part, one) for part, one in every if id(one) not in known]
+        """All figures in reading order, numbered; the first one is on the first page."""
+        every = [(part, one) for part in self.chapters for one in part.figures]
         return tuple(
-            Numbered(number=number, chapter=part, picture=one, in_story=number <= len(chosen))
-            for number, (part, one) in enumerate([*chosen, *rest], 1)
+            Numbered(number=number, chapter=part, picture=one)
+            for number, (part, one) in enumerate(every, 1)
         )
 
-    def figures_of(self, part: Chapter, *, in_story: bool) -> tuple[Numbered, ...]:
-        """Return the figures of ``part`` on the first page (``in_story``) or on the second page."""
-        return tuple(
-            one for one in self.figures if one.chapter is part and one.in_story == in_story
-        )
+    def numbered(self, picture: DrawnFigure) -> Numbered:
+        """Return a figure of the report with its number."""
+        return next(one for one in self.figures if one.picture is picture)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -168,20 +170,11 @@ def headline(claim: Claim) -> str:
     return (claim.headline or claim.sentence).rstrip(".")
 
 
-def rule_words(claim: Claim) -> str:
-    """Describe the rule and the control of a claim, and the second source of its numbers."""
-    rule, second = claim.rule, claim.second
-    words = f"Rule: the claim holds if {rule.holds}. The claim fails if {rule.fails}."
-    words += f" The claim stays open if {rule.open}."
-    if claim.matters:
-        words += f" The smallest difference that matters is {claim.matters}."
-    if claim.control:
-        words += f" As a control, the claim must fail for {claim.control}."
-    if second.startswith("none, "):
-        words += f" There is no second source of the numbers, {second.removeprefix('none, ')}."
-    elif second:
-        words += f" The numbers have a second source: {second}."
-    return words
+def second_words(claim: Claim) -> str:
+    """Return a sentence on the second source of a claim's numbers; empty if none is named."""
+    if claim.second.startswith("none, "):
+        return f"There is no second source of the numbers, {claim.second.removeprefix('none, ')}."
+    return f"Second source: {claim.second}." if claim.second not in ("", "none") else ""
 
 
 def data_words(frame: pd.DataFrame | None) -> str:

@@ -1,8 +1,12 @@
 """Writes a figure as SVG and PNG, and its data as CSV; equal figures give equal bytes."""
 
+import dataclasses
+import functools
 import html
 import io
+import logging
 import re
+import textwrap
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -15,8 +19,10 @@ from harness.plots.theme import NARROW_INCHES, RC, dark_colours
 from harness.reporting.tables import csv_text
 from harness.schema.findings import Figure
 from harness.schema.plain_text import printable
+from harness.schema.users_place import users_place
 
 DPI = 160
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,7 @@ class DrawnFigure:
     name: str
     caption: str
     alt: str
-    story: bool
+    """Alternative text; empty if the caption is the alternative text."""
     heading: str
     svg: str
     """SVG document for a wide page."""
@@ -34,14 +40,41 @@ class DrawnFigure:
     """SVG document for a phone, with panels below each other and an unchanged text size."""
     png: bytes
     data: pd.DataFrame
+    problem: str = ""
+    """Reason why the figure shows only this reason: an error in the function that draws it."""
 
 
 def picture(figure: Figure) -> DrawnFigure:
     """Draw ``figure`` as an SVG for a wide page, as an SVG for a phone, and as a PNG.
 
-    The user's settings of matplotlib are ignored, so the bytes depend only on the figure and on the
-    version of matplotlib.
+    If its function raises an error, the figure is a text that names the error. The user's settings
+    of matplotlib are ignored, so the bytes depend only on the figure and on the version of
+    matplotlib.
     """
+    try:
+        return _picture(figure)
+    except Exception as error:  # a mistake in a figure must not cost the claims
+        _LOG.debug("the traceback of an error in a figure", exc_info=error)
+        problem = f"Figure {figure.name} could not be drawn: {fault_text(error)}."
+        draw = functools.partial(_write, text=problem)
+        drawn = _picture(dataclasses.replace(figure, draw=draw, tips=None))
+        return dataclasses.replace(drawn, problem=problem)
+
+
+def fault_text(error: Exception) -> str:
+    """Return an error with the line of the experiment's file that raised it."""
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    place = users_place(error)
+    return f"internal error: {what}" if place is None else f"{place}: {what}"
+
+
+def _write(canvas: Canvas, _: pd.DataFrame, *, text: str) -> None:
+    axes = canvas.subplots()
+    axes.set_axis_off()
+    axes.text(0, 0.5, "\n".join(textwrap.wrap(text, 50)), parse_math=False)
+
+
+def _picture(figure: Figure) -> DrawnFigure:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
@@ -52,8 +85,7 @@ def picture(figure: Figure) -> DrawnFigure:
         return DrawnFigure(
             name=figure.name,
             caption=figure.caption,
-            alt=figure.alt or figure.caption,
-            story=figure.story,
+            alt=figure.alt,
             heading=figure.heading,
             svg=_svg(wide, figure),
             narrow_svg=_svg(narrow, figure),

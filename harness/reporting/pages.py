@@ -3,7 +3,7 @@
 The Markdown file links to the PNG files in ``figures/``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import resources
 
@@ -11,19 +11,27 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.reporting.document import Chapter, Document, Numbered, decisive, headline, rule_words
-from harness.reporting.figures import colour_properties, inline_pair
+from harness.reporting.document import (
+    Chapter,
+    Document,
+    Numbered,
+    decisive,
+    headline,
+    second_words,
+)
+from harness.reporting.figures import DrawnFigure, colour_properties, inline_pair
+from harness.reporting.rules import SharedRule, commits_of, rules_of
 from harness.reporting.tables import cell, escape_markdown, shown, to_markdown
 from harness.schema.findings import Claim, Table
 from harness.version import __version__
 
-STORY, EVIDENCE, MARKDOWN = "report.html", "evidence.html", "report.md"
+SUMMARY, EVIDENCE, MARKDOWN = "report.html", "evidence.html", "report.md"
 """File names of the two HTML pages and of the Markdown page."""
 
+MOST_LETTERS = 200  # of a sentence that stands next to a verdict; a longer one unfolds
 _SETTINGS = {
-    "story_page": STORY,
+    "summary_page": SUMMARY,
     "evidence_page": EVIDENCE,
-    "long_table": 12,  # rows from which on a table is folded away until asked for
     "long_text": 28,  # letters from which on the text of a table's cell may be broken into lines
 }
 
@@ -31,14 +39,17 @@ _SETTINGS = {
 def render(report: Document) -> dict[str, str]:
     """Return the content of each page by its file name; text from records is escaped."""
     made = _environment()
-    templates = {STORY: "story.html.j2", EVIDENCE: "evidence.html.j2", MARKDOWN: "report.md.j2"}
-    tables = {}
+    templates = {SUMMARY: "summary.html.j2", EVIDENCE: "evidence.html.j2"}
+    rules = rules_of(claim for _, claim in report.claims)
+    given: dict[str, object] = {"report": report, "rules": rules, "commits": commits_of(rules)}
+    given["rule_of"] = partial(_rule_of, rules)
+    given["limits"] = [text for part in report.chapters for text in part.section.limits]
     if report.of_literature:
-        templates = {STORY: "literature.html.j2", MARKDOWN: "report.md.j2"}
-        tables = {"witnesses": shown(witness_table(report)), "checks": shown(checks_table(report))}
+        templates = {SUMMARY: "literature.html.j2"}
+        given["witnesses"] = shown(witness_table(report))
     return {
-        name: made.get_template(template).render(report=report, **tables).rstrip() + "\n"
-        for name, template in templates.items()
+        name: made.get_template(template).render(given).rstrip() + "\n"
+        for name, template in {**templates, MARKDOWN: "report.md.j2"}.items()
     }
 
 
@@ -58,18 +69,41 @@ def _environment() -> Environment:
         "svgs": _svgs,
         "headline": headline,
         "decisive": decisive,
-        "rule_words": rule_words,
+        "second": second_words,
+        "opening": _opening,
+        "more": _more,
+        "day": lambda change: f"{change.date:%-d %b %Y}",
         "amount": partial(cell, ""),
         "citation": citation,
         "witnesses_of": lambda part: shown(witnesses_of(part)),
     }
-    made.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "keep": lambda text: text.replace(" %", "\u00a0%"),  # no line breaks before a per cent sign
         "shown": shown,
+        "commit": lambda change: f"{change.date} ({change.commit})",
         "plain": escape_markdown,
         "pipes": to_markdown,
     }
+    made.filters |= filters
     return made
+
+
+def _rule_of(rules: Iterable[SharedRule], claim: Claim) -> SharedRule:
+    return next(one for one in rules if any(each is claim for each in one.claims))
+
+
+def _opening(claim: Claim) -> tuple[str, str]:
+    """Return the first sentence of the measurement, or nothing if it is long, and the rest."""
+    first, _, rest = claim.measured.partition(". ")
+    return (f"{first.rstrip('.')}.", rest) if len(first) <= MOST_LETTERS else ("", claim.measured)
+
+
+def _more(pictures: Sequence[DrawnFigure], part: Chapter) -> str:
+    """Return the number of figures and tables and of paragraphs, in words."""
+    counts = {"figure": pictures, "table": part.section.tables, "paragraph": part.section.text}
+    return ", ".join(
+        f"{len(many)} {name}{'s' * (len(many) > 1)}" for name, many in counts.items() if many
+    )
 
 
 def _template(name: str) -> str:
@@ -101,16 +135,8 @@ def checks_table(report: Document) -> Table:
         for part in report.chapters
         for one in (part.section.judgement.checks if part.section.judgement else ())
     ]
-    columns = [
-        "claim",
-        "number",
-        "value",
-        "second",
-        "difference",
-        "allowed",
-        "second_from",
-        "holds",
-    ]
+    columns = ["claim", "number", "value", "second", "difference", "allowed"]
+    columns += ["second_from", "holds"]
     frame = pd.DataFrame(rows, columns=columns)
     return Table(name="checks", caption="Second source of each number that decides", frame=frame)
 

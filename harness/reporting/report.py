@@ -2,11 +2,11 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import multiprocessing
 import os
 import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -17,16 +17,19 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.analysis.evidence import section_of
 from harness.analysis.frame import RECORDS, load_files
+from harness.plots.verdict_map import verdict_map
 from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.versions import TorchVersionError
 from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ReportFileError, claims_json, claims_of, read_claims
 from harness.reporting.document import Chapter, Document, data_words, environment_table
 from harness.reporting.earlier_runs import read_earlier, with_repeats
-from harness.reporting.figures import picture, picture_files
+from harness.reporting.figures import DrawnFigure, fault_text, picture, picture_files
 from harness.reporting.manifest import MANIFEST, manifest
+from harness.reporting.run_facts import against_reference, run_facts
 from harness.reporting.tables import table_files
 from harness.schema.errors import HarnessError
+from harness.schema.findings import Claim, Table
 from harness.schema.plain_text import printable
 from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
@@ -40,6 +43,8 @@ Result = TypeVar("Result")
 _LOOK_SECONDS = 2.0
 _OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, STEP_RUNS)
 _LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
+
+_LOG = logging.getLogger(__name__)
 
 
 class ReportError(HarnessError):
@@ -62,15 +67,18 @@ def write_report(
     message if no experiment has an answer. ``progress`` is called after every section.
     """
     report = analysed(folder, jobs=jobs, given=given, progress=progress)
+    _keep_claims_of(folder, [part for part in report.chapters if part.is_failed])
     files = report_files(report)
     files[MANIFEST] = manifest(folder, files)
     replace_files(folder, files, files_of_report(folder))
     for part in report.chapters:
         if part.is_failed:
             missing(f"{part.title}: {part.problem}")
+        for problem in (drawn.problem for drawn in part.pictures if drawn.problem):
+            missing(f"{part.title}: {problem}")
     if all(part.problem and not part.is_failed for part in report.chapters):
         missing(f"{folder}: no experiment there has an answer; the report says why")
-    return folder / pages.STORY
+    return folder / pages.SUMMARY
 
 
 def analysed(
@@ -87,18 +95,24 @@ def analysed(
             raise ReportError(f"{path}: {folder} has no records of an experiment {path.stem!r}")
     _refuse_to_lose_claims(folder, [path for path in folders if not experiment_of(path, given)])
     frame = load_files([path / RECORDS for path in folders if (path / RECORDS).is_file()])
-    own = [
+    cells = [
         (path, frame[frame["experiment"] == path.resolve().name].reset_index(drop=True), given)
         for path in folders
     ]
     with collection_paused():  # walking through matplotlib's objects is a seventh of the time
-        chapters = tuple(run_each(_chapter, own, jobs, progress))
+        chapters = tuple(run_each(_chapter, cells, jobs, progress))
     outcomes = frame["outcome"].value_counts().sort_index()
-    return Document(
+    report = Document(
         chapters=chapters,
         environment=environment_table(frame),
         notes=frame.attrs["notes"],
         totals={str(name): int(count) for name, count in outcomes.items()},
+    )
+    if report.of_literature or report.main is None:
+        return report
+    own = frame[frame["experiment"].map(_anchor) == report.main.name]
+    return dataclasses.replace(
+        report, facts=run_facts(report, own), reference=against_reference(folder, frame)
     )
 
 
@@ -157,16 +171,28 @@ def _has(folder: Path, *names: str) -> bool:
 
 def _refuse_to_lose_claims(folder: Path, unknown: Sequence[Path]) -> None:
     """Raise an error if an earlier report has claims of one of the experiments in ``unknown``."""
-    try:
-        claimed = {claim.experiment for claim in read_claims(folder).claims}
-    except ReportFileError:
-        return
+    claimed = _claimed(folder)
     for name in (path.resolve().name for path in unknown):
         if _anchor(name) in claimed:
             rule = f"give its file with --experiment, or delete {CLAIMS} there"
             raise ReportError(
                 f"{folder}: the report there has claims of {name}, which is not known here; {rule}"
             )
+
+
+def _claimed(folder: Path) -> set[str]:
+    """Return the experiments that have claims in the earlier report."""
+    try:
+        return {claim.experiment for claim in read_claims(folder).claims}
+    except ReportFileError:
+        return set()
+
+
+def _keep_claims_of(folder: Path, failed: Sequence[Chapter]) -> None:
+    """Raise an error if an earlier report has claims of an experiment whose analysis failed."""
+    for part in failed:
+        if part.name in _claimed(folder):
+            raise ReportError(f"{part.title}: {part.problem} The earlier report is kept.")
 
 
 def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
@@ -187,14 +213,18 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
         if not _has(folder) and not bool((own["outcome"] == "ok").any()):
             raise AnalysisError(f"none of its {len(own)} records ended well")
         section, evidence = section_of(experiment, folder)
+        if not section.tables and not own.empty:
+            known = own.dropna(axis=1, how="all")
+            records = Table(name="records", caption="Every record", frame=known)
+            section = dataclasses.replace(section, tables=(records,))
         before = read_earlier(folder.parent)
         claims = tuple(with_repeats(one, experiment.name, before) for one in section.claims)
         section = dataclasses.replace(section, claims=claims)
-        pictures = tuple(map(picture, section.figures))
         return dataclasses.replace(
             chapter,
             section=section,
-            pictures=pictures,
+            pictures=tuple(map(picture, section.figures)),
+            maps=tuple(map(_drawn_map, section.claims, range(1, len(claims) + 1))),
             doubts=evidence.doubts,
             data=data_words(evidence.origins),
         )
@@ -204,12 +234,16 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
         return dataclasses.replace(chapter, problem=_fault(error), is_failed=True)
 
 
+def _drawn_map(claim: Claim, number: int) -> DrawnFigure | None:
+    """Draw the cells in which a claim holds and fails; None if it does not differ between cells."""
+    figure = None if claim.cells is None else verdict_map(f"map-{number}", claim.cells)
+    return None if figure is None else picture(figure)
+
+
 def _fault(error: Exception) -> str:
-    """Return a sentence that names an error in a section, with the file and line of the error."""
-    *_, place = traceback.extract_tb(error.__traceback__)
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    where = f"{Path(place.filename).name}, line {place.lineno}"
-    return f"This section could not be written because of an internal error ({what}; {where})."
+    """Return a sentence that names an error in a section, with the line of the experiment."""
+    _LOG.debug("the traceback of an error in a section", exc_info=error)
+    return f"This section could not be written: {fault_text(error)}."
 
 
 def _anchor(name: str) -> str:
@@ -220,7 +254,7 @@ def report_files(report: Document) -> dict[str, bytes]:
     """Return the content of every file of the report, by its path in the folder."""
     files: dict[str, bytes] = {}
     for part in report.chapters:
-        for drawn in part.pictures:
+        for drawn in part.figures:
             files |= picture_files(drawn, f"figures/{part.name}-{drawn.name}")
         for table in part.section.tables:
             files |= table_files(table, f"tables/{part.name}-{table.name}")

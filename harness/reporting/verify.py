@@ -1,6 +1,7 @@
 """Checks that a run's files match its manifest, and that its records reproduce its report."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from harness.analysis.frame import lines_if_there
 from harness.processes.measuring_code import measuring_code
 from harness.reporting.claims import CLAIMS
 from harness.reporting.manifest import MANIFEST, checksum, evidence_of, read_manifest
-from harness.reporting.pages import MARKDOWN
+from harness.reporting.pages import EVIDENCE, MARKDOWN
 from harness.reporting.report import analysed, report_files, usable_processors
 from harness.schema import record, threshold, traced_run, training_run
 from harness.schema.record import RecordError
@@ -25,6 +26,7 @@ _DECODERS: dict[str, Callable[[bytes], object]] = {
 }
 
 
+_PICTURE = re.compile(rb"<svg.*?</svg>", re.DOTALL)
 _UNKNOWN = "unknown"
 """Replacement for a commit or a code version that a record does not name."""
 
@@ -81,14 +83,14 @@ def _report(folder: Path, given: Sequence[Path]) -> Checked:
     """Check that the records reproduce the claims, the tables and the text of the report."""
     made = report_files(analysed(folder, jobs=usable_processors(), given=given))
     texts = {
-        name: text
+        name: _PICTURE.sub(b"", text)
         for name, text in made.items()
-        if name in (CLAIMS, MARKDOWN) or name.startswith("tables/")
+        if name in (CLAIMS, EVIDENCE, MARKDOWN) or name.startswith("tables/")
     }
     problems = [
         f"{name}: the records give another text"
         for name, text in texts.items()
-        if not (folder / name).is_file() or (folder / name).read_bytes() != text
+        if not (folder / name).is_file() or _PICTURE.sub(b"", (folder / name).read_bytes()) != text
     ]
     seen = f"{len(texts)} files of claims, tables and text made again"
     return Checked(name="report", seen=seen, problems=tuple(problems))

@@ -1,7 +1,9 @@
 """Exceptions for user errors; each message states the error and the remedy."""
 
 import difflib
+import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -72,3 +74,22 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return a hint with the known name most similar to ``given``; empty if no name is similar."""
     near = difflib.get_close_matches(given, list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""
+
+
+_MODULE = re.compile(r"module '(\w+)' has no attribute|cannot import name '\w+' from '(\w+)'")
+
+
+def hidden_module(error: BaseException) -> str:
+    """Return a clause that names the user's file if it hides a module of Python's own.
+
+    A file such as ``statistics.py`` in the working folder or in PYTHONPATH is imported by all
+    libraries in place of Python's module.
+    """
+    found = _MODULE.search(str(error))
+    name = "" if found is None else found[1] or found[2]
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if name not in sys.stdlib_module_names or file is None:
+        return ""
+    if Path(file).resolve().is_relative_to(Path(os.__file__).resolve().parent):
+        return ""
+    return f"; {file} hides Python's own module {name}: rename this file"

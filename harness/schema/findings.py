@@ -5,8 +5,10 @@ formats them.
 """
 
 import enum
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ class Verdict(enum.StrEnum):
     OPEN = "open"
 
 
+_AS_WRITTEN = {
+    "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "relu": "ReLU", "gelu": "GELU", "mlp": "MLP",
+    "cpu": "CPU", "cuda": "CUDA",
+}  # fmt: skip
+
+
 def verdict_words(verdict: Verdict, holds_for: str = "", fails_for: str = "") -> str:
     """Return a verdict as text, with the parts of the data for which the claim holds or fails.
 
@@ -33,12 +41,31 @@ def verdict_words(verdict: Verdict, holds_for: str = "", fails_for: str = "") ->
     'holds for Adam, fails for momentum'
     >>> verdict_words(Verdict.REFUTED, "batch 1,024 and more")
     'fails; holds only for batch 1,024 and more'
+    >>> verdict_words(Verdict.REFUTED, "49 of 104 cells")
+    'fails; holds only in 49 of 104 cells'
     """
     if verdict is Verdict.LIMITED and holds_for:
-        return f"holds for {holds_for}, fails for {fails_for}"
+        return f"holds {_where(holds_for)}, fails {_where(fails_for)}"
     if verdict is Verdict.REFUTED and holds_for:
-        return f"fails; holds only for {holds_for}"
+        return f"fails; holds only {_where(holds_for)}"
     return str(verdict)
+
+
+def as_written(name: str) -> str:
+    """Return the name of a case as people write it.
+
+    >>> as_written("adamw, foreach")
+    'AdamW, foreach'
+    """
+    return re.sub(r"\w+", lambda word: _AS_WRITTEN.get(word[0], word[0]), name)
+
+
+def _where(part: str) -> str:
+    return f"{'in' if part[:1].isdigit() else 'for'} {part}"
+
+
+MOST_FAIL = "at least half of the cases do not satisfy this condition"
+NO_RESULT = "cases without a result could change the verdict"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +74,45 @@ class Rule:
 
     holds: str
     """Condition under which the claim holds."""
-    fails: str
+    fails: str = MOST_FAIL
     """Condition under which the claim fails."""
-    open: str
+    open: str = NO_RESULT
     """Condition under which the claim stays open."""
+    name: str = ""
+    """Name of a rule that several claims share; the headline of its claim by default."""
 
     def __post_init__(self) -> None:
         if not (self.holds and self.fails and self.open):
             raise ValueError("a rule says what holds, what fails and what is open")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleChange:
+    """A commit in the history of a rule."""
+
+    name: str
+    commit: str
+    date: date
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleHistory:
+    """Source of a rule's limit, the commit that wrote the rule, and its later changes."""
+
+    source: str
+    """Reason for the rule's limit, such as "10%, by judgement"."""
+    first_data: RuleChange
+    written: RuleChange
+    changes: tuple[RuleChange, ...] = ()
+    """Changes of the rule after the first measurement, from oldest to newest."""
+
+    def __str__(self) -> str:
+        """Return the history as a line, with the names of its commits."""
+        parts = [("first data", self.first_data), ("written", self.written)]
+        parts += [("changed", one) for one in self.changes]
+        said = [f"{what} {one.date:%-d %B %Y} ({one.name}, {one.commit})" for what, one in parts]
+        return "; ".join([f"source of the limit: {self.source}", *said])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +124,13 @@ class Judged:
     """Part of the data for which the claim holds, if the claim fails for other data."""
     fails_for: str = ""
     """Part of the data for which the claim fails."""
+    cells: "pd.DataFrame | None" = field(default=None, compare=False)
+    """Cases with a column ``holds``, if the claim holds for some cases and fails for others."""
 
     def __post_init__(self) -> None:
+        if type(self.verdict) is not Verdict:
+            allowed = ", ".join(f"Verdict.{one.name}" for one in Verdict)
+            raise TypeError(f"verdict must be one of {allowed}, got {self.verdict!r}")
         if self.verdict is Verdict.LIMITED and not (self.holds_for and self.fails_for):
             raise ValueError("a claim that holds in part names where it holds and where it fails")
         if self.verdict is Verdict.SUPPORTED and (self.holds_for or self.fails_for):
@@ -101,7 +164,9 @@ class Claim(Judged):
     """Smallest difference in ``number`` that matters in practice, and the reason."""
     control: str = ""
     """Negative control: a case for which the claim must fail, and the verdict on this case."""
-    history: str = ""
+    special: str = ""
+    """Sentence on what is special in how a shared rule applies to this claim."""
+    history: RuleHistory | None = None
     """Origin of the limit in ``rule``, and the git commits that wrote and changed the rule."""
 
 
@@ -130,8 +195,6 @@ class Figure:
     first axes show the text."""
     alt: str = ""
     """Alternative text for readers who cannot see the figure; the caption by default."""
-    story: bool = False
-    """True to show the figure on the first page of the report."""
     heading: str = ""
     """Title above the figure, for use on slides."""
 
@@ -232,11 +295,18 @@ class Section:
     """One experiment's part of the report."""
 
     claims: tuple[Claim, ...] = ()
-    answer: tuple[str, ...] = ()
-    """Answer to the experiment's question, in at most three sentences with numbers."""
+    summary: tuple[str, ...] = ()
+    """Answer to the experiment's question for the first page, in at most three sentences."""
+    lesson: str = ""
+    """Sentence for the first page: the practical consequence of the answer."""
+    coverage: str = ""
+    """Sentence for the first page: the number of cells that were measured, and of the others."""
+    limits: tuple[str, ...] = ()
+    """Conditions under which the claims are valid."""
     text: tuple[str, ...] = ()
     """Paragraphs with findings, limits and negative results."""
     tables: tuple[Table, ...] = field(default=())
     figures: tuple[Figure, ...] = field(default=())
+    """Figures; the first figure of a report is on its first page."""
     judgement: Judgement | None = None
     """Judgement of the published claim that the experiment tests."""

@@ -111,8 +111,10 @@ class Host(Struct, frozen=True, kw_only=True):
             "pinned, taken by PyTorch's host allocator": taken,
             "pinned, not written here, in the higher number": self.unwritten_pinned_bytes or 0,
             "parameters that were not written here, in the higher number": left_out,
-            "in common with the process that forked it, in the higher number": more - left_out,
-            "mapped files, in neither number": self.file_bytes,
+            "in common with the process that forked it, in the higher number (and in its RSS)": (
+                more - left_out
+            ),
+            "mapped files of libraries, in neither number (but in the RSS)": self.file_bytes,
             "the harness, in neither number": self.harness_bytes or 0,
         }
         yield from (f"    {format_bytes(size):>10}  {what}" for what, size in parts.items() if size)

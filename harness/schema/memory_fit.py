@@ -101,6 +101,11 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.verdict == "fits" and self.headroom_bytes < 0
 
     @property
+    def word(self) -> str:
+        """The verdict, or ``tight`` if the step fits only because cached segments are freed."""
+        return "tight" if self.needs_retries else str(self.verdict)
+
+    @property
     def largest_batch_text(self) -> str:
         """Text that states the largest batch; empty without a search."""
         if not self.is_searched:

@@ -87,7 +87,7 @@ class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The memory of one module without its submodules.
+    """The memory of one module without its submodules, or of the cuBLAS workspaces.
 
     Attributes:
         name: dotted name of the module; empty for the whole network.

@@ -11,6 +11,7 @@ _ACTIVE = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks and overrides of direction
     "\u2028\u2029\ufeff\ud800-\udfff]"  # separators of lines, a byte-order mark, surrogates
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+ ?%?$)")
 """Pattern for the start of a cell that a spreadsheet runs as a formula (OWASP, CSV injection)."""
 
@@ -22,7 +23,17 @@ def printable(text: str) -> str:
 
 def _written_out(character: str) -> str:
     code = ord(character)
+    code -= 0xDC00 * (0xDC80 <= code <= 0xDCFF)  # Python's form of a byte that is not UTF-8
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def utf8_name(text: str) -> str:
+    r"""Return the name of a file with each byte that is not UTF-8 escaped.
+
+    >>> utf8_name("bad\udcff.bin")
+    'bad\\xff.bin'
+    """
+    return _SURROGATE.sub(lambda match: _written_out(match.group()), text)
 
 
 def csv_cell(value: object) -> object:

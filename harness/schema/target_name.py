@@ -5,6 +5,7 @@ import re
 import symtable
 import sys
 import tokenize
+import unicodedata
 from pathlib import Path
 
 from harness.schema.errors import StepError, did_you_mean
@@ -73,13 +74,20 @@ def check_target_name(target: str) -> None:
     if not place.endswith(".py"):
         _check_module(target, place.partition(".")[0])
     elif not Path(place).is_file():
-        raise StepError(f"{target}: there is no file {place}")
+        is_there = Path(place).exists()
+        problem = f"{place} is no regular file" if is_there else f"there is no file {place}"
+        raise StepError(f"{target}: {problem}")
     else:
         _check_name(target, Path(place), path.partition(".")[0])
 
 
 def parts_of_name(target: str) -> tuple[str, str]:
     """Return the module or file in a name, and the dotted name after the colon."""
+    if "://" in target:
+        raise StepError(f"target {target!r} is an address; fetch it, then write FILE.py:CALLABLE")
+    plain = unicodedata.normalize("NFKC", target)
+    if ":" in plain and ":" not in target:  # of a keyboard for Chinese or Japanese
+        raise StepError(f"target {target!r} has a colon that is not ':'; write {plain}")
     place, _, path = target.rpartition(":")
     if "::" in target:
         raise StepError(f"target {target!r} has two colons; write {target.replace('::', ':')}")
@@ -107,6 +115,8 @@ def _way_out(target: str) -> str:
         return f"a model of Hugging Face is written hf:{target}"
     module, _, name = target.rpartition(".")
     here = f"; here {module}:{name}" if module and name.isidentifier() else ""
+    if target.isidentifier():
+        here = f"; a known network is written torchvision:{target}, timm:{target} or hf:{target}"
     return f"write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net{here}"
 
 

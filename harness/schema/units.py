@@ -28,7 +28,7 @@ def parse_bytes(text: str) -> int:
     268435456
     """
     match = _SIZE.fullmatch(text)
-    if match is not None and not match[3]:
+    if match is not None and not match[3] and float(text):
         number = text.strip()
         raise ValueError(f"{text!r} has no unit; write {number}MiB or {number}GiB, or {number}B")
     factor = _FACTORS.get(match[3].lower()) if match else None

@@ -298,12 +298,13 @@ class Grid:
     axes: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_workload(self.base, "base")
         names = [item.name for item in dataclasses.fields(Workload)]
         for name, values in self.axes.items():
             if name not in names:
                 raise WorkloadError("axes", name, f"fields of a workload ({', '.join(names)})")
-            if not values:
-                raise WorkloadError(f"axis {name}", list(values), "one value or more")
+            if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+                raise WorkloadError(f"axis {name}", values, "a list of one value or more")
 
     def __iter__(self) -> Iterator[Workload]:
         for values in itertools.product(*self.axes.values()):
@@ -316,10 +317,10 @@ class Grid:
         return count
 
 
-def check_workload(value: object) -> Workload:
+def check_workload(value: object, name: str = "workload") -> Workload:
     """Return ``value`` if it is a workload; otherwise raise ``ArgumentError``."""
     if isinstance(value, Workload):
         return value
     hint = "; write Workload(**...)" if isinstance(value, dict) else ""
-    name = type(value).__name__
-    raise ArgumentError(f"workload must be a harness.Workload, got a {name}{hint}")
+    kind = type(value).__name__
+    raise ArgumentError(f"{name} must be a harness.Workload, got a {kind}{hint}")

@@ -95,7 +95,7 @@ def device_histories(
                 for each in recording.annotations
                 if each.device == snapshot.device and each.name.startswith(_STEP)
             ),
-            notes=(*_notes_on_file(recording), *assumed, *pools),
+            notes=(*_notes_on_file(recording), *_skipped(snapshot), *assumed, *pools),
         )
 
 
@@ -104,5 +104,12 @@ def _notes_on_file(recording: RecordedDevices) -> Iterator[str]:
     if len(recording.snapshots) > 1:
         devices = (f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots)
         yield f"devices in the recording: {', '.join(devices)}"
-    if recording.pinned_bytes:
-        yield f"{format_bytes(recording.pinned_bytes)} of pinned host memory is not GPU memory"
+    pinned, peak = recording.pinned_bytes, recording.pinned_peak_bytes
+    if peak:
+        most = f", {format_bytes(peak)} at its peak" if peak > pinned else ""
+        yield f"{format_bytes(pinned)} of pinned host memory{most}: this is not GPU memory"
+
+
+def _skipped(snapshot: Snapshot) -> Iterator[str]:
+    for action, count in snapshot.skipped.items():
+        yield f"{count:,} entries of the unknown action {action!r} are left out"

@@ -9,9 +9,14 @@ from harness.schema.units import format_bytes
 from harness.snapshots.device_history import DeviceHistory
 from harness.snapshots.failed_request import FailedRequest
 from harness.snapshots.moments import RecordedMoment
+from harness.snapshots.oom_message import is_full
 from harness.snapshots.what_if import WhatIf
 
-Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need", "no failure"]
+_NO_SETTING = "None of the other settings that were tried (see below) makes the request fit."
+
+Diagnosis = Literal[
+    "leak", "first optimizer step", "fragmentation", "full", "real need", "no failure"
+]  # fmt: skip
 
 
 def diagnose(
@@ -26,13 +31,11 @@ def diagnose(
     first = moments[0]
     name, most = first.categories[0] if first.categories else ("nothing", 0)
     holds = f"{size(first.alive_bytes)} alive {first.name}, most of it {name} ({size(most)})"
-    # Enough was reserved and unused, and other settings serve the request, if they were tried.
-    unused = 0 if failure is None else failure.reserved_bytes - failure.alive_bytes
     total = None if failure is None else failure.usable_bytes
     fitting = [c.name for c in cases[1:] if (c.verdict, c.total_bytes) == ("fits", total)]
-    may_fit = bool(fitting) or not cases
-    fragmented = failure is not None and unused >= failure.requested_bytes and may_fit
-    if growth.kind == "leak" and not fragmented:
+    cause = "no failure" if failure is None else cause_of(failure, fitting)
+    fragmented = cause == "fragmentation"
+    if growth.kind == "leak" and not (fragmented and (fitting or not cases)):
         place = f"; most of it from {growth.places[0][0]}" if growth.places else ""
         return "leak", (
             f"Leak: {size(growth.per_step_bytes)} more stay alive after every step{place}.",
@@ -54,24 +57,31 @@ def diagnose(
             ),
             f"{holds}.",
         )
+    left = f"{size(failure.left_bytes)} left in pieces"
     if fragmented:
-        return "fragmentation", (
-            f"Fragmentation: {requested}, while {size(unused)} were reserved and unused.",
-            *(f"The same requests fit with {name}." for name in fitting[:1]),
-            f"{holds}.",
-        )
-    missing = failure.alive_bytes + failure.requested_bytes - failure.usable_bytes
+        helps = f"The same requests fit with {fitting[0]}." if fitting else _NO_SETTING
+        return cause, (f"Fragmentation: {requested}, with {left}.", helps, f"{holds}.")
+    if cause == "full":
+        return cause, (f"Full: {requested}, with {left}.", f"{holds}.", _less(failure, first))
+    missing = failure.requested_bytes - failure.left_bytes
     whose = "the process's limit allows" if failure.is_limited else "the GPU has"
-    short = f"{size(missing)} more than {whose}" if missing > 0 else "no free piece that large"
+    short = f"{size(missing)} more than {whose}"
     return "real need", (f"Real need: {requested}, {short}.", f"{holds}.", _less(failure, first))
+
+
+def cause_of(failure: FailedRequest, fitting: Sequence[str]) -> Diagnosis:
+    """Return the cause by the same sizes as for a message; ``fitting`` are settings that help."""
+    if failure.left_bytes < failure.requested_bytes:
+        return "real need"
+    full = is_full(failure.requested_bytes, failure.left_bytes, failure.usable_bytes)
+    return "full" if full and not fitting else "fragmentation"
 
 
 def _less(failure: FailedRequest, moment: RecordedMoment) -> str:
     """Return advice that names the line of user code with the largest activations."""
-    room = failure.usable_bytes - failure.requested_bytes
-    if room <= 0:
+    if failure.segment_bytes > failure.usable_bytes:
         return "The request alone is larger than all that may be reserved: split it."
-    most = f"At most {format_bytes(room)} may be alive before this request."
+    most = f"It fits if at most {format_bytes(failure.fitting_bytes)} are alive before it."
     saved = {CATEGORY_WORDS[name] for name in ("activation", "forward")}
     kept = [group for group in moment.groups if group.category in saved]
     if not kept:

@@ -165,4 +165,4 @@ def _cases(
         emptied = replace(plain.work, steps=tuple(steps))
         yield replace(plain, name="empty_cache() in each step", work=emptied)
     for name, total in gpus.items():
-        yield replace(plain, name=name, total_bytes=total)
+        yield replace(plain, name=name, total_bytes=total, is_asked=True)

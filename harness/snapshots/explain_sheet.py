@@ -26,7 +26,7 @@ def explanation_sheet(explanations: Sequence[Explanation]) -> Sheet:
     first, *others = explanations
     return Sheet(
         title="Memory snapshot explained",
-        verdict=[_head(first), *first.sentences],
+        verdict=[*_asked(first), _head(first), *first.sentences],
         parts=[*_device(first), *(part for each in others for part in _other(each))],
         timeline=None if first.blocks is None else first.blocks,
         commands=_commands(first),
@@ -57,6 +57,11 @@ def _log_parts(lines: Sequence[str]) -> Iterator[Part]:
 
 def _head(explanation: Explanation) -> str:
     return f"device {explanation.device}: {explanation.diagnosis}"
+
+
+def _asked(explanation: Explanation) -> list[str]:
+    """Return the answers for the GPUs, the memory and the settings that the user asked for."""
+    return [f"{case.name}: {_outcome(case)}" for case in explanation.what_ifs if case.is_asked]
 
 
 def _commands(explanation: Explanation) -> list[str]:

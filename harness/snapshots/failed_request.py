@@ -27,6 +27,21 @@ class FailedRequest:
     is_limited: bool
     frames: tuple[str, ...]
 
+    @property
+    def left_bytes(self) -> int:
+        """Bytes that were free, or reserved and unused, when the request failed."""
+        return self.usable_bytes - self.alive_bytes
+
+    @property
+    def fitting_bytes(self) -> int:
+        """Live bytes with which the request fits, if whole segments are freed before it.
+
+        A new segment needs ``segment_bytes``. Gaps between live blocks do not count, because the
+        request may fit into none of them.
+        """
+        free = self.usable_bytes - self.reserved_bytes
+        return max(0, self.alive_bytes - self.segment_bytes + free)
+
 
 def find_failure(history: DeviceHistory) -> FailedRequest | None:
     """Return the last request that failed; None if no request failed."""

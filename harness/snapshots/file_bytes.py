@@ -24,6 +24,11 @@ class SnapshotError(HarnessError, ValueError):
     """Raised for a file that is not a memory snapshot, or that cannot be read or explained."""
 
 
+def begins_like_snapshot(first: bytes) -> bool:
+    """Return whether a file that begins with these two bytes is a pickle or a gzip file."""
+    return first[:1] == b"\x1f" or (first[:1] == b"\x80" and first[1:2] < b"\x20")
+
+
 def is_snapshot(path: Path) -> bool:
     """Return whether a file begins like a pickle or a gzip file, and not like text.
 
@@ -31,9 +36,10 @@ def is_snapshot(path: Path) -> bool:
     of a pickle.
     """
     try:
+        if path.is_fifo():  # a pipe can be read once
+            return False
         with path.open("rb") as file:
-            first = file.read(2)
-            return first[:1] == b"\x1f" or (first[:1] == b"\x80" and first[1:] < b"\x20")
+            return begins_like_snapshot(file.read(2))
     except OSError as error:
         raise SnapshotError(f"cannot read the file: {error.strerror or error}") from None
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from harness.snapshots.file_bytes import begins_like_snapshot
+
 LONGEST_BYTES = 64 << 20
 """Largest number of characters that are kept; a quarter is for the first messages."""
 MOST_PIPED_BYTES = 4 << 30
@@ -30,6 +32,8 @@ _HINTS = (
     "memoryerror", "allocate memory", "bad_alloc", "nvml_success", "alloc_failed", "enough memory",
     "memoryallocation", "on startup is less than", "more system memory", "137", "killed",
     "low on resource", "unable to allocate", "running low on memory", "exited unexpectedly",
+    "stored in kv cache", "memory allocation of size", "outofdevicememory", "paging file is too",
+    "error 1455]", "error 1455)", "amount of gpu memory",
     "cudnn algorithm", "an engine to execute", "failed to cuda", "resource exhausted",
 )  # fmt: skip
 """Each message that the harness understands contains at least one of these texts."""
@@ -114,11 +118,17 @@ class _Kept:
         )
 
 
-def read_log(file: IO[bytes], size: int | None = None) -> Log:
-    """Read ``file`` once; if its ``size`` is unknown, read at most ``MOST_PIPED_BYTES``."""
+def read_log(file: IO[bytes], size: int | None = None, first: bytes = b"") -> Log:
+    """Read ``file`` once; if its ``size`` is unknown, read at most ``MOST_PIPED_BYTES``.
+
+    Args:
+        file: the file, which is read from where it stands.
+        size: size of the file in bytes; None if it is unknown.
+        first: bytes that were already read.
+    """
     kept, total, rest, decoder = _Kept(), 0, "", None
-    while (size is not None or total <= MOST_PIPED_BYTES) and (chunk := file.read(_CHUNK)):
-        total += len(chunk)
+    while (size is not None or total <= MOST_PIPED_BYTES) and (chunk := first or file.read(_CHUNK)):
+        total, first = total + len(chunk), b""
         decoder = decoder or codecs.getincrementaldecoder(_encoding(chunk))("replace")
         whole, end, rest = (rest + decoder.decode(chunk)).rpartition("\n")
         if end:
@@ -133,11 +143,26 @@ def read_log(file: IO[bytes], size: int | None = None) -> Log:
 
 def read_log_file(path: Path) -> Log:
     """Read the log at ``path``."""
+    if path.is_fifo():
+        return _read_pipe(path)
     with path.open("rb") as file:
         facts = os.fstat(file.fileno())
         if stat.S_ISCHR(facts.st_mode) and not file.isatty():
             raise OSError(errno.EINVAL, "it is a device, which may have no end", str(path))
         return read_log(file, facts.st_size or None)
+
+
+def _read_pipe(path: Path) -> Log:
+    """Read a named pipe, or one of ``<(COMMAND)``; raise an error if nothing writes to it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb", buffering=0) as pipe:  # noqa: PTH123 -- of a descriptor
+        first = pipe.read(_CHUNK)  # None if a program has the pipe open, and has written nothing
+        if first == b"":
+            raise OSError(errno.EPIPE, "it is a pipe, and no program writes to it", str(path))
+        os.set_blocking(descriptor, True)
+        if begins_like_snapshot(first := first or pipe.read(_CHUNK)):
+            raise OSError(errno.ESPIPE, "a pipe can be no snapshot; give the file", str(path))
+        return read_log(pipe, first=first)
 
 
 def _encoding(data: bytes) -> str:

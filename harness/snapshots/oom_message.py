@@ -1,6 +1,7 @@
 """Parses PyTorch's out-of-memory message, and derives the parts of the GPU's memory.
 
-The formats are those of ``CUDACachingAllocator.cpp`` in PyTorch 1.0 to 2.15. Sizes in a message
+The formats are those of ``CUDACachingAllocator.cpp`` in PyTorch 1.0 to 2.15. Before 1.4, "cached"
+means the bytes that no tensor uses; later, "reserved" includes those in use. Sizes in a message
 have two decimals, so a sum is exact only to about 0.01 of its unit.
 
 "Allocated in private pools" means the free blocks of private pools, and "allocated by PyTorch"
@@ -19,7 +20,11 @@ from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
 
 _UNITS = {"b": 0, "byte": 0, "bytes": 0, "kib": 10, "mib": 20, "gib": 30, "tib": 40, "pib": 50}
-BEGIN = re.compile(r"(CUDA|HIP|XPU|NPU) out of memory\.\s+Tried to allocate ", re.IGNORECASE)
+BEGIN = re.compile(
+    r"(CUDA|HIP|XPU|NPU) out of memory\.\s+Tried to allocate |"
+    r"Allocation on device (?P<device>\d{1,4}) would exceed allowed memory",
+    re.IGNORECASE,
+)
 """Pattern for the first words of an out-of-memory message."""
 
 
@@ -33,7 +38,7 @@ _REQUESTED = _form("SIZE(requested)")
 _OLD = _form(
     r"\((?:GPU|XPU|NPU) (?P<gpu>\d+);\s*SIZE(total) total capacity;\s*SIZE(allocated) already "
     r"allocated;\s*(?:[^;)]{1,40} current active;\s*)?SIZE(free) free[^)]*?;\s*SIZE(reserved) "
-    r"(?:reserved in total by PyTorch|cached)"
+    r"(?P<meaning>reserved in total by PyTorch|cached)"
 )
 _NEW = _form(
     r"(?:GPU|XPU) (?P<gpu>\d+) has a total capac?i?ty of SIZE(total)"
@@ -41,6 +46,12 @@ _NEW = _form(
     r"Of the allocated memory SIZE(allocated) is allocated by PyTorch.*?"
     r"SIZE(unallocated) is reserved by PyTorch but unallocated"
 )
+_ASYNC = _form(
+    r"Currently allocated\s*: SIZE(allocated).*?Requested\s*: SIZE(requested).*?"
+    r"Device limit\s*: SIZE(total).*?Free \(according to CUDA\)\s*: SIZE(free)"
+    r"(?:.*?PyTorch limit[^:]{0,60}: SIZE(allowed))?"
+)
+"""Message of the backend cudaMallocAsync, which states no reserved bytes."""
 _OPTIONAL = (
     _form(r"with SIZE(private) allocated in private pools"),
     _form(r"this process has SIZE(process) memory in use"),
@@ -55,8 +66,26 @@ NO_MESSAGE = (
 )
 _NOT_AVAILABLE_BYTES = 1 << 60
 _LARGEST_BYTES = 1 << 66
+_MOST_OUTSIDE_BYTES = 2 << 30
+"""More than the CUDA context and the libraries of one process take outside PyTorch's allocator."""
+_CONTEXT_BYTES = 768 << 20
+"""Largest size that is assumed for the CUDA context of one process."""
 _ROUNDED_TO = 0.02
 """Tolerance for the rounding of a dozen sizes, as a share of the GPU's total memory."""
+
+
+def is_full(requested: int, left: int, usable: int) -> bool:
+    """Return whether so little is left that a GPU is full, even if pieces add up to a request.
+
+    Of a full GPU, less than 2% is left, or less than 5% and less than four times the request. No
+    setting of the allocator gains more than this rest.
+
+    Args:
+        requested: bytes of the request that failed.
+        left: bytes that were free, or reserved and unused.
+        usable: bytes that PyTorch had reserved, and bytes that were free.
+    """
+    return left < usable // 50 or (left < usable // 20 and left < 4 * requested)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +105,7 @@ class OutOfMemoryMessage:
         backend: CUDA, HIP, XPU or NPU.
         setting: environment variable for the allocator's settings, from the message or a default.
         states_free: True if the message states the free bytes; messages of XPU do not.
+        is_early: True for PyTorch before 2.1, which has no expandable segments.
     """
 
     gpu: int
@@ -93,6 +123,7 @@ class OutOfMemoryMessage:
     backend: str = "CUDA"
     setting: str = "PYTORCH_CUDA_ALLOC_CONF"
     states_free: bool = True
+    is_early: bool = False
 
     def unallocated_bytes(self) -> int:
         """Return the reserved bytes outside private pools that no tensor uses."""
@@ -105,12 +136,13 @@ class OutOfMemoryMessage:
     def outside_bytes(self) -> int:
         """Return the bytes outside the allocator, e.g. of the CUDA context and of libraries.
 
-        If ``process_bytes`` is unknown, all used bytes without a named owner are included.
+        If ``process_bytes`` is unknown, used bytes without a named owner are included, up to what
+        one process may have.
         """
         if self.process_bytes is not None and self.process_bytes >= self.reserved_bytes:
             return self.process_bytes - self.reserved_bytes
         rest = self.total_bytes - self.free_bytes - self.reserved_bytes - self.others_bytes()
-        return max(0, rest)
+        return min(max(0, rest), _MOST_OUTSIDE_BYTES) if self.states_free else max(0, rest)
 
     def unknown_bytes(self) -> int:
         """Return used bytes without a known owner, e.g. of processes that NVML cannot see."""
@@ -130,17 +162,20 @@ class OutOfMemoryMessage:
             return "too large"
         if self.allowed_bytes is not None and free >= requested:
             return "limit"
-        if not self.states_free:
-            return "fragmentation" if self.unallocated_bytes() >= requested else "free not stated"
-        if free >= requested:
+        unallocated = self.unallocated_bytes()
+        if not self.states_free and unallocated < requested:
+            return "free not stated"
+        if self.states_free and free >= requested and free > self.total_bytes // 1000:
             return "driver"
-        foreign = self.foreign_bytes()
-        if free + self.unallocated_bytes() >= requested and self.unallocated_bytes() > foreign:
-            return "fragmentation"
+        foreign, left = self.foreign_bytes(), free + unallocated
+        in_pieces = "full" if is_full(requested, left, self.reserved_bytes + free) else ""
+        in_pieces = in_pieces or "fragmentation"
+        if left >= requested and in_pieces == "fragmentation" and unallocated > foreign:
+            return in_pieces
         if foreign > self.total_bytes // 20 and free + foreign >= requested:
             return "other processes"
-        if free + self.unallocated_bytes() >= requested:
-            return "fragmentation"
+        if left >= requested:
+            return in_pieces
         pools = self.unallocated_bytes() + self.private_bytes
         return "private pools" if free + pools >= requested else "real need"
 
@@ -167,17 +202,25 @@ def parse_message(text: str) -> OutOfMemoryMessage:
     after = " ".join(text[begin.end() : begin.end() + 2000].split())
     another = BEGIN.search(after)
     message = after if another is None else after[: another.start()]
+    if begin["device"] is not None:
+        return _parse_async(int(begin["device"]), message)
     main = _OLD.search(message) or _NEW.search(message)
     matches = [_REQUESTED.match(message), main, *(form.search(message) for form in _OPTIONAL)]
     if main is None or matches[0] is None:
         raise SnapshotError("the out-of-memory message is cut off or of an unknown format")
     texts = ChainMap(*(match.groupdict() for match in matches if match is not None))
-    sizes = {name: _bytes(text) for name, text in texts.items() if name != "gpu" and text}
+    sizes = {
+        name: _bytes(text)
+        for name, text in texts.items()
+        if name not in ("gpu", "meaning") and text
+    }
     backend = begin[1].upper()
     if "free" not in sizes and backend != "XPU":
         raise SnapshotError("the out-of-memory message is cut off: it does not say what was free")
     total, free, allocated = sizes["total"], sizes.get("free", 0), sizes["allocated"]
-    reserved = sizes["reserved"] if main.re is _OLD else allocated + sizes["unallocated"]
+    unallocated = sizes.get("unallocated", 0) if main.re is _NEW else sizes["reserved"]
+    is_total = main.re is _OLD and main["meaning"] != "cached"
+    reserved = unallocated if is_total else allocated + unallocated
     named = [(int(match["pid"]), _bytes(match["held"])) for match in _PROCESS.finditer(message)]
     others = [each for each in named if each[1] < _NOT_AVAILABLE_BYTES]
     process = sizes.get("process", 0)
@@ -209,6 +252,29 @@ def parse_message(text: str) -> OutOfMemoryMessage:
         backend=backend,
         setting=named_setting[0] if named_setting else _SETTINGS.get(backend, "PYTORCH_ALLOC_CONF"),
         states_free="free" in sizes,
+        is_early=main.re is _OLD and backend in _SETTINGS,
+    )
+
+
+def _parse_async(gpu: int, message: str) -> OutOfMemoryMessage:
+    found = _ASYNC.search(message)
+    if found is None:
+        raise SnapshotError("the out-of-memory message is cut off: it has no sizes")
+    sizes = {name: _bytes(text) for name, text in found.groupdict().items() if text}
+    allowed = sizes.get("allowed", _NOT_AVAILABLE_BYTES)
+    return OutOfMemoryMessage(
+        gpu=gpu,
+        requested_bytes=sizes["requested"],
+        total_bytes=sizes["total"],
+        free_bytes=sizes["free"],
+        allocated_bytes=sizes["allocated"],
+        reserved_bytes=sizes["allocated"],
+        private_bytes=0,
+        process_bytes=None,
+        others=(),
+        elsewhere=(),
+        allowed_bytes=allowed if allowed < sizes["total"] else None,
+        suggests_expandable=False,
     )
 
 
@@ -233,13 +299,23 @@ def advice(message: OutOfMemoryMessage) -> str:
         "free": message.free_bytes,
         "allowed": message.allowed_bytes or 0,
         "foreign": message.foreign_bytes(),
+        "others": message.others_bytes(),
+        "outside": message.outside_bytes(),
         "unallocated": message.unallocated_bytes(),
         "usable": usable,
         "private": message.private_bytes,
         "rest": max(0, message.total_bytes - message.reserved_bytes),
         "missing": max(0, message.requested_bytes - usable),
     }
-    texts = {name: format_bytes(size) for name, size in sizes.items()} | {
-        "setting": message.setting
-    }
-    return _ADVICE[message.cause()].format_map(texts)
+    texts = {name: format_bytes(size) for name, size in sizes.items()}
+    setting = _ADVICE["early" if message.is_early else "setting"].format(setting=message.setting)
+    cause = message.cause()
+    is_guess = cause == "other processes" and not message.others
+    words = [_ADVICE["unknown owners" if is_guess else cause]]
+    if cause in ("fragmentation", "full", "real need"):
+        missing = message.requested_bytes - message.free_bytes
+        if message.others_bytes() >= missing:
+            words.append(_ADVICE["others would do"])
+        elif message.process_bytes is None and message.backend == "CUDA":
+            words += [_ADVICE["outside"]] * (message.outside_bytes() >= _CONTEXT_BYTES + missing)
+    return " ".join(words).format_map(texts | {"setting": setting})

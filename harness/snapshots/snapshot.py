@@ -1,12 +1,13 @@
 """Reads and checks a memory snapshot that ``torch.cuda.memory._dump_snapshot`` wrote.
 
 The format is that of ``torch/cuda/_memory_viz.py`` and ``torch/csrc/cuda/memory_snapshot.cpp`` in
-PyTorch 2.1 to 2.13. Later versions add keys (``pool_id``, ``compile_context``); a missing key gets
-the value that earlier versions implied.
+PyTorch 2.1 to 2.15. Later versions add keys (``pool_id``, ``compile_context``); a missing key gets
+the value that earlier versions implied. An entry of the trace with an unknown action is skipped.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,9 +16,11 @@ import msgspec
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError, read_bytes
 from harness.snapshots.pools import STREAM_MASK, number_pools
 from harness.snapshots.trace_event import (
+    ACTIONS,
     ADDRESS_LIMIT,
     FRAMES_READ,
-    Action,
+    GIVING,
+    TAKING,
     Address,
     PoolId,
     RecordedSegment,
@@ -30,6 +33,7 @@ from harness.snapshots.trace_event import (
 from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
+_ANNOTATE = "annotate"
 MOST_OWNERS = 4 << 20
 """Largest number of recorded owners that are used; with more owners, categories are guessed."""
 
@@ -74,6 +78,8 @@ class Snapshot:
     settings: str
     flags: Mapping[str, Any]
     owners: KnownOwners | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Number of skipped entries of the trace, by their unknown action."""
 
 
 class Annotation(msgspec.Struct):
@@ -89,12 +95,14 @@ class Annotation(msgspec.Struct):
 class RecordedDevices:
     """All devices of a file: one snapshot for each device with events or segments.
 
-    ``pinned_bytes`` is page-locked host memory, which PyTorch 2.9 and later record. ``annotations``
-    are ranges that PyTorch's own optimizers and data loaders mark.
+    ``pinned_bytes`` is page-locked host memory at the end, which PyTorch 2.9 and later record.
+    ``pinned_peak_bytes`` is its peak in the recording. ``annotations`` are ranges that PyTorch's
+    own optimizers and data loaders mark.
     """
 
     snapshots: tuple[Snapshot, ...]
     pinned_bytes: int
+    pinned_peak_bytes: int
     annotations: tuple[Annotation, ...]
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
@@ -119,7 +127,7 @@ def read_recording(path: Path, deadline: Deadline | None = None) -> RecordedDevi
 
 def _recording(data: bytearray, deadline: Deadline) -> RecordedDevices:
     raw = load_builtins(data, deadline=deadline)
-    if isinstance(raw, list):
+    if isinstance(raw, list) and all(isinstance(each, dict) for each in raw):
         raise SnapshotError("the snapshot has no trace; record one with PyTorch 2.1 or later")
     if not isinstance(raw, dict) or not {"device_traces", "segments"} & set(raw):
         raise SnapshotError("the file is a pickle, but no memory snapshot")
@@ -142,7 +150,9 @@ def _recording(data: bytearray, deadline: Deadline) -> RecordedDevices:
     snapshots = []
     for device in devices:
         in_order = tuple(sorted(segments.get(device, ()), key=lambda each: each.address))
-        events = number_pools(_events(whole.device_traces[device], deadline), in_order)
+        skipped: Counter[str] = Counter()
+        found = _events(whole.device_traces[device], skipped, deadline)
+        events = number_pools(found, in_order)
         snapshots.append(
             Snapshot(
                 device=device,
@@ -151,17 +161,33 @@ def _recording(data: bytearray, deadline: Deadline) -> RecordedDevices:
                 settings=text,
                 flags=flags,
                 owners=owners.get(device),
+                skipped=skipped,
             )
         )
+    pinned = sum(each.total_size for each in _valid(whole.host_segments, _Pinned))
     return RecordedDevices(
         snapshots=tuple(snapshots),
-        pinned_bytes=sum(each.total_size for each in _valid(whole.host_segments, _Pinned)),
+        pinned_bytes=pinned,
+        pinned_peak_bytes=_pinned_peak(pinned, whole.host_traces),
         annotations=tuple(_valid(whole.external_annotations, Annotation)),
     )
 
 
-def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
-    """Convert a trace to events; to save memory, the list ``trace`` is emptied."""
+def _pinned_peak(at_end: int, trace: Any) -> int:
+    """Return the peak of the pinned memory; ``at_end`` is the pinned memory after ``trace``."""
+    size = most = at_end
+    for event in [*_valid(trace, _HostEvent)][::-1]:
+        size -= event.size * ((event.action in TAKING) - (event.action in GIVING))
+        most = max(most, size)
+    return most
+
+
+def _events(trace: list[Any], skipped: Counter[str], deadline: Deadline) -> tuple[TraceEvent, ...]:
+    """Convert a trace to events, and count the skipped entries by their action.
+
+    To save memory, the list ``trace`` is emptied.
+    """
+    allocated: dict[int, int] = {}
     stacks: dict[tuple[int, ...], tuple[Any, Stack]] = {}
     events: list[TraceEvent] = []
     total = 0
@@ -169,9 +195,22 @@ def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
     while trace:
         if len(trace) % EVENTS_BETWEEN_CHECKS == 0:
             deadline.check("reading the recording")
-        event = _event(trace.pop(), stacks)
-        total += event.size_bytes
-        events.append(event)
+        raw = _read(entry := trace.pop(), _Event)
+        if raw.action == _ANNOTATE:
+            if raw.addr in allocated:
+                at = allocated[raw.addr]
+                events[at] = events[at].labelled(raw.user_metadata)
+        elif raw.action not in ACTIONS:
+            skipped[printable(raw.action)[:40]] += 1
+        else:
+            if raw.action == "alloc":
+                allocated[raw.addr] = len(events)
+            event = _event(raw, stacks)
+            total += event.size_bytes
+            events.append(event)
+        # PyTorch writes a dict for each event; one dict used many times would make a long trace
+        # of a short file. Emptied, it cannot be used again.
+        entry.clear()
     if total > _ALL_TOGETHER:
         raise SnapshotError("the recorded sizes add up to more than any GPU could hold")
     return tuple(events)
@@ -180,7 +219,7 @@ def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
 class _Event(msgspec.Struct):
     """Recorded entry of a trace; ``time_us`` and ``frames`` may have any type."""
 
-    action: Action
+    action: str
     addr: Address = 0
     size: Size = 0
     stream: int = 0
@@ -188,6 +227,12 @@ class _Event(msgspec.Struct):
     time_us: Any = None
     frames: Any = None
     device_free: Size = 0
+    user_metadata: Any = None
+
+
+class _HostEvent(msgspec.Struct):
+    action: str
+    size: Size = 0
 
 
 class _Pinned(msgspec.Struct):
@@ -199,6 +244,7 @@ class _Whole(msgspec.Struct):
     segments: list[RecordedSegment]
     allocator_settings: dict[str, Any] = {}
     host_segments: Any = ()
+    host_traces: Any = ()
     external_annotations: Any = ()
     harness: Any = ()
 
@@ -222,18 +268,14 @@ def _valid(entries: Any, kind: type[_Kind]) -> Iterator[_Kind]:
             continue
 
 
-def _event(entry: Any, stacks: dict[tuple[int, ...], tuple[Any, Stack]]) -> TraceEvent:
-    raw = _read(entry, _Event)
-    # PyTorch writes a dict for each event; one dict used many times would make a long trace of
-    # a short file. Emptied, it cannot be used again.
-    entry.clear()
+def _event(raw: _Event, stacks: dict[tuple[int, ...], tuple[Any, Stack]]) -> TraceEvent:
     key = tuple(map(id, raw.frames[:FRAMES_READ])) if isinstance(raw.frames, list) else ()
     known = stacks.get(key)
     if known is None:
         # The frames are kept next to their text, so that no others get their identities.
         known = stacks[key] = (raw.frames, stack_of(raw.frames))
     is_time = isinstance(raw.time_us, int) and 0 <= raw.time_us < ADDRESS_LIMIT
-    return TraceEvent(
+    event = TraceEvent(
         action=raw.action,
         address=raw.device_free if raw.action == "oom" else raw.addr,
         size_bytes=raw.size,
@@ -242,3 +284,4 @@ def _event(entry: Any, stacks: dict[tuple[int, ...], tuple[Any, Stack]]) -> Trac
         time_us=raw.time_us if is_time else None,
         stack=known[1],
     )
+    return event.labelled(raw.user_metadata)

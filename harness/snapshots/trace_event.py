@@ -15,10 +15,11 @@ Size = Annotated[int, msgspec.Meta(ge=0, lt=SIZE_LIMIT)]
 TAKING = frozenset({"segment_alloc", "segment_map"})
 GIVING = frozenset({"segment_free", "segment_unmap"})
 SEGMENT_ACTIONS = TAKING | GIVING
-Action = Literal[
+ACTIONS = SEGMENT_ACTIONS | {
     "alloc", "free_requested", "free_completed", "oom", "snapshot", "user_defined",
-    "segment_alloc", "segment_free", "segment_map", "segment_unmap",
-]  # fmt: skip
+}  # fmt: skip
+"""Actions of PyTorch that become events; an ``annotate`` labels the block at its address."""
+_LABEL_LETTERS = 100
 
 PoolId = tuple[int, int]
 DEFAULT_POOL: PoolId = (0, 0)
@@ -58,7 +59,7 @@ class TraceEvent(NamedTuple):
     """One entry of a device's trace; in an ``oom`` entry, ``address`` contains the free bytes.
 
     ``pool`` is None if the recording names no pool. ``stream`` also stores the number of the
-    private pool (see ``snapshots.pools``).
+    private pool (see ``snapshots.pools``). ``label`` is the text that the program gave the block.
     """
 
     action: str
@@ -68,14 +69,21 @@ class TraceEvent(NamedTuple):
     pool: PoolId | None
     time_us: int | None
     stack: Stack = NO_STACK
+    label: str = ""
+
+    def labelled(self, text: object) -> "TraceEvent":
+        """Return the event with ``text`` added to its label; a long label is cut."""
+        if not isinstance(text, str) or not text:
+            return self
+        label = printable(f"{self.label}; {text}" if self.label else text)
+        return self._replace(label=label[:_LABEL_LETTERS])
 
 
 def own_line(event: TraceEvent) -> str:
-    """Return the line of user code that requested the memory, or why no line is known."""
+    """Return the line of user code that requested the memory, with the label of the memory."""
     place, own = event.stack.place, event.stack.own
-    if own is not None:
-        return own
-    return "no Python frame" if place is None else f"no line of yours ({place})"
+    line = own or ("no Python frame" if place is None else f"no line of yours ({place})")
+    return f'{line}, labelled "{event.label}"' if event.label else line
 
 
 def reserved_change(event: TraceEvent) -> int:

@@ -56,6 +56,8 @@ class WhatIf:
     most_retries: int
     ran_out: tuple[FailedReplay, ...]
     verdict: Fit
+    is_asked: bool = False
+    """True if the user asked for this case, by settings, a GPU or a size of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class RecordedWork:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A replay under given settings; ``is_asked`` is True if the user gave the settings."""
+    """A replay under given settings; ``is_asked`` is True if the user asked for it."""
 
     name: str
     settings: str
@@ -204,4 +206,5 @@ def _what_if(case: Case, answer: RunInOrders) -> WhatIf:
         most_retries=max(peaks.retries for peaks in answer.peaks),
         ran_out=tuple(sorted(failures, key=lambda failure: failure.position)),
         verdict=fit_of(in_every_case=not failures, in_some_case=bool(complete)),
+        is_asked=case.is_asked,
     )

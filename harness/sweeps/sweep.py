@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.workload_memory import needed_bytes
 from harness.schema.argument_checks import ArgumentError, check_choice
+from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
 from harness.schema.experiment import Experiment, Size
+from harness.schema.plain_file import check_plain
 from harness.schema.provenance import Environment
 from harness.schema.record import Outcome, Record
 from harness.schema.training_run import TrainingJob
 from harness.schema.units import format_bytes
+from harness.schema.users_place import users_place
 from harness.schema.workload import Workload, check_workload
 from harness.sweeps.executors import Cell, Executor, Measured, make_executor
-from harness.sweeps.experiment_files import keep_origin
+from harness.sweeps.experiment_files import ExperimentError, keep_origin
 from harness.sweeps.local_runners import ThresholdRunner, TrainingRunner
 from harness.sweeps.runner import Job, Line, Runner, ended, origin_of_line
 from harness.sweeps.store import LineStore, StoreError
@@ -167,9 +170,26 @@ def run(
         return sum((part.outcomes() for part in parts), Counter[str]())
 
 
+def _given(experiment: Experiment, name: Literal["cells", "traced"], size: Size) -> list[Workload]:
+    """Return the workloads that a function of the experiment returns.
+
+    Raises:
+        ExperimentError: the function fails, or does not return workloads.
+    """
+    try:
+        given = getattr(experiment, name)(size)
+        if not isinstance(given, Iterable):
+            raise ArgumentError(f"must return a Grid or workloads, got a {type(given).__name__}")
+        return [check_workload(cell, "each cell") for cell in given]
+    except Exception as error:
+        what = "" if isinstance(error, HarnessError) else f"{type(error).__name__}: "
+        place = users_place(error) or f"{experiment.name}.py: {name}"
+        raise ExperimentError(f"{place}: {what}{error}") from error
+
+
 def _cells(experiment: Experiment, size: Size, device: str, deadline_seconds: float) -> list[Cell]:
-    traced = {cell.replace(device=device).id for cell in experiment.traced(size)}
-    placed = [cell.replace(device=device) for cell in experiment.cells(size)]
+    traced = {cell.replace(device=device).id for cell in _given(experiment, "traced", size)}
+    placed = [cell.replace(device=device) for cell in _given(experiment, "cells", size)]
     return [
         Cell(
             workload=workload,
@@ -190,6 +210,7 @@ def _placed(jobs: Iterable[TrainingJob], device: str) -> list[TrainingJob]:
 def _refuse_other_device(folder: Path, device: str) -> None:
     """Raise an error if the folder has records of another device."""
     for path in folder.glob("*.jsonl"):
+        check_plain(path)
         with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):
             kept = json.loads(lines.readline())["workload"].get("device", "cpu")
             if kept != device:

@@ -95,18 +95,31 @@ GRID = pd.DataFrame(
         ("batch > 0", 0, "holds"),
         ("batch < 0", 0, "fails"),
         ("optimizer == 'adam' or batch > 1", 0,
-         "holds for batch ≥ 16; adam and batch 1, fails for sgd and batch 1"),
-        ("depth == 4 and batch == 256", 0, "fails; holds only for depth 4 and batch 256"),
+         "holds for batches from 16; Adam with batch 1, fails for SGD with batch 1"),
+        ("depth == 4 and batch == 256", 0, "fails; holds only for depth 4 with batch 256"),
         ("depth == 2", 0, "fails; holds only for depth 2"),
+        ("depth == 1 and batch == 1 or depth == 2 and batch == 16 or depth * batch == 1024", 0,
+         "fails; holds only in 6 of 18 cells"),
+        ("depth < 4 and batch > 1 and optimizer == 'adam'", 0,
+         "fails; holds only for Adam with depths up to 2 and batches from 16"),
         ("batch > 0", 1, "open"),
         ("batch > 1", 6, "open"),
-        ("batch > 1", 5, "holds for batch ≥ 16, fails for batch 1"),
+        ("batch > 1", 5, "holds for batches from 16, fails for batch 1"),
     ],
 )  # fmt: skip
 def test_the_regions_in_which_a_claim_holds_are_named(held: str, missing: int, words: str) -> None:
     chosen = GRID.index.isin(GRID.query(held).index).tolist()
     decision = judge_cells(GRID, chosen, ["optimizer", "depth", "batch"], missing=missing)
     assert decision.words == words
+
+
+def test_the_cells_are_kept_for_a_map_if_they_differ() -> None:
+    mixed, alike = ([at > 2 for at in range(18)], [True] * 18)
+    kept = judge_cells(GRID, mixed, ["depth", "batch"]).cells
+    assert kept is not None
+    assert [*kept.columns] == ["depth", "batch", "holds"]
+    assert kept["holds"].tolist() == mixed
+    assert judge_cells(GRID, alike, ["depth", "batch"]).cells is None
 
 
 def test_a_cell_of_which_nothing_is_known_leaves_the_verdict_open() -> None:

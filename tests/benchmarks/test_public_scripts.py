@@ -1,9 +1,7 @@
 """Public scripts: their list, stand-ins for their data, their rows, and the committed page."""
 
-import io
 import pickle
 import sys
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,20 +83,17 @@ def test_a_script_is_unpacked_without_what_stands_in_for_its_data(
 ) -> None:
     asked: list[Any] = []
 
-    def archive(clone: Path, commit: str, paths: list[str]) -> bytes:
-        asked.extend([clone.name, commit, *paths])
-        file = io.BytesIO()
-        tarfile.open(fileobj=file, mode="w").close()
-        return file.getvalue()
+    def extract(clone: Path, commit: str, paths: list[str], folder: Path) -> None:
+        asked.extend([clone.name, commit, *paths, folder.name])
 
-    monkeypatch.setattr(public, "archive_of", archive)
+    monkeypatch.setattr(public, "extract", extract)
     monkeypatch.setattr(public, "REPOSITORIES", {"a/b": {"commit": "c0", "without": ["big"]}})
     script = {"repository": "a/b", "data": [{"make": "mnist", "into": "data"}]}
     with pytest.raises(CloneError, match="it is a clone of a/b"):
         public.unpack(script, tmp_path, tmp_path)
     (tmp_path / "b").mkdir()
     public.unpack(script, tmp_path, tmp_path / "root")
-    assert asked == ["b", "c0", ".", ":(exclude)big", ":(exclude)data"]
+    assert asked == ["b", "c0", ".", ":(exclude)big", ":(exclude)data", "root"]
 
 
 def test_a_failure_is_a_row_and_the_others_go_on(

@@ -3,8 +3,10 @@
 import dataclasses
 import importlib
 import json
+import re
 import subprocess
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,9 @@ from benchmarks.witnesses.runner import drawn, record_of, records_in, run
 from benchmarks.witnesses.scores import CLOSE_BYTES, crashed_rows, score
 from benchmarks.witnesses.sizes import CrashedRunError
 from benchmarks.witnesses.sources import (
+    ckp_training,
     cs336_attention,
+    custom_lomo,
     gpumemnet_mlps,
     liger,
     unsloth_notebooks,
@@ -141,6 +145,24 @@ def test_the_readme_says_what_the_published_scores_say() -> None:
     assert f"tool is within 2 MiB for {best.close:,} of the {best.rows:,}" in readme
 
 
+def test_the_page_on_related_work_compares_the_same_rows() -> None:
+    rows, said, crashed = read(ROOT / "results" / "witnesses" / "gpumemnet-mlps.csv")
+    scored = [row for row in rows if row.name in said["fakegpu"] and row.name not in crashed][100:]
+    errors = {}
+    for name in ("dry-run", "fakegpu"):
+        constant = score(rows, said[name], crashed, name).constant_bytes
+        sizes = [(said[name][row.name]["predicted_bytes"] or 0) + constant for row in scored]
+        errors[name] = [abs(a - b.measured_bytes) for a, b in zip(sizes, scored, strict=True)]
+    nearer = sum(a < b for a, b in zip(errors["dry-run"], errors["fakegpu"], strict=True))
+    within = {
+        name: sum(100 * a <= b.measured_bytes for a, b in zip(sizes, scored, strict=True))
+        for name, sizes in errors.items()
+    }
+    page = " ".join((ROOT / "docs/related-work.md").read_text().split())
+    assert f"It is within 1% for {within['fakegpu']} trainings" in page
+    assert f"within 1% for {within['dry-run']}, and nearer than FakeGPU in {nearer}." in page
+
+
 def test_a_printed_table_is_read_with_the_resolution_of_its_digits() -> None:
     read_by = cs336_attention.TABLES
     lines = "  16  256  0.090  0.429  20.8  29.0  OK\n16 & 256 & 0.090 & 0.429 & 20.8 & 29.0"
@@ -152,6 +174,38 @@ def test_a_printed_table_is_read_with_the_resolution_of_its_digits() -> None:
     out_of_memory = "16,16384,,,,Out of Memory\n16,256,0.1,0.2,19660800.0,"
     numbers = cs336_attention._numbers(read_by["MAGMA27"], out_of_memory)
     assert numbers == {(16, 256, "before backward"): (19_660_800, 1)}
+
+
+def test_a_comment_with_two_numbers_is_read_for_the_script_as_it_is() -> None:
+    line = "loss = sum(linear2(linear1(inputs))) # shape = (1)\n#5KB set to zero => 3.5 = 5-1.5"
+    assert re.findall(custom_lomo.COMMENTS[8], line) == ["3.5"]
+    with pytest.raises(RefusedError, match="other comments"):
+        custom_lomo.commented(line)
+
+
+def test_four_numbers_of_a_line_are_read() -> None:
+    line = "MA 232.0 KB         Max_MA 245.5 KB         CA 2048.0 KB         Max_CA 2048 KB"
+    assert re.findall(ckp_training.PRINTED, line) == [("232.0", "245.5", "2048.0", "2048")]
+
+
+def test_a_record_names_the_version_in_which_the_script_ran() -> None:
+    row = dataclasses.replace(planted(1)[0], torch="2.8")
+    assert record_of(row, right)["torch"] == "2.8"
+    assert record_of(planted(1)[0], right)["torch"] == version("torch")
+
+
+def test_the_sources_with_scripts_are_as_equal_as_the_page_says() -> None:
+    page = " ".join((ROOT / "results/witnesses/README.md").read_text().split())
+    for name, equal, sentence in (
+        ("custom-lomo", 10, "All ten are equal on torch 2.14"),
+        ("torchinfo-issue", 1, "the prediction is 8.0078 MiB too low"),
+        ("ckp-training", 8, "All eight are equal"),
+        ("fakegpu-workspaces", 10, "All ten numbers are equal to the byte"),
+        ("torch-jet", 107, "107 of the 120 readings are equal to the byte"),
+    ):
+        (one,) = scores_of(read(ROOT / f"results/witnesses/{name}.csv"))
+        assert (one.equal, one.refused) == (equal, 0)
+        assert sentence in page
 
 
 def test_an_answer_for_a_model_with_other_parameters_is_refused() -> None:

@@ -6,14 +6,15 @@ It is made from the types themselves: ``python -m tests.cli.test_answer_schema``
 import inspect
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
 import harness
-from harness.cli.json_answer import JsonAnswer
+from harness.cli.json_answer import JsonAnswer, Verdict
 from harness.schema.record import Record
+from harness.schema.run_outcome import Outcome
 from harness.schema.step_report import StepReport
 from harness.schema.step_threshold import StepThreshold
 from harness.schema.threshold import Threshold
@@ -31,6 +32,8 @@ MESSAGE = (
     "which 1.06 GiB is free. Of the allocated memory 12.00 GiB is allocated by PyTorch, and 1.30 "
     "GiB is reserved by PyTorch but unallocated."
 )
+OBJECTS = ("fit", "evidence")
+"""Keys that are objects in each answer that has them."""
 TINY = ["--depth", "1", "--width", "8", "--in-features", "8", "--batch", "4"]
 
 
@@ -59,6 +62,14 @@ def text() -> str:
             },
         }
         for command, kinds in FACTS.items()
+    ]
+    words = [*dict.fromkeys((*get_args(Verdict), *(one.value for one in Outcome), None))]
+    rules += [
+        {
+            "if": {"properties": {"command": {"const": "explain"}}},
+            "else": {"properties": {"verdict": {"enum": words}}},
+        },
+        {"properties": {key: {"type": ["object", "null"]} for key in OBJECTS}},
     ]
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from harness.prediction.gpu.catalogue import find
 from tests.commands import Ask
 
@@ -29,3 +31,22 @@ def test_a_name_filters_and_sources_are_shown_where_they_are_wanted(ask: Ask) ->
     assert "https://" not in ask(["gpus"]).out
     assert "source" in ask(["gpus", "--sources"]).out
     assert "did you mean" in ask(["gpus", "h1000"], 2).err
+
+
+@pytest.mark.parametrize(
+    ("name", "mib", "l2_mib"),
+    [
+        ("NVIDIA GeForce RTX 3090 Ti", 24114, 6),
+        ("NVIDIA RTX PRO 5000 Blackwell", 48363, 96),
+        ("Quadro RTX 6000", 22702, 6),
+        ("NVIDIA B200", 182630, 126),
+        ("NVIDIA H200", 143155, 60),
+    ],
+)
+def test_a_gpu_has_the_memory_and_the_l2_cache_that_its_driver_reports(
+    name: str, mib: int, l2_mib: int
+) -> None:
+    gpu = find(name)
+    assert gpu.total_bytes is not None
+    assert gpu.l2_bytes is not None
+    assert (gpu.total_bytes >> 20, gpu.l2_bytes >> 20) == (mib, l2_mib)

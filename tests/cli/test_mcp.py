@@ -69,7 +69,7 @@ def test_a_client_gets_an_answer_from_each_tool(tmp_path: Path) -> None:
     assert len(json.dumps(table)) < 9000
     assert first["verdict"] == second["verdict"] == plan["verdict"] == "fits"
     assert first["question"]["gpu"] == "g5.xlarge"
-    assert script["verdict"] == "ok"
+    assert script["verdict"] == "fits"
     assert script["cuda"]["allocated_peak_bytes"] == 4 << 20
     assert why["verdict"] == why["cause"]
     assert "did you mean net?" in wrong["error"]

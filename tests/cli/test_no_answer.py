@@ -58,7 +58,7 @@ def here(here: Path) -> Path:
 
 
 LINES = [
-    "dry-run --versions 2.15 -- program.py", "dry-run --versions 2.5,2.15 -- program.py",
+    "dry-run --versions 2.10-2.8 -- program.py", "dry-run --versions 2.5,2.15 -- program.py",
     "report no/such --against no/such", "report program.py --against program.py",
     "report unknown.json --against unknown.json", "report empty --against empty",
     "report nothing --against nothing", "report failed --against nothing", "report program.py",

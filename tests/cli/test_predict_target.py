@@ -129,3 +129,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     error = ask(["predict", *arguments], 2).err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_the_search_for_the_largest_batch_can_be_left_out(ask: Ask) -> None:
+    step = ["predict", "mlp:2x64", "--gpu", "l4", "--json"]
+    for more, is_searched in (([], True), (["--no-largest"], False)):
+        fit = json.loads(ask([*step, *more]).out)["fit"]
+        assert (fit["verdict"], fit["is_searched"]) == ("fits", is_searched)
+        assert (fit["largest_batch"] is None) != is_searched

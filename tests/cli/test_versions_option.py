@@ -13,10 +13,10 @@ from tests.commands import Ask
 @pytest.mark.parametrize(
     ("sizes", "code", "verdict"),
     [((7, 7), 0, "equal"), ((7, 8), 3, "different"), ((None, 7), 3, "different"),
-     ((None, None), 3, None)],
+     ((None, None), 3, None), ((7,), 0, "ok"), ((None,), 3, None)],
 )  # fmt: skip
 def test_its_json_begins_as_that_of_every_command(
-    sizes: tuple[int | None, int | None], code: int, verdict: str | None, ask: Ask,
+    sizes: tuple[int | None, ...], code: int, verdict: str | None, ask: Ask,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     def answers(versions: list[str], *_: Any, **__: Any) -> list[VersionAnswer]:
@@ -28,7 +28,8 @@ def test_its_json_begins_as_that_of_every_command(
         ]
 
     monkeypatch.setattr(bisect_versions, "ask_versions", answers)
-    line = ["dry-run", "--versions", "2.10,2.15", "--json", "--", "train.py"]
+    versions = ",".join(["2.10", "2.15"][: len(sizes)])
+    line = ["dry-run", "--versions", versions, "--json", "--", "train.py"]
     answer = json.loads(ask(line, code).out)
     assert (answer["command"], answer["verdict"], answer["error"]) == ("dry-run", verdict, None)
     shown = [one["peaks_bytes"].get("reserved") for one in answer["versions"]]
@@ -52,6 +53,15 @@ def test_the_run_of_each_version_is_the_one_that_was_typed(
     assert asked == [(["2.8", "2.9", "2.10"], ("--gpu", "l4", "--steps", "3", *script))]
 
 
-@pytest.mark.parametrize("text", ["2.15", "2.5,2.15", "two", "2.9-"])
+@pytest.mark.parametrize("text", ["2.10-2.8", "2.5,2.15", "two", "2.9-"])
 def test_other_lists_are_refused_in_one_line(text: str, ask: Ask) -> None:
     assert ask(["dry-run", "--versions", text, "train.py"], 2).err.count("\n") == 1
+
+
+def test_one_version_is_not_compared(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks: dict[str, int | None] = {"reserved": 7 << 20}
+    answer = VersionAnswer(torch="2.8", outcome="ok", peaks_bytes=peaks)
+    monkeypatch.setattr(bisect_versions, "ask_versions", lambda *_, **__: [answer])
+    shown = ask(["dry-run", "--versions", "2.8", "train.py"]).out
+    assert "7 MiB" in shown
+    assert "differs" not in shown

@@ -11,9 +11,9 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,17 @@ from harness.dry_runs import recording as recordings
 from harness.dry_runs.assemble_report import assemble_report
 from harness.dry_runs.build import build
 from harness.dry_runs.child_result import ChildResult
+from harness.dry_runs.computing import Compute, compute_variables
 from harness.dry_runs.dry_run_report import DryRunReport
-from harness.dry_runs.dry_run_request import RESULT, Request
+from harness.dry_runs.dry_run_request import ALLOCATIONS, RESULT, Request
 from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.pretended_environment import pretending
 from harness.dry_runs.pretended_gpu import pretended_gpu
 from harness.dry_runs.recording import FOLD_EVENTS, Recording
 from harness.dry_runs.status_page import StatusPage
 from harness.dry_runs.toolchain import torch_build
-from harness.dry_runs.trial_values import OTHERS
-from harness.dry_runs.unknown_values import Try, judged, settled, tries_others
+from harness.dry_runs.trial_values import FIRST, SECOND, Trial
+from harness.dry_runs.unknown_values import judged, settled, tries_others
 
 
 class ForkedRuns(AbstractContextManager["ForkedRuns"]):
@@ -42,9 +43,12 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
 
     Args:
         fold_events: allocations and frees after which the allocator's history is folded.
+        compute: how many values the runs compute.
     """
 
-    def __init__(self, folder: Path, *, fold_events: int = FOLD_EVENTS) -> None:
+    def __init__(
+        self, folder: Path, *, fold_events: int = FOLD_EVENTS, compute: Compute = "none"
+    ) -> None:
         self._folder = folder
         self._gpu = pretended_gpu("l4")
         self._status = folder / "status"
@@ -52,6 +56,7 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
         torch = torch_build()
         self._architectures = torch.architectures()
         environment = os.environ | pretending(self._gpu, torch, build(torch))
+        environment |= compute_variables(compute)
         environment["HARNESS_DRY_RUN_STATUS"] = str(self._status)
         self._server: Any = subprocess.Popen(
             [sys.executable, "-m", __name__, str(fold_events)],
@@ -71,20 +76,19 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
             gpu=self._gpu, kind="script", target=str(script), answers={}, environment={}
         )
 
-        def run(trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-            explains = trial not in OTHERS
-            return self._once(
-                dataclasses.replace(request, trial=trial, decided=decided, explains=explains)
-            )
+        def run(trial: Trial) -> tuple[DryRunReport, Path]:
+            for stream in self._folder.glob(f"{ALLOCATIONS}-*"):
+                stream.unlink()
+            report = self._once(dataclasses.replace(request, trial=trial))
+            kept = Path(tempfile.mkdtemp(dir=self._folder))
+            for stream in self._folder.glob(f"{ALLOCATIONS}-*"):
+                stream.rename(kept / stream.name)
+            return report, kept
 
-        first = settled(run, 0)
+        first = settled(run, FIRST)
         if not tries_others(first.report):
             return first.report
-
-        def more(trials: Sequence[int], checks: Mapping[str, bool]) -> list[Try]:
-            return [settled(run, trial, checks) for trial in trials]
-
-        return judged(first, more(OTHERS, {}), more)
+        return judged(first, settled(run, SECOND), lambda trial: settled(run, trial))[0]
 
     def _once(self, request: Request) -> DryRunReport:
         job, result = self._folder / "job", self._folder / RESULT

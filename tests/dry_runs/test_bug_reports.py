@@ -28,7 +28,8 @@ def requests(words: str) -> dict[str, Any]:
 
 @pytest.mark.quick
 def test_the_tables_are_read_and_have_the_closed_forms() -> None:
-    assert (len(ROWS), len(HOST_ROWS)) == (7, 2)
+    assert (len(ROWS), len(HOST_ROWS)) == (10, 2)
+    assert "[thirteen bug reports]" in (ROOT / "README.md").read_text()  # and reserved_grows.py
     sizes = {
         script: [int(size.replace(",", "")) for size in numbers]
         for _, script, _, *numbers in (*ROWS, *HOST_ROWS)
@@ -37,6 +38,10 @@ def test_the_tables_are_read_and_have_the_closed_forms() -> None:
     assert reported - fixed == 4 * 8 * 4096**2 + 8 * 4  # weights, and Adam's step counts
     assert sizes["full_state.py"][0] == 12 * 16 * 4096**2 * 9 // 8  # and the shard of one of 8
     assert sizes["best_weights.py"][0] - sizes["best_weights.py"][1] == 12 * 8 * 4096**2
+    shard, rank_rows = 12 * 2 * 2048, 256 * 768 // 64  # bytes of a row of each matrix
+    assert sizes["muon_experts.py"] == [
+        shard * (2 * 64 * rows + rows + rank_rows // 8) for rows in (rank_rows, rank_rows // 8)
+    ]
     assert sizes["every_rank_loads.py"] == [8 * 4 * 4 * 8192**2]
     assert sizes["offload.py"] == [16 * (2**27 - 4 * (2**24 + 2**12))]
 

@@ -34,7 +34,8 @@ def test_the_page_of_a_script_shows_its_last_step_by_module(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NET)
     (tmp_path / "train.py").write_text(SCRIPT)
-    assert main(["dry-run", "--gpu", "l4", "--html", "page.html", "--", "train.py"]) == 0
+    command = ["dry-run", "--gpu", "l4", "--html", "page.html", "--", "train.py", "--batch", "32"]
+    assert main(command) == 0
     page = (tmp_path / "page.html").read_text()
     found = re.search(r'id="data">(.*?)</script>', page, re.S)
     assert found is not None

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("cuda_build")
 ONE: dict[str, Callable[[Any, Any], Any]] = {
     "unique": lambda t, x: t.unique(x, return_inverse=True, return_counts=True),
     "runs": lambda t, x: t.unique_consecutive(x, return_inverse=True, return_counts=True),
+    "runs of columns": lambda t, x: t.unique_consecutive(x, return_counts=True, dim=-1),
     "nonzero": lambda _, x: x.nonzero(),
     "where": lambda t, x: t.where(x),
     "reductions": lambda t, x: (x.sum(), x.all(), x.any(), x.prod(), x.max(), x.amin(), x.numel()),

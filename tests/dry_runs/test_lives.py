@@ -44,6 +44,24 @@ if "forget" not in sys.argv:
 LINE = TRAIN[: TRAIN.index("last = torch.load")].count("\n") + 1
 
 
+KINDS = """
+import os, torch
+FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "last.pt")
+loss = torch.randn(4, device="cuda").sum().item()
+if os.path.exists(FILE):
+    assert (torch.load(FILE)["loss"] > 1) == (loss > 1)
+    kept = torch.empty(4096 if loss > 1 else 1024, device="cuda")
+torch.save({"loss": loss}, FILE)
+"""
+
+
+def test_each_run_is_resumed_from_numbers_of_its_own_kind(tmp_path: Path) -> None:
+    report = dry_run(script(tmp_path, KINDS), gpu="l4", resume=True, compute="none", quiet=True)
+    assert (report.outcome, report.fit) == ("ok", "fits"), report.evidence
+    assert report.moves
+    assert requested(report) >= 4096 * 4
+
+
 def lives(folder: Path, *again: str, memory_bytes: int | None = None) -> DryRunReport:
     return dry_run(
         script(folder, TRAIN),

@@ -118,7 +118,7 @@ def decide():
 os.waitpid(child(decide), 0)
 """
     )
-    report = run(tmp_path, text, gpu="l4")
+    report = run(tmp_path, text, gpu="l4", compute="none")
     assert (report.outcome, report.fit) == ("ok", "depends")
     assert "script.py:15" in (report.evidence or "")
 

@@ -78,7 +78,7 @@ def test_signals_end_a_script_that_does_not_want_to(
     begin = time.monotonic()
     out, _ = process.communicate()
     report = json.loads(out.splitlines()[-1])
-    assert (report["outcome"], report["evidence"]) == ("killed", evidence)
+    assert (report["outcome"], report["evidence"]["message"]) == ("killed", evidence)
     assert process.returncode == 128 + numbers[0]
     assert time.monotonic() - begin < 4 * seconds  # on a machine with other work
     assert not any(map(is_running, started))

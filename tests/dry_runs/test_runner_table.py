@@ -49,7 +49,9 @@ def test_process():
 def _run(folder: Path, text: str, *words: object, module: str) -> DryRunReport:
     (folder / "memory_cases.py").write_text(text)
     environment = {"PYTHONPATH": str(folder)}
-    return dry_run(module, *words, module=True, environment=environment, quiet=True, gpu="l4")
+    return dry_run(
+        module, *words, module=True, environment=environment, quiet=True, gpu="l4", compute="none"
+    )
 
 
 @pytest.mark.quick
@@ -65,6 +67,14 @@ def test_each_test_of_unittest_has_a_row(tmp_path: Path) -> None:
     assert report.exit_code == 1
     text = sheet_text(dry_run_sheet(report, "unittest"))
     assert "Tests (4), 2 failed, 1 passed, 1 skipped:" in text
+
+
+@pytest.mark.quick
+def test_an_interrupted_test_has_not_passed(tmp_path: Path) -> None:
+    text = "def test_long(): raise KeyboardInterrupt"  # as at the deadline
+    words = ("-q", "-p", "no:cacheprovider", tmp_path / "memory_cases.py")
+    (test,) = _run(tmp_path, text, *words, module="pytest").tests
+    assert (test.outcome, test.why) == ("failed", "the test did not end: KeyboardInterrupt")
 
 
 @pytest.mark.quick
@@ -84,7 +94,7 @@ def test_a_run_with_a_refused_test_is_no_success(
     monkeypatch.chdir(tmp_path)
     text = "import torch\ndef test_it(): assert int(torch.rand(4, device='cuda').sum()) == 0\n"
     (tmp_path / "memory_cases.py").write_text(text)
-    words = ["--gpu", "l4", "-m", "pytest", "-q", "memory_cases.py"]
+    words = ["--compute", "none", "--gpu", "l4", "-m", "pytest", "-q", "memory_cases.py"]
     done = CliRunner().invoke(command, words, standalone_mode=False)
     assert "Tests (1), 1 refused:" in done.output
     assert done.return_value == 3
@@ -179,7 +189,9 @@ def test_an_offloaded_gradient_refuses_only_what_other_values_turn(tmp_path: Pat
     """An optimizer on the host works with gradients that nobody knows; their memory is known."""
     (tmp_path / "memory_cases.py").write_text(OFFLOADED)
     words = ("-q", "-p", "no:cacheprovider", tmp_path / "memory_cases.py")
-    report = dry_run("pytest", *words, module=True, quiet=True, gpu="l4", world_size=2)
+    report = dry_run(
+        "pytest", *words, module=True, quiet=True, gpu="l4", world_size=2, compute="none"
+    )
     rows = {one.name.rpartition("::")[2]: (one.outcome, one.why) for one in report.tests}
     assert rows["test_memory"] == ("passed", None)
     assert rows["test_value"][0] == "refused"

@@ -1,7 +1,9 @@
 """The largest value of a script's argument, found with planted reports and with a real script."""
 
 import json
+import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +115,7 @@ def test_the_script_is_silent_and_values_that_move_no_peak_are_tried_once(
     given: list[dict[str, Any]] = []
     same = CudaPeaks(reserved_peak_bytes=GIB)
     unknown = UnknownValues(
-        runs=3, lines=("train.py:7",), checks=(), moves=False, lowest=same, highest=same
+        runs=2, lines=("train.py:7",), checks=(), moves=False, lowest=same, highest=same
     )
 
     def run(script: str, value: str, **options: Any) -> DryRunReport:
@@ -141,7 +143,7 @@ def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "typed", ["-- train.py", "-m a.train --", "-- torchrun --nproc-per-node 2 train.py"]
+    "typed", ["-- train.py", "-m json.tool --", "-- torchrun --nproc-per-node 2 train.py"]
 )
 def test_the_next_steps_of_a_failure_keep_the_options_and_the_launcher(
     monkeypatch: pytest.MonkeyPatch, ask: Ask, typed: str
@@ -153,11 +155,65 @@ def test_the_next_steps_of_a_failure_keep_the_options_and_the_launcher(
         return planted(int)(11 * GIB)
 
     monkeypatch.setattr("harness.dry_runs.run.dry_run", run)
-    said = ask(["dry-run", "--memory", "3GiB", *typed.split(), "--a", "1"], code=3)
+    monkeypatch.setattr("harness.cli.torchrun_ranks.carries", lambda _: False)
+    said = ask(["dry-run", "--memory", "3GiB", *typed.split(), "--bs", "8", "--a", "1"], code=3)
     start = "  harness dry-run --memory 3GiB"
     assert said.out.splitlines()[-2:] == [
-        f"{start} --largest batch {typed} --batch '{{}}'",
-        f"{start} --snapshot run.pickle {typed} --a 1; harness explain run.pickle",
+        f"{start} --largest batch {typed} --bs '{{}}' --a 1",
+        f"{start} --snapshot run.pickle {typed} --bs 8 --a 1; harness explain run.pickle",
     ]
     ranks = 2 if "torchrun" in typed else None
     assert (asked[0]["world_size"], asked[0]["gpus"]) == (ranks, ranks or 1)
+
+
+def test_a_module_that_only_a_finder_knows_is_run(
+    monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    """As the finders of editable installations do."""
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> ModuleSpec | None:
+            return ModuleSpec(name, None) if name == "edited" else None
+
+    monkeypatch.setattr("sys.meta_path", [*sys.meta_path, Finder])
+    monkeypatch.setattr("harness.dry_runs.run.dry_run", lambda *_, **__: planted(int)(1))
+    assert "ok, fits" in ask(["dry-run", "--gpu", "l4", "-m", "edited.train"]).out
+
+
+@pytest.mark.parametrize("words", [[], ["16"], ["--eval-batch-size", "8"], ["--batch", "auto"]])
+def test_no_search_is_suggested_without_an_option_for_the_batch(
+    monkeypatch: pytest.MonkeyPatch, ask: Ask, words: list[str]
+) -> None:
+    monkeypatch.setattr("harness.dry_runs.run.dry_run", lambda *_, **__: planted(int)(11 * GIB))
+    said = ask(["dry-run", "--memory", "3GiB", "--", "train.py", *words], code=3).out
+    assert "--largest" not in said
+    assert "--snapshot run.pickle" in said
+
+
+def test_a_search_that_ends_early_says_what_it_knows() -> None:
+    known: list[str] = []
+    runs: list[int] = []
+
+    def run(value: int) -> DryRunReport:
+        runs.append(value)
+        if len(runs) == 4:
+            raise KeyboardInterrupt
+        return planted(lambda batch: batch * GIB // 100 + GIB * (batch > 8))(value)
+
+    with pytest.raises(KeyboardInterrupt):
+        largest_of_script("batch", run, lambda *_: None, known.append)
+    assert known == [f"so far, batch 8 fits, {runs[2]:,} does not"]
+
+
+def test_an_estimate_that_is_too_high_is_left_in_steps_of_a_few_percent() -> None:
+    """A fragmented script needs 10% more than its allocated bytes say (the ResNet of a review)."""
+
+    def run(value: int) -> DryRunReport:
+        report = planted(lambda batch: batch * GIB // 180)(value)
+        fits = value * GIB // 162 <= 10 * GIB
+        return report if fits else replace(report, outcome=Outcome.OOM, fit="does not fit")
+
+    largest = largest_of_script("batch", run, lambda *_: None)
+    assert largest.value == 1620
+    assert len(largest.tried) <= 15, "in steps of 1, 2, 4, 8, ... there were 18"

@@ -77,7 +77,8 @@ def run(work: Path, text: str, **named: object) -> DryRunReport:
 def copied(folder: Path) -> Path:
     """Return the path of a folder among the copies of what was written."""
     here = Path.cwd()
-    return folder.relative_to(here if folder.is_relative_to(here) else "/")
+    is_below = folder.is_relative_to(here)
+    return folder.relative_to(here) if is_below else Path("outside") / folder.relative_to("/")
 
 
 def written(report: DryRunReport, below: Path) -> dict[str, str]:
@@ -408,6 +409,28 @@ def test_the_report_lists_what_was_written_and_copies_it_if_asked(
     assert f"changed 17 B {work}/model.pt" in " ".join(text.split())
 
 
+LINKED = """
+for name in ("var", "tmp", "outside"): os.symlink(precious, name)
+open("/var/thesis.txt", "w").write("the script's")
+"""
+
+
+def test_nothing_is_copied_through_a_link_of_the_script(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    kept = tmp_path / "copies"
+    monkeypatch.chdir(work)
+    report = run(work, f"precious = {str(precious)!r}\n{LINKED}", keep_files=kept)
+    assert contents(precious) == {"thesis.txt": "years of work"}
+    assert (kept / "outside/var/thesis.txt").read_text() == "the script's"
+    assert not (kept / "outside").is_symlink()
+    assert (kept / "var").readlink() == precious
+    assert any("two files would have the same name" in note for note in report.notes)
+
+
 def test_a_script_may_be_allowed_to_write(work: Path) -> None:
     text = "open('model.pt', 'w').write('0'); os.remove('other.json')"
     report = run(work, text, write_files=True)
@@ -541,11 +564,11 @@ def test_a_disk_that_the_script_fills_is_told_of(work: Path, pause: str) -> None
     )
     if "unshare failed" in done.stderr:
         pytest.skip(done.stderr)
-    report = msgspec.json.decode(done.stdout.removeprefix("full\n"), type=DryRunReport)
-    assert "more than the" in (report.evidence or ""), done.stderr
-    assert "set TMPDIR to a folder on a larger disk" in (report.evidence or "")
-    assert report.outcome == "killed"
-    assert report.devices[0].peaks.requested_peak_bytes == 4000
+    answer = msgspec.json.decode(done.stdout.removeprefix("full\n"))
+    assert "more than the" in answer["evidence"]["message"], done.stderr
+    assert "set TMPDIR to a folder on a larger disk" in answer["evidence"]["message"]
+    assert answer["outcome"] == "killed"
+    assert answer["devices"][0]["peaks"]["requested_peak_bytes"] == 4000
     assert not (work / "large").exists()
 
 

@@ -24,113 +24,42 @@ done = torch.zeros(9, dtype=torch.bool, device="cuda")\nfor n in range(9):\n    
 if u.mean().item() > 0.2: x = big(4000)
 if (u > 0.2).any(): x = big(4000)
 import statistics; t = statistics.mean([u[k].item() for k in range(3)])\nif t > 1: x = big(4000)
-x = [big(400) for _ in range(10) if u.mean().item() > 0.2]
-n = i.max().item(); x = big(n % 4 * 1000)
-k = torch.zeros_like(i); k.scatter_(0, torch.arange(5).cuda(), i[:5]); x = big(k.sum() * 100)
-k = torch.zeros_like(i); k[i] = 5; x = big(k[0] * 100)
-n = i.sum().item(); x = big(n % 10 * 1000 + 1)
-n = i.sum().item(); x = big(max(n, 2000))
 n = i.sum().item(); x = big(max(3, n))
-n = i.max().item(); n = n if n > 3 else 3; x = big(n * 100)
-x = big(max(0.0, u.sum().item()))
 o = i.cumsum(0).tolist(); x = big(o[-1] - o[0])
 s, e = i.min().item(), i.max().item(); x = big(1000)[s << 20 : e << 20].clone()
-k = len(set(i.tolist())); x = big(k * 1000)
 k = len(collections.Counter(i.cpu().numpy().tolist())); x = big(k * 1000)
 k = len(np.unique(i.cpu().numpy())); x = big(k * 1000)
 c = i.cpu().bincount(); x = big((c > 0).sum() * 1000)
 c = i.bincount(minlength=1); x = big(len(c) * 1000)
 k = (i.cpu() == 3).nonzero().shape[0]; x = big(k * 100)
-kept = [t for j in range(12) if (t := big(1000)) is not None and i[j].item() > 0]
-x = big({1: 4000, 2: 4000, 3: 4000}.get(i[0].item(), 1))
 x = big({0: 1, 100: 1}.get(i[0].item(), 4000))
 if i.sum().item() > 1000: x = big(4000)
 n = i.to(torch.uint8).max().item(); x = big(n * 1000)
 n = i.to(torch.int8).max().item(); x = big(n * 1000)
-n = i.to(torch.uint16).cpu().numpy().max(); x = big(n * 1000)
-n = i.to(torch.uint32).cpu().numpy().max(); x = big(n * 1000)
 def val(t): return t.item()\nn = int(val(u.sum())); x = big(n)
-x = big(sum(int(z * 4) for z in u.tolist()))
-n = "%d" % u.sum().item(); x = big(eval(n))
 class S: pass\ns = S(); setattr(s, "n", u.sum().item()); x = big(s.n)
-h = u.cpu(); x = big((h > 0.5).sum() * 10)
-p = u.softmax(0).cumsum(0).cpu(); k = (p < 0.9).sum().item(); x = big(k)
 import random\nz = torch.empty(random.randint(1, 9999), device="cuda"); x = big(i.max().item() * 1000)
 import os\nz = torch.empty(os.getpid(), device="cuda"); x = big(i.max().item() * 1000)
-n = i.max().item()\ntry: x = big(1000 * n + (1 / 0 if n > 50 else 0))\nexcept ZeroDivisionError: pass
-n = i.max().item()\ntry: x = big(n * 99999)\nexcept torch.OutOfMemoryError: pass
-cache = {}\nfor k in i[:50].tolist(): cache[k] = cache.get(k, big(300))
-h = torch.empty(1, dtype=torch.long, pin_memory=True); h.copy_(i.max()); x = big(h[0] * 1000)
-n = int(f"{i.max()}"); x = big(n * 1000)
-z = [v.item() for v in u[:8]]; x = big(z.index(max(z)) * 100)
 z = [(v.item(), k) for k, v in enumerate(u[:8])]; z.sort(); x = big(z[0][1] * 100)
-import math\nif not math.isclose(u.sum().item(), 2.3): x = big(4000)
 import json\nz = json.dumps({"v": u.sum().item()})\nif json.loads(z)["v"] > 0.2: x = big(4000)
 z = f"{u.sum().item():.2f}"\nif float(z) > 0.2: x = big(4000)
-n = (u > 0.5).any().byte().item(); x = big(4000 if n else 1)
-r = []\nt = threading.Thread(target=lambda: r.append(i.max().item())); t.start(); t.join(); x = big(r[0])
-torch.save(i, __file__ + ".pt"); x = big(torch.load(__file__ + ".pt", map_location="cpu").max())
 if torch.allclose(u, u.clone()): x = big(4000)
 x = big(4000 * (not (u > 0.2).any()))
-n = int(i.max()); x = big(n * 1000)
-x = big(u.sum().item() // 2)
 best = []; best.append(u.mean().item())\nif max(best) > 0.2: x = big(4000)
-x = big([3, 1, 4, 1, 5, 9, 2][i[0].item()])
-x = [big(100) for z in u.tolist()[:30] if z > 0.5]
-x = []\nfor z in i[:9].tolist():\n    if z: x.append(big(300))
-x = []; n = u.sum().item()\nwhile n > 1: x.append(big(100)); n /= 2
-def log(z):\n    global x\n    if z > 0.2: x = big(4000)\nlog(u.mean().item())
-import math\nx = big(math.exp(u.mean().item()) * 1000)
-import math\nif math.log10(1 / u.mean().item()) > 0.1: x = big(4000)
-import math\nif -math.log(u.mean().item()) > 1: x = big(4000)
-try: 1 / u.sum().item()\nexcept ZeroDivisionError: x = big(4000)
 z = "%.2f" % u.sum().item()\nif z > "0.2": x = big(4000)
-class A:\n    def __float__(self): return u.sum().item()\nif float(A()) > 0.2: x = big(4000)
-n = __file__ + ".n"; open(n, "w").write(f"loss {u.sum().item()}\\n")\nif float(open(n).read()[5:]) > 0.2: x = big(4000)
 import json\nn = __file__ + ".n"; json.dump({"v": u.sum().item()}, open(n, "w"))\nif json.load(open(n))["v"] > 0.2: x = big(4000)
 import struct\nif struct.unpack("f", struct.pack("f", u.sum().item()))[0] > 0.2: x = big(4000)
-import decimal; x = big(decimal.Decimal(u.sum().item()))
-import decimal; n = decimal.Decimal(f"{u.sum().item():.0f}"); x = big(n)
-import decimal; x = big(4000 if decimal.Decimal("0.2") < u.sum().item() else 1)
 n = f"|{u.sum().item():10.4f}|"; x = big(float(n.split("|")[1]))
-n = f"acc {100 * u.mean().item():6.1f}% end"; x = big(float(n.split()[1][:-1]))
-import array; n = array.array("d", [u.sum().item()]); x = big(n[0])
-import array; n = array.array("d"); n.append(u.sum().item()); x = big(n[0])
 import sqlite3; n = sqlite3.connect(":memory:").execute("select ?", (u.sum().item(),)).fetchone(); x = big(n[0])
-import re; n = re.search(r"loss (\S+)", f"loss {u.sum().item():.2f} end"); x = big(float(n[1]))
-n = f"{u.sum().item()} s".split()[0]; x = big(eval(n))
-if np.float32(0.2) < u.mean().item(): x = big(4000)
-x = big(np.float32(100) * u.sum().item())
-import math; x = big(math.fsum(z.item() for z in u[:3]) * 100)
-import math; x = big(4000 if math.atan(u.sum().item()) > 0.2 else 1)
-x = big(1 + min(9e9, *u.tolist()) * 100)
-n = max(1.0, u.sum().item())\nif n > 2: x = big(n)
-x = big(u.cpu().histc(4, 0, 1)[3] * 100)
-w = torch.zeros(9).cuda(); w.add_(int(i.max())); x = big(w.sum())
-w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=u.mean().item() + 0.5); x = big(same.sum())
 """  # noqa: E501
 RANGES = r"""
 0-8: w = torch.rand(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\ndef f(): y = w.square().sum(); y.backward(); return y\nfor _ in range(2): o.step(f)
 1-8: z = [v.item() for v in u[:8]]; x = big(1 + z.index(max(z)))
 1-8: z = [v.item() for v in u[:8]]; x = big(1 + z.index(min(z)))
 1-8: x = big(1 + max(range(8), key=lambda k: u[k].item()))
-1-8: x = big(1 + max((u[k].item(), k) for k in range(8))[1])
 1-8: import heapq; x = big(1 + heapq.nlargest(3, [(u[k].item(), k) for k in range(8)])[0][1])
-1-8: import heapq; h = []\nfor k in range(8): heapq.heappush(h, (u[k].item(), k))\nx = big(1 + h[0][1])
-1-4: x = big(4 if i[0].item() in {5} else 1)
-1-4: x = big(4 if i[0].item() in {5: "five"} else 1)
-1-4: x = big(4 if u[0].item() in {0.5: "half"} else 1)
-1-4: x = big(4 if round(u[0].item()) == 1 else 1)
-1-4: x = big(4 if divmod(u[0].item(), 2)[0] == 1 else 1)
-1-4: x = big(4 if int(u[0]) == 1 else 1)
-1-4: x = big(4 if float(u[0]) > 0.5 else 1)
-1-4: x = big(4 if float(f"{u[0].item():.2f}") > 0.5 else 1)
-1-4: x = big(4 if int(i[0].item()) == 2 else 1)
 1-4: x = big(4 if max(0.5, u.sum().item()) > 1 else 1)
-1-4: best = max(0.5, u.sum().item())\nx = big(4 if best > 1 else 1)
-1-4: x = big(1 if i[0].item() not in frozenset([5, 6]) else 4)
 2-11: x = [big(1)]\nfor n in range(5):\n    x.append(big(1))\n    if (i == n).any(): break\nif torch.equal(i, i.flip(0)): x.append(big(5))
-1-18: x = [big(1)]\nfor n in range(8):\n    if (i == n).any(): break\n    x.append(big(1))\nif torch.equal(i, i.flip(0)): x.append(big(2))\nif u.mean().item() > 0.2: x.append(big(7))
 11-23: z = torch.empty(10, 1 << 20, dtype=torch.uint8, device="cuda"); y = z[(i[:10] > 5).cpu().cuda()]\nx = big(1 if (i > 3).any() else 3)
 """  # noqa: E501
 RIGHT = r"""
@@ -141,7 +70,6 @@ torch.distributions.Normal(u, u.exp()).log_prob(torch.rand_like(u))
 torch.distributions.Categorical(logits=u).sample()
 print(1 / u.mean().item())
 norm = sum(z.item() for z in u[:3]) ** 0.5\nimport torch\nu.mul_(torch.as_tensor(1 / (norm + 1)))
-import math\nprint(10 * math.log10(1 / u.mean().item()), 20 * math.log10(1 / math.sqrt(u.mean().item())))
 w = torch.rand(64, 10, device="cuda", requires_grad=True); w.square().sum().backward(); torch.optim.Adafactor([w], foreach=False).step(); torch.optim.Adafactor([w], foreach=True).step()
 for _ in range(2): torch.nn.functional.ctc_loss(torch.randn(50, 4, 9, device="cuda").log_softmax(-1), torch.ones(4, 5, dtype=torch.long).cuda(), torch.full((4,), 50), torch.full((4,), 5))
 m = torch.rand(1000).cuda() > 0.3; x = big(m.sum()); print(1 if i.max().item() else 2)
@@ -150,29 +78,15 @@ k = torch.empty_like(i); k[:9].copy_(i[:9]); k[torch.arange(9, 1000).cuda()] = 5
 k = torch.cat([i, torch.full((5,), 7).cuda()]); n = (k.index_select(0, torch.arange(1000, 1005).cuda()).max() + k[-2] + k.gather(0, torch.tensor([1001]).cuda())).item(); assert n == 21; x = big(n)
 e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
 a, b = i[:2].tolist()\nprint(a + b)
-for z in u[:50]: assert type(z.item()) is float and z.item().__class__ is float and type(f"{z.item()}") is str
-for z in i[:50]: assert type(z.item()) is int and {int: 1}[type(z.item())]
-best = 0\nfor _ in range(3):\n    z = (u > 0.5).float().mean().item()\n    if z > best: best = z; torch.save(u, __file__ + ".best")\ntorch.load(__file__ + ".best")
 torch.save({"loss": u.mean().item(), "text": f"{u.mean().item():.2f}", "n": i.max().item()}, __file__ + ".pt"); assert torch.load(__file__ + ".pt")["text"][1] == "."
 print([z + 1 for z in i.tolist()])
 best = 0.0\nfor _ in range(3): best = max(best, u.mean().item())\nprint(best)
-"""  # noqa: E501
-TOLD = r"""
 print(f"{u.mean().item():.3f}", round(u.mean().item(), 2))
-losses = []; losses.append(u.mean().item()); print(sum(losses) / len(losses))
 loss = 0.0\nloss += u.mean().item() * 8\nprint("loss", loss / 10)
 def mean(z): return z.mean().item()\nlog = {"loss": mean(u)}\nprint({**log})
-class Meter:\n    total = 0.0\n    def update(self, z, n=1): self.total += z * n\nm = Meter(); m.update(u.mean().item(), n=2)\nprint(m.total)
-def log(z, step): print(step, z)\nlog(u.mean().item(), 3)
 torch.save(i, __file__ + ".pt")
 torch.randn(8, 1000, requires_grad=True).cuda().square().sum().backward()
-z = u.mean().item()\nif z is not None: print(z)
-z = u.mean().item(); print("loss %.2f" % z, f"{z:.3f}".strip(), str(z)[:4].rjust(9))
 import json\nprint(json.dumps({"loss": u.mean().item()})); json.loads("{}")
-open(__file__ + ".n", "w").write("5"); print(f"{u.mean().item()}"); open(__file__).read()
-z = u.mean().item()\nu.add_(u, alpha=-z / 2); u.lerp_(u, z)
-print(f"{u.mean().item():.0f}"); int("0"); float("0.25")
-z = float(u.mean()); print(f"{float(z):.2f}")
 """  # noqa: E501
 GUARDS = r"""
 assert (i >= 0).all()
@@ -222,33 +136,7 @@ def test_a_range_has_both_ends(runs: ForkedRuns, tmp_path: Path, case: str) -> N
 def test_what_changes_nothing_is_right(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
     report = report_of(runs, tmp_path, case)
     assert report.outcome == "ok", report.evidence
-    assert report.unknown is None or not report.unknown.moves
-
-
-@pytest.mark.parametrize(
-    ("library", "use"),
-    [
-        ("yaml", "assert yaml.safe_dump([z, f'{z}'])[2:5] == '0.0'"),
-        ("tqdm", "tqdm.tqdm([]).set_postfix(loss=z, mean=f'{z:.2f}')"),
-        ("tensorboard", "SummaryWriter(__file__ + '.d').add_scalar('loss', z, 1)"),
-    ],
-)
-def test_a_number_that_a_library_writes_costs_no_second_run(
-    runs: ForkedRuns, tmp_path: Path, library: str, use: str
-) -> None:
-    pytest.importorskip(library)
-    imports = f"import {library}\n"
-    if library == "tensorboard":
-        imports = "from torch.utils.tensorboard import SummaryWriter\n"
-    report = report_of(runs, tmp_path, f"{imports}z = u.mean().item(); {use}")
-    assert (report.outcome, report.unknown) == ("ok", None), report.evidence
-
-
-@each(TOLD)
-def test_what_is_only_told_costs_no_second_run(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
-    report = report_of(runs, tmp_path, case)
-    assert report.outcome == "ok", report.evidence
-    assert report.unknown is None
+    assert report.unknown is None or (report.unknown.runs, report.unknown.moves) == (2, False)
 
 
 @each(GUARDS)
@@ -360,6 +248,6 @@ def test_every_run_goes_on_to_its_exit(tmp_path: Path, runs: ForkedRuns) -> None
     text = BEGIN + "import atexit\n@atexit.register\ndef late(): kept.append(big(4000))\n"
     report = runs.run(script(tmp_path, text + "kept = []\nif u.mean().item() > 0.2: kept += ['x']"))
     assert (report.outcome, known(report.unknown).runs, known(report.unknown).moves) == (
-        "ok", 3, False
+        "ok", 2, False
     )  # fmt: skip
     assert known(report.cuda.requested_peak_bytes) > 4000 << 20

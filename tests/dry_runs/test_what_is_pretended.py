@@ -186,3 +186,15 @@ def test_frozen_weights_and_what_quantizes_them_are_parameters(tmp_path: Path) -
     peak = succeeds(tmp_path, FROZEN).devices[0].peak
     assert peak is not None
     assert peak.categories["parameter"] == 4 * (4 << 20)
+
+
+@pytest.mark.parametrize(("gpu", "mib"), [("l4", 48), ("rtx4090", 72), ("h200", 60)])
+def test_the_l2_cache_is_that_of_the_gpu_and_not_of_its_capability(
+    tmp_path: Path, gpu: str, mib: int
+) -> None:
+    script = f"""
+import torch
+torch.ones(1, device="cuda")
+assert torch.cuda.get_device_properties(0).L2_cache_size == {mib} << 20
+"""
+    succeeds(tmp_path, script, gpu=gpu)

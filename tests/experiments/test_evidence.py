@@ -95,7 +95,7 @@ def test_a_contradiction_opens_every_claim_and_is_the_answer(
         assert claim.verdict is Verdict.OPEN, claim.sentence
         assert "its evidence contradicts itself" in claim.open_reason
         assert why in claim.open_reason
-    (answer,) = section.answer
+    (answer,) = section.summary
     assert answer.startswith("Open, because evidence contradicts itself: Depth times batch")
 
 
@@ -176,7 +176,7 @@ def test_thresholds_that_are_missing_or_impossible_decide_nothing(
     assert predictable.verdict is Verdict.OPEN
     assert words in predictable.open_reason
     assert deeper.verdict is Verdict.OPEN or words == ""
-    answer = section_of(find("oom_thresholds"), folder)[0].answer[0]
+    answer = section_of(find("oom_thresholds"), folder)[0].summary[0]
     assert answer.startswith(("Open", "It is open"))
 
 

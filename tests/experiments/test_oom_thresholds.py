@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.oom_thresholds import questions
-from experiments.oom_thresholds.claims import answer, predictable
+from experiments.oom_thresholds.claims import predictable, summary
 from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier
 from harness.analysis import AnalysisError
 from harness.prediction.mlp.cpu_trace import solve
@@ -48,7 +48,7 @@ def test_planted_thresholds_come_back_in_the_tables(tmp_path: Path) -> None:
     found = section("oom_thresholds", tmp_path, lines)
     deeper, _ = found.claims
     assert "(depth + a)(batch + b) = c" in deeper.measured
-    assert "falls in 8 of 8 steps" in deeper.number
+    assert "8 of 8 steps" in deeper.number
     tables = {table.name: table.frame for table in found.tables}
     assert len(tables["thresholds"]) == len(lines)
     assert (tables["frontier"]["worst_error_percent"] < 0.5).all()
@@ -90,12 +90,9 @@ def test_a_threshold_off_by_more_than_promised_is_named() -> None:
     good = [placed(depth, fit, predicted=fit + 1) for depth, fit in fits.items()]
     assert known(predictable(as_frame(good))).verdict is Verdict.SUPPORTED
     claim = known(predictable(as_frame([placed(1, 1000, predicted=1006), *good[1:]])))
-    assert claim.words == "holds for depth ≥ 2, fails for depth 1"
-    assert (
-        claim.number
-        == "3 of 4 thresholds are within 0.5% of the prediction; the largest difference is 0.6%"
-    )
-    (sentence,) = answer(claim)
+    assert claim.words == "holds for depths from 2, fails for depth 1"
+    assert claim.number == "3 of 4 thresholds; at most 0.6% off"
+    (sentence,) = summary(claim)
     assert sentence.startswith("Memory runs out where predicted, in part: 3 of 4 thresholds")
-    assert sentence.endswith("; the claim holds for depth ≥ 2, fails for depth 1.")
-    assert answer(predictable(as_frame([placed(1, 1000)]))) == ()
+    assert sentence.endswith("; the claim holds for depths from 2, fails for depth 1.")
+    assert summary(predictable(as_frame([placed(1, 1000)]))) == ()

@@ -12,7 +12,7 @@ def test_state_floor_and_phase_are_those_that_hand_arithmetic_gives(tmp_path: Pa
     records = base("optimizers")
     said = section("optimizers", tmp_path, records)
     state = named(said, "An optimizer keeps nothing")
-    assert state.number == f"{len(records)} of {len(records)} cells keep these tensors"
+    assert state.number == f"{len(records)} of {len(records)} cells"
     assert state.second.endswith(f" agree in {len(records)} of {len(records)} comparisons")
     assert "; 2·parameter bytes + 8·layer (adam);" in state.measured
     adam = 2 * PARAMETER_BYTES + 16

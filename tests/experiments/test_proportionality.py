@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from experiments.depth_batch.proportionality import Growth, growth_of
-from experiments.depth_batch.verdicts import form_words, growth_answer
+from experiments.depth_batch.verdicts import form_words, summary
 from experiments.depth_batch.verdicts import proportionality as judged
 from harness.analysis import AnalysisError
 from harness.schema.events import CATEGORIES
@@ -29,10 +29,8 @@ def proportionality(growth: Growth) -> Claim:
 
 def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
     claim = proportionality(growth_of(_frame(planted.saved_bytes), "saved_bytes"))
-    assert claim.words == "fails; holds only for depth ≥ 16"
-    assert claim.number.endswith(
-        "bytes double with depth and with batch in 16 of 48 squares of the grid"
-    )
+    assert claim.words == "fails; holds only for depths from 16"
+    assert claim.number == "16 of 48 squares"
     assert (
         "1,024·depth·batch + 3,184·batch + 4 gives the exact bytes in 63 of 63 cells"
         in claim.measured
@@ -48,7 +46,7 @@ def test_a_smaller_grid_of_true_data_never_turns_the_verdict(most: tuple[int, in
     outside = (frame["depth"] > most[0]) | (frame["batch"] > most[1])
     frame.loc[outside, "saved_bytes"] = pd.NA
     claim = proportionality(growth_of(frame, "saved_bytes"))
-    assert claim.words == "fails; holds only for depth ≥ 32 and batch ≥ 2,048"
+    assert claim.words == "fails; holds only for depths from 32 with batches from 2,048"
     if outside.any():
         assert f"{(~outside).sum()} of 63 cells were measured" in claim.measured
         frame["saved_bytes"] += frame["depth"] // 2  # no law of these cells any more
@@ -121,7 +119,7 @@ def test_doublings_must_add_up_and_be_smooth(law: Callable[[int, int], float], w
 
 
 WORKSPACE = 8_519_680
-PEAK = " for the peak of a step: 12 bytes"
+PEAK = " for the peak of a step: twice the depth or batch doubles the bytes in 12 squares"
 
 
 def cells(led: dict[str, int], temporary: int, **environment: str) -> pd.DataFrame:
@@ -147,12 +145,12 @@ def cells(led: dict[str, int], temporary: int, **environment: str) -> pd.DataFra
 RULE = Rule(holds="it does", fails="it does not", open="nobody knows")
 
 
-def answers(led: pd.DataFrame, verdict: Verdict = Verdict.OPEN, **parts: str) -> tuple[str, ...]:
+def answers(led: pd.DataFrame, verdict: Verdict = Verdict.OPEN, **parts: Any) -> tuple[str, ...]:
     claim = Claim(
         sentence="It grows.", rule=RULE, second="none", verdict=verdict, measured="",
-        number="12 bytes", **parts,
+        number="12 squares", **parts,
     )  # fmt: skip
-    return growth_answer({"peak live": claim}, led)
+    return summary({"peak live": claim}, led)
 
 
 @pytest.mark.parametrize(
@@ -161,18 +159,17 @@ def answers(led: pd.DataFrame, verdict: Verdict = Verdict.OPEN, **parts: str) ->
         ("holds", {}, f"Yes{PEAK}."),
         (
             "holds in part",
-            {"holds_for": "batch ≥ 64", "fails_for": "batch 8"},
-            f"In part{PEAK}; the claim holds for batch ≥ 64, fails for batch 8.",
+            {"holds_for": "batches from 64", "fails_for": "batch 8"},
+            f"In part{PEAK}.",
         ),
-        ("fails", {"holds_for": "batch ≥ 64"}, f"No{PEAK}; the claim holds only for batch ≥ 64."),
+        ("fails", {"holds_for": "batches from 64"}, f"No{PEAK}."),
         ("open", {"open_reason": "3 cells are needed"}, f"Open{PEAK}; 3 cells are needed."),
     ],
 )
 def test_an_answer_is_made_from_the_verdict_alone(
     verdict: str, parts: dict[str, str], sentence: str
 ) -> None:
-    led = " Activations are the largest part of the peak in 2 of 7 cells."
-    led += " In 5 cells parameters are the largest part."
+    led = " Activations are the peak's largest part in 2 of 7 cells, and parameters in 5."
     found = cells({"parameter": 5, "activation": 2}, 100)
     assert answers(found, Verdict(verdict), **parts) == (sentence + led,)
 
@@ -180,7 +177,7 @@ def test_an_answer_is_made_from_the_verdict_alone(
 def test_the_answer_names_what_leads_instead_of_activations() -> None:
     led = {"temporary": 5, "activation": 2}
     (on_gpu,) = answers(cells(led, WORKSPACE).assign(device="cuda"))
-    assert "In 5 cells temporaries (above all cuBLAS" in on_gpu
+    assert "and temporaries (above all cuBLAS's workspaces) in 5." in on_gpu
     (without,) = answers(cells(led, WORKSPACE))
-    assert "In 5 cells temporaries are the largest part." in without
-    assert growth_answer({}, cells(led, 100)) == ()
+    assert "and temporaries in 5." in without
+    assert summary({}, cells(led, 100)) == ()

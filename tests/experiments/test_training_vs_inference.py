@@ -19,7 +19,7 @@ def test_parts_of_the_difference_are_those_of_the_two_peaks(tmp_path: Path) -> N
     assert (table[parts].sum(axis=1) == table["difference_bytes"]).all()
     more, _, _ = section.claims
     assert f"of {len(table)} cells" in more.number
-    assert "at least 1.1 in " in more.number
+    assert "at least 1.1 in " in more.measured
 
 
 def test_one_cell_by_hand(tmp_path: Path) -> None:

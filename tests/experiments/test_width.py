@@ -31,7 +31,7 @@ def test_a_difference_that_is_not_worth_it_is_told_and_fails(tmp_path: Path) -> 
 def test_bytes_at_powers_of_two_are_those_of_their_neighbours(tmp_path: Path) -> None:
     section = predicted_records.section("width", tmp_path, base("width"))
     memory = named(section, "Widths that are powers")
-    assert memory.number == "0.99998 to 0.99999 times the mean of the neighbours' peaks"
+    assert memory.number == "0.99998 to 0.99999 times the neighbours' mean"
 
 
 def test_intervals_cover_the_planted_ratio() -> None:

@@ -185,6 +185,7 @@ def test_a_network_of_timm_or_torchvision_has_an_input() -> None:
         ("hf:no_type.json", "names no model_type"),
         ("hf:nested.json", "its config.json (is no JSON|has too many levels)"),
         ("hf:layers.json", "num_hidden_layers must be at most 10,000, got 10,000,000"),
+        ("hf:strange.json", "the inputs of a model_type 'lama3' are not known; give --input"),
         ("hf:unknown.json", "the inputs of a LlamaForFoo are not known; give --input"),
     ],
 )
@@ -198,6 +199,7 @@ def test_what_cannot_be_had_is_one_line(
     (folder / "nested.json").write_text('{"model_type": ' * 20_000 + "1" + "}" * 20_000)
     (folder / "layers.json").write_text(json.dumps({**TINY, "num_hidden_layers": 10**7}))
     (folder / "unknown.json").write_text(json.dumps({**TINY, "architectures": ["LlamaForFoo"]}))
+    (folder / "strange.json").write_text('{"model_type": "lama3"}')
     with pytest.raises(StepError, match=message.replace("?", ".")) as caught:
         named_step(harness.Step(target, 4))
     assert "\n" not in str(caught.value)

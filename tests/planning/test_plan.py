@@ -5,8 +5,9 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -22,7 +23,9 @@ from harness.planning.changed_step import (
     subject_of,
 )
 from harness.planning.plan_result import Plan
+from harness.planning.plan_sheet import plan_sheet
 from harness.planning.step_changes import StepChange, code_of
+from harness.plots.sheet import ShownTable
 from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.units import format_bytes
 from harness.training.own_step import OwnStep
@@ -103,6 +106,19 @@ def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(tight: Pl
     step |= {"accumulate": first.micro_batches, "allocator_settings": first.allocator_settings}
     again = harness.predict(build, BATCH, **step)
     assert again.fit == first.fit, "two micro-batches need what all of them need"
+
+
+def test_a_candidate_that_reserves_more_than_there_is_room_for_is_tight(tight: Plan) -> None:
+    one = tight.candidates[0]
+    total = one.fit.reserved_peak_bytes[1]
+    no_room = msgspec.structs.replace(one.fit, verdict="fits", total_bytes=total)
+    plan = replace(tight, candidates=(replace(one, fit=no_room), one))
+    (table,) = (each for each in plan_sheet(plan).parts if is_candidates(each))
+    assert [row[2] for row in table.rows] == ["tight", "fits"]
+
+
+def is_candidates(part: object) -> TypeGuard[ShownTable]:
+    return isinstance(part, ShownTable) and part.heads[-1] == "change"
 
 
 def test_checkpointing_saves_what_the_blocks_save() -> None:

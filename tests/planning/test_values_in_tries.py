@@ -72,13 +72,60 @@ def test_a_step_that_reads_a_value_gets_the_true_one(reads_from: int) -> None:
     assert fit_of(Half, reads_from) == fit_of(Half, 1 << 40)
 
 
-def test_an_unknown_value_in_a_try_is_no_answer() -> None:
+def test_an_unknown_value_in_a_try_ends_the_search_and_is_no_answer() -> None:
     class Unknown(Half):
         def forward(self, x: Tensor) -> Tensor:
             return nn.Linear.forward(self, x[: int((x > 0).sum())] if len(x) > 40 else x)
 
+    report = harness.predict(
+        lambda: Unknown(0), 32, inputs=(64,), loss="sum", gpu=SMALL, largest=True
+    )
+    assert known(report.fit).verdict == "fits"
+    assert known(report.fit).largest_batch is None
+    assert any("depends on values that nobody knows" in note for note in report.notes)
+
+
+class Routed(nn.Module):
+    """Each expert gets the rows that the gate gives it, as in a mixture of experts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate = nn.Linear(64, 4)
+        self.experts = nn.ModuleList(nn.Linear(64, 4096) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        best, total = self.gate(x).argmax(-1), torch.zeros(4096, device=x.device)
+        for index, expert in enumerate(self.experts):
+            total += expert(x[best == index]).exp().sum(0)
+        return total
+
+
+def routed_rows(batch: int) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(batch, 64), torch.zeros(batch)
+
+
+def routed_peaks() -> dict[str, int]:
+    """Train as the step does, and return the peak after two steps."""
+    model = Routed().cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, _labels = (one.cuda() for one in routed_rows(500))
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+    return {"allocated": torch.cuda.max_memory_allocated()}
+
+
+def test_the_values_of_own_inputs_are_computed_in_the_trace_and_in_each_try() -> None:
+    """Without values, all rows may go to one expert, or none; the step had no answer."""
     with pytest.raises(harness.HarnessError, match="depends on values that nobody knows"):
-        fit_of(Unknown, 0)
+        harness.predict(Routed, 500, inputs=(64,), loss="sum", gpu=SMALL)
+    report = harness.predict(Routed, 500, inputs=routed_rows, loss="sum", gpu=SMALL)
+    traced = known(report.cuda).allocated_peak_bytes
+    assert known(report.fit).allocated_peak_bytes == (traced, traced)
+    assert known(harness.predict(run=routed_peaks, gpu=SMALL).cuda).allocated_peak_bytes == traced
 
 
 class HarmlessReads(nn.Module):

@@ -66,7 +66,11 @@ def ended():
         ("masked --gpu l4", 2, "has no attribute 'foo' (wrong_input.py:"),
         ("Net --optimizer wrong_input.py:none", 2, "must return a torch.optim.Optimizer"),
         ("words --input 16", 2, "give tokens as integers: --input [NAME=]int64:SHAPE"),
-        ("ended --gpu l4", 2, "ended the process"),
+        (
+            "ended --gpu l4",
+            2,
+            "may neither end the process nor parse the command line",
+        ),
         ("Net --check", 2, "--check needs --gpu of known memory"),
         ("Net --check --gpu t4 --batch 1000000000", 3, "does not fit"),
         ("Net --check --gpu t4", 0, "fits on t4"),

@@ -68,41 +68,77 @@ def evidence(run: Path) -> str:
     return (run / "evidence.html").read_text(encoding="utf-8")
 
 
-def test_the_story_opens_with_the_answer_and_the_step(run: Path, page: str) -> None:
+def words_of(page: str) -> list[str]:
+    """Return the words that a reader sees before anything is unfolded."""
+    body = page[page.index("<body") :]
+    for hidden in (r"<svg.*?</svg>", r"(?<=</summary>).*?(?=</details>)", r"<[^>]*>"):
+        body = re.sub(hidden, " ", body, flags=re.DOTALL)
+    return body.split()
+
+
+def test_the_summary_has_the_answer_the_lesson_the_frame_and_one_figure(
+    run: Path, page: str
+) -> None:
     section = section_of(run)
-    assert "Does the memory of training grow in proportion" in page
-    opening = page[page.index('class="opening"') : page.index('id="depth_batch-owners-heading"')]
-    assert len(section.answer) == 2
-    for sentence in section.answer:
+    assert len(section.summary) == 2
+    opening = html.unescape(page[page.index('class="opening"') : page.index("<figure")])
+    for sentence in section.summary:
         lead, colon, rest = sentence.partition(": ")
         assert f"<strong>{lead}{colon}</strong> {rest}" in opening
-    assert (
-        "1,024·depth·batch + 40·batch + 4 bytes; the bytes double with depth and with batch in 48"
-        in opening
-    )
-    assert 'id="depth_batch-timeline-8-512"' in opening
+    assert "the bytes in 48 of 48 squares" in opening
+    assert "for the peak only for depths from 32 with batches from 2,048." in opening
+    for fact in (
+        "MLP, width 256, 784 inputs, 10 classes",
+        "depth 1 to 64",
+        "All 63 cells",
+        "no GPU",
+    ):
+        assert fact in opening
+    assert "exact numbers of" in opening, "compared with the reference run"
+    assert page.count("<figure") == 1
+    assert 'id="depth_batch-product"' in page
 
 
-def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
+def test_every_claim_is_one_line_of_the_summary_and_leads_to_its_evidence(
     run: Path, page: str, evidence: str
 ) -> None:
     section = section_of(run)
     assert len(section.claims) == 5
-    claims = page[page.index('class="claims"') :]
-    for claim in section.claims:
+    claims, text = page[page.index('class="claims"') :], html.unescape(evidence)
+    for number, claim in enumerate(section.claims, 1):
         head = (claim.headline or claim.sentence).rstrip(".")
-        assert claims.count(f'<a href="evidence.html#depth_batch">{head}</a>') == 1
+        link = f"evidence.html#depth_batch-claim-{number}"
+        assert claims.count(f'<a href="{link}">{head}</a>') == 1
+        assert f'id="depth_batch-claim-{number}"' in evidence
         assert claim.number.replace(" %", "\u00a0%") in claims
-        measured = html.escape(claim.measured.replace(" %", "\u00a0%")).replace("&#x27;", "&#39;")
-        assert measured in evidence
-        assert measured not in page
-        assert html.escape(f"Rule: the claim holds if {known(claim.rule).holds}.") in evidence
-        assert html.escape(f"The smallest difference that matters is {claim.matters}.") in evidence
-        assert html.escape(claim.history) in evidence
+        first, _, rest = claim.measured.replace(" %", "\u00a0%").partition(". ")
+        assert first in text
+        assert rest in text
+        assert rest not in page
     assert {claim.verdict for claim in section.claims} == set(Verdict) - {Verdict.LIMITED}
     assert "5 claims: 2 hold, 2 fail, 1 open" in page
-    assert "fails; holds only for depth ≥ 32 and batch ≥ 2,048" in page
-    assert "bytes in 63 of 63 cells" in evidence
+    assert "fails; holds only for depths from 32 with batches from 2,048" in evidence
+
+
+def test_each_rule_and_each_change_of_it_stands_once(run: Path, evidence: str) -> None:
+    section, text = section_of(run), html.unescape(evidence)
+    rules = {known(claim.rule).holds for claim in section.claims}
+    assert len(rules) < len(section.claims)
+    histories = [known(claim.history) for claim in section.claims]
+    changes = {change for one in histories for change in one.changes}
+    for words in (*rules, *(change.words for change in changes)):
+        assert text.count(words) == 1, words
+    assert evidence.count('href="#rule-1">growth</a>') == 4
+    assert 'href="#change-smooth">30 Nov 2026 (smooth)</a>' in evidence
+    markdown = (run / "report.md").read_text(encoding="utf-8")
+    assert markdown.count("2026-11-30 (6c68d6f4)") == len(rules), "each rule changed then"
+    assert all(markdown.count(words) == 1 for words in rules)
+
+
+def test_pages_are_short(run: Path, page: str, evidence: str) -> None:
+    assert 200 < len(words_of(page)) < 450
+    assert 500 < len(words_of(evidence)) < 1500
+    assert len((run / "report.md").read_text(encoding="utf-8").split()) < 1000
 
 
 def test_each_figure_stands_once_with_a_number_a_permalink_and_its_data(
@@ -110,13 +146,14 @@ def test_each_figure_stands_once_with_a_number_a_permalink_and_its_data(
 ) -> None:
     both = page + evidence
     stems = {path.stem for path in (run / "figures").glob("*.csv")}
-    ids = [attrs["id"] or "" for attrs in Page(both).of("figure")]
-    assert sorted(ids) == sorted(stems)
-    of_the_story = [name.removeprefix("depth_batch-") for name in ids if name in page]
-    assert of_the_story == ["product", "timeline-8-512", "owners"]
-    for number, name in enumerate(ids, 1):
-        assert f'href="#{name}">Figure {number}.</a>' in both
-        assert f'href="figures/{name}.csv">Data of figure {number} (CSV)</a>' in both
+    ids = {attrs["id"] or "" for attrs in Page(both).of("figure")}
+    assert ids == stems
+    assert "depth_batch-map-3" in ids, "the map of the peak's squares"
+    for name in ids:
+        number = re.findall(rf'href="#{name}">Figure (\d+)\.</a>', both)
+        assert len(number) == 1
+        assert f'href="figures/{name}.csv">Data of figure {number[0]} (CSV)</a>' in both
+    assert sorted(map(int, re.findall(r">Figure (\d+)\.<", both))) == [*range(1, len(ids) + 1)]
 
 
 @pytest.mark.parametrize("name", ["report.html", "evidence.html"])
@@ -148,7 +185,7 @@ def test_the_files_next_to_the_pages_are_complete_and_the_same_from_the_same_rec
         kinds.setdefault(path.stem, set()).add(path.suffix)
     assert len(kinds) > 3
     assert all(suffixes == {".svg", ".png", ".csv"} for suffixes in kinds.values())
-    links = re.findall(r"\]\(([^)]+)\)", (run / "report.md").read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#]+)\)", (run / "report.md").read_text(encoding="utf-8"))
     assert len(links) > 8
     assert all((run / link).is_file() for link in links)
     table = (run / "tables" / "depth_batch-cells.csv").read_text(encoding="utf-8")
@@ -241,9 +278,12 @@ def test_an_experiment_that_fails_costs_its_own_section_alone(
     )
     missing: list[str] = []
     write_report(tmp_path, missing=missing.append)
-    assert ["Broken: This section" in line for line in missing] == [True]
+    where = "This section" if place == "analysis" else "Figure bad could not be drawn"
+    assert [f"Broken: {where}" in line for line in missing] == [True]
+    assert "test_report.py" in missing[0]
+    assert "in fail: ZeroDivisionError: by the number of cells" in missing[0], "the user's line"
     page = (tmp_path / "evidence.html").read_text(encoding="utf-8")
-    assert "internal error (ZeroDivisionError: by the number of cells; test_report.py" in page
+    assert "ZeroDivisionError" in html.unescape(page)
     assert "36 of 36" in page or "exact in 9 of 9 cells" in page
 
 

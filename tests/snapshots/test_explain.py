@@ -7,6 +7,7 @@ the request that failed. ``COMPLETED`` and ``FAILED`` hold what was seen.
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,17 @@ import pytest
 import harness
 from harness.plots.memory_page import sheet_page
 from harness.plots.sheet import sheet_text
+from harness.snapshots.device_history import device_histories
+from harness.snapshots.diagnosis import cause_of
 from harness.snapshots.explain import Explanation, explain_file
 from harness.snapshots.explain_sheet import explanation_sheet, failures_sheet
+from harness.snapshots.failed_request import FailedRequest, find_failure
+from harness.snapshots.file_bytes import Deadline
 from harness.snapshots.log_failures import find_failures
 from harness.snapshots.log_text import Log
-from harness.snapshots.what_if import WhatIf
+from harness.snapshots.oom_message import parse_message
+from harness.snapshots.snapshot import read_recording
+from harness.snapshots.what_if import WhatIf, as_recorded, find_work, what_ifs
 from tests.commands import Ask
 from tests.known import known
 from tests.snapshots.test_oom_message import EVERYTHING
@@ -65,6 +72,44 @@ def test_each_failure_is_diagnosed_and_its_groups_add_up_to_what_was_alive(
 
 
 @pytest.mark.usefixtures("cuda_build")
+@pytest.mark.parametrize("name", ["batch-8192", "first-step", "fragmentation"])
+def test_a_request_fits_with_as_little_alive_as_the_explanation_says(name: str) -> None:
+    (history,) = device_histories(read_recording(FAILURES / f"{name}.pickle.gz"))
+    failure = known(find_failure(history))
+    assert failure.fitting_bytes < failure.alive_bytes, "so much was alive when it failed"
+    work = find_work(history, failure.position + 1)
+    left, alive = set(), failure.alive_bytes
+    begins = history.alive_after(failure.position)
+    for begin in sorted(begins, key=lambda begin: -history.log[begin].size_bytes):
+        if alive > failure.fitting_bytes:
+            left.add(begin - len(history.origin.live))
+            alive -= history.log[begin].size_bytes
+    steps = tuple(step for step in work.steps if step.position not in left)
+    shorter = as_recorded(history, failure.usable_bytes, replace(work, steps=steps))
+    for case, fits in ((as_recorded(history, failure.usable_bytes, work), False), (shorter, True)):
+        ((answer,), _) = what_ifs([case], Deadline())
+        assert (answer.verdict == "fits") == fits
+
+
+@pytest.mark.parametrize(
+    ("left_mib", "cause"),
+    [(16, "real need"), (46, "full"), (600, "fragmentation"), (1_100, "fragmentation")],
+)
+def test_a_log_and_a_snapshot_of_one_failure_have_one_diagnosis(left_mib: int, cause: str) -> None:
+    failure = FailedRequest(
+        position=0, requested_bytes=32 * MIB, segment_bytes=32 * MIB, reserved_bytes=16_380 * MIB,
+        alive_bytes=(16_384 - left_mib) * MIB, device_free_bytes=4 * MIB,
+        usable_bytes=16_384 * MIB, is_limited=False, frames=(),
+    )  # fmt: skip
+    message = parse_message(
+        "CUDA out of memory. Tried to allocate 32.00 MiB. GPU 0 has a total capacity of 16.30 GiB "
+        f"of which 4.00 MiB is free. Of the allocated memory {16_384 - left_mib}.00 MiB is "
+        f"allocated by PyTorch, and {left_mib - 4}.00 MiB is reserved by PyTorch but unallocated."
+    )
+    assert message.cause() == cause_of(failure, ()) == cause
+
+
+@pytest.mark.usefixtures("cuda_build")
 def test_equal_blocks_of_one_line_are_one_row_with_the_users_line() -> None:
     text = said(explained("batch-8192"))
     forward = "forward pass (activations and its temporaries)"
@@ -77,9 +122,9 @@ def test_equal_blocks_of_one_line_are_one_row_with_the_users_line() -> None:
 
 def test_a_real_need_says_what_would_have_to_go() -> None:
     *_, advice = explained("batch-8192").sentences
-    # 300 MiB for PyTorch, 32 of them for the request.
+    # 300 MiB for PyTorch, 32 of them for the request, and 6 in gaps between blocks.
     assert advice == (
-        "At most 268 MiB may be alive before this request. Reduce the batch size, or checkpoint "
+        "It fits if at most 262 MiB are alive before it. Reduce the batch size, or checkpoint "
         "what train (record_failures.py:47) calls (128 MiB of activations); harness plan compares "
         "such changes."
     )

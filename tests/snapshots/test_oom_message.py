@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.log_failures import find_failures
+from harness.snapshots.log_text import Log
 from harness.snapshots.oom_message import advice, parse_message
 from harness.snapshots.oom_text import message_lines, parts
 
@@ -42,6 +44,53 @@ def test_what_an_old_message_cannot_tell_apart_is_named_together() -> None:
         ["CUDA context and libraries, other processes if any"],
         ["CUDA context and libraries"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("pytorch 35901", "expandable_segments:True with PyTorch 2.1 or later"),
+        ("FastFlow", "expandable_segments:True with PyTorch 2.1 or later"),
+        ("lerf", "Try PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True; a snapshot"),
+        ("DCRNN", "1.163 GiB are outside of PyTorch's allocator, more than a CUDA context takes"),
+        ("keys_values", "Other processes hold 1.617 GiB, more than is missing"),
+        ("pytorch 111363", "a limit that the script set (set_per_process_memory_fraction"),
+    ],
+)
+def test_advice_can_be_followed_with_the_version_and_the_processes_of_the_message(
+    source: str, said: str
+) -> None:
+    assert said in advice(parse_message(published(source)))
+
+
+def test_cached_bytes_of_an_early_message_are_those_that_no_tensor_uses() -> None:
+    message = parse_message(published("NeuroSim"))
+    assert message.reserved_bytes == int(15.87 * GIB) + int(787.74 * MIB)
+    shown = sum(size for _, _, size in parts(message))
+    assert abs(shown - message.total_bytes) < 0.02 * GIB
+
+
+HIP = (
+    "HIP out of memory. Tried to allocate {0} GiB. GPU 0 has a total capacity of 15.98 GiB of which {1} "
+    "GiB is free. Of the allocated memory 1.26 GiB is allocated by PyTorch, and 152.50 MiB is reserved by "
+    "PyTorch but unallocated."
+)
+
+
+@pytest.mark.parametrize(
+    ("requested", "free", "cause", "outside", "said"),
+    [
+        ("4.50", "1.40", "other processes", 2 * GIB, "names no owner of 11.17 GiB"),
+        ("14.00", "13.40", "real need", int(1.17 * GIB), "are missing"),
+    ],
+)
+def test_what_one_process_cannot_hold_beside_pytorch_belongs_to_others(
+    requested: str, free: str, cause: str, outside: int, said: str
+) -> None:
+    message = parse_message(HIP.format(requested, free))
+    assert message.cause() == cause
+    assert message.outside_bytes() == pytest.approx(outside, abs=0.01 * GIB)
+    assert said in advice(message)
 
 
 def test_what_rounding_leaves_over_is_not_shown() -> None:
@@ -208,3 +257,33 @@ def test_what_an_npu_has_free_is_not_what_is_active() -> None:
     )
     assert (message.free_bytes, message.backend) == (12 * MIB, "NPU")
     assert message.reserved_bytes == int(59.2 * GIB)
+
+
+ASYNC = """torch.OutOfMemoryError: Allocation on device 1 would exceed allowed memory. (out of memory)
+Currently allocated     : 10.15 GiB
+Requested               : 1.00 GiB
+Device limit            : 11.99 GiB
+Free (according to CUDA): 0 bytes
+PyTorch limit (set by user-supplied memory fraction)
+                        : {limit}"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "free", "cause"),
+    [
+        ("17179869184.00 GiB", "0 bytes", "real need"), ("10.80 GiB", "1.50 GiB", "limit"),
+        ("17179869184.00 GiB", "1.50 GiB", "driver"),
+    ],
+)  # fmt: skip
+def test_the_message_of_cuda_malloc_async_has_sizes(limit: str, free: str, cause: str) -> None:
+    message = parse_message(ASYNC.replace("{limit}", limit).replace("0 bytes", free))
+    assert (message.gpu, message.requested_bytes) == (1, 1 << 30)
+    assert message.total_bytes == int(11.99 * (1 << 30))
+    assert message.allocated_bytes == message.reserved_bytes == int(10.15 * (1 << 30))
+    assert message.cause() == cause
+    assert (message.allowed_bytes is not None) == (cause == "limit")
+
+
+def test_the_text_of_expandable_segments_and_of_triton_is_cudas_own() -> None:
+    (failure,) = find_failures(Log(text="RuntimeError: CUDA driver error: out of memory"))
+    assert failure.cause == "CUDA itself"

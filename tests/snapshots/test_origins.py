@@ -51,8 +51,24 @@ def test_pinned_host_memory_is_named_and_not_counted(tmp_path: Path) -> None:
     assert raw["host_segments"] == []  # the dry run records none: these are constructed
     raw["host_segments"] = [{"address": 1 << 40, "total_size": size * MIB} for size in (2, 3)]
     replay = replay_devices(written(tmp_path, raw))[0]
-    assert "5 MiB of pinned host memory is not GPU memory" in replay.notes
+    assert "5 MiB of pinned host memory: this is not GPU memory" in replay.notes
     assert replay.recorded_peak_reserved_bytes == 82 * MIB
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_labels_and_pinned_events_of_newer_versions_are_read(tmp_path: Path) -> None:
+    """Recorded by PyTorch 2.15: ``_set_memory_metadata``, ``_annotate_tensor``, pinned memory."""
+    raw = loaded(recording("annotated"))
+    raw["device_traces"][0].insert(3, {"action": "of_tomorrow", "addr": 1, "size": 1})
+    raw["host_traces"].append({"action": "segment_free", "addr": 1, "size": 3 * MIB})
+    (explanation,) = explain_file(written(tmp_path, raw))
+    lines = {group.line.partition(", labelled ")[2] for group in explanation.moments[0].groups}
+    assert '"batch of the loader"' in lines
+    assert '"{"kind":"dict","n":1}; kept for the backward pass; second note"' in lines
+    assert "1 entries of the unknown action 'of_tomorrow' are left out" in explanation.notes
+    pinned = "20 MiB of pinned host memory, 23 MiB at its peak: this is not GPU memory"
+    assert pinned in explanation.notes
+    assert explanation.what_ifs[0].peak_reserved_bytes == (explanation.peak_reserved_bytes,) * 2
 
 
 def both(folder: Path, path: Path, change: Any) -> tuple[Explanation, Explanation]:

@@ -36,6 +36,11 @@ MIG = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAlloc
 @pytest.mark.parametrize(
     ("line", "cause", "change"),
     [
+        (
+            "Accelerator Fatal Error: call to cuMemAlloc returned error 2 (CUDA_ERROR_OUT_OF_MEMORY)",
+            "OpenACC",
+            "this OpenACC program",
+        ),
         (VLLM, "KV cache of vLLM", "needs 16.00 GiB of KV cache for one request of the longest"),
         (f"RuntimeError: [enforce fail] {CPU} Error code 12", "CPU memory", "128 GiB of the CPU's"),
         (WINDOWS, "CPU memory", "9 MiB of the CPU's"),
@@ -129,6 +134,83 @@ MIG = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAlloc
             "shape (4000000000,) and data type float64",
             "CPU memory",
             "requested: 29.8 GiB",
+        ),
+        (
+            "ValueError: The model's max seq len (4096) is larger than the maximum number of tokens that can be stored in KV cache (3664).",
+            "KV cache of vLLM",
+            "room for 3664 tokens, and one request may have 4096",
+        ),
+        (
+            "[W] [TRT] Requested amount of GPU memory (15485030400 bytes) could not be allocated.",
+            "TensorRT",
+            "requested: 14.42 GiB",
+        ),
+        (
+            "Cuda Error in nvinfer1::internal::DefaultAllocator::allocate: 2 (out of memory)",
+            "TensorRT",
+            "memPool",
+        ),
+        (
+            "Error Code 2: OutOfMemory (Requested size was 16581132288 bytes.)",
+            "TensorRT",
+            "requested: 15.44 GiB",
+        ),
+        (
+            "bfc_arena.cc:331 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool) Failed to allocate memory for requested buffer of size 8388608000",
+            "ONNX Runtime",
+            "requested: 7.812 GiB",
+        ),
+        (
+            "Out of memory error on GPU 0. Cannot allocate 98.000244MB memory on GPU 0, 6.000000GB memory has been allocated and available memory is only 0.000000B.",
+            "PaddlePaddle",
+            "wanted 98.000244MB, and 0.000000B of the GPU were free",
+        ),
+        (
+            "cupy.cuda.memory.OutOfMemoryError: Out of memory allocating 25,600,000 bytes (allocated so far: 3,635,267,072 bytes).",
+            "CuPy",
+            "wanted 25,600,000 bytes, and its pool held 3,635,267,072 bytes",
+        ),
+        (
+            "OutOfMemoryError: out of memory to allocate 250092544 bytes (total 10824923136 bytes)",
+            "CuPy",
+            "250092544",
+        ),
+        (
+            "Memory allocation error on worker 0: std::bad_alloc: cudaErrorMemoryAllocation: out of memory",
+            "XGBoost or RAPIDS",
+            "max_bin",
+        ),
+        (
+            "what(): std::bad_alloc: out_of_memory: CUDA error at: cuda_memory_resource.hpp",
+            "XGBoost or RAPIDS",
+            "GPU",
+        ),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "CPU memory", "ulimit"),
+        (
+            "Current platform can NOT allocate memory block with size larger than 4GB! Tried to allocate 5.46 GiB (GPU  0; 15.56 GiB total capacity)",
+            "size of one block",
+            "requested: 5.46 GiB",
+        ),
+        (
+            "OSError: [WinError 1455] The paging file is too small for this operation",
+            "Windows' paging file",
+            "workers",
+        ),
+        ("safetensors: in a foreign language (os error 1455)", "Windows' paging file", "enlarge"),
+        (
+            "ggml_vulkan: Device memory allocation of size 118497280 failed.",
+            "llama.cpp",
+            "requested: 113 MiB",
+        ),
+        (
+            "ggml_vulkan: Requested buffer exceeds the limit: ErrorOutOfDeviceMemory",
+            "llama.cpp",
+            "-ngl",
+        ),
+        (
+            "rocm_driver.cc:600] failed to allocate 890.06M (933298432 bytes) from device: HIP_ERROR_OutOfMemory",
+            "TensorFlow",
+            "requested: 890.1 MiB",
         ),
     ],
 )

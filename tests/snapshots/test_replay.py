@@ -215,7 +215,7 @@ def test_old_recordings_without_the_later_keys_are_read(tmp_path: Path) -> None:
         ([], "no trace; record one with PyTorch 2.1"),
         ({}, "no memory snapshot"),
         ({"device_traces": []}, "no trace of any device"),
-        ({"device_traces": [[{"action": "dance"}]]}, "Invalid enum value 'dance'"),
+        ({"device_traces": [[{"action": 5}]]}, "got `int` - at"),
         ({"device_traces": [[entry("alloc", 0, -1)]]}, r"`int` >= 0 - at `\$.size`"),
         ({"device_traces": [[entry("alloc", 0, 2**60)]]}, r"`int` <= .* at `\$.size`"),
         ({"device_traces": [[{"action": "alloc", "addr": "x"}]]}, r"got `str` - at `\$.addr`"),

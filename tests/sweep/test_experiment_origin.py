@@ -1,6 +1,7 @@
 """A report runs the experiment that its records name, and nothing else that has its name."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def report_text(folder: Path) -> str:
-    return (folder / "report.md").read_text(encoding="utf-8")
+    names = ("report.md", "evidence.html")
+    return "".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
 def test_a_report_from_elsewhere_has_the_analysis(
@@ -116,3 +118,46 @@ def test_a_list_runs_no_script_and_names_it(here: Path, ask: Ask, mark: Path) ->
     assert not mark.exists()
     assert "must define EXPERIMENT" in ask(["sweep", "experiments/train.py", "--out", "out"], 2).err
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ("Grid(base={'width': 8})", "mine.py:8 in cells: base must be a harness.Workload"),
+        ("[{'width': 8}]", "each cell must be a harness.Workload, got a dict; write Workload(**"),
+        ("None", "mine.py: cells: must return a Grid or workloads, got a NoneType"),
+        ("1 / 0", "mine.py:8 in cells: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_mistake_in_cells_is_one_line_that_names_it(
+    ask: Ask, here: Path, cells: str, message: str
+) -> None:
+    text = re.sub(r"return Grid.*", f"return {cells}", MINE.lstrip())
+    (here / "mine.py").write_text("\n" + text)
+    said = ask(["sweep", "mine.py", "--executor", "in-process", "--out", "out"], 2).err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_mistake_in_analyse_names_its_line_and_keeps_the_earlier_report(
+    ask: Ask, here: Path
+) -> None:
+    claim = """Section(claims=(Claim(
+        sentence="It runs.", verdict=Verdict.SUPPORTED, rule=Rule(holds="a", fails="b", open="c"),
+        second="none", measured="2", number="2"),))"""
+    names = "Claim, Rule, Section, Verdict"
+    good = re.sub(r"Section\(text.*", claim, MINE).replace("import Section", f"import {names}")
+    (here / "mine.py").write_text(good)
+    ask(["sweep", "mine.py", "--executor", "in-process", "--out", "out"])
+    ask(["report", "out"])
+    page = (here / "out" / "report.html").read_bytes()
+    for wrong, said in (
+        (good.replace("return Section", "evidence.no\n    return Section"), "AttributeError"),
+        (good.replace("Verdict.SUPPORTED", "'yes'"), "verdict must be one of Verdict.SUPPORTED"),
+    ):
+        (here / "mine.py").write_text(wrong)
+        err = ask(["report", "out"], 2).err
+        assert "could not be written: mine.py:" in err
+        assert said in err
+        assert "The earlier report is kept." in err
+        assert (here / "out" / "report.html").read_bytes() == page

@@ -4,17 +4,15 @@ A script runs once, and its output is parsed like the published table. All commi
 """
 
 import functools
-import io
 import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.witnesses.clones import archive_of, text_of
+from benchmarks.witnesses.clones import extract, text_of
 from benchmarks.witnesses.rows import MIB, RefusedError, Row, Sizes, Source
 
 SEPARATORS = re.compile(r"[|,\s]+")
@@ -137,10 +135,7 @@ def _output(clone: Path, name: str) -> str:
     environment = environment_on(pretended_gpu(table.gpu))
     environment["TORCHDYNAMO_DISABLE"] = str(int(table.eager))
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(
-            fileobj=io.BytesIO(archive_of(clone, table.commit, ["cs336_systems", "cs336-basics"]))
-        ) as archive:
-            archive.extractall(folder, filter="data")
+        extract(clone, table.commit, ["cs336_systems", "cs336-basics"], folder)
         for package in ("systems", "basics"):  # each asks for its own version
             about = Path(folder) / f"cs336_{package}-0.dist-info"
             about.mkdir()

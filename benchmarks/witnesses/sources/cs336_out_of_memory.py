@@ -6,14 +6,12 @@ of the allocator also follows from the message, as capacity - free - allocated -
 
 import contextlib
 import functools
-import io
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.witnesses.clones import archive_of
+from benchmarks.witnesses.clones import extract
 from benchmarks.witnesses.rows import MIB, Metric, RefusedError, Row, Sizes, Source
 
 GIB = 1 << 30
@@ -117,8 +115,7 @@ def checkout(clone: Path) -> Iterator[Path]:
     """Yield a folder with the script and the model."""
     paths = [SCRIPT, "cs336-basics/cs336_basics"]
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(fileobj=io.BytesIO(archive_of(clone, COMMIT, paths))) as archive:
-            archive.extractall(folder, filter="data")
+        extract(clone, COMMIT, paths, folder)
         yield Path(folder)
 
 

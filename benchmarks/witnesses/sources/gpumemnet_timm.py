@@ -9,13 +9,12 @@ import functools
 import importlib
 import io
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.witnesses.clones import archive_of, bytes_of
+from benchmarks.witnesses.clones import bytes_of, extract
 from benchmarks.witnesses.rows import MIB, Row, Sizes, Source
 
 PATH = "Related_works/FakeTensor/fake_tensor.xlsx"
@@ -90,9 +89,7 @@ def _script(clone: Path) -> Any:
 
     hasten()
     with tempfile.TemporaryDirectory() as folder:
-        data = archive_of(clone, SCRIPT_COMMIT, ["train.py", "timm"])
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            archive.extractall(folder, filter="data")
+        extract(clone, SCRIPT_COMMIT, ["train.py", "timm"], folder)
         sys.path.insert(0, folder)
         return importlib.import_module("train")
 

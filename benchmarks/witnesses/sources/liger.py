@@ -12,14 +12,13 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.witnesses.clones import archive_of, text_of
+from benchmarks.witnesses.clones import extract, text_of
 from benchmarks.witnesses.rows import MIB, RefusedError, Row, Sizes, Source
 
 os.environ.setdefault("DISABLE_PTXAS_OPT", "1")  # else a kernel of many columns takes minutes
@@ -200,9 +199,7 @@ def _commit_that_added(clone: Path, time: str) -> str:
 def _files(clone: Path, commit: str) -> tempfile.TemporaryDirectory[str]:
     """Return a folder with the files of a commit; it is removed when the process ends."""
     folder = tempfile.TemporaryDirectory(prefix="liger-")
-    data = archive_of(clone, commit, ["benchmark/scripts", "src", ":(glob)test/**/*.py"])
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        archive.extractall(folder.name, filter="data")
+    extract(clone, commit, ["benchmark/scripts", "src", ":(glob)test/**/*.py"], folder.name)
     return folder
 
 

@@ -13,7 +13,6 @@ were inferred before a row was run:
 
 import functools
 import io
-import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.witnesses.clones import archive_of, text_of
+from benchmarks.witnesses.clones import extract, text_of
 from benchmarks.witnesses.printed import output_of
 from benchmarks.witnesses.rows import RefusedError, Row, Sizes, Source
 
@@ -82,9 +81,7 @@ def _sizes(clone: Path, model: str, case: str) -> Sizes:
             hub, batch, configuration = CONFIGURATIONS[plain]
             words = ["--architecture=transformer", f"-B={batch}", "-HW=256"]
             _write_model(Path(folder, hub), configuration)
-        data = archive_of(clone, SOURCE.commit, ["experiments", "memsave_torch"])
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            archive.extractall(folder, filter="data")
+        extract(clone, SOURCE.commit, ["experiments", "memsave_torch"], folder)
         Path(folder, "results").mkdir()
         words += [f"--model={model}", "--estimate=memory", "--device=cuda", "--print"]
         words += ["--bn_eval"] if evaluates else []

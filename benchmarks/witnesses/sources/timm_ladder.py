@@ -9,12 +9,11 @@ import functools
 import importlib
 import io
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.witnesses.clones import archive_of, text_of
+from benchmarks.witnesses.clones import extract, text_of
 from benchmarks.witnesses.rows import MIB, RefusedError, Row, Sizes, Source
 
 COMMIT = "c865028"
@@ -105,9 +104,7 @@ def _script(clone: Path) -> Any:
     filling = functools.partialmethod(SGD.zero_grad, set_to_none=False)
     setattr(SGD, "zero_grad", filling)  # noqa: B010 (as torch 1.12 did)
     with tempfile.TemporaryDirectory() as folder:
-        data = archive_of(clone, COMMIT, ["benchmark.py", "timm"])
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            archive.extractall(folder, filter="data")
+        extract(clone, COMMIT, ["benchmark.py", "timm"], folder)
         sys.path.insert(0, folder)
         return importlib.import_module("benchmark")
 

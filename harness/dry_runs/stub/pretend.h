@@ -61,6 +61,8 @@ struct status {
     uint64_t crowded;             /* allocations of processes that found no place below */
     uint64_t hidden;              /* CUDA_VISIBLE_DEVICES left none of the GPUs to a process that asked */
     uint64_t left_out;            /* bytes of tensors on the host that are there now and were not written */
+    uint64_t aside;               /* bytes of the host that hold results which the stub computes now */
+    char ranks_failed[512];       /* why ranks could not exchange, of the first that could not */
     char names[16][96];           /* the first functions that are not pretended and were called */
     struct {
         uint64_t bytes, contexts;
@@ -72,6 +74,10 @@ extern INTERNAL struct status *status;
 
 /* Records that PyTorch called a function that is not pretended, and says so once on standard error. */
 void pretend_unsupported(const char *function);
+
+/* Records why ranks could not exchange; whether this process is one of several ranks of this machine. */
+void pretend_ranks_failed(const char *why);
+int pretend_ranks_meet(void);
 
 /* Sets what cudaGetLastError returns, and returns it; what was set; the value of a device's attribute. */
 int pretend_error(int error);
@@ -92,6 +98,8 @@ size_t pretend_used(int physical);
 
 /* Says how many bytes of the script's tensors on the host are there now and were not written. */
 void pretend_left_out(size_t bytes);
+/* Says that bytes of the host hold, or no more hold, results that the stub computes. */
+void pretend_aside(int64_t bytes);
 
 /* Address space on a device, NULL when there is none, and the device of an address, -1 for host memory. */
 char *pretend_place(int device, size_t bytes);
@@ -109,6 +117,7 @@ size_t pretend_remove(struct piece **list, const char *address); /* its bytes, 0
 
 /* All of that address space. */
 char *pretend_arena(void);
+char *pretend_own_arena(void);
 size_t pretend_arena_bytes(void);
 
 /* Known values (values.c): a copy from the host or a fill, a copy on the device, and what undoes them. */
@@ -119,6 +128,9 @@ void pretend_forget_everything(void);
 int pretend_is_known(const char *address, size_t bytes);
 int pretend_any_known(const char *address, size_t bytes);
 int pretend_open(char *address, size_t bytes);
+int pretend_know(char *address, size_t bytes);
+void pretend_drop(char *address, size_t bytes);
+void pretend_holds_fractions(const char *address);
 unsigned char *pretend_shadow(char *address, size_t bytes);
 void pretend_copy_known(char *destination, const char *source, size_t bytes);
 
@@ -128,8 +140,24 @@ void pretend_did_operator(void);
 void pretend_launched(void);
 void pretend_wrote(void);
 void pretend_wrote_arguments(void **arguments);
+/* A kernel outside of any operator, which nobody computes, is reported by its name, or that of its library; not while a
+   thread is unnamed (1, and -1 at the end): somebody else may compute it, and reports it otherwise. */
+int pretend_is_nobodys(void);
+void pretend_not_computed(const char *name);
+void pretend_on_kernel(void (*callback)(const char *name));
+void pretend_unnamed(int by);
 
-#define PRETEND_MOST_BYTES 65536 /* of a copy or a fill that is followed, unless an operator says more */
+#define PRETEND_MOST_BYTES 65536 /* of a copy or a fill that is followed without a budget, unless an operator says more */
+
+/* How much is computed: little, what a budget allows, or everything. Once the budget is used up, it is little. */
+enum { PRETEND_NOTHING, PRETEND_WITHIN, PRETEND_EVERYTHING };
+int pretend_computes(void);
+int pretend_is_full(void);
+void pretend_stop_computing(void);
+/* While a thread is muted (1, and -1 at the end), what it writes to device memory is neither followed nor forgotten:
+   somebody else computes it. What it reads is not known. */
+void pretend_mute(int by);
+int pretend_is_muted(void);
 
 /* An operator of PyTorch that is running in this thread (values.cpp). */
 struct pretend_operator {
@@ -138,13 +166,24 @@ struct pretend_operator {
     uint64_t launches;     /* writes to device memory that it asked for, those of operators inside it left out */
     size_t most_bytes;
     int type;              /* of what it reads, as c10::ScalarType numbers types; -1: not known */
+    int moved_unknown;     /* it copied bytes that are not known, without a kernel */
     int decides_size;      /* it reads how large its result is: 1 that is known, 2 the user was asked */
     int64_t size;          /* that size, -1: not known */
     void *call;            /* what values.cpp keeps of it */
 };
+
+/* CUDA graphs: the one that is captured now, or NULL; who computes a graph that is launched, and forgets one. */
+void *pretend_captured_graph(void);
+void pretend_on_graph(void (*launch)(void *graph), void (*destroy)(void *graph),
+                      void (*move)(void *graph, char *address, const void *source, size_t bytes));
+void pretend_capture_move(char *address, const void *source, size_t bytes);
 void pretend_enter(struct pretend_operator *one);
 void pretend_leave(struct pretend_operator *one);
 struct pretend_operator *pretend_current(void);
+int pretend_launches(void); /* of the operator that runs */
+void pretend_take_back(int launches);
+int pretend_in_aten(void); /* one of PyTorch's own, which is computed as a whole */
+void pretend_on_block(void (*callback)(struct pretend_operator *, char *, size_t));
 
 /* Libraries that were asked for the size of a buffer, and what is known of the answer (library_notes.py). */
 enum pretend_answer {

@@ -39,7 +39,7 @@ DECIDES = (
     "the step decides by a value of a GPU tensor, which an estimate does not know, and its memory"
     " depends on it; harness measure runs the step on this machine's CPU"
 )
-TRIED = "values of the GPU decide something in the step: other ones change no peak"
+TRIED = "values of the GPU were read: runs with other ones gave the same peaks"
 STEPS = 3
 """Number of training steps to run; memory is steady in the last step."""
 

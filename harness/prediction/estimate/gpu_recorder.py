@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from harness.prediction import followed_functions
 from harness.prediction.estimate.block_recorder import BlockRecorder, check_types
 from harness.prediction.estimate.cuda_functions import KERNELS
 from harness.prediction.estimate.kernel_rules import KernelRules
@@ -31,6 +30,7 @@ READ = (
 )
 _KEPT = ("/torch/autograd/graph.py", "/torch/serialization.py")
 """PyTorch files that read values only to restore or serialize them."""
+_FRACTIONS = {None: 0.0, False: 0.02, True: 300.0}
 _NEAR = 4
 """Number of stack frames in which to search for the files of ``_KEPT``."""
 
@@ -57,42 +57,23 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
     Args:
         rules: rules for the temporary blocks of CUDA's kernels.
-        truth: result of every check of a tensor's value; None means the result for the value 0. A
-            check of ``torch.all`` is always true.
+        truth: result of every check of a tensor's value, except that a check of ``torch.all`` is
+            always true. Fractions are large if checks are true, and small if they are false. None
+            means zero for both.
     """
 
     def __init__(self, rules: KernelRules, truth: bool | None = None) -> None:
         super().__init__()
         self.rules = rules
         self.decides = False
-        """True after the step made a decision that depends on a value of a GPU tensor."""
+        """True after the step read a value of a GPU tensor that may decide something."""
         self.takes_values = False
-        """True after a value was used as a number; the estimate then refuses the step."""
+        """True after an integer or a whole tensor was read; the estimate then refuses the step."""
         self._truth_of_all = truth
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
         """Threads with a cuBLAS workspace: False is the main thread, True is autograd's thread."""
-        followed_functions.install(torch, self)
-
-    def compared(
-        self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
-    ) -> bool:
-        """Return the result of a comparison with a number that was read from the GPU."""
-        del place, chooses
-        self.decides = True
-        return otherwise if self._truth_of_all is None else self._truth_of_all != opposite
-
-    def used(self, place: str) -> None:
-        """Record that a number from the GPU may influence the step."""
-        del place
-        self.takes_values = True
-
-    def picked(self, place: str) -> None:
-        """Do nothing, because an estimate needs no record of choices between two numbers."""
-
-    def made(self, number: float) -> None:
-        """Do nothing, because the tensors of an estimate contain no unknown numbers."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():  # here a meta tensor is a meta tensor
@@ -112,7 +93,9 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def _answer(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Return a value for an operator that reads a meta tensor; None for other operators."""
         if func is _aten._local_scalar_dense.default:
-            return self._truth(args[0]) if args[0].dtype == torch.bool else self._number(args[0])
+            if args[0].dtype == torch.bool:
+                return self._truth(args[0])
+            return self._number(args[0], is_one=True)
         to = kwargs.get("device")
         if func is _aten._to_copy.default and to is not None and to.type == "cpu":
             self._number(args[0])
@@ -126,21 +109,23 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         if self.operator_of(tensor).startswith("aten::all"):  # of a mask, or a check
             self.notes[READ] = None
             return True
-        return self.compared("", otherwise=False)
+        self.decides = True
+        return bool(self._truth_of_all)
 
-    def _number(self, tensor: Tensor) -> float:
-        """Return 0, and record whether the number may influence the step."""
+    def _number(self, tensor: Tensor, *, is_one: bool = False) -> float:
+        """Return a number, and record that it may influence the step."""
         if self.phase == "build":
             self.notes[INITIALISER] = None
             return 0
         caller = sys._getframe(1)
         while caller.f_back is not None and caller.f_code.co_filename.startswith(_OWN):
             caller = caller.f_back
-        if tensor.is_floating_point() and followed_functions.READING.active:
-            followed_functions.READING.place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        elif not _keeps(caller):
+        if tensor.is_floating_point() and is_one:
+            self.decides = True
+            return _FRACTIONS[self._truth_of_all]
+        if not _keeps(caller):
             self.takes_values = True
-        return 0.0 if tensor.is_floating_point() else 0
+        return 0
 
     def _on_gpu(self, func: Any, args: Any, kwargs: Any) -> Any:
         check_types(func, args)

@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import Struct, convert
 
 from harness.schema.errors import HarnessError
+from harness.schema.units import format_bytes
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 """Environment variable with sizes in KiB and numbers of cuBLAS workspaces (``:4096:2:16:8``)."""
@@ -55,6 +56,7 @@ class Gpu:
         workspace_config: value of CUBLAS_WORKSPACE_CONFIG in the process that runs the steps; None
             for the value in this process.
         one_pool: True if the GPU and the CPU share their memory.
+        l2_bytes: size of the L2 cache; None for that of another GPU of this compute capability.
 
     >>> import harness
     >>> own = Gpu(name="mine", capability=(8, 9), multiprocessors=58,
@@ -71,6 +73,7 @@ class Gpu:
     total_bytes: int | None
     workspace_config: str | None = None
     one_pool: bool = False
+    l2_bytes: int | None = None
 
     def in_environment(self) -> "Gpu":
         """Return the GPU; if ``workspace_config`` is None, read it from the environment."""
@@ -95,6 +98,7 @@ class ListedGpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     also: tuple[str, ...] = ()
     in_all: bool = True
     one_pool: bool = False
+    l2_bytes: int | None = None
 
 
 class Machines(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,6 +130,7 @@ GPUS: Mapping[str, Gpu] = {
         threads_per_multiprocessor=one.threads_per_multiprocessor,
         total_bytes=one.total_bytes,
         one_pool=one.one_pool,
+        l2_bytes=one.l2_bytes,
     )
     for name, one in LISTED.items()
 }
@@ -153,7 +158,7 @@ def find(name: str) -> Gpu:
     """
     if name.lower() in _GPU_OF_MACHINE:
         return GPUS[_GPU_OF_MACHINE[name.lower()]]
-    short = _short(name)
+    short = _short(name) if re.sub("[™®]", "", name).isascii() else ""
     same = [one for one in GPUS.values() if short in _short_names(one.name)]
     if same:
         return min(same, key=lambda gpu: gpu.total_bytes or 0)
@@ -221,7 +226,11 @@ def described(
             like = next(g for g in GPUS.values() if g.capability == below)
             gpu = replace(like, name=f"capability {capability}", total_bytes=None)
         gpu = replace(gpu, capability=parsed)
-    return gpu if total_bytes is None else replace(gpu, total_bytes=total_bytes)
+    if total_bytes is None:
+        return gpu
+    if name is None and capability is None:  # not that GPU, but one like it
+        gpu = replace(gpu, name=f"{gpu.name} with {format_bytes(total_bytes)}")
+    return replace(gpu, total_bytes=total_bytes)
 
 
 def recorded(environment: Mapping[str, Any]) -> Gpu:

@@ -1,8 +1,10 @@
 /* The CUDA runtime without memory: devices, streams, events, kernels. Kernels are not run. */
+#define _GNU_SOURCE
 #include "pretend.h"
 
 #include <cuda.h>
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -177,7 +179,10 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
 cudaError_t cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void **arguments, size_t shared,
                              cudaStream_t stream)
 {
+    Dl_info from;
     pretend_launched();
+    if (pretend_is_nobodys() && dladdr(function, &from) && !strstr(from.dli_fname, "/libtorch"))
+        pretend_not_computed(strrchr(from.dli_fname, '/') ? strrchr(from.dli_fname, '/') + 1 : from.dli_fname);
     pretend_wrote();
     return cudaSuccess;
 }

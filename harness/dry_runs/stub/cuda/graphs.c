@@ -1,5 +1,6 @@
 /* CUDA graphs: which streams are being captured, so that PyTorch's allocator takes their memory from the graph's
-   own pool. What is launched meanwhile is counted, and counted again by every replay; nothing runs. */
+   own pool. What is launched meanwhile is counted, and counted again by every replay, which has its operators computed
+   (values/captured_graphs.h). */
 #include "pretend.h"
 
 #include <cuda_runtime_api.h>
@@ -75,6 +76,33 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     return refused ? pretend_error(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 
+/* --- Who computes what a graph does --- */
+
+static void (*on_launch)(void *), (*on_destroy)(void *), (*on_move)(void *, char *, const void *, size_t);
+void pretend_on_graph(void (*launch)(void *), void (*destroy)(void *), void (*move)(void *, char *, const void *, size_t))
+{
+    on_launch = launch;
+    on_destroy = destroy;
+    on_move = move;
+}
+
+void *pretend_captured_graph(void)
+{
+    if (!members)
+        return NULL;
+    pthread_mutex_lock(&lock);
+    void *graph = members ? members->capture->graph : NULL;
+    pthread_mutex_unlock(&lock);
+    return graph;
+}
+
+void pretend_capture_move(char *address, const void *source, size_t bytes)
+{
+    void *graph = pretend_captured_graph();
+    if (graph && on_move)
+        on_move(graph, address, source, bytes);
+}
+
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
     cudaError_t error = cudaErrorIllegalState;
@@ -91,7 +119,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
         free(ended);
     }
     pthread_mutex_unlock(&lock);
-    pretend_forget_everything(); /* what was captured has computed nothing yet */
+    if (!pretend_computes())
+        pretend_forget_everything(); /* what was captured has computed nothing yet */
     return error ? pretend_error(error) : cudaSuccess;
 }
 
@@ -206,7 +235,10 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
     __sync_add_and_fetch(&status->kernels, ((struct graph *)graph)->kernels);
-    pretend_forget_everything();
+    if (pretend_computes() && on_launch && !pretend_is_muted())
+        on_launch(graph);
+    else if (!pretend_is_muted())
+        pretend_forget_everything();
     return cudaSuccess;
 }
 
@@ -263,6 +295,8 @@ cudaError_t cudaGraphRetainUserObject(cudaGraph_t handle, cudaUserObject_t objec
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t handle)
 {
     struct graph *graph = (struct graph *)handle;
+    if (on_destroy)
+        on_destroy(graph);
     while (graph->owned) {
         struct user_object *object = graph->owned;
         graph->owned = object->next;

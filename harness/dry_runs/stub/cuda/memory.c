@@ -23,6 +23,12 @@ void pretend_left_out(size_t bytes)
         status->left_out = bytes;
 }
 
+void pretend_aside(int64_t bytes)
+{
+    if ((uint64_t)getpid() == status->pid)
+        __atomic_fetch_add(&status->aside, (uint64_t)bytes, __ATOMIC_RELAXED);
+}
+
 /* Counts the pinned pages that nothing has written to: the kernel has them on a GPU's host, and not here. */
 static void look_for_unwritten(void)
 {
@@ -109,6 +115,7 @@ cudaError_t cudaFree(void *address)
     size_t bytes = device < 0 ? 0 : pretend_unplace(device, address);
     if (!bytes)
         return pretend_error(cudaErrorInvalidValue);
+    pretend_drop(address, bytes);
     pretend_return(device, bytes);
     return cudaSuccess;
 }
@@ -173,7 +180,7 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
 }
 
 /* Python is called for each copy from the GPU to the host, which holds the value, or zeros, and may be changed;
-   it returns 1 if known parts must not replace its change.
+   it returns 1 if known parts must not replace its change, and 2 if it made up a number.
    `type` is the c10::ScalarType that is read, -1 where that is not known; `name` is the operator's, or NULL.
    It is "harmless" inside of an operator that reads what changes no size, and where zeros raise nothing. */
 static int (*on_read)(void *destination, size_t bytes, int known, int type, const char *name);
@@ -209,9 +216,9 @@ static void read_back(void *destination, const char *source, size_t bytes)
     struct pretend_operator *sized = deciding(), *current = pretend_current();
     int type = current ? current->type : -1;
     /* An operator that reads what its own kernel may just have written reads what is not known. */
-    int known = !(current && current->launches) && pretend_is_known(source, bytes);
+    int known = !(current && current->launches) && !pretend_is_muted() && pretend_is_known(source, bytes);
     __sync_add_and_fetch(&status->reads, 1);
-    if (known)
+    if (known && pretend_open((char *)source, bytes))
         memcpy(destination, source, bytes);
     else
         memset(destination, 0, bytes);
@@ -222,8 +229,11 @@ static void read_back(void *destination, const char *source, size_t bytes)
         if (sized->decides_size == 2)
             return; /* counted when the user was asked */
     }
-    if (!on_read || !on_read(destination, bytes, known, type, reader(current)))
+    int changed = on_read ? on_read(destination, bytes, known, type, reader(current)) : 0;
+    if (!changed)
         pretend_copy_known(destination, source, known || (current && current->launches) ? 0 : bytes);
+    if (changed == 2)
+        pretend_write((char *)source, destination, 0, bytes); /* whoever reads it again reads the same */
 }
 
 static void copy(void *destination, const void *source, size_t bytes)
@@ -247,7 +257,8 @@ cudaError_t cudaMemset(void *address, int value, size_t bytes)
         memset(address, value, bytes);
     } else if (bytes && pretend_current()) { /* like a kernel: values.cpp knows what comes out of the operator */
         pretend_wrote();
-        pretend_forget(address, bytes);
+        if (!pretend_captured_graph())
+            pretend_forget(address, bytes);
     } else if (bytes) {
         pretend_write(address, NULL, value, bytes);
     }

@@ -4,6 +4,7 @@
    PyTorch opens this library by its name, so it is one of its own (build.py), with the name of the real one. */
 #include <cuda_runtime_api.h>
 #include <stddef.h>
+#include <string.h>
 
 int nvrtcVersion(int *major, int *minor)
 {
@@ -16,7 +17,7 @@ const char *nvrtcGetErrorString(int error) { return error ? "not supported by ha
 int nvrtcCreateProgram(void **program) { return *program = (void *)0x1000, 0; }
 int nvrtcDestroyProgram(void) { return 0; }
 int nvrtcAddNameExpression(void) { return 0; }
-int nvrtcGetLoweredName(void *program, const char *name, const char **lowered) { return *lowered = "kernel", 0; }
+int nvrtcGetLoweredName(void *program, const char *name, const char **lowered) { return *lowered = strdup(name), 0; }
 int nvrtcCompileProgram(void) { return 0; }
 int __nvrtcCPEx(void) { return 0; } /* cuDNN 9.10 looks it up; no header has it */
 

@@ -59,8 +59,21 @@ static void describe_capability(void)
             break;
         gpu.blocks_per_multiprocessor = table[i].blocks;
         gpu.shared_bytes_per_multiprocessor = table[i].shared;
-        gpu.l2_bytes = table[i].l2;
+        gpu.l2_bytes = (int)setting("HARNESS_DRY_RUN_L2", (size_t)table[i].l2);
     }
+}
+
+static char *space;
+static size_t space_bytes;
+static int space_file = -1;
+
+/* A forked process, as each try of a step is, has values of its own, which are its parent's at first. */
+char *pretend_own_arena(void)
+{
+    if (!arena || space_file < 0)
+        return NULL;
+    int flags = MAP_NORESERVE | MAP_PRIVATE | MAP_FIXED;
+    return mmap(space, space_bytes, PROT_NONE, flags, space_file, 0) == MAP_FAILED ? NULL : arena;
 }
 
 /* Returns whether there is address space for the devices; it is reserved when the first of them is used,
@@ -71,12 +84,16 @@ static int reserve_address_space(void)
     if (tried)
         return arena != NULL;
     tried = 1;
-    /* Nothing is read or written there but known values (values.c), so no memory of the host is taken. The second
-       half is their shadow. */
-    char *space = MAP_FAILED;
+    /* Nothing is read or written there but known values (values.c); the second half is their shadow. They lie in a file
+       of memory, so that the memory of the script and that of the values can be told apart (host_memory.py). */
+    space = MAP_FAILED;
+    int file = memfd_create("harness-values", MFD_CLOEXEC);
     for (arena_bytes = (size_t)8 << 40; arena_bytes >= (size_t)64 << 30; arena_bytes /= 2) {
-        size_t wanted = 2 * arena_bytes * gpu.count + GRANULARITY;
-        space = mmap(NULL, wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        space_bytes = 2 * arena_bytes * gpu.count + GRANULARITY;
+        int has_file = file >= 0 && !ftruncate(file, (off_t)space_bytes);
+        int flags = MAP_NORESERVE | (has_file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
+        space_file = has_file ? file : -1;
+        space = mmap(NULL, space_bytes, PROT_NONE, flags, space_file, 0);
         if (space != MAP_FAILED)
             break;
     }
@@ -169,6 +186,15 @@ void pretend_unsupported(const char *function)
             strncpy(status->names[status->unsupported++], function, sizeof status->names[0] - 1);
         fprintf(stderr, "harness dry-run: unsupported: PyTorch called %s, which is not pretended\n", function);
     }
+    pthread_mutex_unlock(&lock);
+}
+
+void pretend_ranks_failed(const char *why)
+{
+    pthread_mutex_lock(&lock);
+    if (!status->ranks_failed[0])
+        strncpy(status->ranks_failed, why, sizeof status->ranks_failed - 1);
+    fprintf(stderr, "harness dry-run: %s\n", why);
     pthread_mutex_unlock(&lock);
 }
 

@@ -39,8 +39,17 @@ const char *const EACH = " eq ne lt le gt ge logical_not logical_xor bitwise_not
 const char *const MOVED = " scatter index index_copy index_fill masked_fill index_put _index_put_impl index_select gather"
                           " take flip roll cat ";
 
-/* Operators in place that take a fraction, as value_flow.py lists them. */
-const char *const SCALES = " add sub mul div pow lerp addcmul addcdiv clamp clamp_min clamp_max ";
+/* Operators whose time grows faster than their operands. */
+const char *const MULTIPLIES = " mm addmm bmm baddbmm _addmm_activation _scaled_mm _int_mm _grouped_mm _cudnn_rnn"
+                               " _cudnn_rnn_backward convolution convolution_backward cudnn_convolution"
+                               " cudnn_convolution_transpose conv_depthwise3d _conv_depthwise2d addmv mv ";
+/* Those whose CPU kernel for 16 bits depends on the processor, and may be slow. */
+const char *const WIDENS = " mm addmm bmm baddbmm _addmm_activation convolution convolution_backward cudnn_convolution"
+                           " cudnn_convolution_transpose addmv mv _cudnn_rnn _cudnn_rnn_backward ";
+const char *const ATTENDS = "attention_";
+
+/* They replace what they are given by random numbers. */
+const char *const RANDOM = " normal uniform random bernoulli exponential cauchy geometric log_normal ";
 
 /* Operators that read how large their result is, or, the first, whether it is true. Of the last three no upper bound is
    known. */
@@ -52,6 +61,8 @@ const char *const UNBOUNDED = " bincount repeat_interleave one_hot ";
 const char *const NORMALIZES = "batch_norm";
 
 bool is_in(const char *list, const std::string &name) { return strstr(list, (" " + name + " ").c_str()) != nullptr; }
+bool attends(const std::string &plain) { return (plain + "_").find(ATTENDS) != std::string::npos; }
+bool widens(const std::string &plain) { return attends(plain) || is_in(WIDENS, plain); }
 
 struct Operator {
     std::string name;            /* aten::add_ */
@@ -61,14 +72,20 @@ struct Operator {
     Part part = Part::none;      /* how much is known of the result if not all operands are */
     bool bounded = false;        /* of a size: no larger than its operand */
     bool compares = false;       /* eq, ne */
-    bool by_dimension = false;
+    int dimension = -1;          /* of a size: which argument names the dimension that it is counted along */
     bool reads = false;          /* its operand's type is that of what is read or copied */
-    bool scales = false;         /* in place, by a number */
     bool sets = false;           /* gives a storage a type, as torch.load does */
     bool collective = false;     /* of a process group: what other ranks hold is not known */
     size_t arguments = 0;
     std::vector<bool> written, overwritten;
-    bool looks = false;          /* its operands matter */
+    bool looks = false;          /* its operands matter although nothing is computed */
+    bool computes = false;       /* within the budget */
+    bool unscales = false;       /* GradScaler: says if a gradient is not finite */
+    bool random = false;
+    bool multiplies = false, attends = false; /* budget.h */
+    bool widens = false;         /* computed with 32 bits, if it has 16 */
+    std::optional<c10::OperatorHandle> equivalent; /* of a CPU, if this one is of CUDA alone */
+    bool asked = false;                            /* for that */
 };
 
 Operator describe(const c10::OperatorName &name)
@@ -81,9 +98,10 @@ Operator describe(const c10::OperatorName &name)
     bool aten = space == "aten", in_place = plain.size() > 1 && plain.back() == '_' && plain[plain.size() - 2] != '_';
     auto base = in_place ? plain.substr(0, plain.size() - 1) : plain;
     op.base = base;
-    op.scales = in_place && is_in(SCALES, base);
     op.sets = aten && plain == "set_";
-    bool replaces = in_place && (base == "fill" || base == "zero" || base == "copy");
+    for (auto tag : handle.getTags())
+        op.random |= tag == at::Tag::nondeterministic_seeded;
+    bool replaces = in_place && (base == "fill" || base == "zero" || base == "copy" || is_in(RANDOM, base));
     op.arguments = schema.arguments().size();
     bool group = space.find("c10d") != std::string::npos; /* c10d, _c10d_functional, ... */
     bool agrees = group && base == "broadcast";           /* ranks are taken to hold the same */
@@ -92,16 +110,12 @@ Operator describe(const c10::OperatorName &name)
     for (size_t i = 0; i < op.arguments; i++) {
         const auto &argument = schema.arguments()[i];
         bool written = argument.alias_info() && argument.alias_info()->isWrite();
-        if (!aten) /* a schema of other people may leave out what is written */
+        if (!aten && space != "_native") /* a schema of other people may leave out what is written */
             written = !agrees;
         if (plain.find(NORMALIZES) != std::string::npos && argument.name().rfind("running_", 0) == 0)
             written = true;
-        /* GradScaler: gradients are taken to be finite, as `found_inf` says until a kernel sets it. */
-        if (plain == "_amp_foreach_non_finite_check_and_unscale_" && argument.name() == "found_inf")
-            written = false;
         op.written.push_back(written);
         op.overwritten.push_back(written && (argument.is_out() || (replaces && i == 0)));
-        op.looks |= written;
     }
     bool one_of_many = base == "repeat_interleave" && name.overload_name != "Tensor";
     if (aten && is_in(SIZED, base) && !one_of_many)
@@ -115,8 +129,15 @@ Operator describe(const c10::OperatorName &name)
                   : is_in(MOVED, base)  ? Part::moved
                                         : Part::none;
     op.compares = aten && (base == "eq" || base == "ne");
-    op.looks |= op.reads || op.follow != Follow::no;
-    op.by_dimension = base == "unique_dim" || base == "unique_dim_consecutive";
+    op.computes = !group && plain != "_local_scalar_dense";
+    op.looks = op.reads || op.follow != Follow::no;
+    for (bool written : op.written)
+        op.looks |= written;
+    op.multiplies = aten && is_in(MULTIPLIES, base);
+    op.attends = aten && attends(plain);
+    op.widens = aten && widens(base);
+    op.unscales = plain == "_amp_foreach_non_finite_check_and_unscale_";
+    op.dimension = op.follow == Follow::size ? schema.argumentIndexWithName("dim").value_or(-1) : -1;
     op.bounded = op.follow == Follow::size && !is_in(UNBOUNDED, base);
     return op;
 }

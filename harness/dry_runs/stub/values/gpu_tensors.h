@@ -6,9 +6,13 @@
 
 #include <ATen/core/TensorBody.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/_sparse_compressed_tensor_unsafe.h>
+#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 #include <ATen/ops/all.h>
+#include <ATen/ops/conj_physical.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/neg.h>
 #include <ATen/record_function.h>
 
 #include <vector>
@@ -37,8 +41,7 @@ bool real(const at::Tensor &tensor)
     auto keys = tensor.defined() ? tensor.unsafeGetTensorImpl()->key_set() : c10::DispatchKeySet();
     return keys.has_backend(c10::BackendComponent::CUDABit) &&
            !keys.has_any(c10::python_ks | c10::DispatchKeySet({K::FuncTorchBatched, K::FuncTorchGradWrapper,
-                                                               K::Batched, K::Functionalize, K::Conjugate,
-                                                               K::Negative, K::ZeroTensor}));
+                                                               K::Batched, K::Functionalize, K::ZeroTensor}));
 }
 
 bool on_gpu(const at::Tensor &tensor)
@@ -63,6 +66,8 @@ Range range_of(const at::Tensor &tensor)
 
 bool small(const at::Tensor &tensor)
 {
+    if (pretend_computes())
+        return true;
     bool fractions = tensor.is_floating_point() || tensor.is_complex();
     return fractions ? tensor.numel() <= MOST_FLOATS : tensor.numel() * int64_t(tensor.element_size()) <= MOST_COPIED;
 }
@@ -77,6 +82,24 @@ struct Alone {
                              K::Functionalize, K::PythonDispatcher, K::PreDispatch, K::Tracer})};
     at::DisableRecordFunctionGuard unobserved;
 };
+
+bool is_sparse(const at::Tensor &tensor)
+{
+    using K = c10::DispatchKey;
+    auto keys = tensor.defined() ? tensor.unsafeGetTensorImpl()->key_set() : c10::DispatchKeySet();
+    return keys.has_any(c10::DispatchKeySet({K::Sparse, K::SparseCsr})) && !keys.has_any(c10::python_ks);
+}
+
+/* The tensors that a sparse tensor is made of. */
+std::vector<at::Tensor> parts_of(const at::Tensor &sparse)
+{
+    Alone alone;
+    if (sparse.layout() == at::kSparse)
+        return {sparse._indices(), sparse._values()};
+    bool rows = sparse.layout() == at::kSparseCsr || sparse.layout() == at::kSparseBsr;
+    return rows ? std::vector<at::Tensor>{sparse.crow_indices(), sparse.col_indices(), sparse.values()}
+                : std::vector<at::Tensor>{sparse.ccol_indices(), sparse.row_indices(), sparse.values()};
+}
 
 /* The shadow of a tensor's elements, with the bytes of each in one more dimension. */
 at::Tensor shadow_of(const at::Tensor &tensor, const Range &range)
@@ -109,13 +132,14 @@ bool is_known(const at::Tensor &tensor)
     return range.bytes && !tensor.is_non_overlapping_and_dense() && known_elements(tensor).all().item<bool>();
 }
 
+/* Calls a function for each tensor of a value; a sparse one is taken apart. */
 template <class Function> void each_tensor(const c10::IValue &value, Function function)
 {
-    if (value.isTensor()) {
-        function(value.toTensor());
-    } else if (value.isTensorList()) {
-        for (const at::Tensor &one : value.toTensorVector())
+    if (value.isTensor() && is_sparse(value.toTensor())) {
+        for (const at::Tensor &one : parts_of(value.toTensor()))
             function(one);
+    } else if (value.isTensor()) {
+        function(value.toTensor());
     } else if (value.isList()) {
         for (const c10::IValue &one : value.toListRef())
             each_tensor(one, function);
@@ -133,16 +157,39 @@ at::Tensor twin(const at::Tensor &tensor)
     return at::from_blob(range.address, tensor.sizes(), tensor.strides(), options);
 }
 
+/* The values that a tensor's bytes have if it is not marked as the conjugate or the negative of them, and the reverse. */
+at::Tensor as_stored(const at::Tensor &tensor, at::Tensor values)
+{
+    if (tensor.is_conj())
+        values = at::conj_physical(values);
+    return tensor.is_neg() ? at::neg(values) : values;
+}
+
+at::Tensor values_of(const at::Tensor &tensor)
+{
+    if (!is_sparse(tensor))
+        return on_gpu(tensor) ? as_stored(tensor, twin(tensor)) : tensor;
+    auto parts = parts_of(tensor);
+    for (auto &part : parts)
+        part = values_of(part);
+    auto options = at::TensorOptions().dtype(tensor.dtype()).layout(tensor.layout()).device(at::kCPU);
+    if (tensor.layout() == at::kSparse)
+        return at::_sparse_coo_tensor_unsafe(parts[0], parts[1], tensor.sizes(), options, tensor.is_coalesced());
+    return at::_sparse_compressed_tensor_unsafe(parts[0], parts[1], parts[2], tensor.sizes(), options);
+}
+
 c10::IValue twin_of(const c10::IValue &value)
 {
+    if (value.isGenerator())
+        return c10::IValue(); /* random_numbers.h */
     if (value.isTensor())
-        return on_gpu(value.toTensor()) ? c10::IValue(twin(value.toTensor())) : value;
+        return values_of(value.toTensor());
     if (value.isDevice())
         return value.toDevice().is_cuda() ? c10::IValue(at::Device(at::kCPU)) : value;
     if (value.isTensorList()) {
         c10::List<at::Tensor> list;
         for (const at::Tensor &one : value.toTensorVector())
-            list.push_back(on_gpu(one) ? twin(one) : one);
+            list.push_back(values_of(one));
         return list;
     }
     if (value.isList()) { /* of tensors that may be none, as index takes them */
@@ -155,7 +202,7 @@ c10::IValue twin_of(const c10::IValue &value)
             if (one.isNone())
                 list.push_back(std::nullopt);
             else
-                list.push_back(on_gpu(one.toTensor()) ? twin(one.toTensor()) : one.toTensor());
+                list.push_back(values_of(one.toTensor()));
         }
         return list;
     }

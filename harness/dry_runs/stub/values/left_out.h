@@ -8,6 +8,7 @@
 #ifndef LEFT_OUT_H
 #define LEFT_OUT_H
 
+#include "budget.h"
 #include "followed_operators.h"
 #include "gpu_tensors.h"
 
@@ -314,7 +315,8 @@ std::unique_ptr<at::ObserverContext> before_host_read(const at::RecordFunction &
     bool noted = is_in(NOTED, name + "." + schema->overload_name());
     for (const auto &[argument, tensor] : hits) {
         auto *alias = schema->arguments()[argument].alias_info();
-        bool moved = gpu && is_in(MOVES, name) && tensor.nbytes() > PRETEND_MOST_BYTES; /* nobody knows them there */
+        bool moved = gpu && is_in(MOVES, name) && tensor.nbytes() > PRETEND_MOST_BYTES &&
+                     !(pretend_computes() && pay(tensor.nbytes() / DRAWN_A_SECOND)); /* nobody knows them there */
         if ((alias && !alias->isWrite()) || is_in(READS_NOTHING, name) || moved || noted)
             continue;
         write_block(storage_of(tensor), alias && name == "copy_" && is_whole(tensor));

@@ -1,9 +1,13 @@
 /* Computes values that can be known: PyTorch tells of every operator as it tells its profiler, in every thread and in
    compiled code too; an operator whose operands are all known is computed by its CPU kernel, on the bytes at the
    tensors' own addresses (values.c). The operator on the GPU runs as ever: nothing of its allocations changes. */
+#include "budget.h"
+#include "captured_graphs.h"
+#include "computed_operators.h"
 #include "followed_operators.h"
 #include "gpu_tensors.h"
 #include "left_out.h"
+#include "random_numbers.h"
 
 #include <ATen/ops/logical_or.h>
 #include <ATen/ops/scalar_tensor.h>
@@ -13,7 +17,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <unordered_set>
 
 namespace {
 
@@ -24,32 +27,6 @@ constexpr int64_t MOST_ASSUMED = 1 << 26; /* elements of an operand that an answ
 /* While PyTorch asks the ranks for objects and for shapes, each is taken to send what this one sends. */
 bool agreed;
 bool on_host; /* a collective of tensors of the host was asked for */
-std::atomic<bool> unknown_fraction; /* the program has read one; it may be any that an operator in place takes */
-
-/* Numbers that the program has computed from what nobody knows, and whether a tensor of the host was given one. */
-constexpr size_t MOST_UNKNOWN = 4096;
-std::mutex unknown_mutex;
-std::unordered_set<double> unknown_numbers;
-std::atomic<bool> host_took_unknown;
-
-/* A number of Python reaches an operator as itself or as a tensor of the host without dimensions. */
-bool is_number(const c10::IValue &value)
-{
-    return value.isDouble() || (value.isTensor() && value.toTensor().defined() && value.toTensor().is_cpu() &&
-                                value.toTensor().dim() == 0 && value.toTensor().is_floating_point());
-}
-
-double number_of(const c10::IValue &value)
-{
-    Alone alone;
-    return value.isDouble() ? value.toDouble() : value.toTensor().item<double>();
-}
-
-bool is_unknown(double number)
-{
-    std::lock_guard<std::mutex> guard(unknown_mutex);
-    return unknown_numbers.count(number) != 0;
-}
 
 struct Call : at::ObserverContext {
     pretend_operator state{};
@@ -58,7 +35,12 @@ struct Call : at::ObserverContext {
     std::vector<c10::IValue> results; /* of one that was computed before it ran, for its size, or in part */
     at::Tensor part;                 /* which elements of the result are known, undefined: all */
     std::vector<Range> written;      /* known, and written by this call */
+    std::vector<std::string> before; /* what these held, if an operator inside this one has changed it */
+    std::vector<Range> fresh;        /* blocks that it allocated */
     std::vector<Range> made;         /* made known by operators inside this one */
+    std::optional<Numbers> numbers;  /* its random numbers */
+    Price price;                     /* of its operands */
+    bool counted = false;            /* the price of operators inside this one is */
     uint64_t seen = 0;               /* launches when that was last looked at */
 
     /* What an operator makes known in memory that the one around it goes on writing is not known. */
@@ -73,41 +55,55 @@ struct Call : at::ObserverContext {
     }
 };
 
+double price_of(const Call &call, const std::vector<c10::IValue> &outputs)
+{
+    auto price = call.price;
+    price.add(*call.op, c10::ArrayRef<const c10::IValue>(outputs.data(), outputs.size()), true);
+    return price.seconds(*call.op);
+}
+
 Call *around(const Call &call)
 {
     auto *outer = call.state.outer;
     return outer ? static_cast<Call *>(outer->call) : nullptr;
 }
 
-std::vector<c10::IValue> computed(const Call &call, const std::vector<c10::IValue> &inputs)
-{
-    std::vector<c10::IValue> stack;
-    for (const auto &input : inputs)
-        stack.push_back(twin_of(input));
-    call.op->handle.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), &stack);
-    return stack;
-}
-
 bool compute(Call &call)
 {
-    try {
-        Alone alone;
-        call.results = computed(call, call.inputs);
-        return true;
-    } catch (const std::exception &) {
-        return false; /* no such CPU kernel, or an error that the GPU's may or may not make */
-    }
+    bool narrow = false;
+    if (pretend_computes())
+        for (const auto &input : call.inputs)
+            each_tensor(input, [&](const at::Tensor &one) { narrow |= is_narrow(one); });
+    auto tried = [&](bool wide) {
+        try {
+            Alone alone;
+            OwnNumbers numbers(call.numbers);
+            call.results = computed(*call.op, call.inputs, wide);
+            return true;
+        } catch (const std::exception &) { /* no such CPU kernel, or an error that the GPU's may or may not make */
+            return false;
+        }
+    };
+    bool wide_first = narrow && call.op->widens;
+    return tried(wide_first) || (narrow && tried(!wide_first));
 }
 
 /* Makes a tensor's elements known, those of a part alone if one is given. */
 void make_known(const at::Tensor &tensor, const Range &range, const at::Tensor &part = {})
 {
-    auto shadow = shadow_of(tensor, range);
-    part.defined() ? shadow.copy_(part.unsqueeze(-1)) : shadow.fill_(1);
+    if (part.defined())
+        shadow_of(tensor, range).copy_(part.unsqueeze(-1));
+    else if (tensor.is_non_overlapping_and_dense())
+        pretend_know(range.address, range.bytes);
+    else
+        shadow_of(tensor, range).fill_(1);
+    if (tensor.numel() > MOST_FLOATS && tensor.is_floating_point())
+        pretend_holds_fractions(range.address);
 }
 
 /* Writes computed results to where the operator placed its own, which are known then. Returns whether it could; an
-   output of another shape, as one that nobody asked for, is not known. */
+   output of another shape, as one that nobody asked for, is not known. One that the CPU leaves empty is read by none of
+   its kernels. */
 bool store(const Call &call, const std::vector<c10::IValue> &outputs, std::vector<Range> &known)
 {
     std::vector<at::Tensor> from, to;
@@ -123,12 +119,14 @@ bool store(const Call &call, const std::vector<c10::IValue> &outputs, std::vecto
             auto range = on_gpu(to[i]) ? range_of(to[i]) : Range();
             if (!range.bytes)
                 continue;
-            if (!small(to[i]) || from[i].sizes() != to[i].sizes() || from[i].dtype() != to[i].dtype()) {
+            bool empty = pretend_computes() && (!from[i].defined() || from[i].numel() == 0);
+            bool alike = empty || (from[i].sizes() == to[i].sizes() && (from[i].dtype() == to[i].dtype() || is_narrow(to[i]) || is_narrow(from[i])));
+            if (!small(to[i]) || !alike) {
                 pretend_forget(range.address, range.bytes);
                 continue;
             }
-            if (from[i].data_ptr() != range.address)
-                twin(to[i]).copy_(from[i]);
+            if (!empty && from[i].data_ptr() != range.address)
+                twin(to[i]).copy_(as_stored(to[i], from[i]));
             make_known(to[i], range, call.part);
             known.push_back(range);
         }
@@ -143,15 +141,21 @@ bool store(const Call &call, const std::vector<c10::IValue> &outputs, std::vecto
 /* Python says how large a result is whose size is not known: one more than its elements, 0 for no answer. */
 int64_t (*on_size)(const char *name, int64_t most);
 
+/* Returns the dimension along which a call counts, none: it counts all elements. */
+std::optional<int64_t> dimension_of(const Call &call)
+{
+    auto i = call.op->dimension;
+    return i >= 0 && call.inputs[i].isInt() ? std::optional(call.inputs[i].toInt()) : std::nullopt;
+}
+
 int64_t most_of(const Call &call, const at::Tensor &operand)
 {
     if (!call.op->bounded)
         return -1;
     if (operand.is_sparse())
         return operand._nnz();
-    if (call.op->by_dimension)
-        return operand.size(call.inputs[1].toInt());
-    return operand.numel();
+    auto dimension = dimension_of(call);
+    return dimension ? operand.size(*dimension) : operand.numel();
 }
 
 /* Makes an answer true: the operand of nonzero gets so many elements that are not zero, for all that read it later, as
@@ -222,7 +226,7 @@ void decide_size(Call &call, bool known)
         Alone alone;
         bool counts = operand.scalar_type() == at::kBool && call.op->name.rfind("aten::_unique", 0) == 0;
         call.state.size = counts ? twin(operand).sum().item<int64_t>() /* it reads how many are true */
-                                 : call.results[0].toTensor().size(call.op->by_dimension ? call.inputs[1].toInt() : 0);
+                                 : call.results[0].toTensor().size(dimension_of(call).value_or(0));
     }
 }
 
@@ -276,7 +280,7 @@ bool move_known(Call &call)
         }
     }
     if (places && some)
-        call.part = computed(call, inputs)[0].toTensor();
+        call.part = computed(*call.op, inputs)[0].toTensor();
     return places && some;
 }
 
@@ -306,7 +310,7 @@ bool compute_part(Call &call)
             std::vector<c10::IValue> inputs;
             for (size_t i = 0; i < call.inputs.size(); i++)
                 inputs.push_back(with_unknown(call, call.inputs[i], i, greatest));
-            results[greatest] = computed(call, inputs);
+            results[greatest] = computed(*call.op, inputs);
         }
         call.part = results[0][0].toTensor().eq(results[1][0].toTensor());
         call.results = results[0];
@@ -351,12 +355,26 @@ void forget_fractions(c10::ArrayRef<const c10::IValue> inputs)
 
 /* --- What PyTorch calls --- */
 
+/* Keeps what operators around this one read and write, before this one changes it. */
+void keep_for_outer(const Call &call, const Range &range)
+{
+    for (Call *outer = around(call); outer; outer = around(*outer))
+        for (size_t i = 0; i < outer->written.size(); i++) {
+            auto &written = outer->written[i];
+            if (!(written && range))
+                continue;
+            outer->before.resize(outer->written.size());
+            if (outer->before[i].empty() && pretend_is_known(written.address, written.bytes))
+                outer->before[i].assign(written.address, written.bytes);
+        }
+}
+
 /* Looks at what an operator is called with. */
 void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
 {
-    const Operator &op = *call.op;
+    Operator &op = *call.op;
+    bool computes = pretend_computes() && op.computes;
     bool known = true, any = false, in_part = op.part != Part::none, some = false; /* known in part, of some */
-    bool given = false; /* a number that nobody knows */
     auto look_at = [&](const at::Tensor &tensor, size_t i) {
         if (op.reads && tensor.defined()) {
             call.state.type = static_cast<int>(tensor.scalar_type());
@@ -372,31 +390,34 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
             return;
         }
         auto range = range_of(tensor);
-        if (op.written[i] && pretend_any_known(range.address, range.bytes))
+        bool takes_finite = op.unscales && i == 1 && !computes;
+        if (op.written[i] && !takes_finite && pretend_any_known(range.address, range.bytes)) {
+            keep_for_outer(call, range);
             call.written.push_back(range);
-        if (op.follow != Follow::no && known)
-            known = op.overwritten[i] ? tensor.numel() <= MOST_FILLED : small(tensor) && is_known(tensor);
+        }
+        if ((computes || op.follow != Follow::no) && known)
+            known = op.overwritten[i] ? computes || tensor.numel() <= MOST_FILLED : small(tensor) && is_known(tensor);
         in_part &= small(tensor);
         some |= !op.overwritten[i] && pretend_any_known(range.address, range.bytes);
     };
     for (size_t i = 0; i < inputs.size() && i < op.arguments; i++) {
         any |= inputs[i].isDevice() && inputs[i].toDevice().is_cuda();
-        bool number = unknown_fraction && is_number(inputs[i]);
-        if (number && op.scales)
-            known = in_part = false;
-        given |= number && is_unknown(number_of(inputs[i]));
         each_tensor(inputs[i], [&](const at::Tensor &tensor) { look_at(tensor, i); });
     }
     if (op.collective && agreed)
         call.inputs.assign(inputs.begin(), inputs.end());
     in_part &= some && !known;
-    if (given && !any)
-        host_took_unknown = true;
-    if (!any || op.follow == Follow::no || (!known && compare_finite(call, inputs)))
+    if (computes && any && pretend_captured_graph()) {
+        call.inputs.assign(inputs.begin(), inputs.end());
+        return;
+    }
+    if (!any || (op.follow == Follow::no && !computes) || (!known && compare_finite(call, inputs)))
         return;
     if (!known && !in_part && op.follow != Follow::size)
         return;
     call.inputs.assign(inputs.begin(), inputs.end());
+    if (op.random)
+        call.numbers = numbers_of(generator_of(call.inputs));
     if (op.follow == Follow::size)
         decide_size(call, known);
     if (in_part && !compute_part(call))
@@ -409,6 +430,8 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
    outside of any operator. An error must not get lost together with the call that pretend_enter() knows. */
 std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
 {
+    if (pretend_is_muted())
+        return nullptr;
     auto call = std::make_unique<Call>();
     try {
         call->op = operator_of(function);
@@ -416,6 +439,7 @@ std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
             return nullptr;
     } catch (const std::exception &) {
     }
+    operators_run++;
     call->state.most_bytes = PRETEND_MOST_BYTES;
     call->state.type = -1;
     call->state.size = -1;
@@ -425,9 +449,11 @@ std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
     try {
         if (auto *outer = around(*call))
             outer->forget_made();
-        if (call->op && call->op->sets)
+        if (call->op && call->op->sets && !pretend_computes())
             forget_fractions(function.inputs());
-        if (call->op && call->op->looks)
+        if (call->op && call->op->computes && (pretend_computes() || spent.stopped))
+            call->price.add(*call->op, function.inputs());
+        if (call->op && (call->op->looks || pretend_computes()))
             look(*call, function.inputs());
     } catch (const std::exception &) {
         call->op = nullptr;
@@ -435,16 +461,56 @@ std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
     return call;
 }
 
+/* A block that PyTorch's allocator handed out to a running operator. */
+void begin_block(pretend_operator *one, char *address, size_t bytes)
+{
+    static_cast<Call *>(one->call)->fresh.push_back({address, bytes});
+}
+
+/* Puts back what operators inside this one have changed of what it reads; false: it is not kept. */
+bool undo(const Call &call)
+{
+    for (const Range &made : call.made)
+        for (size_t i = 0; i < call.written.size(); i++)
+            if (made && call.written[i] && (call.before.size() <= i || call.before[i].empty()))
+                return false;
+    for (size_t i = 0; i < call.before.size(); i++)
+        memcpy(call.written[i].address, call.before[i].data(), call.before[i].size());
+    return true;
+}
+
+/* Makes known all that an operator without outputs has written. */
+void store_written(const Call &call, std::vector<Range> &known)
+{
+    Alone alone;
+    for (size_t i = 0; i < call.inputs.size() && i < call.op->written.size(); i++)
+        if (call.op->written[i])
+            each_tensor(call.inputs[i], [&](const at::Tensor &one) {
+                auto range = on_gpu(one) ? range_of(one) : Range();
+                if (range.bytes) {
+                    make_known(one, range);
+                    known.push_back(range);
+                }
+            });
+}
+
 /* Returns whether everything that the operator wrote is known now. */
 bool follow(Call &call, const std::vector<c10::IValue> &outputs, std::vector<Range> &known)
 {
-    bool again = false; /* operators inside it have done a part already */
-    for (const Range &made : call.made)
-        for (const Range &written : call.written)
-            again |= made && written;
-    call.forget_made();
-    if (again || (call.results.empty() && (call.inputs.empty() || !compute(call))))
+    bool within = pretend_computes();
+    if (within && !call.inputs.empty())
+        within = pay(price_of(call, outputs));
+    Measured measured;
+    if (!within && pretend_computes() == PRETEND_NOTHING && call.op->follow == Follow::no)
         return false;
+    bool undone = undo(call);
+    call.forget_made();
+    if (!undone || (call.results.empty() && (call.inputs.empty() || !compute(call))))
+        return false;
+    if (outputs.empty() && within) {
+        store_written(call, known);
+        return true;
+    }
     if (outputs.empty() && call.op->written[0]) { /* it changes a list of tensors, and returns nothing */
         call.results = {twin_of(call.inputs[0])};
         return store(call, {call.inputs[0]}, known);
@@ -484,6 +550,41 @@ bool agree(const Call &call)
     return true;
 }
 
+/* Notes an operator of a graph that is captured; false: the one around it may be computed, or none. */
+bool capture_call(Call &call, void *graph, const std::vector<c10::IValue> &outputs)
+{
+    if (call.inputs.empty() || !computer_of(*call.op).hasComputedKernelForDispatchKey(c10::DispatchKey::CPU))
+        return false;
+    Alone alone;
+    Captured one;
+    one.op = call.op;
+    one.seconds = price_of(call, outputs);
+    for (size_t i = 0; i < call.inputs.size(); i++) {
+        one.inputs.push_back(twin_of(call.inputs[i]));
+        each_tensor(call.inputs[i], [&](const at::Tensor &tensor) {
+            auto range = on_gpu(tensor) ? range_of(tensor) : Range();
+            if (range.bytes && !call.op->overwritten[i])
+                one.reads.push_back(range);
+            if (range.bytes && call.op->written[i])
+                one.writes.push_back(range);
+        });
+    }
+    for (const auto &value : outputs)
+        each_tensor(value, [&](const at::Tensor &tensor) {
+            auto range = on_gpu(tensor) ? range_of(tensor) : Range();
+            one.outputs.push_back(range.bytes ? twin(tensor) : at::Tensor());
+            bool is_new = range.bytes;
+            for (const Range &written : one.writes)
+                is_new &= !(written && range);
+            if (is_new) {
+                pretend_forget(range.address, range.bytes); /* until the graph is launched */
+                one.writes.push_back(range);
+            }
+        });
+    capture(graph, std::move(one));
+    return true;
+}
+
 void end(const at::RecordFunction &function, at::ObserverContext *context)
 {
     if (!context)
@@ -494,29 +595,71 @@ void end(const at::RecordFunction &function, at::ObserverContext *context)
     if (!call.op) {
         if (call.state.launches)
             pretend_wrote();
+    } else if (call.op->collective && !call.state.launches && pretend_ranks_meet()) { /* exchange.c has said what is known */
+    } else if (auto *graph = pretend_computes() && call.state.launches ? pretend_captured_graph() : nullptr) {
+        bool noted = false;
+        try {
+            noted = capture_call(call, graph, function.outputs());
+        } catch (const std::exception &) {
+        }
+        if (!noted && around(call))
+            around(call)->state.launches++;
+        else if (!noted)
+            capture_move(graph, nullptr, nullptr, 0);
     } else if ((call.state.launches || call.op->collective) && !agree(call)) {
+        Aside aside;
+        const auto &written = call.op->written;
+        if (pretend_computes() && std::find(written.begin(), written.end(), true) == written.end())
+            aside.add(function.outputs());
         if (!follow(call, function.outputs(), known)) {
             forget(call, function.outputs());
             known.clear();
+            if (pretend_computes() && !around(call) && !call.inputs.empty())
+                note_not_computed(call.op->name);
+            if (pretend_computes() && around(call))
+                around(call)->state.launches++; /* the operator around it may be computed, as convolution is */
         }
+        call.results.clear();
+        if (spent.stopped && call.op->computes && !call.counted)
+            pay_later(price_of(call, function.outputs()));
+        for (auto *outer = around(call); outer; outer = around(*outer))
+            outer->counted = true;
+    } else if (pretend_computes() && !call.state.moved_unknown) { /* it only allocated */
+        for (const Range &range : call.fresh)
+            if (pretend_know(range.address, range.bytes))
+                known.push_back(range);
     }
-    if (auto *outer = around(call)) {
+    auto *outer = around(call);
+    if (outer && !(call.op && call.op->name == "aten::clone")) { /* autograd keeps a clone of what is changed in place */
         outer->made.insert(outer->made.end(), call.made.begin(), call.made.end());
         outer->made.insert(outer->made.end(), known.begin(), known.end());
     }
 }
 
+/* For Python: the tensor on the CPU that shares a GPU tensor's bytes; whether these are known; that they are. */
+at::Tensor python_twin(const at::Tensor &tensor) { return twin(tensor); }
+bool python_is_known(const at::Tensor &tensor) { return on_gpu(tensor) && is_known(tensor); }
+void python_know(const at::Tensor &tensor)
+{
+    Alone alone;
+    if (auto range = on_gpu(tensor) ? range_of(tensor) : Range(); range.bytes)
+        make_known(tensor, range);
+}
+TORCH_LIBRARY(harness_cpu, library)
+{
+    library.def("twin(Tensor of) -> Tensor", torch::dispatch(c10::DispatchKey::CUDA, python_twin));
+    library.def("is_known(Tensor of) -> bool", torch::dispatch(c10::DispatchKey::CUDA, python_is_known));
+    library.def("know(Tensor of) -> ()", torch::dispatch(c10::DispatchKey::CUDA, python_know));
+}
+
 } // namespace
 
 extern "C" void harness_ranks_agree(int yes) { agreed = yes; }
-extern "C" void harness_fraction_is_unknown() { unknown_fraction = true; }
-extern "C" int harness_host_took_unknown() { return host_took_unknown; }
-extern "C" void harness_unknown_number(double number)
-{
-    std::lock_guard<std::mutex> guard(unknown_mutex);
-    if (unknown_numbers.size() < MOST_UNKNOWN)
-        unknown_numbers.insert(number);
-}
+extern "C" void harness_on_equivalent(int (*define)(const char *, const char *)) { on_equivalent = define; }
+extern "C" int harness_pay(double seconds) { return pay_or_count(seconds); }
+extern "C" void harness_not_computed(const char *name) { note_not_computed(name); }
+extern "C" int harness_widens(const char *plain) { return widens(plain); }
+extern "C" const Spent *harness_spent() { return &spent; }
 extern "C" int harness_host_collectives() { return on_host; }
 
 /* Without `size` nothing is followed any more. */
@@ -524,6 +667,9 @@ extern "C" void harness_follow_values(int64_t (*size)(const char *, int64_t))
 {
     static at::CallbackHandle handle;
     on_size = size;
+    pretend_on_block(begin_block);
+    pretend_on_kernel([](const char *name) { note_not_computed(std::string("kernel ") + name); });
+    pretend_on_graph(launch_graph, destroy_graph, capture_move);
     auto call = at::RecordFunctionCallback(begin, end).needsInputs(true).needsOutputs(true);
     size ? void(handle = at::addGlobalCallback(call.scopes({at::RecordScope::FUNCTION}))) : at::removeCallback(handle);
 }
