@@ -10,9 +10,9 @@ from harness.schema.units import format_bytes
 HEAD = """# Upstream GPU tests on a pretended GPU
 
 `make upstream TITAN=DIR PYTORCH=DIR` writes this folder. It runs unmodified test files of PyTorch
-and torchtitan with `harness dry-run -m pytest FILE`, on a machine without a GPU. A test is
-*refused* if it depends on a value that is unknown without a GPU, or if it calls a function of CUDA
-that the dry run does not support. A refused test is never counted as passed. The column "peak"
+and torchtitan with `harness dry-run -m pytest FILE`, on a machine without a GPU. A test is *not
+known* if it depends on a value that is unknown without a GPU, or if it calls a function of CUDA
+that the dry run does not support. Such a test is never counted as passed. The column "peak"
 states the maximum of requested bytes.
 """
 
@@ -42,7 +42,7 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {' | '.join(cells)} |".replace("_", r"\_")
         yield ""
         for row in rows:
-            if row["outcome"] in ("failed", "refused"):
+            if row["outcome"] in ("failed", "not known"):
                 said = row["cause"] or row["why"]
                 yield f"- `{row['test']}` ({row['outcome']}): {said}".replace("|", r"\|")
         yield ""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 OPTIONS = ("--pretend-gpu", "--pretend-gpus")
+FLAG = "--unknown-passes"
 _STATUS = "HARNESS_DRY_RUN_STATUS"
 """Variable that is set in each process on a pretended GPU."""
 
@@ -18,26 +19,24 @@ def is_pretended() -> bool:
     return _STATUS in os.environ
 
 
-def start_again(gpu: str, gpus: int, arguments: Sequence[str]) -> None:
+def start_again(options: Sequence[str], arguments: Sequence[str]) -> None:
     """Replace this process by the session on the pretended GPU.
 
     Args:
-        gpu: name of the GPU.
-        gpus: number of GPUs.
+        options: options of ``harness dry-run``.
         arguments: the session's arguments.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, command(gpu, gpus, arguments))
+    os.execv(sys.executable, command(options, arguments))
 
 
-def command(gpu: str, gpus: int, arguments: Sequence[str]) -> list[str]:
+def command(options: Sequence[str], arguments: Sequence[str]) -> list[str]:
     """Return the command of the session on the pretended GPU.
 
-    >>> command("l4", 1, ["-q", "--pretend-gpu", "l4", "tests"])[1:]
-    ['-m', 'harness', 'dry-run', '--gpu', 'l4', '--gpus', '1', '-m', 'pytest', '-q', 'tests']
+    >>> command(["--gpu", "l4"], ["-q", "--pretend-gpu", "l4", "tests"])[1:]
+    ['-m', 'harness', 'dry-run', '--gpu', 'l4', '-m', 'pytest', '-q', 'tests']
     """
-    options = ["--gpu", gpu, "--gpus", str(gpus)]
     rest = without_options(arguments)
     return [sys.executable, "-m", "harness", "dry-run", *options, "-m", "pytest", *rest]
 
@@ -51,7 +50,7 @@ def without_options(arguments: Sequence[str]) -> list[str]:
     kept, skips = list[str](), False
     for argument in arguments:
         name, joined, _ = argument.partition("=")
-        if not skips and name not in OPTIONS:
+        if not skips and name not in (*OPTIONS, FLAG):
             kept.append(argument)
         skips = not skips and name in OPTIONS and not joined
     return kept

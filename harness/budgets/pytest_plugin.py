@@ -56,6 +56,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--pretend-gpus", type=int, default=1, metavar="N", help="Number of pretended GPUs.  [1]"
     )
+    group.addoption(
+        "--unknown-passes",
+        action="store_true",
+        help="With --pretend-gpu: skip a test whose outcome is not known, as it is not computed.",
+    )
     parser.addini(
         "memory_baseline", "Baseline file of memory budgets.", default="memory-baseline.json"
     )
@@ -72,7 +77,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         from harness.budgets.pretended_session import is_pretended, start_again
 
         if not is_pretended():
-            start_again(given.pretend_gpu, given.pretend_gpus, early_config.invocation_params.args)
+            options = ["--gpu", given.pretend_gpu, "--gpus", str(given.pretend_gpus)]
+            options += ["--unknown-passes"] * given.unknown_passes
+            start_again(options, early_config.invocation_params.args)
     return (yield)
 
 

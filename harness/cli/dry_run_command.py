@@ -141,6 +141,11 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     " and memory is used up, but not in a session of tests.  [auto]",
 )
 @click.option(
+    "--unknown-passes",
+    is_flag=True,
+    help="Report a test whose outcome is not known as skipped, not as failed.",
+)
+@click.option(
     "--world-size",
     type=WholeNumber(1),
     help="Pretend a job with this many ranks, and run one of them.",
@@ -307,11 +312,11 @@ def _exit_code(report: "DryRunReport", module: str | None) -> int:
         return _STOPPED[report.evidence]
     if module in _TEST_RUNNERS and report.outcome == "error" and report.exit_code:
         return report.exit_code
-    is_refused = any(one.outcome == "refused" for one in report.tests)
+    is_unknown = any(one.outcome == "not known" for one in report.tests)
     survived = report.fit == "does not fit" and report.out_of_memory  # as on a real GPU
     may_fail = report.fit in ("depends", "does not fit") and not survived
     may_fail |= report.host_fit == "does not fit"
-    is_done = report.outcome == "ok" and not may_fail and not is_refused
+    is_done = report.outcome == "ok" and not may_fail and not is_unknown
     return DONE if is_done else NOT_OK
 
 

@@ -72,7 +72,9 @@ class Ending:
         self._place = place
         self._reads = reads
         self._recording = recording
-        self._table = RunnerTable(reads, recording)
+        self._table = RunnerTable(
+            reads, recording, place / PROCESSES, unknown_passes=job.unknown_passes
+        )
         self.notebook = Notebook(recording)
         self._compilations = watch_unmeasured(_tell)
         self._pid = os.getpid()
@@ -120,7 +122,8 @@ class Ending:
             left_out_bytes=left_out.most_left_out() if left_out else 0,
             with_left_out_bytes=left_out.most_with_left_out() if left_out else 0,
             compiled=self._compilations.compiled(),
-            tests=self._table.tests(self._place / PROCESSES),
+            tests=self._table.all_tests(),
+            runner_files=tuple(self._table.kept.paths),
             cells=self.notebook.cells(),
             freed=self.notebook.freed,
             returned=self.returned,

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -42,7 +42,8 @@ from harness.dry_runs.ranks import variables
 from harness.dry_runs.run_folders import end_processes_of, layer_folders, room_for_files
 from harness.dry_runs.status_page import StatusPage
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
-from harness.dry_runs.written_files import keep, written_files
+from harness.dry_runs.trial_values import FIRST
+from harness.dry_runs.written_files import keep, put_back, written_files
 from harness.processes.start_child import own_interpreter
 from harness.schema.run_outcome import Outcome
 
@@ -124,7 +125,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
         )
     if request.snapshot is not None and (folder / SNAPSHOT).exists():
         report = _snapshot_moved(report, folder / SNAPSHOT, request.snapshot)
-    return _with_files(report, request, folder, layers)
+    return _with_files(report, request, folder, layers, inside.runner_files)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,9 +210,13 @@ def _resumed_from(sign: Path) -> str:
 
 
 def _with_files(
-    report: DryRunReport, request: Request, folder: Path, layers: Layers
+    report: DryRunReport,
+    request: Request,
+    folder: Path,
+    layers: Layers,
+    runner_files: Sequence[str],
 ) -> DryRunReport:
-    """Add the list of written files to the report; copy the files if ``keep_files`` is set."""
+    """Add the list of written files to the report; copy the files that the user keeps."""
     if not (folder / MODE).exists():  # ended before it began
         return report
     mode = (folder / MODE).read_text()
@@ -225,6 +230,9 @@ def _with_files(
         key=lambda one: (-(one.size_bytes or 0), one.path),
     )
     kept, notes = None, report.notes
+    if runner_files and request.trial == FIRST:
+        back = put_back(layers.folders, runner_files)
+        written = [one for one in written if one.path not in back]
     if request.keep_files is not None:
         try:
             keep(layers.folders, request.keep_files, Path.cwd())

@@ -54,6 +54,8 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     cells: tuple[NotebookCell, ...] = ()
     freed: tuple[Freed, ...] = ()
     tests: tuple[RanTest, ...] = ()
+    runner_files: tuple[str, ...] = ()
+    """Files and folders of the test runner that the user keeps."""
     returned: object = None
 
 

@@ -47,6 +47,8 @@ class Request:
     """Budget of ``auto`` that is used in any case, as the stub counts seconds; None: the usual."""
     try_values: bool = True
     """True to run the script a second time with other values if it reads an unknown value."""
+    unknown_passes: bool = False
+    """Whether a test whose outcome is not known counts as skipped, not as failed."""
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None

@@ -1,8 +1,9 @@
 """Runs a script a second time, with other values in place of those that nobody knows.
 
 Each run writes into its own file layer, which is kept for a second start of the script. The second
-run starts as soon as the first run reads an unknown value. If the script starts processes that use
-the GPU, the second run starts after the first run.
+run starts as soon as the first run reads an unknown value, or soon after the first run if nothing
+is computed. If the script starts processes that use the GPU, the second run starts after the first
+run.
 """
 
 import dataclasses
@@ -43,7 +44,7 @@ _DECIDED_SECONDS, _NOT_ALL_SECONDS = 30.0, 15.0
 decide the answer, and if they may decide it."""
 _SHOWN = "shown.pickle"
 """Name of the snapshot of a run that is not the first one."""
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS, _AHEAD_SECONDS = 0.05, 1.0
 _PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
 """Time limit of the second run: some seconds plus a multiple of the first run's duration."""
@@ -57,8 +58,9 @@ class OtherRuns:
         self._continues = continues
         self._pool: ThreadPoolExecutor | None = None
         self._second: Future[Try] | None = None
-        self._lock = threading.Lock()
-        self._stop, self._is_over = threading.Event(), False
+        self._lock, self._is_said = threading.Lock(), False
+        self._stop, self._second_stop = threading.Event(), threading.Event()
+        self._is_over = False
         self._tries = request.try_values and not request.write_files
         self._folders, self._files = dict[str, ExitStack](), ExitStack()
         self._layers: dict[str, tuple[Path, ...]] = {}
@@ -94,6 +96,7 @@ class OtherRuns:
         """Stop the remaining runs, without waiting until their processes have ended."""
         self._is_over = True
         self._stop.set()
+        self._second_stop.set()
 
     def end(self) -> None:
         """End all runs, and remove their files."""
@@ -122,28 +125,38 @@ class OtherRuns:
         return report
 
     def first_run(self, trial: Trial) -> tuple[DryRunReport, Path]:
-        """Do the first run, and start the second run when an unknown value is read."""
+        """Do the first run, and start the second run when an unknown value is read.
+
+        If nothing is computed, almost every script reads one: the second run starts early, and is
+        ended if the script starts other processes.
+        """
         request = dataclasses.replace(self._request, trial=trial)
         folder = self._folder(_name(trial))
         ended = threading.Event()
 
         def watch() -> None:
+            if request.compute == "none" and not ended.wait(_AHEAD_SECONDS):
+                self._start()
             while not (folder / USED).exists():
+                if _has_others(folder):
+                    self._withdraw()
                 if ended.wait(_LOOK_SECONDS):
                     return
             if not _has_others(folder):
-                self._start()
+                self._start(is_needed=True)
 
         watching = threading.Thread(target=watch, daemon=True)
         if self._tries and self._second is None:
             watching.start()
         try:
             report = run(request, folder, self._stop)
-            if (folder / USED).exists() and self._tries and tries_others(report):
-                self._start()
-            return report, folder
         finally:
             ended.set()
+            if watching.is_alive():
+                watching.join()
+        if (folder / USED).exists() and self._tries and tries_others(report):
+            self._start(is_needed=True)
+        return report, folder
 
     def _computed(self, first: DryRunReport, most_seconds: float) -> Try | None:
         """Run with a larger budget, and return the run if it computed all values that were read.
@@ -166,7 +179,12 @@ class OtherRuns:
             return None
         return Try(report=report, trial=FIRST, folder=folder)
 
-    def run(self, trial: Trial, compute_seconds: float | None = None) -> tuple[DryRunReport, Path]:
+    def run(
+        self,
+        trial: Trial,
+        compute_seconds: float | None = None,
+        stop: threading.Event | None = None,
+    ) -> tuple[DryRunReport, Path]:
         """Run the script with other values, and hide its output.
 
         ``compute_seconds`` is a larger budget of computing than that of the first run.
@@ -183,7 +201,7 @@ class OtherRuns:
             request = dataclasses.replace(request, snapshot=folder / _SHOWN)
         if self._continues is not None:
             request = dataclasses.replace(request, earlier=self._continues.layers_of(trial))
-        return run(request, folder, self._stop), folder
+        return run(request, folder, stop or self._stop), folder
 
     def _folder(self, name: str) -> Path:
         """Return a new folder for a run; remove the folder of a run that is repeated."""
@@ -192,25 +210,36 @@ class OtherRuns:
         self._layers[name] = layer_folders(folder)
         return folder
 
-    def _start(self) -> None:
+    def _start(self, *, is_needed: bool = False) -> None:
+        """Start the second run if it has not started; say so as soon as it is needed."""
         with self._lock:
-            if self._second is not None or self._stop.is_set():
+            if self._stop.is_set():
                 return
-            if not self._request.quiet:
+            if is_needed and not self._is_said and not self._request.quiet:
+                self._is_said = True
                 print(f"harness dry-run: {_STARTS}", file=sys.stderr, flush=True)
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="harness-other-run")
-            self._second = self._pool.submit(settled, self.run, SECOND)
+            if self._second is None:
+                self._pool = self._pool or ThreadPoolExecutor(1, "harness-other-run")
+                self._second = self._pool.submit(settled, self._second_run, SECOND)
+
+    def _second_run(self, trial: Trial) -> tuple[DryRunReport, Path]:
+        return self.run(trial, stop=self._second_stop)
+
+    def _withdraw(self) -> None:
+        """End a second run that started early, and forget it."""
+        if self._second is not None:
+            self._second_stop.set()
+            wait([self._second])
+            self._second = None
+            self._second_stop.clear()
 
     def _result(self, first: DryRunReport, started: "Future[Try]") -> Try:
         """Return the second run; end it if it takes much longer than the first run."""
         seconds = first.wall_seconds or 0.0
         _, late = wait([started], timeout=_PATIENCE_SECONDS + _PATIENCE * seconds)
         if late:
-            self._stop.set()
+            self._second_stop.set()
         result = started.result()
-        self._stop.clear()
-        if self._is_over:
-            self._stop.set()
         failed = result.report.outcome == Outcome.ERROR and first.outcome != Outcome.ERROR
         return settled(self.run, SECOND) if failed else result  # they may need the same port
 

@@ -1,10 +1,11 @@
 """Data type for a test that ran on a pretended GPU."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
-Ended = Literal["passed", "failed", "skipped", "refused"]
+Ended = Literal["passed", "failed", "skipped", "not known"]
+NOT_KNOWN: Final = "not known"
 
 
 class RanTest(Struct, frozen=True, kw_only=True):
@@ -12,8 +13,8 @@ class RanTest(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: name of the test in pytest or unittest.
-        outcome: outcome of the test; ``refused`` if the outcome depends on unknown values.
-        why: last line of the test's error, or the reason for ``refused``.
+        outcome: outcome of the test; ``not known`` if the outcome depends on unknown values.
+        why: last line of the test's error, or the reason for ``not known``.
         requested_peak_bytes: peak of requested bytes during the test, in any process of the test;
             None without allocations.
         seconds: duration of the test, in seconds.

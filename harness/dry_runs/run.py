@@ -48,6 +48,7 @@ def dry_run(
     write_files: bool = False,
     keep_files: str | Path | None = None,
     try_values: bool = True,
+    unknown_passes: bool = False,
     resume: bool | Sequence[str] = False,
     **named: object,
 ) -> DryRunReport:
@@ -87,6 +88,8 @@ def dry_run(
         write_files: whether the script may change the user's files; unknown GPU values are
             made up. If False, the script writes into a file layer that is deleted after the run.
         try_values: whether to run again with other values if unknown values may affect a decision.
+        unknown_passes: whether a test whose outcome depends on unknown values is reported as
+            skipped; by default, it is reported as failed.
         keep_files: new or empty folder, to which the files that the script wrote are copied. Files
             that are not below the working folder go to its subfolder ``outside``.
         resume: True to start the script a second time with the files of the first start. To use
@@ -146,6 +149,7 @@ def dry_run(
         compute=compute,
         write_files=write_files,
         try_values=try_values,
+        unknown_passes=unknown_passes,
         keep_files=None if keep_files is None else Path(keep_files),
         path=tuple(sys.path) if kind == "function" else (),
     )

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from harness.dry_runs.child_result import StartedResult, recorded, write_result
 from harness.dry_runs.dry_run_request import JOB, PROCESSES, RESUMED, USED, Request
 from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.opened_files import note_reads
 from harness.dry_runs.peak_recording import PeakRecording
 from harness.dry_runs.recording import recording_for
+from harness.dry_runs.runner_table import RunnerTable
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import instead
 
@@ -35,7 +38,10 @@ def record() -> None:
     reads = ValueReads(job.answers, trial=job.trial, on_use=on_use)
     recording = recording_for(job, reads)
     recording.start(sys.modules["torch"], at_once=True)
-    StartedProcess(folder, reads, recording).listen()
+    table = RunnerTable(reads, recording, folder / PROCESSES, unknown_passes=job.unknown_passes)
+    if "_pytest.runner" in sys.modules:  # a worker of pytest-xdist
+        table.watch()
+    StartedProcess(folder, reads, recording, table).listen()
 
 
 def _run_folder() -> Path:
@@ -47,11 +53,18 @@ def _run_folder() -> Path:
 class StartedProcess:
     """Writes the result of this process once, at its end."""
 
-    def __init__(self, folder: Path, reads: ValueReads, recording: PeakRecording) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        reads: ValueReads,
+        recording: PeakRecording,
+        table: RunnerTable | None = None,
+    ) -> None:
         self._pid = os.getpid()
         self._place = folder / PROCESSES / str(self._pid)
         self._reads = reads
         self._recording = recording
+        self._table = table
         self._written = False
 
     def listen(self) -> None:
@@ -71,6 +84,8 @@ class StartedProcess:
             return
         self._written = True
         seen = recorded(self._recording, self._reads)
+        if self._table is not None:
+            seen = msgspec.structs.replace(seen, tests=self._table.tests())
         notes = (*library_notes(), *seen.notes)
         result = StartedResult(name=_name(), notes=notes, inside=seen)
         write_result(result, self._place.parent.parent, f"{PROCESSES}/{self._pid}.json")

@@ -16,7 +16,7 @@ from msgspec.structs import asdict, replace
 from harness.dry_runs.allocation_stream import parting
 from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, Parting, UnknownValues
 from harness.dry_runs.dry_run_request import ALLOCATIONS
-from harness.dry_runs.ran_test import RanTest
+from harness.dry_runs.ran_test import NOT_KNOWN, RanTest
 from harness.dry_runs.trial_values import MIXED, Trial
 from harness.dry_runs.value_places import answers_to_type, listed, made_up_places
 from harness.schema.metrics import CudaPeaks
@@ -55,8 +55,9 @@ def settled(run: Run, trial: Trial) -> Try:
     """Run the script; if it ends with an error, run it again with a few other values."""
     while True:
         report, folder = run(trial)
-        is_error = report.outcome == Outcome.ERROR and made_up_places(report.value_reads)
-        again = trial.after_error(report.last_truth) if is_error else None
+        is_error = report.outcome == Outcome.ERROR and not report.tests
+        tries = is_error and made_up_places(report.value_reads)
+        again = trial.after_error(report.last_truth) if tries else None
         if again is None:
             return Try(report=report, trial=trial, folder=folder)
         trial = again
@@ -105,13 +106,13 @@ def judged(first: Try, second: Try, more: Callable[[Trial], Try]) -> tuple[DryRu
 
 
 def _agreed(tests: Sequence[RanTest], other: DryRunReport) -> tuple[RanTest, ...]:
-    """Return the first run's tests; a passed test that fails with other values is refused."""
+    """Return the first run's tests; a passed test that fails with other values is not known."""
     names = {one.name for one in other.tests if one.outcome == "passed"}
     why = "it does not pass with other values, which nobody knows"
     return tuple(
         one
         if one.outcome != "passed" or one.name in names
-        else replace(one, outcome="refused", why=why)
+        else replace(one, outcome=NOT_KNOWN, why=why)
         for one in tests
     )
 

@@ -67,6 +67,29 @@ def keep(places: Sequence[Path], folder: Path, here: Path) -> None:
         _copy(source, copy)
 
 
+def put_back(places: Sequence[Path], paths: Sequence[str]) -> set[str]:
+    """Copy a run's files at ``paths``, or below them, to the user's place; return their paths.
+
+    Nothing is written through a link, and no link is copied.
+
+    Args:
+        places: all layer folders of the run.
+        paths: files or folders of a test runner, such as ``.coverage`` or ``.pytest_cache``.
+    """
+    done = set[str]()
+    for top, upper in (one for place in places for one in _uppers(place)):
+        for one in _changes(top, upper):
+            path, source = Path(one.path), upper / Path(one.path).relative_to(top)
+            is_kept = any(path.is_relative_to(own) for own in paths)
+            is_plain = source.is_file() and not source.is_symlink() and not path.is_symlink()
+            if is_kept and is_plain and path.parent == path.parent.resolve():
+                with contextlib.suppress(OSError):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(source, path, follow_symlinks=False)
+                    done.add(one.path)
+    return done
+
+
 def _copy(source: Path, copy: Path) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(copy):

@@ -50,7 +50,7 @@ def test_results_are_kept_by_file_and_an_unknown_failure_ends_with_1(
         (tmp_path / "test" / name).write_text("")
     answers = {
         "test_one.py": report(ran("test_a", "passed", peak=3 << 20)),
-        "test_two.py": report(ran("test_v", "refused", "at b.py:7"), ran("test_s", "skipped")),
+        "test_two.py": report(ran("test_v", "not known", "at b.py:7"), ran("test_s", "skipped")),
     }
     monkeypatch.setattr(upstream, "dry_run_of", lambda _, file, __: answers[file])
     words = ["upstream", "--pytorch", str(tmp_path), "--out", str(tmp_path / "out")]
@@ -64,8 +64,8 @@ def test_results_are_kept_by_file_and_an_unknown_failure_ends_with_1(
     assert upstream.main() == 1
     assert "test_a: 5 != 3" in capsys.readouterr().out
     page = (tmp_path / "out" / "README.md").read_text()
-    said = "Results: 1 failed, 1 refused, 1 skipped; torch 2.15; commit `unknown ("
+    said = "Results: 1 failed, 1 not known, 1 skipped; torch 2.15; commit `unknown ("
     assert said in page
-    assert r"| test\_two.py | Cases::test\_v | 2 x l4 | refused | - | 1.3 |" in page
-    assert "- `Cases::test_v` (refused): at b.py:7" in page
+    assert r"| test\_two.py | Cases::test\_v | 2 x l4 | not known | - | 1.3 |" in page
+    assert "- `Cases::test_v` (not known): at b.py:7" in page
     assert results_page({"tests": [], "projects": {}}).startswith("# Upstream")

@@ -20,7 +20,8 @@ def test_device():
 
 
 def test_the_command_has_the_arguments_of_the_session_and_no_option_of_ours() -> None:
-    words = command("h100-80gb", 2, ["-k", "gpu", "--pretend-gpu=h100-80gb", "--pretend-gpus", "2"])
+    options = ["--gpu", "h100-80gb", "--gpus", "2"]
+    words = command(options, ["-k", "gpu", "--pretend-gpu=h100-80gb", "--pretend-gpus", "2"])
     assert words[1:4] == ["-m", "harness", "dry-run"]
     assert words[4:] == ["--gpu", "h100-80gb", "--gpus", "2", "-m", "pytest", "-k", "gpu"]
     assert without_options(["--pretend-gpu", "l4", "a", "--pretend-gpus=2"]) == ["a"]

@@ -161,7 +161,9 @@ def groups(rank: int) -> None:
     manager.wait()
     for place, one in enumerate(several):
         same(one, torch.full((3,), float(sum(place + other for other in range(RANKS)))))
-    total = functional_all_reduce(torch.tensor([rank + 1], device="cuda"), "sum", dist.group.WORLD)
+    world = dist.group.WORLD
+    assert world is not None
+    total = functional_all_reduce(torch.tensor([rank + 1], device="cuda"), "sum", world)
     assert total.item() == sum(range(RANKS + 1))
     said: list[object] = [None] * RANKS
     dist.all_gather_object(said, {"rank": rank, "text": "x" * 10_000 * rank})
