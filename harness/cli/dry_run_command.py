@@ -235,13 +235,11 @@ def dry_run(
         return ask_each_version(versions, command, offline=offline, as_json=as_json)
     started = _started(module, command, request, is_single=bool(html or largest))
     target, *arguments = started.words
-    resume_with = request.pop("resume_with")
-    if resume_with is not None:
+    if (resume_with := request.pop("resume_with")) is not None:
         request["resume"] = _words(resume_with)
     if request["resume"] is not False and (largest is not None or request["compare_eager"]):
         raise click.UsageError("with --resume, leave out --largest and --compare-eager")
-    outside_from = request.pop("outside_from")
-    if outside_from is not None:
+    if (outside_from := request.pop("outside_from")) is not None:
         request["outside_bytes"] = _outside(outside_from, request["outside_bytes"])
     request |= {"module": started.is_module}
     if largest is not None:
@@ -258,11 +256,10 @@ def dry_run(
         if html is not None:
             write_page(html, sheet(timeline=_timeline(report, request["snapshot"])))
     code = _exit_code(report, module)
+    click.echo()  # the script's own last line may have no end
     if as_json:
-        click.echo()  # the script's own last line may have no end
         print_json(json.loads(report.to_json()) | {"exit_code": code}, _verdict(report))
     else:
-        click.echo()  # the script's own last line may have no end
         print_sheet(sheet())
         if report.outcome == "oom":
             click.echo("Next steps:")
@@ -339,7 +336,9 @@ def _check_script(command: Sequence[str]) -> None:
 
 
 def _check_python(script: Path) -> None:
-    """Refuse a file that Python cannot compile, such as a shell script or a file of settings."""
+    """Refuse a file that is missing or that Python cannot compile, such as a shell script."""
+    if not script.exists():
+        raise click.UsageError(f"there is no script {script}")
     if script.suffix in (".ipynb", ".pyc", ".pyz", ".zip") or not script.is_file():
         return
     try:

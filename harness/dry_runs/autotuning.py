@@ -65,9 +65,9 @@ def _select_algorithm(module: Any) -> None:
         # A template is fused with what follows if it takes less than both, measured at 1.0 each.
         return 1.5 if _TAKES_TRITON and first and kind == "TritonTemplateCaller" else 3.0
 
-    @instead(selector, "do_autotuning")
-    def do_autotuning(tuning: Any, self: Any, name: str, *arguments: Any, **named: Any) -> Any:
-        timings = tuning(self, name, *arguments, **named)
+    @instead(selector, "lookup")  # a method of each version, called once for each choice
+    def lookup(look_up: Any, self: Any, choices: Any, name: str, *more: Any, **named: Any) -> Any:
+        timings = look_up(self, choices, name, *more, **named)
         if timings:
             taken = min(timings, key=timings.__getitem__)
             extern = isinstance(taken, module.ExternKernelCaller)
@@ -78,8 +78,7 @@ def _select_algorithm(module: Any) -> None:
         return timings
 
     selector.benchmark_choice = classmethod(benchmark)
-    in_this_process = selector.benchmark_in_current_process.__func__
-    selector.benchmark_in_sub_process = classmethod(in_this_process)
+    selector.benchmark_in_sub_process = selector.benchmark_in_current_process
     selector.make_precompile_fn = lambda *_, **__: dict
 
 
@@ -87,8 +86,9 @@ def _pad_mm(module: Any) -> None:
     """Count the decisions whether to pad a matmul; on a GPU, Inductor would time both variants."""
     module.get_cached_should_pad = lambda _: None
     module.get_cached_base_mm_benchmark_time = lambda _: None
+    is_old = not hasattr(module, "is_padded_faster")  # up to torch 2.8
 
-    @instead(module, "is_padded_faster")
+    @instead(module, "should_pad" if is_old else "is_padded_faster")
     def is_padded_faster(faster: Callable[..., bool], *arguments: Any) -> bool:
         padded = faster(*arguments)
         UNMEASURED["pad_mm: matmul not padded" if not padded else "pad_mm: padded"] += 1
@@ -97,10 +97,10 @@ def _pad_mm(module: Any) -> None:
 
 def _triton_codegen(module: Any) -> None:
     """Generate Triton kernels with one configuration; still allocate the memory for timing."""
-    common = module.TritonKernel.inductor_meta_common.__func__
+    common = vars(module.TritonKernel)["inductor_meta_common"]  # static up to torch 2.8
 
     def inductor_meta_common(cls: Any) -> dict[str, object]:
-        meta: dict[str, object] = common(cls)
+        meta: dict[str, object] = common.__get__(None, cls)()
         if any(meta.get(name) for name in _TUNED):
             meta.update(dict.fromkeys(_TUNED, False), harness_tuned=True)
         return meta
@@ -194,5 +194,5 @@ def _change(
     """Change a PyTorch module; call ``tell`` with a warning if an expected attribute is missing."""
     try:
         function(module)
-    except AttributeError as error:
-        tell(f"choices of {module.__name__} are made by times that mean nothing here: {error}")
+    except (AttributeError, KeyError) as error:
+        tell(f"torch.compile may choose other kernels than a GPU would: {module.__name__}: {error}")

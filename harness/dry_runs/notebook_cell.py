@@ -6,6 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from harness.dry_runs.value_answers import DryRunError
+
 
 class NotebookCell(Struct, frozen=True, kw_only=True):
     """One notebook cell that ran on a pretended GPU.
@@ -36,10 +38,21 @@ class Freed(Struct, frozen=True):
 
 
 def code_cells(path: Path) -> list[str]:
-    """Return the sources of the non-empty code cells; an empty list without a notebook."""
+    """Return the sources of the non-empty code cells; raise DryRunError if it is not Python's."""
     try:
-        cells = json.loads(path.read_bytes())["cells"]
-        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    except (ValueError, TypeError, KeyError):
-        return []
-    return [source for source in sources if source.strip()]
+        notebook = json.loads(path.read_bytes())
+        facts = notebook.get("metadata", {})
+        kernel = facts.get("kernelspec", {}).get("language")
+        language = str(facts.get("language_info", {}).get("name") or kernel or "python")
+        cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        sources = [source for cell in cells if (source := "".join(cell["source"])).strip()]
+        problem = "" if sources else "has no cells of code"
+        if "python" not in language.lower():
+            problem = f"is a notebook of {language[:40]!r}"
+    except (ValueError, RecursionError) as error:
+        problem = f"is not JSON ({error})"
+    except (TypeError, KeyError, AttributeError):
+        problem = "has no list of Jupyter's cells"
+    if problem:
+        raise DryRunError(f"{path} {problem}; give a notebook of Python code in Jupyter's format 4")
+    return sources

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.dry_runs.notebook_cell import code_cells
 from harness.schema.errors import hidden_module
 from harness.schema.workload import Grid, WorkloadError
 from tests.commands import Ask, without_progress
@@ -211,6 +212,50 @@ def test_a_file_that_is_no_python_script_is_not_run(
     error = ask(["dry-run", "--gpu", "l4", "--", str(tmp_path / name)], 2).err
     assert said in error
     assert error.count("\n") == 1
+
+
+CODE = '{"cells": [{"cell_type": "code", "source": "x = 1"}]'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not JSON (Expecting value"),
+        ("x = 1", "is not JSON (Expecting value"),
+        ("[1]", "has no list of Jupyter's cells"),
+        ('{"metadata": {}}', "has no list of Jupyter's cells"),
+        ('{"cells": [3]}', "has no list of Jupyter's cells"),
+        ('{"cells": [{"cell_type": "markdown", "source": "x"}]}', "has no cells of code"),
+        (CODE + ', "metadata": {"kernelspec": {"language": "R"}}}', "is a notebook of 'R'"),
+        (CODE + ', "metadata": {"language_info": {"name": "julia"}}}', "is a notebook of 'julia'"),
+    ],
+)
+def test_a_file_that_is_no_notebook_of_python_is_not_run(
+    ask: Ask, here: Path, text: str, said: str
+) -> None:
+    pytest.importorskip("IPython")
+    (here / "a.ipynb").write_text(text)
+    error = ask(["dry-run", "--gpu", "l4", "--", "a.ipynb"], 2).err
+    assert error.startswith(f"harness: a.ipynb {said}")
+    assert error.endswith("; give a notebook of Python code in Jupyter's format 4\n")
+    assert error.count("\n") == 1
+
+
+def test_a_notebook_without_metadata_is_python(here: Path) -> None:
+    (here / "a.ipynb").write_text(CODE + "}")
+    assert code_cells(here / "a.ipynb") == ["x = 1"]
+
+
+@pytest.mark.parametrize(
+    "words", [["torchrun"], ["torchrun", "--nproc-per-node", "2"], ["python"], []]
+)
+def test_a_missing_script_is_one_line_with_each_launcher(
+    ask: Ask, here: Path, words: list[str]
+) -> None:
+    error = ask(["dry-run", "--gpu", "l4", "--", *words, "nofile.py"], 2).err
+    assert error == "harness: there is no script nofile.py\n"
+    module = ["-m", "torch.distributed.run", "nofile.py"]
+    assert ask(["dry-run", "--gpu", "l4", *module], 2).err == error
 
 
 @pytest.mark.parametrize(
