@@ -270,10 +270,8 @@ def _started(
         request["compute"] = "all"  # a test that depends on a value fails for no other reason
     words = (module, *command) if module is not None else tuple(command)
     started = launched_script(words, request["gpus"], is_module=module is not None)
-    if started.is_module:
-        _check_module(started.words[0])
-    else:
-        _check_python(Path(started.words[0]))
+    check = _check_module if started.is_module else _check_python
+    check(started.words[0])
     if (ranks := started.ranks_of_node) is None:
         return started
     request["gpus"] = max(request["gpus"], ranks)
@@ -330,8 +328,9 @@ def _check_script(command: Sequence[str]) -> None:
         raise click.UsageError(f"{command[0]}: a notebook needs IPython: pip install ipython")
 
 
-def _check_python(script: Path) -> None:
+def _check_python(name: str) -> None:
     """Refuse a file that is missing or that Python cannot compile, such as a shell script."""
+    script = Path(name)
     if not script.exists():
         raise click.UsageError(f"there is no script {script}")
     if script.suffix in (".ipynb", ".pyc", ".pyz", ".zip") or not script.is_file():
@@ -400,8 +399,7 @@ def _print_largest(
 
     def progress(value: int, report: "DryRunReport") -> None:
         reserved = format_bytes(report.cuda.reserved_peak_bytes or 0)
-        line = f"{name} {value:,}: {report.outcome}, reserved {reserved}"
-        click.echo(printable(line), err=True)
+        click.echo(printable(f"{name} {value:,}: {report.outcome}, reserved {reserved}"), err=True)
 
     def stopped(known: str) -> None:
         click.echo(printable(known or f"no {name} was tried to its end"), err=True)

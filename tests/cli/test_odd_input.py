@@ -334,6 +334,31 @@ def test_names_that_are_not_utf8_are_escaped_in_json(ask: Ask, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("cuda_build")
+@pytest.mark.parametrize("kind", ["script", "notebook", "folder"])
+def test_a_script_whose_name_is_not_utf8_has_its_peak_and_its_lines(
+    ask: Ask, here: Path, kind: str
+) -> None:
+    name = os.fsdecode({"script": b"a\xff.py", "notebook": b"a\xff.ipynb"}.get(kind, b"a\xff/t.py"))
+    shown = name.replace(os.fsdecode(b"\xff"), r"\xff")
+    lines = [
+        "import torch, inspect\n",
+        "def one(): return 1\n",
+        "x = torch.zeros(9, device='cuda')\n",
+    ]
+    lines += ["assert inspect.getsource(one) == 'def one(): return 1\\n'\n"]
+    (here / name).parent.mkdir(exist_ok=True)
+    cell = {"cell_type": "code", "source": lines}
+    text = json.dumps({"cells": [cell]}) if kind == "notebook" else "".join(lines)
+    (here / name).write_text(text)
+    answer = json.loads(ask(["dry-run", "--gpu", "l4", "--json", "--", name]).out.splitlines()[-1])
+    assert answer["cuda"]["requested_peak_bytes"] == 36
+    assert answer["question"]["command"] == [shown]
+    assert shown + ("[1]:3" if kind == "notebook" else ":3") in json.dumps(answer).replace(
+        r"\\", "\\"
+    )
+
+
+@pytest.mark.usefixtures("cuda_build")
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root")
 def test_a_full_disk_is_not_a_kernel_that_refuses(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import torch\nopen('out', 'w').write('1')\n")
