@@ -48,7 +48,7 @@ class Notebook:
         )
         shell = TerminalInteractiveShell.instance(user_module=main, config=without_file)
         shell.keep_running = True
-        shell.compile.get_code_name = lambda *_: f"{utf8_name(path.name)}[{number}]"
+        shell.compile.get_code_name = lambda *_: f"{utf8_name(path.name)}[{len(self._cells) + 1}]"
         failed: BaseException | None = None
         for number, source in enumerate(code_cells(path), 1):
             before = self._recording.border()

@@ -79,7 +79,9 @@ def _builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn
     if isinstance(value, nn.Module):
         return lambda: value
     if not callable(value):
-        raise TargetError(f"{target}: a {type(value).__name__} cannot be called")
+        raise TargetError(
+            f"{target}: {type(value).__name__} cannot be called; name a function or class"
+        )
     try:
         inspect.signature(value).bind(**arguments)
     except TypeError as error:

@@ -203,6 +203,8 @@ def test_a_module_of_the_user_that_hides_pythons_own_is_named(
         ("config.yaml", "model:\n  name: a", "give the Python script that it starts or reads"),
         ("train.py", "class Net(Module)\n    pass", "expected ':' (train.py, line 1)"),
         ("a.out", "\x7fELF\0", "is no Python script: "),
+        ("a.zip", "PK\x03\x04", "is no Python script: "),
+        ("train.pyc", "\0\0", "is no Python script: "),
     ],
 )
 def test_a_file_that_is_no_python_script_is_not_run(
@@ -263,6 +265,12 @@ def test_a_missing_script_is_one_line_with_each_launcher(
     [
         (["--rank", "3"], "--rank needs --world-size N"),
         (["--ranks", "all"], "--ranks needs --world-size N"),
+        (["--offline"], "--offline needs --versions LIST, e.g. --versions 2.8,2.15"),
+        (["--outside", "99GiB", "--gpu", "l4"], "memory must be more than the 99 GiB"),
+        (["--world-size", "4", "--ranks", "0,,3"], "must be all or ranks from 0 to 3, got '0,,3'"),
+        (["--capability", "nine", "--memory", "8GiB"], "must be major and minor, such as 9.0"),
+        (["--answer", "train.py:x=3"], "ANSWER is a number, all or none, got the place"),
+        (["--gpu", "l4", "--one-pool", "--host-memory", "3GiB"], "give the memory of both as the"),
         (["--resume-with", "--name 'x"], "--resume-with: No closing quotation: --name 'x"),
         (["-m", "no_such_module.train"], "there is no module 'no_such_module' here or installed"),
     ],
