@@ -79,9 +79,7 @@ def _builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn
     if isinstance(value, nn.Module):
         return lambda: value
     if not callable(value):
-        raise TargetError(
-            f"{target}: {type(value).__name__} cannot be called; name a function or class"
-        )
+        raise TargetError(f"{target}: {type(value).__name__} cannot be called; name a function")
     try:
         inspect.signature(value).bind(**arguments)
     except TypeError as error:
