@@ -13,6 +13,7 @@ from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 import click
 
@@ -44,12 +45,11 @@ _STOPPED = {
 
 
 def _answers(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> "dict[str, Answer]":
     """Parse the values of ``--answer``: ``FILE:LINE=ANSWER``, or ANSWER for every other line."""
     from harness.dry_runs.value_answers import check_answers, parse_answer
 
-    del context, parameter
     answers = dict(parse_answer(value) for value in values)
     check_answers(answers)
     return answers
@@ -231,8 +231,8 @@ def dry_run(
 
     if module is None:
         _check_script(command)
-    if versions is not None:
-        return ask_each_version(versions, command, offline=offline, as_json=as_json)
+    if versions is not None or offline:
+        return ask_each_version(versions or "", command, offline=offline, as_json=as_json)
     started = _started(module, command, request, is_single=bool(html or largest))
     target, *arguments = started.words
     if (resume_with := request.pop("resume_with")) is not None:
@@ -275,10 +275,8 @@ def _started(
         request["compute"] = "all"  # a test that depends on a value fails for no other reason
     words = (module, *command) if module is not None else tuple(command)
     started = launched_script(words, request["gpus"], is_module=module is not None)
-    if started.is_module:
-        _check_module(started.words[0])
-    else:
-        _check_python(Path(started.words[0]))
+    check = _check_module if started.is_module else _check_python
+    check(started.words[0])
     if (ranks := started.ranks_of_node) is None:
         return started
     request["gpus"] = max(request["gpus"], ranks)
@@ -313,8 +311,7 @@ def _exit_code(report: "DryRunReport", module: str | None) -> int:
     survived = report.fit == "does not fit" and report.out_of_memory  # as on a real GPU
     may_fail = report.fit in ("depends", "does not fit") and not survived
     may_fail |= report.host_fit == "does not fit"
-    is_done = report.outcome == "ok" and not may_fail and not is_unknown
-    return DONE if is_done else NOT_OK
+    return DONE if report.outcome == "ok" and not may_fail and not is_unknown else NOT_OK
 
 
 _WORSE: tuple[Verdict, ...] = ("fits", "unknown", "close call", "depends", "does not fit")
@@ -335,11 +332,12 @@ def _check_script(command: Sequence[str]) -> None:
         raise click.UsageError(f"{command[0]}: a notebook needs IPython: pip install ipython")
 
 
-def _check_python(script: Path) -> None:
+def _check_python(name: str) -> None:
     """Refuse a file that is missing or that Python cannot compile, such as a shell script."""
+    script = Path(name)
     if not script.exists():
         raise click.UsageError(f"there is no script {script}")
-    if script.suffix in (".ipynb", ".pyc", ".pyz", ".zip") or not script.is_file():
+    if script.suffix == ".ipynb" or not script.is_file() or is_zipfile(script):
         return
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -391,8 +389,7 @@ def _print_largest(
 
     if not any("{}" in argument for argument in arguments):
         raise click.UsageError("--largest needs {} among the script's arguments, e.g. --batch {}")
-    if request["outside_bytes"] is None:
-        request["outside_bytes"] = OUTSIDE_BYTES[1]
+    request["outside_bytes"] = request["outside_bytes"] or OUTSIDE_BYTES[1]
 
     moved = [True]
     """True if unknown GPU values may change a peak; the search then repeats its runs."""
@@ -405,8 +402,7 @@ def _print_largest(
 
     def progress(value: int, report: "DryRunReport") -> None:
         reserved = format_bytes(report.cuda.reserved_peak_bytes or 0)
-        line = f"{name} {value:,}: {report.outcome}, reserved {reserved}"
-        click.echo(printable(line), err=True)
+        click.echo(printable(f"{name} {value:,}: {report.outcome}, reserved {reserved}"), err=True)
 
     def stopped(known: str) -> None:
         click.echo(printable(known or f"no {name} was tried to its end"), err=True)

@@ -1,13 +1,16 @@
 """Tools of ``harness mcp``, and the server that offers them over standard input and output."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import anyio
 import anyio.to_thread
+from mcp import ErrorData, JSONRPCError
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
 
 from harness.cli.command import exit_now
 from harness.cli.mcp_workers import WORKERS
@@ -28,6 +31,8 @@ _LONGEST = 40
 """Largest length of a list in an answer; ``full`` also includes longer lists."""
 _LAST_SECONDS = 1.5
 """Seconds to wait for unfinished requests after the end of the input."""
+_NO_JSON, _NO_MESSAGE = -32700, -32600
+"""Codes of JSON-RPC for a line that is not JSON, and for JSON that is not a message."""
 
 
 async def predict(
@@ -129,12 +134,34 @@ def serve() -> None:
 
 async def _serve(server: MCPServer[Any]) -> None:
     lowlevel = server._lowlevel_server
-    async with stdio_server(stdin=_Lines()) as (incoming, outgoing):
+    lines = _Lines()
+    async with stdio_server(stdin=lines) as (incoming, lines.outgoing):
+        outgoing = lines.outgoing
         await lowlevel.run(incoming, outgoing, lowlevel.create_initialization_options())
 
 
+def refusal(line: str) -> dict[str, Any] | None:
+    """Return the code, message and ID of the error for a line; None if it is a message."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        problem = f"a line must be a JSON-RPC message in JSON, got {line[:40]!r}: {error}"
+        return {"code": _NO_JSON, "message": problem, "id": None}
+    known = message if isinstance(message, dict) else {}
+    is_call = isinstance(known.get("method"), str)
+    if known.get("jsonrpc") == "2.0" and (is_call or {"result", "error"} & known.keys()):
+        return None
+    rule = 'a message must be an object with "jsonrpc": "2.0" and the name of a "method"'
+    number = known.get("id")
+    named = number if type(number) in (int, str) else None
+    return {"code": _NO_MESSAGE, "message": f"{rule}, got {line[:40]!r}", "id": named}
+
+
 class _Lines:
-    """Lines of standard input, without characters that JSON forbids."""
+    """Messages on standard input; a line that is not a message is answered with an error."""
+
+    outgoing: Any = None
+    """The stream of answers, which the server opens before it reads the first line."""
 
     async def __aiter__(self) -> AsyncIterator[str]:
         import sys
@@ -142,7 +169,14 @@ class _Lines:
         while line := await anyio.to_thread.run_sync(
             sys.stdin.buffer.readline, abandon_on_cancel=True
         ):
-            yield without_lone_surrogates(line.decode("utf-8", "replace"))
+            text = without_lone_surrogates(line.decode("utf-8", "replace")).strip()
+            wrong = refusal(text) if text else None
+            if wrong is not None:
+                error = ErrorData(code=wrong["code"], message=wrong["message"])
+                answer = JSONRPCError(jsonrpc="2.0", id=wrong["id"], error=error)
+                await self.outgoing.send(SessionMessage(answer))
+            elif text:
+                yield text
         with anyio.move_on_after(_LAST_SECONDS):
             while WORKERS.open_questions:
                 await anyio.sleep(0.05)

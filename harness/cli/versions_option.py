@@ -52,6 +52,8 @@ def ask_each_version(text: str, command: Sequence[str], *, offline: bool, as_jso
 
     from harness.planning.bisect_versions import ask_versions, first_difference, versions_text
 
+    if offline and not text:
+        raise click.UsageError("--offline needs --versions LIST, e.g. --versions 2.8,2.15")
     versions = parse_versions(text)
     given: Sequence[str] = click.get_current_context().find_root().obj or ()
     split = len(given) - len(command)

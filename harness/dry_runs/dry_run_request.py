@@ -73,8 +73,7 @@ class Request:
 
     def __post_init__(self) -> None:
         script = Path(self.target)
-        is_there = script.is_file() or (script / "__main__.py").is_file()
-        if self.kind == "script" and not is_there:
+        if self.kind == "script" and not (script.is_file() or (script / "__main__.py").is_file()):
             raise DryRunError(f"there is no script {self.target}")
         if self.kind == "script" and script.suffix == ".ipynb":
             code_cells(script)

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from harness.dry_runs.notebook_cell import Freed, NotebookCell, code_cells
 from harness.dry_runs.peak_recording import EnoughStepsError, PeakRecording
+from harness.schema.plain_text import utf8_name
 
 _TRACEBACK = "the traceback of the error (sys.last_traceback)"
 _RESULTS = "results of cells (Out, _)"
@@ -47,8 +48,7 @@ class Notebook:
         )
         shell = TerminalInteractiveShell.instance(user_module=main, config=without_file)
         shell.keep_running = True
-        number = 0
-        shell.compile.get_code_name = lambda *_: f"{path.name}[{number}]"
+        shell.compile.get_code_name = lambda *_: f"{utf8_name(path.name)}[{len(self._cells) + 1}]"
         failed: BaseException | None = None
         for number, source in enumerate(code_cells(path), 1):
             before = self._recording.border()

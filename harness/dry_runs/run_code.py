@@ -1,6 +1,7 @@
 """Executes the user's code as ``python script.py``, ``python -m module`` or Jupyter would."""
 
 import builtins
+import linecache
 import pickle
 import runpy
 import sys
@@ -12,6 +13,7 @@ import msgspec
 
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.notebook import Notebook
+from harness.schema.plain_text import utf8_name
 
 
 def run_code(job: Request, notebook: Notebook) -> object:
@@ -43,15 +45,16 @@ def _run_script(script: Path, notebook: Notebook) -> None:
     if script.suffix == ".ipynb":
         notebook.run(script, main)
     else:
-        code = compile(script.read_bytes(), str(script), "exec", dont_inherit=True)
-        exec(code, main.__dict__)
+        name, text = utf8_name(str(script)), script.read_bytes()
+        if name != str(script):  # PyTorch's recording of lines fails for names that are not UTF-8
+            linecache.cache[name] = (0, None, text.decode(errors="replace").splitlines(True), name)
+        exec(compile(text, name, "exec", dont_inherit=True), main.__dict__)
 
 
 def _give_way(folder: Path) -> None:
     """Unload harness and msgspec modules if the user's folder has modules with these names."""
     for name in ("harness", "msgspec"):
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if Path(file or "").parent == folder / name:
+        if Path(getattr(sys.modules.get(name), "__file__", None) or "").parent == folder / name:
             continue
         for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
             users = folder.joinpath(*loaded.split("."))  # ours stay: PyTorch's import loads more

@@ -193,6 +193,31 @@ def test_a_running_tool_lets_others_answer_tells_progress_and_can_be_cancelled(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "code", "number"),
+    [
+        ("not json", -32700, None),
+        ("[" * 100_000, -32700, None),
+        ('{"jsonrpc": "2.0", "id": 1', -32700, None),
+        ("[]", -32600, None),
+        ('{"jsonrpc": "2.0", "id": "x"}', -32600, "x"),
+        ('{"jsonrpc": "2.0", "id": true, "method": 3}', -32600, None),
+        ('{"id": 1' + 40 * "0" + ', "method": "ping"}', -32600, 10**40),
+    ],
+)
+def test_a_line_that_is_no_message_gets_an_error_and_the_next_one_its_answer(
+    client: RawClient, line: str, code: int, number: object
+) -> None:
+    client.write("")
+    client.write(line)
+    client.ask(99, "ping", {})
+    said: list[dict[str, Any]] = []
+    assert client.until(99, said)["result"] == {}
+    assert [(one["error"]["code"], one["id"]) for one in said] == [(code, number)]
+    assert line[:10] in said[0]["error"]["message"]
+
+
+@pytest.mark.slow
 def test_an_odd_question_gets_an_error(client: RawClient) -> None:
     call = {"name": "predict", "arguments": {"target": "x", "options": ["--input", "4"]}}
     line = json.dumps({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": call})

@@ -203,6 +203,8 @@ def test_a_module_of_the_user_that_hides_pythons_own_is_named(
         ("config.yaml", "model:\n  name: a", "give the Python script that it starts or reads"),
         ("train.py", "class Net(Module)\n    pass", "expected ':' (train.py, line 1)"),
         ("a.out", "\x7fELF\0", "is no Python script: "),
+        ("a.zip", "PK\x03\x04", "is no Python script: "),
+        ("train.pyc", "\0\0", "is no Python script: "),
     ],
 )
 def test_a_file_that_is_no_python_script_is_not_run(
@@ -263,6 +265,12 @@ def test_a_missing_script_is_one_line_with_each_launcher(
     [
         (["--rank", "3"], "--rank needs --world-size N"),
         (["--ranks", "all"], "--ranks needs --world-size N"),
+        (["--offline"], "--offline needs --versions LIST, e.g. --versions 2.8,2.15"),
+        (["--outside", "99GiB", "--gpu", "l4"], "memory must be more than the 99 GiB"),
+        (["--world-size", "4", "--ranks", "0,,3"], "must be all or ranks from 0 to 3, got '0,,3'"),
+        (["--capability", "nine", "--memory", "8GiB"], "must be major and minor, such as 9.0"),
+        (["--answer", "train.py:x=3"], "ANSWER is a number, all or none, got the place"),
+        (["--gpu", "l4", "--one-pool", "--host-memory", "3GiB"], "give the memory of both as the"),
         (["--resume-with", "--name 'x"], "--resume-with: No closing quotation: --name 'x"),
         (["-m", "no_such_module.train"], "there is no module 'no_such_module' here or installed"),
     ],
@@ -331,6 +339,31 @@ def test_names_that_are_not_utf8_are_escaped_in_json(ask: Ask, tmp_path: Path) -
     out = ask(["dry-run", "--gpu", "l4", "--json", "--", *script]).out
     assert r"other\\xff.bin" in out
     assert r"bad\\xff.bin" in out
+
+
+@pytest.mark.usefixtures("cuda_build")
+@pytest.mark.parametrize("kind", ["script", "notebook", "folder"])
+def test_a_script_whose_name_is_not_utf8_has_its_peak_and_its_lines(
+    ask: Ask, here: Path, kind: str
+) -> None:
+    name = os.fsdecode({"script": b"a\xff.py", "notebook": b"a\xff.ipynb"}.get(kind, b"a\xff/t.py"))
+    shown = name.replace(os.fsdecode(b"\xff"), r"\xff")
+    lines = [
+        "import torch, inspect\n",
+        "def one(): return 1\n",
+        "x = torch.zeros(9, device='cuda')\n",
+    ]
+    lines += ["assert inspect.getsource(one) == 'def one(): return 1\\n'\n"]
+    (here / name).parent.mkdir(exist_ok=True)
+    cell = {"cell_type": "code", "source": lines}
+    text = json.dumps({"cells": [cell]}) if kind == "notebook" else "".join(lines)
+    (here / name).write_text(text)
+    answer = json.loads(ask(["dry-run", "--gpu", "l4", "--json", "--", name]).out.splitlines()[-1])
+    assert answer["cuda"]["requested_peak_bytes"] == 36
+    assert answer["question"]["command"] == [shown]
+    assert shown + ("[1]:3" if kind == "notebook" else ":3") in json.dumps(answer).replace(
+        r"\\", "\\"
+    )
 
 
 @pytest.mark.usefixtures("cuda_build")
