@@ -1,9 +1,9 @@
 """Runs a script a second time, with other values in place of those that nobody knows.
 
 Each run writes into its own file layer, which is kept for a second start of the script. The second
-run starts as soon as the first run reads an unknown value, or soon after the first run if nothing
-is computed. If the script starts processes that use the GPU, the second run starts after the first
-run.
+run starts as soon as the first run reads an unknown value or computes no more, or soon after the
+first run if nothing is computed. If the script starts processes that use the GPU, the second run
+starts after the first run.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from harness.dry_runs.child_process import run
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
 from harness.dry_runs.run_folders import layer_folders, run_folder
+from harness.dry_runs.status_page import StatusPage
 from harness.dry_runs.trial_values import FIRST, SECOND, Trial
 from harness.dry_runs.unknown_values import (
     ANSWERS,
@@ -127,8 +128,8 @@ class OtherRuns:
     def first_run(self, trial: Trial) -> tuple[DryRunReport, Path]:
         """Do the first run, and start the second run when an unknown value is read.
 
-        If nothing is computed, almost every script reads one: the second run starts early, and is
-        ended if the script starts other processes.
+        If nothing is computed, or no more, almost every script reads one: the second run starts
+        early, and is ended if the script starts other processes.
         """
         request = dataclasses.replace(self._request, trial=trial)
         folder = self._folder(_name(trial))
@@ -140,6 +141,8 @@ class OtherRuns:
             while not (folder / USED).exists():
                 if _has_others(folder):
                     self._withdraw()
+                elif _computes_no_more(folder):
+                    self._start()
                 if ended.wait(_LOOK_SECONDS):
                     return
             if not _has_others(folder):
@@ -254,6 +257,14 @@ def _most_rest_seconds(report: DryRunReport) -> float:
     if report.outcome == Outcome.UNSUPPORTED or (report.unknown and report.unknown.moves):
         return _DECIDED_SECONDS
     return _NOT_ALL_SECONDS if NOT_ALL in report.notes else 0.0
+
+
+def _computes_no_more(folder: Path) -> bool:
+    """Return whether a process of a run has used up its budget of computing."""
+    try:
+        return bool(StatusPage.from_buffer_copy((folder / "status").read_bytes()).stopped)
+    except (OSError, ValueError):  # not there yet, or not any more
+        return False
 
 
 def _has_others(folder: Path) -> bool:

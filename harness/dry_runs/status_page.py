@@ -31,7 +31,7 @@ class StatusPage(Structure):
 
     _fields_ = [
         *((name, c_uint64) for name in ("magic", "pid", "kernels", "reads", "calls", "crowded")),
-        *((name, c_uint64) for name in ("hidden", "left_out", "aside")),
+        *((name, c_uint64) for name in ("hidden", "left_out", "aside", "stopped")),
         ("ranks_failed", c_char * 512),
         ("names", c_char * _NAME_BYTES * _NAMES),
         ("together", c_uint64 * 2 * _DEVICES),

@@ -62,6 +62,7 @@ struct status {
     uint64_t hidden;              /* CUDA_VISIBLE_DEVICES left none of the GPUs to a process that asked */
     uint64_t left_out;            /* bytes of tensors on the host that are there now and were not written */
     uint64_t aside;               /* bytes of the host that hold results which the stub computes now */
+    uint64_t stopped;             /* a process's budget of computing is used up */
     char ranks_failed[512];       /* why ranks could not exchange, of the first that could not */
     char names[16][96];           /* the first functions that are not pretended and were called */
     struct {

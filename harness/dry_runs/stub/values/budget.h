@@ -11,8 +11,9 @@
 
 namespace {
 
-constexpr double FREE_SECONDS = 1;      /* that computing may take in any case, if Python does not say another number */
+constexpr double FREE_SECONDS = 0.5;    /* that computing may take in any case, if Python does not say another number */
 constexpr double MOST_TIMES = 16;       /* as long as all else, afterwards */
+constexpr double MOST_OPERATOR_SECONDS = 0.05; /* of products: a step has dozens of such operators, and takes many seconds */
 constexpr double OPERATOR_SECONDS = 1e-4; /* of PyTorch's host code and the recording */
 constexpr double CALL_SECONDS = 5e-6, BYTES_A_SECOND = 2e9, PRODUCTS_A_SECOND = 5e10;
 constexpr double DRAWN_A_SECOND = 5e8;    /* bytes of random numbers */
@@ -69,22 +70,29 @@ struct Price {
         for (const auto &value : values)
             each_tensor(value, count);
     }
-    double seconds(const Operator &op) const
+    double products_seconds(const Operator &op) const
     {
         double products = op.multiplies ? 2 * std::sqrt(elements[0] * elements[1] * elements[2]) : attended;
-        return CALL_SECONDS + bytes / (op.random ? DRAWN_A_SECOND : BYTES_A_SECOND) + products / PRODUCTS_A_SECOND;
+        return products / PRODUCTS_A_SECOND;
+    }
+    double seconds(const Operator &op) const
+    {
+        return CALL_SECONDS + bytes / (op.random ? DRAWN_A_SECOND : BYTES_A_SECOND) + products_seconds(op);
     }
 };
 
-/* Takes seconds from the budget; false if it is used up, and from then on. */
-bool pay(double seconds)
+/* Takes seconds from the budget; false if it is used up, and from then on. Without a number from Python, an operator whose
+   products take long uses it up. */
+bool pay(double seconds, double products_seconds = 0)
 {
     int mode = pretend_computes();
     if (mode == PRETEND_NOTHING)
         return false;
     std::lock_guard<std::mutex> guard(spent_mutex);
     double all = spent.reckoned_seconds + seconds;
-    bool more = mode == PRETEND_EVERYTHING || all < look_again || all < MOST_TIMES * OPERATOR_SECONDS * operators_run;
+    bool is_heavy = free_seconds() == FREE_SECONDS && products_seconds > MOST_OPERATOR_SECONDS;
+    bool is_little = all < look_again || all < MOST_TIMES * OPERATOR_SECONDS * operators_run;
+    bool more = mode == PRETEND_EVERYTHING || (is_little && !is_heavy);
     if (!more || pretend_is_full()) {
         spent.stopped = more ? 2 : 1;
         pretend_stop_computing();

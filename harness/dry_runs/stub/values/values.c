@@ -118,6 +118,7 @@ void pretend_stop_computing(void)
 {
     pthread_mutex_lock(&lock);
     computing = PRETEND_NOTHING;
+    status->stopped = 1;
     for (size_t i = 0; i < listed_count; i++) {
         for (struct block *one = blocks ? blocks[listed[i]] : NULL; one; one = one->next)
             if (one->fractions)

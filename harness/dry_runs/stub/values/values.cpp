@@ -55,11 +55,11 @@ struct Call : at::ObserverContext {
     }
 };
 
-double price_of(const Call &call, const std::vector<c10::IValue> &outputs)
+Price price_of(const Call &call, const std::vector<c10::IValue> &outputs)
 {
     auto price = call.price;
     price.add(*call.op, c10::ArrayRef<const c10::IValue>(outputs.data(), outputs.size()), true);
-    return price.seconds(*call.op);
+    return price;
 }
 
 Call *around(const Call &call)
@@ -498,8 +498,10 @@ void store_written(const Call &call, std::vector<Range> &known)
 bool follow(Call &call, const std::vector<c10::IValue> &outputs, std::vector<Range> &known)
 {
     bool within = pretend_computes();
-    if (within && !call.inputs.empty())
-        within = pay(price_of(call, outputs));
+    if (within && !call.inputs.empty()) {
+        auto price = price_of(call, outputs);
+        within = pay(price.seconds(*call.op), price.products_seconds(*call.op));
+    }
     Measured measured;
     if (!within && pretend_computes() == PRETEND_NOTHING && call.op->follow == Follow::no)
         return false;
@@ -558,7 +560,7 @@ bool capture_call(Call &call, void *graph, const std::vector<c10::IValue> &outpu
     Alone alone;
     Captured one;
     one.op = call.op;
-    one.seconds = price_of(call, outputs);
+    one.seconds = price_of(call, outputs).seconds(*call.op);
     for (size_t i = 0; i < call.inputs.size(); i++) {
         one.inputs.push_back(twin_of(call.inputs[i]));
         each_tensor(call.inputs[i], [&](const at::Tensor &tensor) {
@@ -621,7 +623,7 @@ void end(const at::RecordFunction &function, at::ObserverContext *context)
         }
         call.results.clear();
         if (spent.stopped && call.op->computes && !call.counted)
-            pay_later(price_of(call, function.outputs()));
+            pay_later(price_of(call, function.outputs()).seconds(*call.op));
         for (auto *outer = around(call); outer; outer = around(*outer))
             outer->counted = true;
     } else if (pretend_computes() && !call.state.moved_unknown) { /* it only allocated */
