@@ -278,7 +278,9 @@ def _started(
     check = _check_module if started.is_module else _check_python
     check(started.words[0])
     if (ranks := started.ranks_of_node) is None:
-        return started
+        return started  # whose script is looked for when the run begins
+    if not started.is_module and not Path(started.words[0]).exists():
+        raise click.UsageError(f"there is no script {started.words[0]}")
     request["gpus"] = max(request["gpus"], ranks)
     if module == TORCHRUN and started.nodes == 1 and request["world_size"] is None:
         return LaunchedScript(words=words, is_module=True)  # real processes
@@ -333,10 +335,8 @@ def _check_script(command: Sequence[str]) -> None:
 
 
 def _check_python(name: str) -> None:
-    """Refuse a file that is missing or that Python cannot compile, such as a shell script."""
+    """Refuse a file that Python cannot compile, such as a shell script."""
     script = Path(name)
-    if not script.exists():
-        raise click.UsageError(f"there is no script {script}")
     if script.suffix == ".ipynb" or not script.is_file() or is_zipfile(script):
         return
     try:

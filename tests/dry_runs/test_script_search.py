@@ -146,8 +146,10 @@ def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
     "typed", ["-- train.py", "-m json.tool --", "-- torchrun --nproc-per-node 2 train.py"]
 )
 def test_the_next_steps_of_a_failure_keep_the_options_and_the_launcher(
-    monkeypatch: pytest.MonkeyPatch, ask: Ask, typed: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask, typed: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
     asked: list[dict[str, Any]] = []
 
     def run(*_: object, **given: Any) -> DryRunReport:

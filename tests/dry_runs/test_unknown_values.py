@@ -352,6 +352,8 @@ def test_the_list_of_values_begins_with_what_decides(
     ]
     report = msgspec.structs.replace(report, value_reads=(*reads, *report.value_reads))
     monkeypatch.setattr("harness.dry_runs.run.dry_run", lambda *_, **__: report)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
     main(["dry-run", "--", "train.py"])
     shown = capsys.readouterr().out.partition("values read:")[2]
     found = [shown.index(f"{place}  ") for place in ("train.py:9", "train.py:3", "train.py:2")]
