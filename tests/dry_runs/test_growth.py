@@ -143,7 +143,7 @@ sizes = []
 for number in range(40):
     step(net(batch()))
     parts = [numpy.ones(random.randint(1, 12_000)) for _ in range(60 + 20 * number)]
-    last = parts[-20:]  # at the end of the heap: the memory before them is not given back
+    last = parts[-20:]  # at the end of the heap: glibc does not free what is before them
     del parts
     resident, shared = map(int, open("/proc/self/statm").read().split()[1:3])
     sizes.append((resident - shared) * 4096)  # the system may take mapped files' pages back

@@ -173,7 +173,8 @@ def test_a_result_that_is_being_written_is_awaited(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("os._exit", ended.append)
     monkeypatch.setattr("harness.dry_runs.child._THREADS_SECONDS", 0.0)
     recording = SimpleNamespace(notes=[])
-    ending = Ending(Any, Any, Any, recording)  # type: ignore[arg-type]
+    job = SimpleNamespace(unknown_passes=False)
+    ending = Ending(job, Path(), Any, recording)  # type: ignore[arg-type]
     with ending._lock:
         ending.soon()
         ending.on_terminate(signal.SIGTERM, None)

@@ -152,7 +152,7 @@ def test_process():
 
 
 def test_no_test_that_uses_unknown_values_has_passed(tmp_path: Path) -> None:
-    """Whether it would pass, it would fail, or another one used its line before."""
+    """Its outcome is not known if it would pass, would fail, or if another one used its line."""
     report = _run(tmp_path, UNKNOWN, "-q", tmp_path / "memory_cases.py", module="pytest")
     assert len(report.tests) == 10
     assert {one.outcome for one in report.tests} == {"not known"}
