@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr double FREE_SECONDS = 0.5;    /* that computing may take in any case, if Python does not say another number */
+constexpr double FREE_SECONDS = 1;      /* that computing may take in any case, if Python does not say another number */
 constexpr double MOST_TIMES = 16;       /* as long as all else, afterwards */
 constexpr double MOST_OPERATOR_SECONDS = 0.05; /* of products: a step has dozens of such operators, and takes many seconds */
 constexpr double OPERATOR_SECONDS = 1e-4; /* of PyTorch's host code and the recording */
