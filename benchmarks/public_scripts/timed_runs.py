@@ -38,11 +38,11 @@ class TimedRun:
     foreign_seconds: float
 
 
-def timed_run(root: Path, script: Mapping[str, Any], *, try_values: bool, compute: str) -> TimedRun:
+def timed_run(root: Path, script: Mapping[str, Any], *, try_values: bool) -> TimedRun:
     """Run a script with the root of its repository as folder and on its path."""
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     request = {"command": script["command"], "gpu": script.get("gpu", "l4")}
-    request |= {"steps": script.get("steps"), "try_values": try_values, "compute": compute}
+    request |= {"steps": script.get("steps"), "try_values": try_values}
     request |= {"deadline_seconds": _MOST_SECONDS}
     with tempfile.NamedTemporaryFile("r") as report:
         words = [sys.executable, "-P", str(_RUN), report.name, json.dumps(request)]
