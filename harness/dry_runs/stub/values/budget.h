@@ -82,7 +82,7 @@ struct Price {
 };
 
 /* Takes seconds from the budget; false if it is used up, and from then on. Without a number from Python, an operator whose
-   products take long uses it up. */
+   products take long uses it up in the first second: later, it may be a validation's with a large batch. */
 bool pay(double seconds, double products_seconds = 0)
 {
     int mode = pretend_computes();
@@ -90,7 +90,8 @@ bool pay(double seconds, double products_seconds = 0)
         return false;
     std::lock_guard<std::mutex> guard(spent_mutex);
     double all = spent.reckoned_seconds + seconds;
-    bool is_heavy = free_seconds() == FREE_SECONDS && products_seconds > MOST_OPERATOR_SECONDS;
+    bool is_begin = all < FREE_SECONDS + seconds && free_seconds() == FREE_SECONDS;
+    bool is_heavy = is_begin && products_seconds > MOST_OPERATOR_SECONDS;
     bool is_little = all < look_again || all < MOST_TIMES * OPERATOR_SECONDS * operators_run;
     bool more = mode == PRETEND_EVERYTHING || (is_little && !is_heavy);
     if (!more || pretend_is_full()) {
