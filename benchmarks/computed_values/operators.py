@@ -292,6 +292,6 @@ def _errors_into(tally: Tally) -> Iterator[None]:
 
 
 def spoil_free_memory() -> None:
-    """Fill free memory of the GPU, so that no result is right because an earlier one lies there."""
+    """Fill free memory of the GPU, so that no result is right because it was there before."""
     for size in (1 << 20, 1 << 20):
         torch.empty(size, dtype=torch.uint8, device="cuda").fill_(0x5B)

@@ -80,6 +80,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
             options = ["--gpu", given.pretend_gpu, "--gpus", str(given.pretend_gpus)]
             options += ["--unknown-passes"] * given.unknown_passes
             start_again(options, early_config.invocation_params.args)
+    elif given.unknown_passes:
+        raise pytest.UsageError("--unknown-passes needs --pretend-gpu, or goes to harness dry-run")
     return (yield)
 
 

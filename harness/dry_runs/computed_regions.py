@@ -197,7 +197,7 @@ def _store(outputs: Any, values: Sequence[Any]) -> None:
         for output, value in zip(outputs, values, strict=True):
             if isinstance(output, torch.Tensor) and output.is_cuda and output.numel():
                 twin = torch.ops.harness_cpu.twin(output)
-                # What the CPU leaves empty is read by none of its functions.
+                # None of the functions of the CPU reads the results that it leaves empty.
                 if value.numel() and twin.data_ptr() != value.data_ptr():
                     twin.copy_(value)
                 torch.ops.harness_cpu.know(output)

@@ -42,13 +42,13 @@ class Request:
     trial: Trial = FIRST
     """The values that the run makes up in place of unknown values."""
     compute: Compute = "auto"
-    """How many of the values on the GPU are computed."""
+    """Part of the values on the GPU that is computed."""
     compute_seconds: float | None = None
     """Budget of ``auto`` that is used in any case, as the stub counts seconds; None: the usual."""
     try_values: bool = True
     """True to run the script a second time with other values if it reads an unknown value."""
     unknown_passes: bool = False
-    """Whether a test whose outcome is not known counts as skipped, not as failed."""
+    """True to count a test whose outcome is not known as skipped, not as failed."""
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None

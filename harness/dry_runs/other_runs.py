@@ -46,6 +46,8 @@ decide the answer, and if they may decide it."""
 _SHOWN = "shown.pickle"
 """Name of the snapshot of a run that is not the first one."""
 _LOOK_SECONDS, _AHEAD_SECONDS = 0.05, 1.0
+"""How often a run is looked at, and how far the first run is ahead of a second run that starts
+early: a port that both need is free for the first run."""
 _PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
 """Time limit of the second run: some seconds plus a multiple of the first run's duration."""

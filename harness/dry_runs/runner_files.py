@@ -20,17 +20,18 @@ class RunnerFiles:
     def watch(self) -> None:
         """Note the paths as soon as pytest or coverage.py has read its settings."""
         after_import("_pytest.cacheprovider", self._watch_pytest)
+        after_import("_pytest.junitxml", self._watch_pytest)
         after_import("coverage.control", self._watch_coverage)
 
     def _add(self, path: object) -> None:
         if isinstance(path, str | os.PathLike) and os.fspath(path):
             self.paths[os.path.abspath(os.fspath(path))] = None  # noqa: PTH100
 
-    def _watch_pytest(self, provider: ModuleType) -> None:
-        @instead(provider, "pytest_configure")
+    def _watch_pytest(self, plugin: ModuleType) -> None:
+        @instead(plugin, "pytest_configure")
         def configure(real: Callable[[Any], None], config: Any) -> None:
             real(config)
-            self._add(config.cache._cachedir)
+            self._add(getattr(getattr(config, "cache", None), "_cachedir", None))
             self._add(getattr(config.option, "xmlpath", None))
 
     def _watch_coverage(self, control: ModuleType) -> None:

@@ -72,23 +72,22 @@ class RunnerTable:
         def run(real: Callable[..., Any], test: Any, result: Any = None) -> Any:
             if result is None or self._test is not None:
                 return real(test, result)
-            found = {"failed": [result.failures, result.errors], "skipped": [result.skipped]}
-            before = {name: [len(one) for one in lists] for name, lists in found.items()}
+            failed = [result.failures, result.errors, getattr(result, "unexpectedSuccesses", [])]
+            lists = [("failed", one, len(one)) for one in failed]
+            lists.append(("skipped", result.skipped, len(result.skipped)))
             with self._one(test.id()) as ended:
                 done = real(test, result)
-                for name, lists in found.items():
-                    for one, count in zip(lists, before[name], strict=True):
-                        if len(one) > count:
-                            ended.end(name, _last_line(str(one[-1][1])))
-                failed = ended.outcome == "failed"
-                if (why := self._not_known(ended)) is not None:
-                    if failed and self._unknown_passes:
-                        for one, count in zip(found["failed"], before["failed"], strict=True):
-                            del one[count:]
-                    if self._unknown_passes:
-                        result.addSkip(test, why)
-                    elif not failed:
-                        result.addFailure(test, (AssertionError, AssertionError(why), None))
+                for outcome, one, count in lists:
+                    if len(one) > count:
+                        said = one[-1][1] if isinstance(one[-1], tuple) else "unexpected success"
+                        ended.end(outcome, _last_line(str(said)))
+                has_failed = ended.outcome == "failed"
+                if (why := self._not_known(ended)) is not None and self._unknown_passes:
+                    for _, one, count in lists:
+                        del one[count:]
+                    result.addSkip(test, why)
+                elif why is not None and not has_failed:
+                    result.addFailure(test, (AssertionError, AssertionError(why), None))
             return done
 
     def _watch_pytest(self, runner: ModuleType) -> None:

@@ -77,6 +77,7 @@ def put_back(places: Sequence[Path], paths: Sequence[str]) -> set[str]:
         paths: files or folders of a test runner, such as ``.coverage`` or ``.pytest_cache``.
     """
     done = set[str]()
+    paths = [one for one in paths if not Path.cwd().is_relative_to(one)]  # these hold all else, too
     for top, upper in (one for place in places for one in _uppers(place)):
         for one in _changes(top, upper):
             path, source = Path(one.path), upper / Path(one.path).relative_to(top)

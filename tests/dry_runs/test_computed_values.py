@@ -350,6 +350,28 @@ def test_a_product_beyond_the_budget_ends_computing(tmp_path: Path) -> None:
     check_lines(TOO_LARGE, report)
 
 
+HEAVY = """
+import torch
+a = torch.ones(1500, 1500, device="cuda")  # 0.14 s of the budget
+b = torch.ones(360_000, device="cuda")  # 0.0015 s
+{first}
+(a @ a)[0, 0].item()  # {known}
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "known_"), [("", "unknown"), ("for _ in range(1000): b = b + 1", "known")]
+)
+def test_a_heavy_operator_ends_computing_in_the_first_second_only(
+    tmp_path: Path, first: str, known_: str
+) -> None:
+    """Later, it may be one of a validation, whose batches are larger than those of a step."""
+    text = HEAVY.format(first=first, known=known_)
+    report = succeeds(tmp_path, text)
+    assert known(report.computed).stopped_by == ("time" if known_ == "unknown" else None)
+    check_lines(text, report)
+
+
 DECIDES = """
 import torch
 net = torch.nn.Sequential(torch.nn.Linear(1024, 2048), torch.nn.ReLU(), torch.nn.Linear(2048, 1024))

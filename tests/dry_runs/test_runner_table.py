@@ -1,10 +1,12 @@
 """Tests of a project under a runner: each has a row, and the exit code is the runner's."""
 
+import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from harness.cli.app import main
 from harness.cli.dry_run_command import dry_run as command
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_sheet import dry_run_sheet
@@ -21,6 +23,8 @@ class Cases(unittest.TestCase):
     def test_broken(self): raise OSError("no disk")
     @unittest.skip("why not")
     def test_skipped(self): ...
+    @unittest.expectedFailure
+    def test_odd(self): ...
 """
 MEMORY = """
 import pytest, torch
@@ -63,10 +67,11 @@ def test_each_test_of_unittest_has_a_row(tmp_path: Path) -> None:
         "test_bad": ("failed", "AssertionError: 2.0 != 2.5"),
         "test_broken": ("failed", "OSError: no disk"),
         "test_skipped": ("skipped", "why not"),
+        "test_odd": ("failed", "unexpected success"),
     }
     assert report.exit_code == 1
     text = sheet_text(dry_run_sheet(report, "unittest"))
-    assert "Tests (4), 2 failed, 1 passed, 1 skipped:" in text
+    assert "Tests (5), 3 failed, 1 passed, 1 skipped:" in text
 
 
 @pytest.mark.quick
@@ -83,7 +88,7 @@ def test_the_exit_code_is_the_runner_s(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "memory_cases.py").write_text(CASES)
     words = ["--gpu", "l4", "-m", "unittest", "-q", "memory_cases"]
     done = CliRunner().invoke(command, words, standalone_mode=False)
-    assert "Tests (4)" in done.output
+    assert "Tests (5)" in done.output
     assert done.return_value == 1
 
 
@@ -206,11 +211,13 @@ class Cases(unittest.TestCase):
     def test_known(self): assert torch.ones(4, device="cuda").numel() == 4
     def test_low(self): assert drawn() < 9
     def test_high(self): assert drawn() > 9
+    @unittest.expectedFailure
+    def test_late(self): assert drawn() < 9
 """
 SAID = {
-    "pytest": ("2 failed, 1 passed", "1 passed, 2 skipped"),
-    "pytest -n 2": ("2 failed, 1 passed", "1 passed, 2 skipped"),
-    "unittest": ("FAILED (failures=2)", "OK (skipped=2)"),
+    "pytest": ("3 failed, 1 passed", "1 passed, 3 skipped"),
+    "pytest -n 2": ("3 failed, 1 passed", "1 passed, 3 skipped"),
+    "unittest": ("FAILED (failures=2, unexpected successes=1)", "OK (skipped=3)"),
 }
 
 
@@ -226,15 +233,17 @@ def test_the_runner_itself_says_that_a_test_is_not_known(
     (tmp_path / "memory_cases.py").write_text(SESSION)
     module, *words = runner.split()
     target = "memory_cases.py" if module == "pytest" else "memory_cases"
-    report = dry_run(
-        module, *words, target, module=True, gpu="l4", compute="none", unknown_passes=passes
-    )
+    flags = ["--json", "--compute", "none", *["--unknown-passes"] * passes]
+    code = main(["dry-run", *flags, "--gpu", "l4", "-m", module, *words, target])
     out, err = capfd.readouterr()
     assert SAID[runner][passes] in out + err
     assert "not known: decided by values that nobody knows, at" in out + err or passes
-    assert (report.exit_code or 0) == (0 if passes else 1)
-    found = sorted((one.name[-5:].strip("_:"), one.outcome) for one in report.tests)
-    assert found == [("high", "not known"), ("known", "passed"), ("t_low", "not known")]
+    assert code == (0 if passes else 1)
+    tests = json.loads(out.splitlines()[-1])["tests"]
+    found = {one["name"].rpartition("test_")[2]: one["outcome"] for one in tests}
+    unknown = dict.fromkeys(("high", "low", "late"), "not known")
+    assert found == {"known": "passed"} | unknown
+    assert len(tests) == len(found)
 
 
 @pytest.mark.slow
@@ -255,5 +264,10 @@ def test_what_pytest_writes_for_its_user_stays(
     second = dry_run("pytest", *words, module=True, gpu="l4", quiet=True)
     assert [one.outcome for one in second.tests] == ["failed"]  # by the cache of the first session
     assert 'failures="1"' in (tmp_path / "junit.xml").read_text()
-    kept = {one.name for one in tmp_path.iterdir()}
-    assert kept == {"memory_cases.py", "linked", "junit.xml", ".pytest_cache"}
+    kept = {"memory_cases.py", "linked", "junit.xml", ".pytest_cache"}
+    assert {one.name for one in tmp_path.iterdir()} == kept
+    words = ["memory_cases.py", "-o", "cache_dir=.", "--junitxml=other.xml"]
+    dry_run("pytest", *words, module=True, gpu="l4", quiet=True)  # not what the tests write there
+    words = ["memory_cases.py", "-p", "no:cacheprovider", "--junitxml=third.xml"]
+    dry_run("pytest", *words, module=True, gpu="l4", quiet=True)
+    assert {one.name for one in tmp_path.iterdir()} == kept | {"other.xml", "third.xml"}

@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import msgspec
 import pytest
 
 from harness.cli.app import main
+from harness.dry_runs import other_runs
 from harness.dry_runs.allocation_stream import AllocationStream, parting
 from harness.dry_runs.call_sites import CallSite
 from harness.dry_runs.dry_run_report import Device, DryRunReport
+from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
+from harness.dry_runs.other_runs import OtherRuns
+from harness.dry_runs.pretended_gpu import pretended_gpu
 from harness.dry_runs.trial_values import FIRST, MANY, MIXED, SECOND, Trial, TrialValues
 from harness.dry_runs.unknown_values import judged, settled, tries_others
 from harness.dry_runs.value_answers import DryRunError, as_size, check_answers, parse_answer
@@ -358,6 +363,41 @@ def test_the_list_of_values_begins_with_what_decides(
     shown = capsys.readouterr().out.partition("values read:")[2]
     found = [shown.index(f"{place}  ") for place in ("train.py:9", "train.py:3", "train.py:2")]
     assert found == sorted(found)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("starts", ["processes", "nothing"])
+def test_a_second_run_that_starts_early_ends_where_processes_may_share_a_port(
+    monkeypatch: pytest.MonkeyPatch, starts: str
+) -> None:
+    """Without values, the second run starts soon; it is done again after such a first run."""
+    begun, ended_early = threading.Event(), threading.Event()
+    stops: list[bool] = []
+
+    def planned(request: Request, folder: Path, stop: threading.Event) -> DryRunReport:
+        if request.trial == FIRST:
+            assert begun.wait(60)
+            if starts == "processes":
+                (folder / PROCESSES).mkdir()
+                (folder / PROCESSES / "7.begun").touch()
+                assert ended_early.wait(60)
+            (folder / USED).touch()
+            return OK
+        begun.set()
+        stops.append(starts == "processes" and not stops and stop.wait(60))
+        ended_early.set()
+        return MORE
+
+    monkeypatch.setattr(other_runs, "run", planned)
+    monkeypatch.setattr(other_runs, "_AHEAD_SECONDS", 0.0)
+    request = Request(
+        gpu=pretended_gpu("l4"), kind="module", target="train", answers={}, environment={},
+        compute="none", quiet=True,
+    )  # fmt: skip
+    with OtherRuns(request) as runs:
+        report = runs.answer()
+    assert known(report.unknown).runs == 2
+    assert stops == ([True, False] if starts == "processes" else [False])
 
 
 def answer_of(runs: Runs, folder: Path) -> DryRunReport:
