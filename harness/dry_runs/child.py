@@ -258,7 +258,7 @@ def main() -> int:
     if not hasattr(stub, "pretend_main"):
         return 1  # which the parent sees by the status page
     os.environ[RECORDER] = light_start.__file__  # for what this process starts, not for itself
-    stub.pretend_share_plans(os.fsencode(job.plans or ""))
+    stub.pretend_share(os.fsencode(job.shared or ""), job.waits)
     folders = file.parent, *(one.parent for one in layers.folders)
     supervised(job.lifeline, folders, job.end_at)
     devices = {str(top): top.stat().st_dev for top in Path("/").iterdir() if top.is_dir()}

@@ -40,7 +40,7 @@ from harness.dry_runs.pretended_environment import VISIBLE, joined, pretending
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
 from harness.dry_runs.ranks import variables
 from harness.dry_runs.run_folders import end_processes_of, layer_folders, room_for_files
-from harness.dry_runs.status_page import StatusPage
+from harness.dry_runs.status_page import STATUS, StatusPage
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.dry_runs.trial_values import FIRST
 from harness.dry_runs.written_files import keep, put_back, written_files
@@ -65,7 +65,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     stub = build(torch)
     environment = _environment(request, torch, stub, folder)
     layers = _layers(request, folder, Path(environment[INDUCTOR_CACHE]).parent, stub)
-    status = folder / "status"
+    status = folder / STATUS
     with room_for_files():
         status.write_bytes(bytes(StatusPage()))
         (folder / PROCESSES).mkdir(exist_ok=True)
@@ -273,7 +273,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
         **request.environment,
         **pretending(request.gpu, torch, stub),
         **compute_variables(request.compute, request.compute_seconds),
-        "HARNESS_DRY_RUN_STATUS": str(folder / "status"),
+        "HARNESS_DRY_RUN_STATUS": str(folder / STATUS),
         "PATH": joined(str(folder / "bin"), "PATH"),
         "PYTHONUNBUFFERED": "1",
     }

@@ -16,11 +16,20 @@ COMPUTE: Final[tuple[str, ...]] = get_args(Compute)
 ``none`` computes only a few small ones."""
 
 _VARIABLE, _SECONDS = "HARNESS_COMPUTE", "HARNESS_COMPUTE_SECONDS"
+_BYTES = "HARNESS_COMPUTE_BYTES"
+_SHARE = 4
+"""Part of the free memory that values may take: runs are side by side, and the script needs some."""
 
 
 def compute_variables(compute: Compute, seconds: float | None = None) -> dict[str, str]:
     """Return the environment variables that tell the stub how much to compute."""
-    return {_VARIABLE: compute, _SECONDS: "" if seconds is None else f"{seconds}"}
+    from harness.processes.limits import machine_memory  # a script's processes need no psutil
+
+    return {
+        _VARIABLE: compute,
+        _SECONDS: "" if seconds is None else f"{seconds}",
+        _BYTES: str(machine_memory.available().bytes // _SHARE),
+    }
 
 
 def computes() -> bool:

@@ -64,8 +64,10 @@ class Request:
     """Layer folders of an earlier run; this run can read the files in these folders."""
     resumes_from: frozenset[str] = frozenset()
     """Files that an earlier run wrote; a run that opens one of these files is a resumed run."""
-    plans: Path | None = None
-    """File in which runs share workspace sizes of cuDNN's execution plans (``cudnn_plans.c``)."""
+    shared: Path | None = None
+    """File that runs share: workspace sizes of cuDNN's execution plans (``cudnn_plans.c``)."""
+    waits: bool = False
+    """Whether the run computes no values until ``shared`` says that the run is needed."""
     lifeline: int = -1
     """File descriptor of a pipe that closes when the parent process ends."""
     end_at: float | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.dry_runs.status_page import StatusPage
+from harness.dry_runs.status_page import STATUS, StatusPage
 from harness.instruments.host_pages import MAIN, page_sums, shared_memory
 from harness.schema.host import HostProcess
 
@@ -96,7 +96,7 @@ class HostSampler:
     def _counted(self, name: str) -> int:
         """Return a number of the stub's status page, e.g. of the tensor bytes not yet written."""
         field = getattr(StatusPage, name)
-        with contextlib.suppress(OSError), (self._folder / "status").open("rb") as page:
+        with contextlib.suppress(OSError), (self._folder / STATUS).open("rb") as page:
             page.seek(field.offset)
             return int.from_bytes(page.read(field.size), sys.byteorder)
         return 0

@@ -1,9 +1,9 @@
 """Runs a script a second time, with other values in place of those that nobody knows.
 
 Each run writes into its own file layer, which is kept for a second start of the script. The second
-run starts as soon as the first run reads an unknown value or computes no more, or soon after the
-first run if nothing is computed. If the script starts processes that use the GPU, the second run
-starts after the first run.
+run starts soon after the first run, but it computes no values before the first run reads an unknown
+value or computes no more. If the script starts processes that use the GPU, the second run starts
+after the first run.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from harness.dry_runs.child_process import run
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
 from harness.dry_runs.run_folders import layer_folders, run_folder
-from harness.dry_runs.status_page import StatusPage
+from harness.dry_runs.status_page import STATUS, StatusPage
 from harness.dry_runs.trial_values import FIRST, SECOND, Trial
 from harness.dry_runs.unknown_values import (
     ANSWERS,
@@ -48,7 +48,8 @@ _SHOWN = "shown.pickle"
 _LOOK_SECONDS, _AHEAD_SECONDS = 0.05, 1.0
 """How often a run is looked at, and how far the first run is ahead of a second run that starts
 early: a port that both need is free for the first run."""
-_PLANS_BYTES = 1 << 20
+_SHARED_BYTES, _NEEDED = 1 << 20, b"\x01"
+"""Size of the file that the runs share, and its first byte as soon as the second run is needed."""
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
 """Time limit of the second run: some seconds plus a multiple of the first run's duration."""
 
@@ -64,6 +65,7 @@ class OtherRuns:
         self._lock, self._is_said = threading.Lock(), False
         self._stop, self._second_stop = threading.Event(), threading.Event()
         self._is_over = False
+        self._shared = -1
         self._tries = request.try_values and not request.write_files
         self._folders, self._files = dict[str, ExitStack](), ExitStack()
         self._layers: dict[str, tuple[Path, ...]] = {}
@@ -81,16 +83,16 @@ class OtherRuns:
 
     def __enter__(self) -> Self:
         if self._tries:
-            self._share_plans()
+            self._share()
         return self
 
-    def _share_plans(self) -> None:
-        """Let the runs share cuDNN's results for execution plans."""
-        file = os.memfd_create("plans")  # it leaves nothing behind
-        self._files.callback(os.close, file)
-        os.truncate(file, _PLANS_BYTES)
-        plans = Path(f"/proc/{os.getpid()}/fd/{file}")
-        self._request = dataclasses.replace(self._request, plans=plans)
+    def _share(self) -> None:
+        """Let the runs share a file."""
+        self._shared = os.memfd_create("shared")  # it leaves nothing behind
+        self._files.callback(os.close, self._shared)
+        os.truncate(self._shared, _SHARED_BYTES)
+        shared = Path(f"/proc/{os.getpid()}/fd/{self._shared}")
+        self._request = dataclasses.replace(self._request, shared=shared)
 
     def __exit__(self, *_: object) -> None:
         self.end()
@@ -119,6 +121,7 @@ class OtherRuns:
             return first.report.with_note(NOT_TRIED)
         if self._second is None:  # this run was stopped
             return first.report
+        self._start(is_needed=True)
         second = self._result(first.report, self._second)
         report, shown = judged(first, second, lambda trial: settled(self.run, trial))
         if (whole := self._computed(first.report, _most_rest_seconds(report))) is not None:
@@ -130,16 +133,20 @@ class OtherRuns:
     def first_run(self, trial: Trial) -> tuple[DryRunReport, Path]:
         """Do the first run, and start the second run when an unknown value is read.
 
-        If nothing is computed, or no more, almost every script reads one: the second run starts
-        early, and is ended if the script starts other processes.
+        If nothing is computed, or no more, almost every script reads one. The second run starts
+        early, if two processors can run both, and is ended if the script starts other processes.
         """
         request = dataclasses.replace(self._request, trial=trial)
         folder = self._folder(_name(trial))
         ended = threading.Event()
+        computes = request.compute != "none"
+        is_early = len(os.sched_getaffinity(0)) > 1 and not (computes and request.deadline_seconds)
 
         def watch() -> None:
-            if request.compute == "none" and not ended.wait(_AHEAD_SECONDS):
-                self._start()
+            while not (folder / STATUS).exists() and not ended.wait(_LOOK_SECONDS):
+                pass  # it is being prepared
+            if is_early and not ended.wait(_AHEAD_SECONDS):
+                self._start(waits=computes)
             while not (folder / USED).exists():
                 if _has_others(folder):
                     self._withdraw()
@@ -198,6 +205,7 @@ class OtherRuns:
         request = dataclasses.replace(
             self._request,
             trial=trial,
+            waits=True,
             compute_seconds=compute_seconds,
             keep_files=None,
             quiet=True,
@@ -215,11 +223,16 @@ class OtherRuns:
         self._layers[name] = layer_folders(folder)
         return folder
 
-    def _start(self, *, is_needed: bool = False) -> None:
-        """Start the second run if it has not started; say so as soon as it is needed."""
+    def _start(self, *, is_needed: bool = False, waits: bool = False) -> None:
+        """Start the second run if it has not started; say so as soon as it is needed.
+
+        A run that ``waits`` computes no values until this method is called again.
+        """
         with self._lock:
             if self._stop.is_set():
                 return
+            if not waits:
+                os.pwrite(self._shared, _NEEDED, 0)
             if is_needed and not self._is_said and not self._request.quiet:
                 self._is_said = True
                 print(f"harness dry-run: {_STARTS}", file=sys.stderr, flush=True)
@@ -264,7 +277,7 @@ def _most_rest_seconds(report: DryRunReport) -> float:
 def _computes_no_more(folder: Path) -> bool:
     """Return whether a process of a run has used up its budget of computing."""
     try:
-        return bool(StatusPage.from_buffer_copy((folder / "status").read_bytes()).stopped)
+        return bool(StatusPage.from_buffer_copy((folder / STATUS).read_bytes()).stopped)
     except (OSError, ValueError):  # not there yet, or not any more
         return False
 

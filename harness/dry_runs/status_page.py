@@ -5,6 +5,8 @@ from ctypes import Structure, c_char, c_uint64
 
 _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 512
+STATUS = "status"
+"""Name of the file with the counters."""
 NO_ROOM = "an address space"
 """Prefix of the name that ``stub/cuda/state.c`` records if it cannot reserve addresses."""
 _ENDED = 1 << 62

@@ -121,6 +121,9 @@ char *pretend_arena(void);
 char *pretend_own_arena(void);
 size_t pretend_arena_bytes(void);
 
+/* Waits, in a second run of the script, until it is needed. */
+void pretend_wait_until_needed(void);
+
 /* Known values (values.c): a copy from the host or a fill, a copy on the device, and what undoes them. */
 void pretend_write(char *address, const void *source, int value, size_t bytes);
 void pretend_move(char *address, const char *source, size_t bytes);
@@ -153,7 +156,7 @@ void pretend_unnamed(int by);
 /* How much is computed: little, what a budget allows, or everything. Once the budget is used up, it is little. */
 enum { PRETEND_NOTHING, PRETEND_WITHIN, PRETEND_EVERYTHING };
 int pretend_computes(void);
-int pretend_is_full(void);
+int pretend_is_full(size_t bytes);
 void pretend_stop_computing(void);
 /* While a thread is muted (1, and -1 at the end), what it writes to device memory is neither followed nor forgotten:
    somebody else computes it. What it reads is not known. */

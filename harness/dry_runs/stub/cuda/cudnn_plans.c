@@ -1,6 +1,8 @@
 /* cuDNN's answers about plans, which the runs of a script with other values share. To finalize a plan takes 7 ms,
    and with torch.backends.cudnn.benchmark PyTorch makes every plan of each convolution.
 
+   The second run boots beside the first one, and computes no values before it knows that it is needed.
+
    The key of a plan is made of all attributes of all descriptors that it consists of. Its answer is whether cuDNN
    can finalize it, and its workspace. */
 #define _GNU_SOURCE
@@ -13,16 +15,17 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { DESCRIPTORS = 1 << 17, MOST = (1 << 20) / (3 * sizeof(uint64_t)) - 1 };
+enum { DESCRIPTORS = 1 << 17, MOST = (1 << 20) / (3 * sizeof(uint64_t)) - 2 };
 
 static struct {
+    _Atomic uint64_t is_needed; /* the second run is; other_runs.py writes it */
     _Atomic uint64_t count;
     struct {
         _Atomic uint64_t key; /* written last */
         int64_t status, bytes;
     } answers[MOST];
 } *shared;
-static int shares;
+static int shares, waits;
 
 static struct descriptor {
     const void *address;
@@ -32,14 +35,22 @@ static struct descriptor {
 static size_t count;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Has this process, and its forks, share a file of 1 MiB, which is zeros at first; nothing without a path. */
-void pretend_share_plans(const char *path)
+/* Has this process, and its forks, share a file of 1 MiB, which is zeros at first; nothing without a path. One that waits
+   computes nothing until it is needed. */
+void pretend_share(const char *path, int is_second)
 {
     int file = open(path, O_RDWR | O_CLOEXEC);
     void *map = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);
     shared = map;
     shares = map != MAP_FAILED;
+    waits = shares && is_second;
+}
+
+void pretend_wait_until_needed(void)
+{
+    while (waits && !shared->is_needed)
+        usleep(10000);
 }
 
 static uint64_t mix(uint64_t key, const void *data, size_t bytes) /* FNV-1a */

@@ -13,8 +13,11 @@ namespace {
 
 constexpr double FREE_SECONDS = 1;      /* that computing may take in any case, if Python does not say another number */
 constexpr double MOST_TIMES = 16;       /* as long as all else, afterwards */
-constexpr double MOST_OPERATOR_SECONDS = 0.05; /* of products, in the first second: a step has dozens of such operators. Chosen
-                                                  after ResNet-18, nanoGPT and MNIST (0.15 in its validation) were seen */
+/* Seconds of products of one operator at the begin: a step has dozens of such operators. Later, it may be a validation's
+   with a large batch. Chosen after ResNet-18, nanoGPT and MNIST (0.15 in its validation) were seen. */
+constexpr double MOST_OPERATOR_SECONDS = 0.05;
+constexpr uint64_t BEGIN_OPERATORS = 1000;
+constexpr double MOST_DRAWN_SECONDS = 0.5; /* of a model's initial values: 62 million of them. Chosen after GPT-2 (124) was seen */
 constexpr double OPERATOR_SECONDS = 1e-4; /* of PyTorch's host code and the recording */
 constexpr double CALL_SECONDS = 5e-6, BYTES_A_SECOND = 2e9, PRODUCTS_A_SECOND = 5e10;
 constexpr double DRAWN_A_SECOND = 5e8;    /* bytes of random numbers */
@@ -82,20 +85,26 @@ struct Price {
     }
 };
 
-/* Takes seconds from the budget; false if it is used up, and from then on. Without a number from Python, an operator whose
-   products take long uses it up in the first second: later, it may be a validation's with a large batch. */
-bool pay(double seconds, double products_seconds = 0)
+/* What an operator takes from the budget. */
+struct Cost {
+    double seconds;
+    bool is_large = false; /* at the begin, it uses the budget up */
+    size_t made_bytes = 0; /* of results that are not there yet */
+};
+
+/* Takes a cost from the budget; false if it is used up, and from then on. */
+bool pay(const Cost &cost)
 {
     int mode = pretend_computes();
     if (mode == PRETEND_NOTHING)
         return false;
+    pretend_wait_until_needed();
     std::lock_guard<std::mutex> guard(spent_mutex);
-    double all = spent.reckoned_seconds + seconds;
-    bool is_begin = all < FREE_SECONDS + seconds && free_seconds() == FREE_SECONDS;
-    bool is_heavy = is_begin && products_seconds > MOST_OPERATOR_SECONDS;
+    double all = spent.reckoned_seconds + cost.seconds;
+    bool is_begin = spent.operators < BEGIN_OPERATORS && free_seconds() == FREE_SECONDS;
     bool is_little = all < look_again || all < MOST_TIMES * OPERATOR_SECONDS * operators_run;
-    bool more = mode == PRETEND_EVERYTHING || (is_little && !is_heavy);
-    if (!more || pretend_is_full()) {
+    bool more = mode == PRETEND_EVERYTHING || (is_little && !(is_begin && cost.is_large));
+    if (!more || pretend_is_full(cost.made_bytes)) {
         spent.stopped = more ? 2 : 1;
         pretend_stop_computing();
         return false;
@@ -116,7 +125,7 @@ void pay_later(double seconds)
 
 bool pay_or_count(double seconds)
 {
-    bool paid = pay(seconds);
+    bool paid = pay({seconds});
     if (!paid && spent.stopped)
         pay_later(seconds);
     return paid;

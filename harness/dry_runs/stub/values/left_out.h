@@ -124,6 +124,17 @@ void write_block(const c10::StorageImpl *storage, bool overwritten = false)
     count_left();
 }
 
+/* Pays for the initial values of a tensor; at the begin, a large model uses the budget up. */
+bool pay_drawn(size_t bytes)
+{
+    size_t left = 0;
+    if (pretend_computes()) {
+        Locked locked;
+        left = count_left();
+    }
+    return pay({bytes / DRAWN_A_SECOND, left / DRAWN_A_SECOND > MOST_DRAWN_SECONDS, bytes});
+}
+
 /* A change of a tensor, which may be a view, as a change of its block. */
 template <class Change> Step step_of(const at::Tensor &tensor, Change change)
 {
@@ -316,7 +327,7 @@ std::unique_ptr<at::ObserverContext> before_host_read(const at::RecordFunction &
     for (const auto &[argument, tensor] : hits) {
         auto *alias = schema->arguments()[argument].alias_info();
         bool moved = gpu && is_in(MOVES, name) && tensor.nbytes() > PRETEND_MOST_BYTES &&
-                     !(pretend_computes() && pay(tensor.nbytes() / DRAWN_A_SECOND)); /* nobody knows them there */
+                     !pay_drawn(tensor.nbytes()); /* nobody knows them there */
         if ((alias && !alias->isWrite()) || is_in(READS_NOTHING, name) || moved || noted)
             continue;
         write_block(storage_of(tensor), alias && name == "copy_" && is_whole(tensor));

@@ -57,26 +57,13 @@ static struct part part_of(const char *address, size_t bytes, size_t index)
 static int computing = -1; /* PRETEND_NOTHING, _WITHIN or _EVERYTHING */
 static size_t most_opened = SIZE_MAX;
 
-/* Values of one run may take a quarter of the host's free memory: runs may be side by side, and the script needs some. */
-enum { SHARE = 4 };
-static size_t available_bytes(void)
-{
-    size_t kibibytes = 0;
-    char line[128];
-    FILE *file = fopen("/proc/meminfo", "re");
-    while (file && fgets(line, sizeof line, file) && !sscanf(line, "MemAvailable: %zu kB", &kibibytes))
-        ;
-    if (file)
-        fclose(file);
-    return kibibytes ? kibibytes << 10 : SIZE_MAX;
-}
-
 int pretend_computes(void)
 {
     if (computing < 0) {
         const char *text = getenv("HARNESS_COMPUTE");
         computing = !text || !strcmp(text, "none") ? PRETEND_NOTHING : strcmp(text, "all") ? PRETEND_WITHIN : PRETEND_EVERYTHING;
-        most_opened = computing == PRETEND_WITHIN ? available_bytes() / SHARE / GRANULE : SIZE_MAX;
+        const char *bytes = getenv("HARNESS_COMPUTE_BYTES");
+        most_opened = computing == PRETEND_WITHIN && bytes ? strtoull(bytes, NULL, 10) / GRANULE : SIZE_MAX;
     }
     return computing;
 }
@@ -175,11 +162,11 @@ int pretend_open(char *address, size_t bytes)
     return opened;
 }
 
-/* Returns whether values are computed and have taken all the memory that they may take. */
-int pretend_is_full(void) { return computing > 0 && opened_count >= most_opened; }
+/* Returns whether values are computed, and so many bytes more are more memory than they may take. */
+int pretend_is_full(size_t bytes) { return computing > 0 && opened_count + bytes / GRANULE >= most_opened; }
 
-/* Notes for each byte of an opened granule if it is known, instead of for the whole; under the lock. */
-static void mix(size_t index)
+/* Notes that an opened granule is known, as a whole or for each byte; under the lock. */
+static void hold(size_t index, unsigned char how)
 {
     if (!(granules[index] & LISTED)) {
         if (listed_count == listed_room) {
@@ -187,12 +174,15 @@ static void mix(size_t index)
             listed = realloc(listed, listed_room * sizeof *listed);
         }
         listed[listed_count++] = index;
-        granules[index] |= LISTED;
     }
+    held_count += !(granules[index] & HELD);
+    granules[index] = (unsigned char)((granules[index] & ~HELD) | LISTED | how);
+}
+static void mix(size_t index)
+{
     if (!(granules[index] & MIXED))
         memset(shadow_of(granule_at(index)), !!(granules[index] & WHOLE), GRANULE);
-    held_count += !(granules[index] & HELD);
-    granules[index] = (granules[index] & ~WHOLE) | MIXED;
+    hold(index, MIXED);
 }
 
 /* Opens a range, and says that it is known; 0 if it cannot be opened. */
@@ -206,13 +196,11 @@ int pretend_know(char *address, size_t bytes)
     EACH_PART (part, address, bytes) {
         if (granules[part.index] & WHOLE)
             continue;
-        if (part.bytes < GRANULE || !(granules[part.index] & LISTED))
-            mix(part.index);
         if (part.bytes < GRANULE) {
+            mix(part.index);
             memset(shadow_of(part.address), 1, part.bytes);
         } else {
-            held_count += !(granules[part.index] & HELD);
-            granules[part.index] = (granules[part.index] & ~MIXED) | WHOLE;
+            hold(part.index, WHOLE);
         }
     }
     pthread_mutex_unlock(&lock);

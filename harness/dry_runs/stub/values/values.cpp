@@ -494,13 +494,27 @@ void store_written(const Call &call, std::vector<Range> &known)
             });
 }
 
-/* Returns whether everything that the operator wrote is known now. */
-bool follow(Call &call, const std::vector<c10::IValue> &outputs, std::vector<Range> &known)
+/* Returns whether all operands and results are so small that they are followed without a budget. */
+bool all_small(const Call &call, const std::vector<c10::IValue> &outputs)
+{
+    bool all = true;
+    auto look_at = [&](const at::Tensor &one) { all &= !on_gpu(one) || small(one); };
+    for (const auto *values : {&call.inputs, &outputs})
+        for (const auto &value : *values)
+            each_tensor(value, look_at);
+    return all;
+}
+
+/* Returns whether everything that the operator wrote is known now. The results that are not there yet have so many
+   bytes. */
+bool follow(Call &call, const std::vector<c10::IValue> &outputs, std::vector<Range> &known, size_t made_bytes)
 {
     bool within = pretend_computes();
     if (within && !call.inputs.empty()) {
         auto price = price_of(call, outputs);
-        within = pay(price.seconds(*call.op), price.products_seconds(*call.op));
+        within = pay({price.seconds(*call.op), price.products_seconds(*call.op) > MOST_OPERATOR_SECONDS, made_bytes});
+        if (!within && !all_small(call, outputs))
+            return false; /* it was looked at as one that is computed */
     }
     Measured measured;
     if (!within && pretend_computes() == PRETEND_NOTHING && call.op->follow == Follow::no)
@@ -613,7 +627,7 @@ void end(const at::RecordFunction &function, at::ObserverContext *context)
         const auto &written = call.op->written;
         if (pretend_computes() && std::find(written.begin(), written.end(), true) == written.end())
             aside.add(function.outputs());
-        if (!follow(call, function.outputs(), known)) {
+        if (!follow(call, function.outputs(), known, size_t(aside.bytes))) {
             forget(call, function.outputs());
             known.clear();
             if (pretend_computes() && !around(call) && !call.inputs.empty())
