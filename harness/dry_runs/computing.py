@@ -18,7 +18,7 @@ COMPUTE: Final[tuple[str, ...]] = get_args(Compute)
 _VARIABLE, _SECONDS = "HARNESS_COMPUTE", "HARNESS_COMPUTE_SECONDS"
 _BYTES = "HARNESS_COMPUTE_BYTES"
 _SHARE = 4
-"""Part of the free memory that values may take: runs are side by side, and the script needs some."""
+"""Divisor of the free memory for what values may take: two runs and their scripts share it."""
 
 
 def compute_variables(compute: Compute, seconds: float | None = None) -> dict[str, str]:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.dry_runs.computing import compute_variables
 from harness.dry_runs.dry_run_report import DryRunReport
+from harness.processes.limits import machine_memory
 from tests.dry_runs.scripts import succeeds
 from tests.dry_runs.test_known_values import check_lines
 from tests.known import known
@@ -350,6 +352,25 @@ def test_a_product_beyond_the_budget_ends_computing(tmp_path: Path) -> None:
     check_lines(TOO_LARGE, report)
 
 
+UNPAID = """
+import resource, torch
+x = torch.ones(1 << 30, device="cuda")  # 2 s of the budget
+x[0].item()  # unknown
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2 << 20  # KiB
+"""
+
+
+def test_the_operator_that_uses_the_budget_up_takes_no_memory_of_the_host(tmp_path: Path) -> None:
+    check_lines(UNPAID, succeeds(tmp_path, UNPAID))
+
+
+def test_values_take_a_share_of_what_the_cgroup_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, the machine has more memory than the kernel lets a process take."""
+    allowed = machine_memory.Available(bytes=8 << 30, source="the limit of cgroup")
+    monkeypatch.setattr(machine_memory, "available", lambda: allowed)
+    assert compute_variables("auto")["HARNESS_COMPUTE_BYTES"] == str(2 << 30)
+
+
 HEAVY = """
 import torch
 a = torch.ones(1500, 1500, device="cuda")  # 0.14 s of the budget
@@ -362,7 +383,7 @@ b = torch.ones(360_000, device="cuda")  # 0.0015 s
 @pytest.mark.parametrize(
     ("first", "known_"), [("", "unknown"), ("for _ in range(1000): b = b + 1", "known")]
 )
-def test_a_heavy_operator_ends_computing_in_the_first_second_only(
+def test_a_heavy_operator_ends_computing_at_the_begin_only(
     tmp_path: Path, first: str, known_: str
 ) -> None:
     """Later, it may be one of a validation, whose batches are larger than those of a step."""

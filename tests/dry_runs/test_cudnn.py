@@ -162,9 +162,9 @@ def test_runs_with_other_values_take_what_cudnn_answered_the_first_one(
 
     def seen(request: Request, *others: Any) -> DryRunReport:
         report = child_process.run(request, *others)
-        data = known(request.plans).read_bytes()
-        count = int.from_bytes(data[:8], sys.byteorder)
-        plans.append([*struct.iter_unpack("Qqq", data[8 : 8 + 24 * count])])
+        data = known(request.shared).read_bytes()
+        (count,) = struct.unpack_from("Q", data, 8)
+        plans.append([*struct.iter_unpack("Qqq", data[16 : 16 + 24 * count])])
         return report
 
     monkeypatch.setattr(other_runs, "run", seen)

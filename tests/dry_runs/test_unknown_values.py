@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 import struct
 import threading
 from dataclasses import replace
+from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from harness.dry_runs.dry_run_report import Device, DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import pretended_gpu
+from harness.dry_runs.status_page import STATUS
 from harness.dry_runs.trial_values import FIRST, MANY, MIXED, SECOND, Trial, TrialValues
 from harness.dry_runs.unknown_values import judged, settled, tries_others
 from harness.dry_runs.value_answers import DryRunError, as_size, check_answers, parse_answer
@@ -376,6 +379,7 @@ def test_a_second_run_that_starts_early_ends_where_processes_may_share_a_port(
 
     def planned(request: Request, folder: Path, stop: threading.Event) -> DryRunReport:
         if request.trial == FIRST:
+            (folder / STATUS).touch()
             assert begun.wait(60)
             if starts == "processes":
                 (folder / PROCESSES).mkdir()
@@ -398,6 +402,42 @@ def test_a_second_run_that_starts_early_ends_where_processes_may_share_a_port(
         report = runs.answer()
     assert known(report.unknown).runs == 2
     assert stops == ([True, False] if starts == "processes" else [False])
+
+
+BESIDE = """
+import sys, time, torch
+from multiprocessing.connection import Client
+def says(word):
+    with Client(("localhost", int(sys.argv[1])), authkey=b"test") as to:
+        to.send(word)
+says("begins")
+x = torch.ones(1500, 1500, device="cuda")
+time.sleep(5)  # the other run begins
+{0}
+says("ends")
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "ends"), [("x[0, 0].item()", 1), ("(x @ x)[0, 0].item()", 2)], ids=["known", "unknown"]
+)
+def test_the_second_run_begins_early_and_computes_nothing_until_it_is_needed(
+    tmp_path: Path, last: str, ends: int
+) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("the second run starts early where two processors can run both")
+    heard: list[str] = []
+    with Listener(("localhost", 0), authkey=b"test") as listener:
+
+        def listen() -> None:
+            while True:
+                with listener.accept() as said:
+                    heard.append(said.recv())
+
+        threading.Thread(target=listen, daemon=True).start()
+        report = run_script(tmp_path, BESIDE.format(last), str(listener.address[1]))
+    assert report.outcome == "ok"
+    assert (heard.count("begins"), heard.count("ends")) == (2, ends)
 
 
 def answer_of(runs: Runs, folder: Path) -> DryRunReport:
