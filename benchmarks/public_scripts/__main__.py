@@ -1,11 +1,11 @@
-"""Run public training scripts on a pretended GPU, once and with trials of unknown values.
+"""Run public training scripts on a pretended GPU: without values, with trials, and with values.
 
     python -m benchmarks.public_scripts --clones DIR [--only TEXT]
 
 The command writes ``public-scripts.csv`` and its page. DIR/NAME is a clone of each repository of
 ``scripts.toml``, bare or not. It stays unchanged, because each script runs in a copy of its commit.
 A script without a clone keeps its row. The exit code is 1 if a script has no answer, or if the
-single run and the trials have different peaks.
+peaks of the single run and of the computed run are not among those of the trials.
 """
 
 import argparse
@@ -28,6 +28,8 @@ from benchmarks.witnesses.clones import CloneError, extract
 _PUBLIC: Mapping[str, Any] = tomllib.loads(Path(__file__).with_name("scripts.toml").read_text())
 REPOSITORIES: Mapping[str, Mapping[str, Any]] = _PUBLIC["repositories"]
 SCRIPTS: Sequence[Mapping[str, Any]] = _PUBLIC["scripts"]
+RUNS = ("one", "all", "computed")
+"""One run without values, all runs of the same command, and the command that computes values."""
 
 
 def main() -> int:
@@ -49,7 +51,7 @@ def main() -> int:
             continue
         rows[key_of(row)] = row
         bad += faults(row)
-        seconds = (f"{which} {row[f'{which}_wall_seconds']} s" for which in ("one", "all"))
+        seconds = (f"{which} {row[f'{which}_wall_seconds']} s" for which in RUNS)
         print(f"{row['command']}: {row['outcome']}, {', '.join(seconds)}", flush=True)
         ordered = [rows[key] for one in SCRIPTS if (key := key_of(script_facts(one))) in rows]
         write_rows(results, ordered)
@@ -75,23 +77,33 @@ def script_facts(script: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_of(script: Mapping[str, Any], clones: Path) -> dict[str, Any]:
-    """Run a script in both ways; return the answers and the seconds."""
+    """Run a script in each way; return the answers and the seconds."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place).resolve()
         unpack(script, clones, root)
         for data in script.get("data", ()):
             make(root, data)
-        every = timed_run(root, script, try_values=True)  # first: a cold cache counts against it
-        one = timed_run(root, script, try_values=False)
+        runs = {  # in this order: a cold cache counts against the trials
+            "all": timed_run(root, script, try_values=True, compute="none"),
+            "one": timed_run(root, script, try_values=False, compute="none"),
+            "computed": timed_run(root, script, try_values=True, compute="auto"),
+        }
+        answers = {which: answered(run, root) for which, run in runs.items()}
+        seconds = {
+            f"{which}_{clock}_seconds": round(getattr(runs[which], f"{clock}_seconds"), 2)
+            for clock in ("wall", "processor")
+            for which in RUNS
+        }
         return {
             **script_facts(script),
-            **answered(every, root),
-            "one_reserved_bytes": answered(one, root)["highest_reserved_bytes"],
-            "one_wall_seconds": round(one.wall_seconds, 2),
-            "all_wall_seconds": round(every.wall_seconds, 2),
-            "one_processor_seconds": round(one.processor_seconds, 2),
-            "all_processor_seconds": round(every.processor_seconds, 2),
-            "foreign_seconds": round(one.foreign_seconds + every.foreign_seconds, 2),
+            **answers["all"],
+            "one_reserved_bytes": answers["one"]["highest_reserved_bytes"],
+            "computed_lowest_bytes": answers["computed"]["lowest_reserved_bytes"],
+            "computed_highest_bytes": answers["computed"]["highest_reserved_bytes"],
+            "computed_runs": answers["computed"]["runs"],
+            "computed_values": values_computed(runs["computed"]),
+            **seconds,
+            "foreign_seconds": round(sum(run.foreign_seconds for run in runs.values()), 2),
             "processors": len(os.sched_getaffinity(0)),
             "date": time.strftime("%Y-%m-%d"),
         }
@@ -133,12 +145,17 @@ def faults(row: Mapping[str, Any]) -> Iterator[str]:
     """Yield the faults of a row."""
     if row["outcome"] != "ok":
         yield f"{row['command']}: {row['outcome']}: {row['evidence']}"
-    elif (
-        not row["lowest_reserved_bytes"]
-        <= row["one_reserved_bytes"]
-        <= row["highest_reserved_bytes"]
-    ):
-        yield f"{row['command']}: one run reserves {row['one_reserved_bytes']} B, which all do not"
+        return
+    for name in ("one_reserved_bytes", "computed_lowest_bytes", "computed_highest_bytes"):
+        if not row["lowest_reserved_bytes"] <= (row[name] or 0) <= row["highest_reserved_bytes"]:
+            yield f"{row['command']}: {name} is {row[name]}, which is not among those of all runs"
+
+
+def values_computed(run: TimedRun) -> str:
+    """Return which of a script's values were computed: ``all``, or ``for N steps``."""
+    computed = (run.report or {}).get("computed") or {}
+    after = computed.get("stopped_after_step")
+    return "all" if after is None else f"for {after} step{'s' * (after != 1)}"
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:

@@ -7,17 +7,24 @@ Row = Mapping[str, str]
 """A row of ``public-scripts.csv`` as text."""
 
 _COLUMNS = (
-    "repository and commit | command | steps | allocated | reserved | runs"
-    " | one run, s | all, s | one run, processor s | all, processor s"
+    "repository and commit | command | steps | allocated | reserved | runs | computed"
+    " | one run, s | all, s | computed, s | one run, processor s | all, processor s"
+    " | computed, processor s"
 )
 _METHOD = """\
 `make public-scripts CLONES=DIR` writes this page. Each unmodified script runs in its own folder
 with the command `harness dry-run --gpu l4 [--steps N] -- SCRIPT` (other GPU: {others}).
-The scripts read random images, words and tokens instead of their real data. The command runs a
-script again with other values if unknown values may change the result. *One run* is the time of the
-first run. *All* is the time of the whole command. These times were measured on {processors}
-processors with torch {torch} ({dates}). Other processes used {foreign} of the processors' time.
+The scripts read random images, words and tokens instead of their real data. *One run* and *all*
+are with `--compute none`: no values are computed, and the command runs a script again with other
+values if unknown values may change the result. *One run* is the time of the first run, and *all*
+is the time of the whole command. *Computed* is the command with its default, `--compute auto`.
+The column says for how many optimizer steps the budget lasted. These times were measured on
+{processors} processors with torch {torch} ({dates}). Other processes used {foreign} of the
+processors' time.
 """
+
+
+_RUNS = ("one", "all", "computed")
 
 
 def scripts_page(rows: Sequence[Row]) -> str:
@@ -41,9 +48,13 @@ def _answer(rows: Sequence[Row]) -> Iterator[str]:
         f" scripts, {', '.join(f'{count} ended `{end}`' for end, count in ended.items())}.\nIn"
         f" {len(several)} scripts, values that are unknown without a GPU may change the result."
         f" These values changed the peak of {moved or 'no'} script{'s' * (moved > 1)}.\n"
+        f"With computed values, {_equal(done)} of {len(done)} scripts have the same peak; all"
+        f" values of {sum(row['computed_values'] == 'all' for row in done)} were computed. This"
+        f" takes {_ratio(done, 'wall', 'computed')} times the wall time of\n"
+        "one run without values.\n"
     )
     busy = sum(float(row["foreign_seconds"]) for row in done)
-    wall = sum(float(row[f"{which}_wall_seconds"]) for row in done for which in ("one", "all"))
+    wall = sum(float(row[f"{which}_wall_seconds"]) for row in done for which in _RUNS)
     processors = max(int(row["processors"]) for row in rows)
     days = sorted({row["date"] for row in rows})
     yield _METHOD.format(
@@ -57,11 +68,17 @@ def _answer(rows: Sequence[Row]) -> Iterator[str]:
     )
 
 
-def _ratio(rows: Sequence[Row], clock: str) -> str:
-    one, every = (
-        sum(float(row[f"{which}_{clock}_seconds"]) for row in rows) for which in ("one", "all")
+def _ratio(rows: Sequence[Row], clock: str, which: str = "all") -> str:
+    one, more = (
+        sum(float(row[f"{run}_{clock}_seconds"]) for row in rows) for run in ("one", which)
     )
-    return f"{every / one:.2f}"
+    return f"{more / one:.2f}"
+
+
+def _equal(rows: Sequence[Row]) -> int:
+    """Return how many scripts have one peak, which is the same with computed values."""
+    names = "lowest_reserved", "highest_reserved", "computed_lowest", "computed_highest"
+    return sum(len({row[f"{name}_bytes"] for name in names}) == 1 for row in rows)
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
@@ -71,11 +88,11 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
         steps = row["steps"] if row["steps"] != "0" else "own"
         cells = [f"{row['repository']} {row['commit'][:7]}", f"`{row['command']}`", steps]
         cells += [_size(row, name) for name in ("allocated", "reserved")]
-        cells.append(row["runs"])
+        cells += [row["runs"], row["computed_values"]]
         cells += [
             f"{float(row[f'{which}_{clock}_seconds']):.1f}"
             for clock in ("wall", "processor")
-            for which in ("one", "all")
+            for which in _RUNS
         ]
         yield f"| {' | '.join(cells)} |"
     yield '\nSteps: "own" means that a script updates its weights without an optimizer.'

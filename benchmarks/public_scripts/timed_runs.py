@@ -38,14 +38,14 @@ class TimedRun:
     foreign_seconds: float
 
 
-def timed_run(root: Path, script: Mapping[str, Any], *, try_values: bool) -> TimedRun:
+def timed_run(root: Path, script: Mapping[str, Any], *, try_values: bool, compute: str) -> TimedRun:
     """Run a script with the root of its repository as folder and on its path."""
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     request = {"command": script["command"], "gpu": script.get("gpu", "l4")}
-    request |= {"steps": script.get("steps"), "try_values": try_values}
-    request |= {"deadline_seconds": _MOST_SECONDS}
+    request |= {"steps": script.get("steps"), "try_values": try_values, "compute": compute}
     with tempfile.NamedTemporaryFile("r") as report:
-        words = [sys.executable, "-P", str(_RUN), report.name, json.dumps(request)]
+        words = ["timeout", str(_MOST_SECONDS)]
+        words += [sys.executable, "-P", str(_RUN), report.name, json.dumps(request)]
         busy, own, begin = _busy_seconds(), _own_seconds(), time.monotonic()
         done = subprocess.run(
             words, cwd=root / script["folder"], env=os.environ | _OFFLINE | {"PYTHONPATH": path},

@@ -55,6 +55,7 @@ from harness.dry_runs.started_process import StartedProcess
 from harness.dry_runs.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import
+from harness.processes.start_child import die_first_for_memory
 
 _THREADS_SECONDS = 10.0
 """Time that the script's threads may still run after the last requested step, in seconds."""
@@ -248,6 +249,13 @@ def _on_torch(job: Request, recording: PeakRecording, module: Any) -> None:
         watch_groups(module.distributed.distributed_c10d, lambda: real_ranks)
 
 
+def _share(stub: ctypes.CDLL, job: Request) -> None:
+    """Share a file with other runs; if memory is short, the kernel does not end the first run."""
+    if job.waits:
+        die_first_for_memory()
+    stub.pretend_share(os.fsencode(job.shared or ""), job.waits)
+
+
 def main() -> int:
     """Run the job in the file that the command line names; return the exit code."""
     file = Path(sys.argv[1])
@@ -258,7 +266,7 @@ def main() -> int:
     if not hasattr(stub, "pretend_main"):
         return 1  # which the parent sees by the status page
     os.environ[RECORDER] = light_start.__file__  # for what this process starts, not for itself
-    stub.pretend_share(os.fsencode(job.shared or ""), job.waits)
+    _share(stub, job)
     folders = file.parent, *(one.parent for one in layers.folders)
     supervised(job.lifeline, folders, job.end_at)
     devices = {str(top): top.stat().st_dev for top in Path("/").iterdir() if top.is_dir()}

@@ -50,6 +50,8 @@ _LOOK_SECONDS, _AHEAD_SECONDS = 0.05, 1.0
 early: a port that both need is free for the first run."""
 _SHARED_BYTES, _NEEDED = 1 << 20, b"\x01"
 """Size of the file that the runs share, and its first byte as soon as the second run is needed."""
+_ALONE = frozenset({Outcome.ERROR, Outcome.KILLED})
+"""Outcomes of a second run that is repeated alone: both runs may need one port, or much memory."""
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
 """Time limit of the second run: some seconds plus a multiple of the first run's duration."""
 
@@ -258,8 +260,8 @@ class OtherRuns:
         if late:
             self._second_stop.set()
         result = started.result()
-        failed = result.report.outcome == Outcome.ERROR and first.outcome != Outcome.ERROR
-        return settled(self.run, SECOND) if failed else result  # they may need the same port
+        failed = not late and result.report.outcome in _ALONE and first.outcome not in _ALONE
+        return settled(self.run, SECOND) if failed else result
 
 
 def _name(trial: Trial) -> str:

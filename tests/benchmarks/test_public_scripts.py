@@ -106,12 +106,14 @@ def test_a_failure_is_a_row_and_the_others_go_on(
     monkeypatch.setattr(public, "REPOSITORIES", {"a/b": {"commit": "c0ffee00"}})
     monkeypatch.setattr(public, "unpack", lambda *_: None)
 
-    def run(_: Path, script: Mapping[str, Any], *, try_values: bool) -> TimedRun:
+    def run(_: Path, script: Mapping[str, Any], *, try_values: bool, compute: str) -> TimedRun:
         if script["command"].startswith("bad"):
             return TimedRun(
                 report=None, failed="ImportError: einops", wall_seconds=1,
                 processor_seconds=1, foreign_seconds=0,
             )  # fmt: skip
+        if compute == "auto":
+            return timed(12.0, unknown=None, computed={"stopped_after_step": 1})
         return timed(15.0) if try_values else timed(10.0, unknown=None)
 
     monkeypatch.setattr(public, "timed_run", run)
@@ -123,7 +125,9 @@ def test_a_failure_is_a_row_and_the_others_go_on(
     assert "take 1.50 times the wall time of one run" in page
     assert "1 ended `error`, 1 ended `ok, fits`" in page
     assert "These values changed the peak of 1 script." in page
-    row = "| `f/good.py 1` | 6 | 900–1,900 | 1,000–2,000 | 3 | 10.0 | 15.0 | 20.0 | 30.0 |"
+    assert "values, 0 of 1 scripts have the same peak; all values of 0 were computed" in page
+    sizes = "| 900–1,900 | 1,000–2,000 | 3 | for 1 step"
+    row = f"| `f/good.py 1` | 6 {sizes} | 10.0 | 15.0 | 12.0 | 20.0 | 30.0 | 24.0 |"
     assert row in page
     assert "- `f/bad.py 1`: error: ImportError: einops" in page
 
@@ -131,6 +135,7 @@ def test_a_failure_is_a_row_and_the_others_go_on(
 def test_one_run_outside_of_the_range_of_all_is_a_fault() -> None:
     script = {"repository": "karpathy/nanoGPT", "folder": "", "command": "train.py"}
     row = public.script_facts(script) | public.answered(timed(1.0), Path("/nowhere"))
+    row |= {"computed_lowest_bytes": 1000, "computed_highest_bytes": 2000}
     assert not list(public.faults(row | {"one_reserved_bytes": 2000}))
     (said,) = public.faults(row | {"one_reserved_bytes": 2001})
-    assert said == "train.py: one run reserves 2001 B, which all do not"
+    assert said == "train.py: one_reserved_bytes is 2001, which is not among those of all runs"
