@@ -1,6 +1,7 @@
 """The request for a dry run, which the parent process checks and sends to the child process."""
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,8 @@ class Request:
             code_cells(script)
         if self.snapshot is not None:
             _check_writable(self.snapshot)
+        if self.keep_files is not None and self.write_files:
+            raise DryRunError("keep files: a script that may write files leaves none to copy")
         if self.keep_files is not None:
             _check_empty(self.keep_files)
         if self.compute not in COMPUTE:
@@ -104,7 +107,8 @@ def _check_writable(file: Path) -> None:
     folder = file.resolve().parent
     if not folder.is_dir():
         raise DryRunError(f"snapshot: there is no folder {folder}")
-    if not os.access(folder, os.W_OK) or (file.exists() and not os.access(file, os.W_OK)):
+    _check_takes_files(folder, f"snapshot: {file}")
+    if file.exists() and not os.access(file, os.W_OK):
         raise DryRunError(f"snapshot: {file} cannot be written")
 
 
@@ -112,3 +116,13 @@ def _check_empty(folder: Path) -> None:
     """Raise DryRunError unless the folder is empty, because copies could overwrite its files."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DryRunError(f"keep files: {folder} must be a new or an empty folder")
+    there = next(one for one in (folder, *folder.resolve().parents) if one.is_dir())
+    _check_takes_files(there, f"keep files: {folder}")
+
+
+def _check_takes_files(folder: Path, name: str) -> None:
+    """Raise DryRunError unless files can be created in the folder; ``/proc`` takes none."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DryRunError(f"{name} cannot be written: {error.strerror}") from None

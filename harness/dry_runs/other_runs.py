@@ -128,7 +128,7 @@ class OtherRuns:
         report, shown = judged(first, second, lambda trial: settled(self.run, trial))
         if (whole := self._computed(first.report, _most_rest_seconds(report))) is not None:
             report, shown = whole.report.with_note(_COMPUTED), whole
-        if self._request.snapshot is not None and shown is not first:
+        if self._request.snapshot is not None and shown.folder != first.folder:
             shutil.copy(shown.folder / _SHOWN, self._request.snapshot)
         return report
 

@@ -21,6 +21,7 @@ from harness.dry_runs.dry_run_report import Device, DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import pretended_gpu
+from harness.dry_runs.run import dry_run
 from harness.dry_runs.status_page import STATUS
 from harness.dry_runs.trial_values import FIRST, MANY, MIXED, SECOND, Trial, TrialValues
 from harness.dry_runs.unknown_values import judged, settled, tries_others
@@ -402,6 +403,39 @@ def test_a_second_run_that_starts_early_ends_where_processes_may_share_a_port(
         report = runs.answer()
     assert known(report.unknown).runs == 2
     assert stops == ([True, False] if starts == "processes" else [False])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("highest", [FIRST, SECOND])
+def test_the_snapshot_is_that_of_the_run_with_the_highest_peak(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, highest: Trial
+) -> None:
+    """If it was the first run, copying a file that no run had made was an internal error."""
+
+    def planned(request: Request, folder: Path, stop: threading.Event) -> DryRunReport:
+        (folder / STATUS).touch()
+        (folder / USED).touch()
+        known(request.snapshot).write_text(request.trial.numbers)
+        return MORE if request.trial == highest else OK
+
+    monkeypatch.setattr(other_runs, "run", planned)
+    request = Request(
+        gpu=pretended_gpu("l4"), kind="module", target="train", answers={}, environment={},
+        snapshot=tmp_path / "run.pickle", quiet=True,
+    )  # fmt: skip
+    with OtherRuns(request) as runs:
+        assert known(runs.answer().unknown).moves
+    assert (tmp_path / "run.pickle").read_text() == highest.numbers
+
+
+@pytest.mark.quick
+def test_files_that_cannot_be_written_are_refused_before_the_run() -> None:
+    """``/proc`` looks writable to root."""
+    for name in ("snapshot", "keep_files"):
+        with pytest.raises(DryRunError, match="/proc/x cannot be written"):
+            dry_run("s", module=True, **{name: "/proc/x"})  # type: ignore[arg-type]
+    with pytest.raises(DryRunError, match="leaves none to copy"):
+        dry_run("s", module=True, write_files=True, keep_files="new")
 
 
 BESIDE = """
