@@ -438,7 +438,7 @@ def test_files_that_cannot_be_written_are_refused_before_the_run() -> None:
         dry_run("s", module=True, write_files=True, keep_files="new")
 
 
-BESIDE = """
+EARLY = """
 import sys, time, torch
 from multiprocessing.connection import Client
 def says(word):
@@ -469,7 +469,7 @@ def test_the_second_run_begins_early_and_computes_nothing_until_it_is_needed(
                     heard.append(said.recv())
 
         threading.Thread(target=listen, daemon=True).start()
-        report = run_script(tmp_path, BESIDE.format(last), str(listener.address[1]))
+        report = run_script(tmp_path, EARLY.format(last), str(listener.address[1]))
     assert report.outcome == "ok"
     assert (heard.count("begins"), heard.count("ends")) == (2, ends)
 
