@@ -84,12 +84,12 @@ class OtherRuns:
         return next((self._layers[one] for one in similar if one in self._layers), ())
 
     def __enter__(self) -> Self:
-        if self._tries:
-            self._share()
         return self
 
     def _share(self) -> None:
-        """Let the runs share a file."""
+        """Let the runs share a file, if there may be several."""
+        if not self._tries or self._shared >= 0:
+            return
         self._shared = os.memfd_create("shared")  # it leaves nothing behind
         self._files.callback(os.close, self._shared)
         os.truncate(self._shared, _SHARED_BYTES)
@@ -138,6 +138,7 @@ class OtherRuns:
         If nothing is computed, or no more, almost every script reads one. The second run starts
         early, if two processors can run both, and is ended if the script starts other processes.
         """
+        self._share()
         request = dataclasses.replace(self._request, trial=trial)
         folder = self._folder(_name(trial))
         ended = threading.Event()
