@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.dry_run_answers import without_places
-from benchmarks.public_scripts.script_table import scripts_page
+from benchmarks.public_scripts.script_table import RUNS, scripts_page
 from benchmarks.public_scripts.stand_ins import make
 from benchmarks.public_scripts.timed_runs import TimedRun, timed_run
 from benchmarks.witnesses.clones import CloneError, extract
@@ -28,8 +28,6 @@ from benchmarks.witnesses.clones import CloneError, extract
 _PUBLIC: Mapping[str, Any] = tomllib.loads(Path(__file__).with_name("scripts.toml").read_text())
 REPOSITORIES: Mapping[str, Mapping[str, Any]] = _PUBLIC["repositories"]
 SCRIPTS: Sequence[Mapping[str, Any]] = _PUBLIC["scripts"]
-RUNS = ("one", "all", "computed")
-"""One run without values, all runs of the same command, and the command that computes values."""
 
 
 def main() -> int:
@@ -152,8 +150,10 @@ def faults(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def values_computed(run: TimedRun) -> str:
-    """Return which of a script's values were computed: ``all``, or ``for N steps``."""
+    """Return which values were computed: ``all``, ``for N steps``, or ``-`` for none."""
     computed = (run.report or {}).get("computed") or {}
+    if not computed.get("operators"):
+        return "-"
     after = computed.get("stopped_after_step")
     return "all" if after is None else f"for {after} step{'s' * (after != 1)}"
 

@@ -23,8 +23,8 @@ The column says for how many optimizer steps the budget lasted. These times were
 processors' time.
 """
 
-
-_RUNS = ("one", "all", "computed")
+RUNS = ("one", "all", "computed")
+"""One run without values, all runs of the command, and the command that computes values."""
 
 
 def scripts_page(rows: Sequence[Row]) -> str:
@@ -54,7 +54,7 @@ def _answer(rows: Sequence[Row]) -> Iterator[str]:
         "one run without values.\n"
     )
     busy = sum(float(row["foreign_seconds"]) for row in done)
-    wall = sum(float(row[f"{which}_wall_seconds"]) for row in done for which in _RUNS)
+    wall = sum(float(row[f"{which}_wall_seconds"]) for row in done for which in RUNS)
     processors = max(int(row["processors"]) for row in rows)
     days = sorted({row["date"] for row in rows})
     yield _METHOD.format(
@@ -92,7 +92,7 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
         cells += [
             f"{float(row[f'{which}_{clock}_seconds']):.1f}"
             for clock in ("wall", "processor")
-            for which in _RUNS
+            for which in RUNS
         ]
         yield f"| {' | '.join(cells)} |"
     yield '\nSteps: "own" means that a script updates its weights without an optimizer.'

@@ -251,9 +251,9 @@ def _on_torch(job: Request, recording: PeakRecording, module: Any) -> None:
 
 def _share(stub: ctypes.CDLL, job: Request) -> None:
     """Share a file with other runs; if memory is short, the kernel does not end the first run."""
-    if job.waits:
+    if not job.is_first:
         die_first_for_memory()
-    stub.pretend_share(os.fsencode(job.shared or ""), job.waits)
+    stub.pretend_share(os.fsencode(job.shared or ""), not job.is_first)
 
 
 def main() -> int:

@@ -147,6 +147,7 @@ def _run_child(
     """Start a dry run's process; wait until the process and all its descendants have ended."""
     job, output = folder / JOB, subprocess.DEVNULL if request.quiet else None
     lifeline, held = _pipe()
+    own_input = -1 if request.is_first else _input_of_further_run(request.input_begin)
     try:
         with room_for_files():
             job.write_bytes(pickle.dumps((dataclasses.replace(request, lifeline=lifeline), layers)))
@@ -155,6 +156,7 @@ def _run_child(
             env=environment,
             start_new_session=True,
             pass_fds=(lifeline,),
+            stdin=None if own_input < 0 else own_input,
             stdout=output,
             stderr=output,
         )
@@ -169,9 +171,19 @@ def _run_child(
         end = time.monotonic()
     finally:
         _closed(held)  # the supervisor ends what is left
+        _closed(own_input)
     if process.returncode == -signal.SIGKILL:  # perhaps the supervisor itself
         end_processes_of(folder)
     return _Ended(process.returncode, end, signals)
+
+
+def _input_of_further_run(begin: int | None) -> int:
+    """Return a descriptor of the user's input; the first run moves the user's own descriptor."""
+    if begin is None:
+        return os.open(os.devnull, os.O_RDONLY)
+    descriptor = os.open("/proc/self/fd/0", os.O_RDONLY)
+    os.lseek(descriptor, begin, os.SEEK_SET)
+    return descriptor
 
 
 def _closed(descriptor: int) -> int:

@@ -67,8 +67,11 @@ class Request:
     """Files that an earlier run wrote; a run that opens one of these files is a resumed run."""
     shared: Path | None = None
     """File that runs share: workspace sizes of cuDNN's execution plans (``cudnn_plans.c``)."""
-    waits: bool = False
-    """Whether the run computes no values until ``shared`` says that the run is needed."""
+    is_first: bool = True
+    """False for a further run: it computes no values until ``shared`` says that it is needed."""
+    input_begin: int | None = None
+    """Position at which a further run begins to read the user's standard input, if this is a file.
+    A terminal and a pipe can be read only once: a further run has no input then."""
     lifeline: int = -1
     """File descriptor of a pipe that closes when the parent process ends."""
     end_at: float | None = None
@@ -83,7 +86,9 @@ class Request:
         if self.snapshot is not None:
             _check_writable(self.snapshot)
         if self.keep_files is not None and self.write_files:
-            raise DryRunError("keep files: a script that may write files leaves none to copy")
+            raise DryRunError(
+                "keep files: give either this or write files, which keeps all files in their places"
+            )
         if self.keep_files is not None:
             _check_empty(self.keep_files)
         if self.compute not in COMPUTE:

@@ -94,7 +94,9 @@ class OtherRuns:
         self._files.callback(os.close, self._shared)
         os.truncate(self._shared, _SHARED_BYTES)
         shared = Path(f"/proc/{os.getpid()}/fd/{self._shared}")
-        self._request = dataclasses.replace(self._request, shared=shared)
+        self._request = dataclasses.replace(
+            self._request, shared=shared, input_begin=_position_of_input()
+        )
 
     def __exit__(self, *_: object) -> None:
         self.end()
@@ -118,6 +120,7 @@ class OtherRuns:
         """Return the first run's report, or a report of all runs if unknown values are read."""
         first = settled(self.first_run, FIRST)
         if not (self._request.try_values and tries_others(first.report)):
+            self._withdraw()
             return first.report
         if self._request.write_files:
             return first.report.with_note(NOT_TRIED)
@@ -135,21 +138,19 @@ class OtherRuns:
     def first_run(self, trial: Trial) -> tuple[DryRunReport, Path]:
         """Do the first run, and start the second run when an unknown value is read.
 
-        If nothing is computed, or no more, almost every script reads one. The second run starts
-        early, if two processors can run both, and is ended if the script starts other processes.
+        If nothing is computed, or no more, almost every script reads one. A second run that started
+        early is ended if the script starts other processes.
         """
         self._share()
         request = dataclasses.replace(self._request, trial=trial)
         folder = self._folder(_name(trial))
         ended = threading.Event()
-        computes = request.compute != "none"
-        is_early = len(os.sched_getaffinity(0)) > 1 and not (computes and request.deadline_seconds)
 
         def watch() -> None:
             while not (folder / STATUS).exists() and not ended.wait(_LOOK_SECONDS):
                 pass  # it is being prepared
-            if is_early and not ended.wait(_AHEAD_SECONDS):
-                self._start(waits=computes)
+            if _starts_early(request) and not ended.wait(_AHEAD_SECONDS):
+                self._start(waits=request.compute != "none")
             while not (folder / USED).exists():
                 if _has_others(folder):
                     self._withdraw()
@@ -208,7 +209,7 @@ class OtherRuns:
         request = dataclasses.replace(
             self._request,
             trial=trial,
-            waits=True,
+            is_first=False,
             compute_seconds=compute_seconds,
             keep_files=None,
             quiet=True,
@@ -253,6 +254,7 @@ class OtherRuns:
             wait([self._second])
             self._second = None
             self._second_stop.clear()
+            self._layers.pop(_name(SECOND), None)  # nothing resumes from it
 
     def _result(self, first: DryRunReport, started: "Future[Try]") -> Try:
         """Return the second run; end it if it takes much longer than the first run."""
@@ -268,6 +270,27 @@ class OtherRuns:
 def _name(trial: Trial) -> str:
     """Return the name of the run with these values; a run that is repeated has the same name."""
     return trial.numbers + ("" if trial.truths[0] == trial.truths[1] else f"{trial.truths}")
+
+
+def _position_of_input() -> int | None:
+    """Return the position of the user's standard input if it is a file, which can be read again."""
+    try:
+        return os.lseek(0, 0, os.SEEK_CUR)
+    except OSError:  # a terminal, a pipe, or closed
+        return None
+
+
+def _starts_early(request: Request) -> bool:
+    """Return whether the second run starts before it is known to be needed.
+
+    It does so where two processors can run both, and where its beginning is short: it computes
+    nothing, or waits before the first value that it computes.
+    """
+    if len(os.sched_getaffinity(0)) < 2 or request.world_size is not None:
+        return False
+    return request.compute == "none" or (
+        request.compute == "auto" and request.deadline_seconds is None
+    )
 
 
 def _most_rest_seconds(report: DryRunReport) -> float:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.dry_runs.computing import compute_variables
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.processes.limits import machine_memory
 from tests.dry_runs.scripts import succeeds
@@ -364,11 +363,34 @@ def test_the_operator_that_uses_the_budget_up_takes_no_memory_of_the_host(tmp_pa
     check_lines(UNPAID, succeeds(tmp_path, UNPAID))
 
 
-def test_values_take_a_share_of_what_the_cgroup_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+SHARE = """
+import torch
+torch.ones(8 << 20, device="cuda")[0].item()  # known: 32 MiB
+torch.ones(32 << 20, device="cuda")[0].item()  # unknown: 128 MiB
+"""
+
+
+def test_values_take_a_share_of_what_the_cgroup_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a container, the machine has more memory than the kernel lets a process take."""
-    allowed = machine_memory.Available(bytes=8 << 30, source="the limit of cgroup")
+    allowed = machine_memory.Available(bytes=256 << 20, source="the limit of cgroup")
     monkeypatch.setattr(machine_memory, "available", lambda: allowed)
-    assert compute_variables("auto")["HARNESS_COMPUTE_BYTES"] == str(2 << 30)
+    report = succeeds(tmp_path, SHARE)
+    check_lines(SHARE, report)
+    assert known(report.computed).stopped_by == "memory"
+
+
+DATA = """
+import torch
+data = torch.randn(70_000, 1000)  # more values than those of a large model
+model = torch.nn.Linear(1000, 1024).cuda()
+model(data[:4].cuda()).sum().item()  # known
+"""
+
+
+def test_large_data_on_the_host_is_no_large_model(tmp_path: Path) -> None:
+    check_lines(DATA, succeeds(tmp_path, DATA))
 
 
 HEAVY = """
@@ -383,7 +405,7 @@ b = torch.ones(360_000, device="cuda")  # 0.0015 s
 @pytest.mark.parametrize(
     ("first", "known_"), [("", "unknown"), ("for _ in range(1000): b = b + 1", "known")]
 )
-def test_a_heavy_operator_ends_computing_at_the_begin_only(
+def test_a_heavy_operator_ends_computing_at_the_beginning_only(
     tmp_path: Path, first: str, known_: str
 ) -> None:
     """Later, it may be one of a validation, whose batches are larger than those of a step."""

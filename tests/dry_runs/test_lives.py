@@ -54,6 +54,28 @@ if os.path.exists(FILE):
 torch.save({"loss": loss}, FILE)
 """
 
+WRITES_TWICE = """
+import os, time, torch
+FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "last.pt")
+x = torch.ones(2048, 2048, device="cuda")
+if os.path.exists(FILE):
+    kept = torch.empty(torch.load(FILE), device="cuda")
+    for _ in range(30): x = x @ x
+    x[0, 0].item()  # unknown: a second run
+else:
+    torch.save(1 << 30, FILE)
+    x[0, 0].item()  # known: a second run that began early is ended
+    time.sleep(5)
+    torch.save(1, FILE)
+"""
+
+
+def test_nothing_is_resumed_from_a_second_run_that_was_not_needed(tmp_path: Path) -> None:
+    report = dry_run(script(tmp_path, WRITES_TWICE), gpu="l4", resume=True, quiet=True)
+    assert report.outcome == "ok", report.evidence
+    assert report.value_reads[-1].known == 0
+    assert report.unknown is None or not report.unknown.moves, report.unknown
+
 
 def test_each_run_is_resumed_from_numbers_of_its_own_kind(tmp_path: Path) -> None:
     report = dry_run(script(tmp_path, KINDS), gpu="l4", resume=True, compute="none", quiet=True)

@@ -4,7 +4,10 @@ import json
 import math
 import os
 import struct
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from multiprocessing.connection import Listener
 from pathlib import Path
@@ -32,6 +35,7 @@ from harness.schema.metrics import CudaPeaks
 from harness.schema.traced_run import StepJob
 from harness.sweeps.traced_runner import TracedRunner
 from tests.dry_runs.scripts import run as run_script
+from tests.dry_runs.scripts import script
 from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -434,7 +438,7 @@ def test_files_that_cannot_be_written_are_refused_before_the_run() -> None:
     for name in ("snapshot", "keep_files"):
         with pytest.raises(DryRunError, match="/proc/x cannot be written"):
             dry_run("s", module=True, **{name: "/proc/x"})  # type: ignore[arg-type]
-    with pytest.raises(DryRunError, match="leaves none to copy"):
+    with pytest.raises(DryRunError, match="keep files: give either this or write files"):
         dry_run("s", module=True, write_files=True, keep_files="new")
 
 
@@ -446,6 +450,7 @@ def says(word):
         to.send(word)
 says("begins")
 x = torch.ones(1500, 1500, device="cuda")
+says("computes")
 time.sleep(5)  # the other run begins
 {0}
 says("ends")
@@ -453,10 +458,10 @@ says("ends")
 
 
 @pytest.mark.parametrize(
-    ("last", "ends"), [("x[0, 0].item()", 1), ("(x @ x)[0, 0].item()", 2)], ids=["known", "unknown"]
+    ("last", "runs"), [("x[0, 0].item()", 1), ("(x @ x)[0, 0].item()", 2)], ids=["known", "unknown"]
 )
 def test_the_second_run_begins_early_and_computes_nothing_until_it_is_needed(
-    tmp_path: Path, last: str, ends: int
+    tmp_path: Path, last: str, runs: int
 ) -> None:
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("the second run starts early where two processors can run both")
@@ -471,7 +476,47 @@ def test_the_second_run_begins_early_and_computes_nothing_until_it_is_needed(
         threading.Thread(target=listen, daemon=True).start()
         report = run_script(tmp_path, EARLY.format(last), str(listener.address[1]))
     assert report.outcome == "ok"
-    assert (heard.count("begins"), heard.count("ends")) == (2, ends)
+    assert [heard.count(word) for word in ("begins", "computes", "ends")] == [2, runs, runs]
+
+
+ASKS = """
+import torch
+words = [input(f"{number}?") for number in range(2)]
+assert words == ["hello", "world"], words
+x = torch.rand(64, device="cuda")
+x[0].item()
+"""
+ASK = [sys.executable, "-m", "harness", "dry-run", "--gpu", "l4", "--compute", "none", "--"]
+
+
+def test_each_run_reads_a_file_that_is_the_standard_input(tmp_path: Path) -> None:
+    words = tmp_path / "words"
+    words.write_text("before\nhello\nworld\n")
+    with words.open() as file:
+        os.lseek(file.fileno(), len("before\n"), os.SEEK_SET)
+        ended = subprocess.run(
+            [*ASK, script(tmp_path, ASKS)], stdin=file, capture_output=True, text=True, check=True
+        )
+    assert "runs a second time" in ended.stderr
+    assert "EOF" not in ended.stdout
+
+
+def test_what_the_user_types_is_read_by_the_first_run_only(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*ASK, script(tmp_path, ASKS)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as run:  # fmt: skip
+        assert run.stdin is not None
+        assert run.stdout is not None
+        assert run.stdout.read(2) == "0?"
+        time.sleep(6)  # another run asks, too
+        for word in ("hello", "world"):
+            run.stdin.write(f"{word}\n")
+            run.stdin.flush()
+            time.sleep(1)
+        shown, _ = run.communicate()
+    assert "unsupported" in shown
+    assert "a run with other values ends with EOFError" in shown
 
 
 def answer_of(runs: Runs, folder: Path) -> DryRunReport:

@@ -1,7 +1,7 @@
 /* cuDNN's answers about plans, which the runs of a script with other values share. To finalize a plan takes 7 ms,
    and with torch.backends.cudnn.benchmark PyTorch makes every plan of each convolution.
 
-   The second run boots beside the first one, and computes no values before it knows that it is needed.
+   The second run starts soon after the first run, and computes no values before it is needed.
 
    The key of a plan is made of all attributes of all descriptors that it consists of. Its answer is whether cuDNN
    can finalize it, and its workspace. */

@@ -13,7 +13,7 @@ namespace {
 
 constexpr double FREE_SECONDS = 1;      /* that computing may take in any case, if Python does not say another number */
 constexpr double MOST_TIMES = 16;       /* as long as all else, afterwards */
-/* Seconds of products of one operator at the begin: a step has dozens of such operators. Later, it may be a validation's
+/* Seconds of products of one operator at the beginning: a step has dozens of such operators. Later, it may be a validation's
    with a large batch. Chosen after ResNet-18, nanoGPT and MNIST (0.15 in its validation) were seen. */
 constexpr double MOST_OPERATOR_SECONDS = 0.05;
 constexpr uint64_t BEGIN_OPERATORS = 1000;
@@ -88,7 +88,7 @@ struct Price {
 /* What an operator takes from the budget. */
 struct Cost {
     double seconds;
-    bool is_large = false; /* at the begin, it uses the budget up */
+    bool is_large = false; /* at the beginning, it uses the budget up */
     size_t made_bytes = 0; /* of results that are not there yet */
 };
 

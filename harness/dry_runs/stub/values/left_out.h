@@ -41,6 +41,7 @@ struct Block {
     c10::weak_intrusive_ptr<c10::StorageImpl> storage; /* so its address is no other one's */
     char *memory;
     size_t bytes;
+    bool of_model; /* a parameter's */
     std::vector<Step> steps;
 };
 std::unordered_map<const c10::StorageImpl *, Block> blocks;
@@ -124,14 +125,20 @@ void write_block(const c10::StorageImpl *storage, bool overwritten = false)
     count_left();
 }
 
-/* Pays for the initial values of a tensor; at the begin, a large model uses the budget up. */
+size_t left_of_model()
+{
+    Locked locked;
+    count_left();
+    size_t bytes = 0;
+    for (const auto &[storage, block] : blocks)
+        bytes += block.of_model ? block.bytes : 0;
+    return bytes;
+}
+
+/* Pays for the initial values of a tensor; at the beginning, a large model uses the budget up. */
 bool pay_drawn(size_t bytes)
 {
-    size_t left = 0;
-    if (pretend_computes()) {
-        Locked locked;
-        left = count_left();
-    }
+    size_t left = pretend_computes() ? left_of_model() : 0;
     return pay({bytes / DRAWN_A_SECOND, left / DRAWN_A_SECOND > MOST_DRAWN_SECONDS, bytes});
 }
 
@@ -147,7 +154,7 @@ template <class Change> Step step_of(const at::Tensor &tensor, Change change)
 
 /* Drops what a block holds: it is zeros from now on. A mapping without a reservation does not keep Linux from forking
    a process whose mappings are larger than the machine's memory. */
-bool leave_out(const at::Tensor &tensor, std::vector<Step> steps)
+bool leave_out(const at::Tensor &tensor, bool of_model, std::vector<Step> steps)
 {
     auto *storage = storage_of(tensor);
     auto *memory = static_cast<char *>(const_cast<void *>(storage->data()));
@@ -164,8 +171,13 @@ bool leave_out(const at::Tensor &tensor, std::vector<Step> steps)
     memset(memory, 0, static_cast<size_t>(first - memory));
     memset(last, 0, static_cast<size_t>(memory + bytes - last));
     Locked locked;
-    left_bytes += blocks.count(storage) ? 0 : bytes;
-    blocks.insert_or_assign(storage, Block{tensor.storage().getWeakStorageImpl(), memory, bytes, std::move(steps)});
+    auto found = blocks.find(storage);
+    if (found == blocks.end())
+        left_bytes += bytes;
+    else
+        of_model |= found->second.of_model;
+    Block block{tensor.storage().getWeakStorageImpl(), memory, bytes, of_model, std::move(steps)};
+    blocks.insert_or_assign(storage, std::move(block));
     size_t held = count_left();
     if (held > left_peak) {
         left_peak = held;
@@ -210,7 +222,7 @@ template <class Draw> at::Tensor &draw_later(at::Tensor &self, const Random &giv
     auto random = at::detail::getDefaultCPUGenerator();
     bool seeded = random.current_seed() != first_seed;
     auto own = seeded ? random.clone() : at::detail::createCPUGenerator(first_seed + ++unseeded);
-    if (!leave_out(self, {step_of(self, [=](at::Tensor &tensor) { draw(tensor, own.clone()); })})) {
+    if (!leave_out(self, self.requires_grad(), {step_of(self, [=](at::Tensor &tensor) { draw(tensor, own.clone()); })})) {
         write_block(storage_of(self), true);
         return draw(self, given), self;
     }
@@ -273,10 +285,13 @@ at::Tensor later_to_copy(const at::Tensor &self, std::optional<at::ScalarType> t
     if (here && converts && is_left_out(storage) && is_whole(self) && !pinned.value_or(false)) {
         auto made = at::empty_strided(self.sizes(), self.strides(), self.options().dtype(*type));
         std::vector<Step> steps;
+        bool of_model = false;
         {
             Locked locked;
-            if (auto found = blocks.find(storage); found != blocks.end())
+            if (auto found = blocks.find(storage); found != blocks.end()) {
                 steps = found->second.steps;
+                of_model = found->second.of_model;
+            }
         }
         auto convert = [steps, like = self.options(), sizes = self.sizes().vec()](at::Tensor &to) {
             auto whole = at::empty(sizes, like);
@@ -284,7 +299,7 @@ at::Tensor later_to_copy(const at::Tensor &self, std::optional<at::ScalarType> t
                 step(static_cast<char *>(whole.data_ptr()));
             at::native::copy_(to, whole, false);
         };
-        if (!steps.empty() && leave_out(made, {step_of(made, convert)}))
+        if (!steps.empty() && leave_out(made, of_model, {step_of(made, convert)}))
             return made;
     }
     return at::native::_to_copy(self, type, layout, device, pinned, async, format);
@@ -363,6 +378,6 @@ extern "C" void harness_without_values(c10::StorageImpl *storage)
 {
     auto self = c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(storage);
     auto bytes = at::empty({0}, at::TensorOptions().dtype(at::kByte)).set_(c10::Storage(self));
-    leave_out(bytes, {[](char *) { unsent_was_read = true; }});
+    leave_out(bytes, true, {[](char *) { unsent_was_read = true; }});
 }
 #endif
