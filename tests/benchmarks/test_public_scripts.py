@@ -113,7 +113,7 @@ def test_a_failure_is_a_row_and_the_others_go_on(
                 processor_seconds=1, foreign_seconds=0,
             )  # fmt: skip
         if compute == "auto":
-            return timed(12.0, unknown=None, computed={"stopped_after_step": 1})
+            return timed(12.0, unknown=None, computed={"operators": 5, "stopped_after_step": 1})
         return timed(15.0) if try_values else timed(10.0, unknown=None)
 
     monkeypatch.setattr(public, "timed_run", run)
